@@ -1,0 +1,58 @@
+"""Acquisition scores: pure functions of predictions; larger means ask sooner.
+
+Shape letters: N items, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def entropy(log_p_NC: torch.Tensor) -> torch.Tensor:
+    """Shannon entropy in nats, ``H = -sum_c p_c log p_c`` (paper, Eq. 1), shape ``[N]``.
+
+    Computed from log probabilities: a class of probability 0 contributes 0, never NaN.
+    """
+    p_NC = log_p_NC.exp()
+    # 0 * -inf would be NaN; the limit of p log p at 0 is 0.
+    return -(p_NC * log_p_NC.masked_fill(p_NC == 0, 0.0)).sum(dim=-1)
+
+
+def margin(log_p_NC: torch.Tensor) -> torch.Tensor:
+    """Minus the gap between the two most probable classes, shape ``[N]``, in [-1, 0]."""
+    top = log_p_NC.exp().topk(2, dim=-1).values
+    return top[..., 1] - top[..., 0]
+
+
+def least_confidence(log_p_NC: torch.Tensor) -> torch.Tensor:
+    """One minus the probability of the most probable class, shape ``[N]``."""
+    return 1.0 - log_p_NC.amax(dim=-1).exp()
+
+
+#: Scores by the name that ``--set strategy.score=`` takes.
+SCORES = {"entropy": entropy, "margin": margin, "least-confidence": least_confidence}
+
+
+def top_k(scores_N: torch.Tensor, k: int) -> torch.Tensor:
+    """Indices of the k largest scores, best first, ties by smaller index; int64 ``[k]`` on the CPU.
+
+    ``torch.topk`` breaks ties differently from device to device, and a query must not depend on
+    that: the k-th value is found with it, the choice among equals is made by index.
+
+    Raises:
+        ValueError: fewer than k scores above minus infinity, or a NaN among them.
+    """
+    if k <= 0:
+        return torch.empty(0, dtype=torch.int64)
+    if k > len(scores_N):
+        raise ValueError(f"asked for the {k} best of {len(scores_N)} scores")
+    kth = scores_N.topk(k).values[-1]
+    if bool(kth.isnan()) or bool(scores_N.isnan().any()):
+        raise ValueError("a score is NaN")
+    if bool(kth == -torch.inf):
+        raise ValueError(f"fewer than {k} items can be asked about")
+    above = (scores_N > kth).nonzero().squeeze(1).cpu()
+    equal = (scores_N == kth).nonzero().squeeze(1)[: k - len(above)].cpu()
+    chosen = torch.cat([above, equal])  # each part ascends, so a stable sort keeps ties by index
+    order = torch.argsort(scores_N[chosen.to(scores_N.device)].cpu(), descending=True, stable=True)
+    return chosen[order]

@@ -1,0 +1,88 @@
+"""The command line: the only place that prints.
+
+``alharness --help`` and ``alharness list`` import neither torch nor mlflow nor any plug-in: each
+command lives in a module of its own that is imported when the command is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from alharness import __version__
+from alharness.errors import UserError
+
+#: command -> (module:function, line shown by --help)
+COMMANDS = {
+    "run": ("alharness.cli.run:run", "Run one strategy on one data set, or continue where it stopped."),
+    "list": ("alharness.cli.names:list_names", "List strategies or data sets."),
+    "show": ("alharness.cli.names:show", "Show a strategy's or data set's parameters, defaults and source."),
+    "check": ("alharness.cli.check:check", "Prove that a strategy keeps the plug-in contract."),
+    "sweep": ("alharness.cli.sweep:sweep", "Run many: strategies x data sets x seeds."),
+    "compare": ("alharness.cli.compare:compare", "Compare finished runs in a table."),
+    "report": ("alharness.cli.report:report", "Write figures, statistics and one HTML report."),
+    "timing": ("alharness.cli.timing:timing", "Measure selection time and work against pool size."),
+    "claims": ("alharness.cli.claims:claims", "Check the paper's timing claims, with evidence."),
+    "data": ("alharness.cli.data:data", "Prepare, verify, import and list data sets."),
+    "generator": ("alharness.cli.generator:generator", "Train, inspect and compare image generators."),
+    "artefacts": ("alharness.cli.artefacts:artefacts", "List, show, remove, export, import artefacts."),
+    "ui": ("alharness.cli.tracking:ui", "Open the runs in MLflow."),
+    "sync": ("alharness.cli.tracking:sync", "Rebuild the MLflow view from the records."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, function = COMMANDS[name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="alharness")
+def cli() -> None:
+    """A benchmark harness for pool-based deep active learning.
+
+    Start with:  alharness run --strategy asal-auto --dataset digits-two
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: a ``UserError`` is one line and exit code 2; anything else keeps its traceback."""
+    sys.exit(call(arguments))
+
+
+def call(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        result: Any = cli.main(args=arguments, prog_name="alharness", standalone_mode=False)
+    except UserError as error:
+        click.echo(f"alharness: {error}", err=True)
+        return 2
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except click.Abort:
+        click.echo("alharness: stopped; the same command continues where it stopped.", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) went away; nothing is wrong here.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0

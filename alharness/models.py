@@ -1,0 +1,129 @@
+"""Networks of the classifiers: ``features`` is layer l-1, ``head`` the last linear layer.
+
+All take float32 images in [0, 1], ``[B, C, H, W]``, and give logits ``[B, n_classes]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import nn
+
+from alharness.errors import UserError, unknown_name
+
+
+class Classifier(nn.Module):
+    """A body that computes features ``[B, D]`` and a linear head on them."""
+
+    def __init__(self, body: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.body = body
+        self.head = head
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Input of the last layer, ``[B, D]``: F_CLS of Sec. 3.2."""
+        return cast(torch.Tensor, self.body(images))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return cast(torch.Tensor, self.head(self.features(images)))
+
+
+def mnist_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifier:
+    """Two 5x5 convolutions with pooling and one hidden layer (facts 1.8; not given in the paper)."""
+    channels, height, rows = item_shape
+    body = nn.Sequential(
+        nn.Conv2d(channels, 32, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * (height // 4) * (rows // 4), width),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+    )
+    return Classifier(body, nn.Linear(width, n_classes))
+
+
+def all_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifier:
+    """All-CNN-C of Springenberg et al. 2015 (reference 21 of the paper), width 96 (facts 1.8).
+
+    The last 1x1 convolution to the classes commutes with global average pooling, so it stands
+    behind the pooling as a linear head: the features are the pooled output of the layer before.
+    """
+    channels = item_shape[0]
+    wide = 2 * width
+    body = nn.Sequential(
+        nn.Dropout(0.2),
+        *_conv_relu(channels, width),
+        *_conv_relu(width, width),
+        *_conv_relu(width, width, stride=2),
+        nn.Dropout(0.5),
+        *_conv_relu(width, wide),
+        *_conv_relu(wide, wide),
+        *_conv_relu(wide, wide, stride=2),
+        nn.Dropout(0.5),
+        *_conv_relu(wide, wide, padding=0),
+        *_conv_relu(wide, wide, kernel=1, padding=0),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+    return Classifier(body, nn.Linear(wide, n_classes))
+
+
+def strided_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifier:
+    """Strided 3x3 convolutions width, 2, 4, 8 x width, then global average (facts 1.8, CelebA/LSUN).
+
+    As many halvings as the image bears, at most four, so that small images work too.
+    """
+    channels, height, columns = item_shape
+    n_layers = max(1, min(4, int(math.log2(max(2, min(height, columns)))) - 1))
+    layers: list[nn.Module] = []
+    for depth in range(n_layers):
+        out = width << depth
+        layers += _conv_relu(channels, out, stride=2)
+        channels = out
+    body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Classifier(body, nn.Linear(channels, n_classes))
+
+
+def mlp(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifier:
+    """One hidden layer on flattened items: for tiny images and for rows of features."""
+    body = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(item_shape), width), nn.ReLU())
+    return Classifier(body, nn.Linear(width, n_classes))
+
+
+def _conv_relu(
+    channels: int, out: int, *, kernel: int = 3, stride: int = 1, padding: int = 1
+) -> list[nn.Module]:
+    conv = nn.Conv2d(channels, out, kernel, stride=stride, padding=padding)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    nn.init.zeros_(cast(torch.Tensor, conv.bias))
+    return [conv, nn.ReLU()]
+
+
+#: Classifier networks by the name that ``--set learner.kind=`` takes.
+NETWORKS: dict[str, Callable[[tuple[int, ...], int, int], Classifier]] = {
+    "mnist-cnn": mnist_cnn,
+    "all-cnn": all_cnn,
+    "strided-cnn": strided_cnn,
+    "mlp": mlp,
+}
+
+
+def build_classifier(
+    kind: str, item_shape: tuple[int, ...], n_classes: int, width: int
+) -> Classifier:
+    """A fresh network of the named kind, initialised from torch's current random state."""
+    if kind not in NETWORKS:
+        raise unknown_name("classifier", kind, ["linear", *NETWORKS])
+    if kind != "mlp" and len(item_shape) != 3:
+        raise UserError(
+            f"Classifier '{kind}' needs images [C, H, W]; this task's items have shape {item_shape}. "
+            "Use learner.kind=mlp or learner.kind=linear."
+        )
+    return NETWORKS[kind](item_shape, n_classes, width)

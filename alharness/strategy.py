@@ -1,0 +1,298 @@
+"""The whole contract of a query strategy, which is all that a plug-in author needs to read.
+
+A strategy is a class with ``select``; ``prepare`` is for what is costly and done once. It sees a
+``CycleView``: the pool, what is labelled, the classifier, named randomness, a stopwatch and work
+counters. It never sees targets of unlabelled items: it does not get them in any form.
+
+    class LargestIndex(Strategy):
+        '''Ask about the last unlabelled items of the pool.'''
+
+        def select(self, view, query_size):
+            return PoolQuery(view.unlabelled[-query_size:])
+
+A strategy that only scores items derives from ``ScoreStrategy`` and writes ``score``.
+``select`` must be a function of the view and of what ``prepare`` computed: the same view gives the
+same query, in this process or in another, and no state is carried from cycle to cycle. That is what
+makes a resumed run equal to an uninterrupted one. ``alharness check`` proves it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from alharness import acquisition, seeds
+from alharness.labelled import LabelledSet
+from alharness.learner import Learner, LearnerFactory
+from alharness.oracle import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.pool import Pool
+from alharness.progress import Progress, silent
+from alharness.timing import Ledger, Stopwatch, WorkCounters
+
+if TYPE_CHECKING:
+    from alharness.artefacts import ArtefactStore
+    from alharness.generative import (
+        Autoencoder,
+        AutoencoderSettings,
+        Generator,
+        GeneratorSettings,
+    )
+
+__all__ = [
+    "Adaptation",
+    "CycleView",
+    "ImageQuery",
+    "LineQuery",
+    "Parameters",
+    "PoolQuery",
+    "Preparation",
+    "Query",
+    "ScoreStrategy",
+    "Strategy",
+]
+
+
+class Parameters(BaseModel):
+    """Parameters of a strategy (``--set strategy.NAME=VALUE``): frozen, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass
+class Preparation:
+    """What a strategy sees once, before cycle 0. There are no targets here either.
+
+    Attributes:
+        task: the task's name.
+        n_classes: number of classes.
+        class_names: their names.
+        pool: the pool.
+        test: the test images, for strategies that move the problem elsewhere (ADBA); no targets.
+        device: where everything is computed.
+        seed: the run's seed, for ``seeds.rng(seed, purpose)``.
+        profile: ``quick`` or ``paper``.
+        fingerprint: digest of the task's data: part of every artefact's identity.
+        learner_factory: makes the harness's classifier for this task.
+        artefacts: the store of costly things, shared by all strategies and seeds.
+        ledger: where one-off costs are entered.
+        progress: to be called during long work.
+        generator_settings, autoencoder_settings: how the shared networks are trained.
+    """
+
+    task: str
+    n_classes: int
+    class_names: tuple[str, ...]
+    pool: Pool
+    test: Pool
+    device: torch.device
+    seed: int
+    profile: str
+    fingerprint: str
+    learner_factory: LearnerFactory
+    artefacts: ArtefactStore
+    ledger: Ledger
+    generator_settings: GeneratorSettings
+    autoencoder_settings: AutoencoderSettings
+    progress: Progress = silent
+
+    def generator(self) -> Generator:
+        """The task's image generator with its critic, trained once and shared (Sec. 3.1)."""
+        from alharness.generative import obtain_generator
+
+        return obtain_generator(
+            self.pool,
+            self.generator_settings,
+            self.artefacts,
+            task=self.task,
+            fingerprint=self.fingerprint,
+            ledger=self.ledger,
+            progress=self.progress,
+        )
+
+    def autoencoder(self) -> Autoencoder:
+        """The task's auto-encoder, trained once and shared (Sec. 3.2)."""
+        from alharness.generative import obtain_autoencoder
+
+        return obtain_autoencoder(
+            self.pool,
+            self.autoencoder_settings,
+            self.artefacts,
+            task=self.task,
+            fingerprint=self.fingerprint,
+            ledger=self.ledger,
+            progress=self.progress,
+        )
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """Another view of the problem, for a strategy that does not classify images (ADBA: codes).
+
+    Attributes:
+        pool, test: the same items in the same order, represented otherwise; None keeps the images.
+        learner_factory: another classifier; None keeps the harness's.
+    """
+
+    pool: Pool | None = None
+    test: Pool | None = None
+    learner_factory: LearnerFactory | None = None
+
+
+class CycleView:
+    """All that a strategy may see in a cycle.
+
+    Attributes:
+        pool: the pool.
+        labelled: what is labelled, with its targets.
+        is_labelled: bool ``[N]`` on the CPU, true for pool items that are labelled. Do not write.
+        learner: the classifier of this cycle, in evaluation mode. Do not train.
+        n_classes: number of classes.
+        cycle: number of the cycle, from 0.
+        seed: the run's seed.
+        stopwatch: ``with view.stopwatch.phase("score"):`` names a phase of the selection.
+        work: exact counters of work done.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        labelled: LabelledSet,
+        is_labelled: torch.Tensor,
+        learner: Learner,
+        n_classes: int,
+        cycle: int,
+        seed: int,
+        stopwatch: Stopwatch | None = None,
+        work: WorkCounters | None = None,
+    ) -> None:
+        self.pool = pool
+        self.labelled = labelled
+        self.is_labelled = is_labelled
+        self.learner = learner
+        self.n_classes = n_classes
+        self.cycle = cycle
+        self.seed = seed
+        self.stopwatch = stopwatch or Stopwatch(pool.device)
+        self.work = work or WorkCounters()
+        self._unlabelled: torch.Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.pool.device
+
+    @property
+    def unlabelled(self) -> torch.Tensor:
+        """Pool indices without a label, ascending, int64 on the CPU.
+
+        O(pool), once per cycle and only when asked for; its time is book-keeping of the harness
+        (phase ``bookkeeping``) and not part of ``select_s``.
+        """
+        if self._unlabelled is None:
+            with self.stopwatch.phase("bookkeeping"):
+                self._unlabelled = (~self.is_labelled).nonzero().squeeze(1)
+        return self._unlabelled
+
+    def rng(self, *purpose: str | int) -> np.random.Generator:
+        """Numpy randomness for a purpose: a function of (seed, cycle, purpose)."""
+        return seeds.rng(self.seed, "select", self.cycle, *purpose)
+
+    def torch_rng(self, *purpose: str | int) -> torch.Generator:
+        """Torch randomness (on the CPU) for a purpose: a function of (seed, cycle, purpose)."""
+        return seeds.torch_rng(self.seed, "select", self.cycle, *purpose)
+
+    def scan(
+        self,
+        score: Callable[[torch.Tensor], torch.Tensor],
+        indices: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """``score(items)`` for every unlabelled pool item, or for ``indices``, block by block.
+
+        Args:
+            score: float32 items ``[B, ...]`` to scores ``[B]``, called without gradients.
+            indices: pool indices to look at, in any order; all unlabelled ones by default.
+
+        Returns:
+            float32 ``[len(indices)]`` in the order of ``indices`` (default: of ``unlabelled``).
+        """
+        wanted = self.unlabelled if indices is None else indices
+        scores = torch.empty(len(wanted), device=self.device)
+        at = 0
+        with torch.no_grad():
+            for part, items in self.pool.blocks(wanted):
+                scores[at : at + len(part)] = score(items)
+                at += len(part)
+        self.work.add("pool_items_scored", len(wanted))
+        self.work.add("bytes_read", len(wanted) * self.pool.item_bytes)
+        return scores
+
+
+class Strategy(ABC):
+    """A query strategy: ``prepare`` once, ``select`` in each cycle.
+
+    The first line of the docstring is its summary in ``alharness list``. ``Parameters`` declares
+    what ``--set strategy.NAME=VALUE`` may set, with defaults and descriptions.
+    """
+
+    Parameters: ClassVar[type[Parameters]] = Parameters
+    #: Where the method comes from: paper and section, shown by ``alharness show``.
+    source: ClassVar[str] = ""
+    #: Which tasks it can serve; a reason when it cannot (see ``unsuitable``).
+    binary_only: ClassVar[bool] = False
+    #: True for strategies that ask about synthetic items and need an oracle that can see.
+    asks_synthetic: ClassVar[bool] = False
+    #: True for the fully supervised bound only: the whole pool is labelled before cycle 0.
+    labels_everything: ClassVar[bool] = False
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = type(self).Parameters(**parameters)
+
+    def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
+        """Why this strategy cannot serve such a task, or None when it can."""
+        if self.binary_only and n_classes != 2:
+            return f"it works for two classes only, the task has {n_classes}"
+        return None
+
+    def prepare(self, preparation: Preparation) -> Adaptation | None:
+        """Costly one-off work, entered in the ledger; may move the problem to another space."""
+        return None
+
+    @abstractmethod
+    def select(self, view: CycleView, query_size: int) -> Query:
+        """The next query of ``query_size`` items: the only call that is timed per cycle."""
+
+
+class ScoreStrategy(Strategy):
+    """Ask about the unlabelled items with the largest acquisition score: O(pool) in each cycle."""
+
+    @abstractmethod
+    def score(self, log_p_NC: torch.Tensor) -> torch.Tensor:
+        """Acquisition score ``[N]`` of log probabilities ``[N, C]``; larger = ask sooner."""
+
+    def candidates(self, view: CycleView) -> torch.Tensor:
+        """Pool indices to score: all unlabelled ones, ascending."""
+        return view.unlabelled
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        candidates = self.candidates(view)
+        with view.stopwatch.phase("score"):
+            scores = view.scan(lambda items: self.score(view.learner.log_probs(items)), candidates)
+        with view.stopwatch.phase("top_k"):
+            chosen = acquisition.top_k(scores, query_size)
+        return PoolQuery(candidates[chosen])
+
+
+@contextmanager
+def unchanged(learner: Learner) -> Iterator[None]:
+    """Assert that the block leaves the learner's parameters as they were."""
+    before = learner.digest()
+    yield
+    if learner.digest() != before:
+        raise AssertionError("the strategy changed the learner")

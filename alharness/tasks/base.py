@@ -1,0 +1,159 @@
+"""What a task is: pool images, hidden targets, a test set, and the defaults of Table 1.
+
+A task plug-in is one class: its docstring's first line is its summary, ``defaults`` gives Table 1's
+numbers for a profile, ``load`` gives the data. Loading returns the hidden targets beside the images;
+the runner hands them to the oracle and to nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from alharness.errors import UserError
+from alharness.learner import LearnerSettings
+from alharness.pool import ArrayPool, Pool
+from alharness.progress import Progress, silent
+
+Profile = Literal["quick", "paper"]
+
+
+class TaskDefaults(BaseModel):
+    """One row of Table 1, and the classifier that belongs to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: int = Field(gt=0, description="annotations in all, the initial set included")
+    query_size: int = Field(gt=0, description="annotations per cycle ('New')")
+    initial_size: int = Field(gt=0, description="annotations before cycle 0 ('Initial')")
+    learner: LearnerSettings
+
+
+class PoolSettings(BaseModel):
+    """Where the pool lives."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    residency: Literal["auto", "device", "host", "memmap"] = Field(
+        "auto", description="auto chooses from a forecast of memory and says so"
+    )
+
+
+@dataclass(frozen=True)
+class DataLocations:
+    """Where data sets are looked for and where converted ones are kept.
+
+    Attributes:
+        data_root: originals: ``--data-root``, else ``ALHARNESS_DATA``, else the cache's ``data``.
+            May be read-only.
+        cache_root: converted uint8 caches: ``ALHARNESS_CACHE``, else ``~/.cache/alharness``.
+        download: fetch what is missing. Runs never download in silence; ``alharness data prepare`` does.
+    """
+
+    data_root: Path
+    cache_root: Path
+    download: bool = False
+
+    @classmethod
+    def resolve(cls, data_root: str | Path | None = None, *, download: bool = False) -> DataLocations:
+        """Locations from the option, the environment and the defaults."""
+        cache = Path(os.environ.get("ALHARNESS_CACHE", Path.home() / ".cache" / "alharness"))
+        root = data_root or os.environ.get("ALHARNESS_DATA") or cache / "data"
+        return cls(Path(root).expanduser(), cache.expanduser(), download)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The data of one task, as loaded.
+
+    Attributes:
+        pool_images: uint8 ``[N, C, H, W]``, in memory or memory-mapped.
+        pool_targets: int64 ``[N]``: hidden from strategies.
+        test_images: uint8 ``[T, C, H, W]``.
+        test_targets: int64 ``[T]``.
+        class_names: one per class, in the order of the targets.
+        fingerprint: digest of images and targets; names artefacts and guards comparisons.
+        pixel_max: the uint8 value that means 1.0.
+        synthetic: true for drawn or generated data: said wherever results are shown.
+        notes: facts for the record (source, crop, split).
+    """
+
+    pool_images: NDArray[np.uint8]
+    pool_targets: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_targets: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    fingerprint: str
+    pixel_max: int = 255
+    synthetic: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.class_names)
+
+    def open_pool(self, device: torch.device, settings: PoolSettings | None = None) -> Pool:
+        """The pool images as a ``Pool`` in the residency asked for."""
+        residency = (settings or PoolSettings()).residency
+        if residency == "auto":
+            residency = "device"
+        return ArrayPool(
+            self.pool_images,
+            device,
+            pixel_max=self.pixel_max,
+            residency=residency,
+            fingerprint=self.fingerprint,
+        )
+
+    def open_test(self, device: torch.device) -> Pool:
+        """The test images as a ``Pool``."""
+        return ArrayPool(self.test_images, device, pixel_max=self.pixel_max)
+
+
+class TaskParameters(BaseModel):
+    """Parameters of a task (``--set task.NAME=VALUE``); most have none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskPlugin(ABC):
+    """A data set turned into an active-learning problem.
+
+    Class attributes:
+        Parameters: the model of its parameters.
+        source: where the data come from and what fetching them costs, for ``show`` and errors.
+    """
+
+    Parameters: ClassVar[type[TaskParameters]] = TaskParameters
+    source: ClassVar[str] = ""
+
+    def __init__(self, name: str, argument: str | None = None, **parameters: Any) -> None:
+        """``argument`` is what follows the colon in ``folder:PATH``."""
+        if argument is not None and not self.takes_argument:
+            raise UserError(f"Data set '{name}' takes nothing after a colon; found '{argument}'.")
+        self.name = name
+        self.argument = argument
+        self.parameters = self.Parameters(**parameters)
+
+    takes_argument: ClassVar[bool] = False
+
+    @abstractmethod
+    def defaults(self, profile: Profile) -> TaskDefaults:
+        """Budget, sizes and classifier for a profile."""
+
+    @abstractmethod
+    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+        """The data.
+
+        Raises:
+            UserError: data missing (what, where it was looked for, how to get it, its size) or damaged.
+        """

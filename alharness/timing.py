@@ -1,0 +1,138 @@
+"""Honest time and exact work: named phases with a device synchronise at each border, and counters.
+
+Seconds vary with the machine, work does not: a claim about complexity is checked on the counters
+first and on the clock second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+#: What the counters count. A strategy may add names of its own; these mean the same everywhere.
+WORK = {
+    "pool_items_scored": "pool items that went through the classifier",
+    "pool_items_featurised": "pool items whose features were computed during selection",
+    "images_generated": "images that the generator decoded, all search steps counted",
+    "distances": "distances between two feature rows computed by the index or the core-set",
+    "feature_rows_read": "feature rows read from memory by the search",
+    "bytes_read": "bytes of pool items gathered from their residence",
+}
+
+
+def synchronise(device: torch.device | str) -> None:
+    """Wait for the device's queue to run empty, so that the host clock says what was really done."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
+class Stopwatch:
+    """Seconds per named phase. A nested phase's time is its own, not its parent's.
+
+    Phases therefore add up: ``sum(seconds.values())`` is the time spent inside any phase. The
+    harness opens one phase around ``select``; what a strategy leaves unnamed stays there.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+        self._open: list[str] = []
+        self._since = 0.0
+
+    def _border(self) -> None:
+        synchronise(self.device)
+        now = time.perf_counter()
+        if self._open:
+            name = self._open[-1]
+            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
+        self._since = now
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Attribute the time inside the ``with`` block to ``name``."""
+        self._border()
+        self._open.append(name)
+        self.seconds.setdefault(name, 0.0)
+        try:
+            yield
+        finally:
+            self._border()
+            self._open.pop()
+
+
+class WorkCounters:
+    """Exact counts of work done, by name (see ``WORK``)."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, n: int) -> None:
+        """Count ``n`` more of ``name``."""
+        self.counts[name] = self.counts.get(name, 0) + int(n)
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One preparation: what it cost when it was built, and whether this run had to pay for it.
+
+    Attributes:
+        name: what was prepared, for instance ``generator`` or ``pca``.
+        seconds: what building it took, wherever and whenever it was built.
+        cached: true when this run found it ready made; then ``load_s`` is what this run paid.
+        load_s: seconds that this run spent on it.
+        details: anything that explains the cost or the quality (steps, rows, Fréchet distance).
+    """
+
+    name: str
+    seconds: float
+    cached: bool
+    load_s: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "details": dict(self.details)}
+
+
+class Ledger:
+    """The one-off costs of a run, reported beside the per-cycle times and never hidden in them."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.entries: list[LedgerEntry] = []
+        self.device = device
+
+    def add(
+        self,
+        name: str,
+        seconds: float,
+        *,
+        cached: bool = False,
+        load_s: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Enter one preparation."""
+        paid = seconds if load_s is None else load_s
+        self.entries.append(LedgerEntry(name, seconds, cached, paid, details or {}))
+
+    @contextmanager
+    def entry(self, name: str, **details: Any) -> Iterator[dict[str, Any]]:
+        """Time the ``with`` block as one preparation; the block may add to the yielded details."""
+        found: dict[str, Any] = dict(details)
+        synchronise(self.device)
+        start = time.perf_counter()
+        yield found
+        synchronise(self.device)
+        self.add(name, time.perf_counter() - start, details=found)
+
+    @property
+    def seconds(self) -> float:
+        """What all preparations cost to build."""
+        return sum(entry.seconds for entry in self.entries)
