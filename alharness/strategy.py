@@ -18,6 +18,7 @@ makes a resumed run equal to an uninterrupted one. ``alharness check`` proves it
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -199,6 +200,12 @@ class CycleView:
             with self.stopwatch.phase("bookkeeping"):
                 self._unlabelled = (~self.is_labelled).nonzero().squeeze(1)
         return self._unlabelled
+
+    def narrowed(self, candidates: torch.Tensor) -> CycleView:
+        """The same view with ``candidates`` (pool indices, ascending) as all that is unlabelled."""
+        narrow = copy.copy(self)
+        narrow._unlabelled = candidates
+        return narrow
 
     def rng(self, *purpose: str | int) -> np.random.Generator:
         """Numpy randomness for a purpose: a function of (seed, cycle, purpose)."""

@@ -1,0 +1,100 @@
+"""A random subset of the unlabelled items at a cost that does not depend on the pool's size.
+
+``subset:500:max-entropy`` scores 500 random candidates instead of the whole pool: the control that
+the paper lacks (facts 11), because it takes constant time without any generator.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from alharness.errors import UserError
+from alharness.strategy import (
+    Adaptation,
+    CycleView,
+    PoolQuery,
+    Preparation,
+    Query,
+    Strategy,
+)
+
+
+def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Tensor:
+    """``size`` distinct unlabelled pool indices in random order, int64 on the CPU.
+
+    Draws positions of the whole pool and drops those that are labelled or already drawn: O(size)
+    while at least half of what is left remains undrawn, and a permutation of the rest otherwise.
+
+    Args:
+        view: the cycle's view.
+        size: how many.
+        purpose: names the randomness, as in ``view.rng``.
+
+    Raises:
+        ValueError: fewer than ``size`` items are unlabelled.
+    """
+    n = view.pool.n
+    n_unlabelled = n - len(view.labelled.indices)
+    if size > n_unlabelled:
+        raise ValueError(f"asked for {size} of {n_unlabelled} unlabelled items")
+    rng = view.rng(*purpose)
+    if 2 * size > n_unlabelled or 4 * n_unlabelled < n:
+        return torch.from_numpy(rng.permutation(view.unlabelled.numpy())[:size])
+    is_labelled = view.is_labelled.numpy()
+    drawn = np.empty(0, dtype=np.int64)
+    while len(drawn) < size:
+        more = rng.integers(n, size=2 * (size - len(drawn)) + 16)
+        together = np.concatenate([drawn, more[~is_labelled[more]]])
+        # Keeping the order of arrival makes every ordered subset equally likely.
+        drawn = together[np.sort(np.unique(together, return_index=True)[1])]
+    return torch.from_numpy(drawn[:size])
+
+
+class SubsetStrategy(Strategy):
+    """Another strategy that sees some random unlabelled items instead of all.
+
+    Args:
+        inner: a strategy that chooses among ``view.unlabelled``, as every ``ScoreStrategy`` does.
+        size: number of candidates per cycle; all that is left when fewer are left, and at least
+            as many as are asked for.
+
+    Raises:
+        UserError: ``inner`` does not choose among the candidates, or ``size`` is not positive.
+    """
+
+    source = "control: constant time without a generator"
+
+    def __init__(self, inner: Strategy, size: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise UserError(f"subset needs a positive number of candidates; found {size}.")
+        self.inner = inner
+        self.size = size
+        self.parameters = inner.parameters
+        if inner.asks_synthetic or inner.labels_everything:
+            raise self._refusal()
+
+    def _refusal(self) -> UserError:
+        return UserError(
+            f"subset:{self.size} expects a strategy that chooses among view.unlabelled, such as "
+            f"max-entropy; {type(self.inner).__name__} does not. Use it without 'subset:'."
+        )
+
+    def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
+        return self.inner.unsuitable(n_classes, item_shape)
+
+    def prepare(self, preparation: Preparation) -> Adaptation | None:
+        return self.inner.prepare(preparation)
+
+    def select(self, view: CycleView, query_size: int) -> Query:
+        n_left = view.pool.n - len(view.labelled.indices)
+        size = min(n_left, max(self.size, query_size))
+        with view.stopwatch.phase("candidates"):
+            candidates = draw_unlabelled(view, size, "subset").sort().values
+        query = self.inner.select(view.narrowed(candidates), query_size)
+        if not isinstance(query, PoolQuery) or not bool(
+            torch.isin(query.indices, candidates).all()
+        ):
+            raise self._refusal()
+        return query

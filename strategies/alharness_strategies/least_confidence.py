@@ -1,0 +1,23 @@
+"""Least-confidence sampling.
+
+D. D. Lewis, W. A. Gale, "A Sequential Algorithm for Training Text Classifiers", SIGIR 1994: ask
+where the classifier is least sure of its own answer.
+
+Differs from the paper: any number of classes; the paper has two.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from alharness import acquisition
+from alharness.strategy import ScoreStrategy
+
+
+class LeastConfidence(ScoreStrategy):
+    """Ask about the unlabelled items whose most probable class has the smallest probability."""
+
+    source = "Lewis & Gale 1994"
+
+    def score(self, log_p_NC: torch.Tensor) -> torch.Tensor:
+        return acquisition.least_confidence(log_p_NC)
