@@ -19,9 +19,15 @@ from alharness.errors import UserError
 
 #: command -> (module:function, line shown by --help)
 COMMANDS = {
-    "run": ("alharness.cli.run:run", "Run one strategy on one data set, or continue where it stopped."),
+    "run": (
+        "alharness.cli.run:run",
+        "Run one strategy on one data set, or continue where it stopped.",
+    ),
     "list": ("alharness.cli.names:list_names", "List strategies or data sets."),
-    "show": ("alharness.cli.names:show", "Show a strategy's or data set's parameters, defaults and source."),
+    "show": (
+        "alharness.cli.names:show",
+        "Show a strategy's or data set's parameters, defaults and source.",
+    ),
     "check": ("alharness.cli.check:check", "Prove that a strategy keeps the plug-in contract."),
     "sweep": ("alharness.cli.sweep:sweep", "Run many: strategies x data sets x seeds."),
     "compare": ("alharness.cli.compare:compare", "Compare finished runs in a table."),
@@ -29,8 +35,14 @@ COMMANDS = {
     "timing": ("alharness.cli.timing:timing", "Measure selection time and work against pool size."),
     "claims": ("alharness.cli.claims:claims", "Check the paper's timing claims, with evidence."),
     "data": ("alharness.cli.data:data", "Prepare, verify, import and list data sets."),
-    "generator": ("alharness.cli.generator:generator", "Train, inspect and compare image generators."),
-    "artefacts": ("alharness.cli.artefacts:artefacts", "List, show, remove, export, import artefacts."),
+    "generator": (
+        "alharness.cli.generator:generator",
+        "Train, inspect and compare image generators.",
+    ),
+    "artefacts": (
+        "alharness.cli.artefacts:artefacts",
+        "List, show, remove, export, import artefacts.",
+    ),
     "ui": ("alharness.cli.tracking:ui", "Open the runs in MLflow."),
     "sync": ("alharness.cli.tracking:sync", "Rebuild the MLflow view from the records."),
 }
