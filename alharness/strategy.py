@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict
 
 from alharness import acquisition, seeds
 from alharness.labelled import LabelledSet
-from alharness.learner import Learner, LearnerFactory
+from alharness.learner import Learner, LearnerFactory, LearnerSettings
 from alharness.oracle import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
@@ -81,6 +81,7 @@ class Preparation:
         profile: ``quick`` or ``paper``.
         fingerprint: digest of the task's data: part of every artefact's identity.
         learner_factory: makes the harness's classifier for this task.
+        learner_settings: its recipe, for a strategy that brings a classifier of its own.
         artefacts: the store of costly things, shared by all strategies and seeds.
         ledger: where one-off costs are entered.
         progress: to be called during long work.
@@ -97,6 +98,7 @@ class Preparation:
     profile: str
     fingerprint: str
     learner_factory: LearnerFactory
+    learner_settings: LearnerSettings
     artefacts: ArtefactStore
     ledger: Ledger
     generator_settings: GeneratorSettings
@@ -257,6 +259,8 @@ class Strategy(ABC):
     asks_synthetic: ClassVar[bool] = False
     #: True for the fully supervised bound only: the whole pool is labelled before cycle 0.
     labels_everything: ClassVar[bool] = False
+    #: True when a query follows the order of the pool and not only what the items show.
+    follows_order: ClassVar[bool] = False
 
     def __init__(self, **parameters: Any) -> None:
         self.parameters = type(self).Parameters(**parameters)
@@ -271,6 +275,13 @@ class Strategy(ABC):
         """Costly one-off work, entered in the ledger; may move the problem to another space."""
         return None
 
+    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int] | None:
+        """The most that one ``select`` adds to the work counters it names; None declares nothing.
+
+        ``alharness check`` holds the counters of ``view.work`` against it.
+        """
+        return None
+
     @abstractmethod
     def select(self, view: CycleView, query_size: int) -> Query:
         """The next query of ``query_size`` items: the only call that is timed per cycle."""
@@ -282,6 +293,9 @@ class ScoreStrategy(Strategy):
     @abstractmethod
     def score(self, log_p_NC: torch.Tensor) -> torch.Tensor:
         """Acquisition score ``[N]`` of log probabilities ``[N, C]``; larger = ask sooner."""
+
+    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int] | None:
+        return {"pool_items_scored": n_unlabelled}
 
     def candidates(self, view: CycleView) -> torch.Tensor:
         """Pool indices to score: all unlabelled ones, ascending."""

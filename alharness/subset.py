@@ -6,6 +6,8 @@ the paper lacks (facts 11), because it takes constant time without any generator
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -86,6 +88,9 @@ class SubsetStrategy(Strategy):
 
     def prepare(self, preparation: Preparation) -> Adaptation | None:
         return self.inner.prepare(preparation)
+
+    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int] | None:
+        return self.inner.work_bound(min(n_unlabelled, max(self.size, query_size)), query_size)
 
     def select(self, view: CycleView, query_size: int) -> Query:
         n_left = view.pool.n - len(view.labelled.indices)

@@ -13,6 +13,7 @@ class FullySupervised(Strategy):
 
     source = "Mayer & Timofte 2020, Sec. 5"
     labels_everything = True
+    follows_order = True
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         # The loop labels everything before cycle 0 and then has nothing to ask; asked all the
