@@ -113,7 +113,8 @@ class ArrayPool(Pool):
     """A pool that fits in memory: uint8 images or float32 rows, on the device or on the host.
 
     Args:
-        items: uint8 or float32 array ``[N, ...]``; taken as it is, not copied on the CPU.
+        items: uint8 or float32 array ``[N, ...]``; taken as it is, not copied on the CPU
+            (but for a read-only memory map, which is read into memory).
         device: where gathered items arrive.
         pixel_max: the uint8 value that means 1.0 (255; 16 for scikit-learn's digits).
         residency: ``device`` keeps the raw items there; ``host`` sends each block over.
@@ -128,13 +129,17 @@ class ArrayPool(Pool):
         residency: str = "device",
         fingerprint: str | None = None,
     ) -> None:
+        if isinstance(items, np.ndarray) and not items.flags.writeable:
+            items = items.copy()  # a read-only memory map: resident means in memory
         raw = torch.as_tensor(items)
         if raw.dtype not in (torch.uint8, torch.float32):
             raise UserError(
                 f"A pool holds uint8 images or float32 rows; got {raw.dtype}. Convert the items."
             )
         if raw.ndim < 2 or len(raw) == 0:
-            raise UserError(f"A pool needs items along its first axis; got shape {tuple(raw.shape)}.")
+            raise UserError(
+                f"A pool needs items along its first axis; got shape {tuple(raw.shape)}."
+            )
         self.n = len(raw)
         self.item_shape = tuple(raw.shape[1:])
         self.device = torch.device(device)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from alharness.errors import UserError
 from alharness.learner import LearnerSettings
 from alharness.pool import ArrayPool, Pool
 from alharness.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from alharness.tasks.dataset import Dataset
 
 Profile = Literal["quick", "paper"]
 
@@ -64,7 +67,9 @@ class DataLocations:
     download: bool = False
 
     @classmethod
-    def resolve(cls, data_root: str | Path | None = None, *, download: bool = False) -> DataLocations:
+    def resolve(
+        cls, data_root: str | Path | None = None, *, download: bool = False
+    ) -> DataLocations:
         """Locations from the option, the environment and the defaults."""
         cache = Path(os.environ.get("ALHARNESS_CACHE", Path.home() / ".cache" / "alharness"))
         root = data_root or os.environ.get("ALHARNESS_DATA") or cache / "data"
@@ -81,7 +86,9 @@ class TaskData:
         test_images: uint8 ``[T, C, H, W]``.
         test_targets: int64 ``[T]``.
         class_names: one per class, in the order of the targets.
-        fingerprint: digest of images and targets; names artefacts and guards comparisons.
+        fingerprint: digest of images and targets; guards comparisons.
+        pool_fingerprint: digest of the pool's images alone, which names artefacts: tasks that
+            share their images (CelebA's four) share a generator.
         pixel_max: the uint8 value that means 1.0.
         synthetic: true for drawn or generated data: said wherever results are shown.
         notes: facts for the record (source, crop, split).
@@ -93,6 +100,7 @@ class TaskData:
     test_targets: NDArray[np.int64]
     class_names: tuple[str, ...]
     fingerprint: str
+    pool_fingerprint: str
     pixel_max: int = 255
     synthetic: bool = False
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +119,7 @@ class TaskData:
             device,
             pixel_max=self.pixel_max,
             residency=residency,
-            fingerprint=self.fingerprint,
+            fingerprint=self.pool_fingerprint,
         )
 
     def open_test(self, device: torch.device) -> Pool:
@@ -131,10 +139,12 @@ class TaskPlugin(ABC):
     Class attributes:
         Parameters: the model of its parameters.
         source: where the data come from and what fetching them costs, for ``show`` and errors.
+        dataset: what ``alharness data`` prepares for it; None where nothing needs preparing.
     """
 
     Parameters: ClassVar[type[TaskParameters]] = TaskParameters
     source: ClassVar[str] = ""
+    dataset: ClassVar[Dataset | None] = None
 
     def __init__(self, name: str, argument: str | None = None, **parameters: Any) -> None:
         """``argument`` is what follows the colon in ``folder:PATH``."""

@@ -1,0 +1,242 @@
+"""A data set as the world ships it: where its originals are found, how they become an image cache.
+
+Several tasks may stand on one data set (``mnist-two`` and ``mnist-ten``, CelebA's four): it is
+converted once and its cache is shared. ``alharness data`` works on data sets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alharness.errors import UserError
+from alharness.progress import Progress, silent
+from alharness.tasks.base import DataLocations, TaskData
+from alharness.tasks.cache import CacheMissingError, ImageCache
+from alharness.tasks.conversion import Plan, obtain_cache
+
+
+class Dataset(ABC):
+    """A data set and its conversion.
+
+    Attributes:
+        name: what ``alharness data prepare`` takes.
+        title: one line for people.
+        size: what fetching costs, for instance ``12 MB``.
+        files: what is looked for, in words.
+        counts: official number of items in each split.
+    """
+
+    name: str
+    title: str
+    size: str
+    files: str
+    counts: Mapping[str, int]
+
+    @abstractmethod
+    def find(self, root: Path) -> Path | None:
+        """The originals below ``root`` (a data root, or what ``--source`` names), or None."""
+
+    @abstractmethod
+    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
+        """Verify the originals and say how to convert them.
+
+        Args:
+            originals: what ``find`` gave.
+            partial: accept fewer items than the official ones, and unknown digests.
+            progress: called during long reading.
+
+        Raises:
+            UserError: damaged, incomplete or foreign files, by name.
+        """
+
+    def fetch(self, root: Path) -> None:
+        """Download the originals to ``root`` with an integrity check.
+
+        Raises:
+            UserError: this data set cannot be fetched automatically, or the download failed.
+        """
+        raise UserError(
+            f"{self.title} cannot be fetched automatically. Get {self.files} ({self.size}) and run "
+            f"'alharness data prepare {self.name} --source DIR'."
+        )
+
+    def cache_path(self, locations: DataLocations) -> Path:
+        """Where the converted images lie."""
+        return locations.cache_root / "datasets" / self.name
+
+    def originals(self, locations: DataLocations, source: Path | None = None) -> Path:
+        """The originals, fetched first where ``locations.download`` allows it.
+
+        Raises:
+            UserError: they are not there: what is missing, where it was looked for, how to get it.
+        """
+        root = source or locations.data_root
+        found = self.find(root)
+        if found is None and locations.download and source is None:
+            self.fetch(locations.data_root)
+            found = self.find(locations.data_root)
+        if found is None:
+            raise UserError(
+                f"{self.title} not found: looked in {root} for {self.files}. "
+                f"Run 'alharness data prepare {self.name}' ({self.size}), or give the folder that "
+                "holds it with --data-root or ALHARNESS_DATA."
+            )
+        return found
+
+    def prepare(
+        self,
+        locations: DataLocations,
+        progress: Progress = silent,
+        *,
+        source: Path | None = None,
+        partial: bool = False,
+        workers: int | None = None,
+        rebuild: bool = False,
+    ) -> ImageCache:
+        """The cache, converted now if it is not there.
+
+        Raises:
+            UserError: originals missing or bad, or the cache cannot be written.
+        """
+
+        def make_plan() -> Plan:
+            originals = self.originals(locations, source)
+            return self.plan(originals, partial=partial, progress=progress)
+
+        path = self.cache_path(locations)
+        return obtain_cache(path, make_plan, progress, workers=workers, rebuild=rebuild)
+
+    def cached(self, locations: DataLocations) -> ImageCache | None:
+        """The cache if it is there, and None otherwise; never converts."""
+        try:
+            return ImageCache.open(self.cache_path(locations))
+        except CacheMissingError:
+            return None
+
+    def check_counts(self, found: dict[str, int], where: Path, partial: bool) -> bool:
+        """Whether the data are partial.
+
+        Raises:
+            UserError: counts differ from the official ones and ``partial`` was not allowed.
+        """
+        if found == self.counts:
+            return False
+        if partial:
+            return True
+        expected = ", ".join(f"{split} {n:,}" for split, n in self.counts.items())
+        seen = ", ".join(f"{split} {n:,}" for split, n in found.items())
+        raise UserError(
+            f"{self.title} in {where} is not complete: expected {expected} images; found {seen}. "
+            "Unpack or fetch it again; --partial accepts it as it is and says so in every record."
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which items of a cache make a task, and what their classes are.
+
+    Attributes:
+        pool: split (or splits that follow each other) that the pool comes from.
+        test: split that the test set is.
+        pool_limit: only the first so many items of the pool's split.
+        classes: labels to keep, in the order of the task's classes; all by default.
+        attribute: for caches with attributes, the one that is the target.
+        class_names: names of the task's classes.
+    """
+
+    pool: Sequence[str]
+    test: str
+    class_names: tuple[str, ...]
+    pool_limit: int | None = None
+    classes: tuple[int, ...] | None = None
+    attribute: str | None = None
+
+
+def select(cache: ImageCache, selection: Selection) -> TaskData:
+    """A task's data out of its data set's cache.
+
+    All classes of whole splits stay memory-mapped views; a choice of classes is copied into memory.
+
+    Raises:
+        UserError: a class without images, or a label outside the classes.
+    """
+    labels = cache.labels
+    if selection.attribute is not None:
+        labels = labels[:, cache.label_names.index(selection.attribute)]
+    labels = labels.astype(np.int64)
+    start = cache.split(selection.pool[0]).start
+    stop = cache.split(selection.pool[-1]).stop
+    if selection.pool_limit is not None:
+        stop = min(stop, start + selection.pool_limit)
+    pool_images, pool_targets = _part(cache, labels, slice(start, stop), selection)
+    test_images, test_targets = _part(cache, labels, cache.split(selection.test), selection)
+    check_targets(pool_targets, selection.class_names, f"the pool of {cache.path.name}")
+    notes = dict(cache.meta["notes"])
+    if cache.partial:
+        notes["partial"] = f"{len(cache.images):,} images: not the complete data set"
+    facts = [cache.digest, list(selection.pool), selection.test, selection.pool_limit]
+    facts += [selection.classes, selection.attribute]
+    images_facts = repr([cache.digest, start, stop, selection.classes])
+    return TaskData(
+        pool_images=pool_images,
+        pool_targets=pool_targets,
+        test_images=test_images,
+        test_targets=test_targets,
+        class_names=selection.class_names,
+        fingerprint=_short(repr(facts)),
+        pool_fingerprint=_short(images_facts),
+        pixel_max=int(cache.meta["pixel_max"]),
+        synthetic=bool(notes.get("synthetic")),
+        notes=notes,
+    )
+
+
+def _part(
+    cache: ImageCache, labels: NDArray[np.int64], part: slice, selection: Selection
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images and targets of one split."""
+    images, targets = cache.images[part], labels[part]
+    if selection.classes is None:
+        return images, targets
+    keep = np.isin(targets, selection.classes)
+    order = np.full(max(int(targets.max(initial=0)), *selection.classes) + 1, -1)
+    order[list(selection.classes)] = range(len(selection.classes))
+    return np.ascontiguousarray(images[keep]), order[targets[keep]].astype(np.int64)
+
+
+def check_targets(targets: NDArray[np.int64], class_names: Sequence[str], where: str) -> None:
+    """Refuse labels out of range and classes without an image.
+
+    Raises:
+        UserError: with the label or the class.
+    """
+    counts = np.bincount(targets[targets >= 0], minlength=len(class_names))
+    if len(counts) > len(class_names) or (targets < 0).any():
+        wrong = int(targets.min()) if (targets < 0).any() else int(targets.max())
+        raise UserError(
+            f"Labels of {where} must lie in 0 .. {len(class_names) - 1}; found {wrong}. "
+            "The label file belongs to something else or is damaged: fetch it again."
+        )
+    for name, count in zip(class_names, counts, strict=True):
+        if count == 0:
+            raise UserError(
+                f"Class '{name}' has no image in {where}; expected at least one of each of "
+                f"{len(class_names)} classes. Add images or leave the class out."
+            )
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def md5(path: Path) -> str:
+    """MD5 of a file: what the data sets' makers published, not a protection."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

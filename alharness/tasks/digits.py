@@ -1,0 +1,86 @@
+"""scikit-learn's digits: 1,797 real handwritten digits of 8x8 pixels, shipped with scikit-learn.
+
+Small enough for tests and first steps: nothing is fetched, a run takes seconds.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from alharness import seeds
+from alharness.learner import LearnerSettings
+from alharness.pool import digest
+from alharness.progress import Progress, silent
+from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+
+#: The split is a fact of the task, not of a run: it never follows the run's seed.
+SPLIT_SEED = 20200302
+#: Pool and test: two thirds and one third of each class.
+TEST_FRACTION = 1 / 3
+
+
+class _Digits(TaskPlugin):
+    """What the two tasks share."""
+
+    source = (
+        "scikit-learn's load_digits (UCI optical recognition of handwritten digits): no download"
+    )
+    classes: ClassVar[tuple[int, ...]]
+
+    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        images = bunch.images.astype(np.uint8)[:, None]  # values 0 .. 16
+        labels = bunch.target.astype(np.int64)
+        pool_parts, test_parts = [], []
+        for number, label in enumerate(self.classes):
+            members = np.flatnonzero(labels == label)
+            shuffled = seeds.rng(SPLIT_SEED, "digits", label).permutation(members)
+            n_test = round(len(members) * TEST_FRACTION)
+            test_parts.append(np.stack([shuffled[:n_test], np.full(n_test, number)]))
+            n_pool = len(members) - n_test
+            pool_parts.append(np.stack([shuffled[n_test:], np.full(n_pool, number)]))
+        # In the data set's own order: a pool must not be sorted by class.
+        pool = _by_position(np.concatenate(pool_parts, axis=1))
+        test = _by_position(np.concatenate(test_parts, axis=1))
+        return TaskData(
+            pool_images=images[pool[0]],
+            pool_targets=pool[1],
+            test_images=images[test[0]],
+            test_targets=test[1],
+            class_names=tuple(str(label) for label in self.classes),
+            fingerprint=digest(images[pool[0]], pool[1], images[test[0]], test[1]),
+            pool_fingerprint=digest(images[pool[0]]),
+            pixel_max=16,
+            notes={"source": "scikit-learn load_digits", "split": "fixed, stratified, 2/3 to 1/3"},
+        )
+
+
+def _by_position(pairs: np.ndarray) -> np.ndarray:
+    return pairs[:, np.argsort(pairs[0])]
+
+
+class DigitsTwo(_Digits):
+    """Handwritten 5 against 7 at 8x8 pixels, shipped with scikit-learn: a run in seconds."""
+
+    classes = (5, 7)
+
+    def defaults(self, profile: Profile) -> TaskDefaults:
+        # Not in the paper: its MNIST-two protocol, scaled to a pool of 240.
+        return TaskDefaults(
+            budget=100, query_size=10, initial_size=20, learner=LearnerSettings(kind="linear")
+        )
+
+
+class DigitsTen(_Digits):
+    """All ten handwritten digits at 8x8 pixels, shipped with scikit-learn: a run in seconds."""
+
+    classes = tuple(range(10))
+
+    def defaults(self, profile: Profile) -> TaskDefaults:
+        # Not in the paper: its MNIST-ten protocol, scaled to a pool of 1,198.
+        learner = LearnerSettings(kind="mlp", width=64, lr=3e-3, min_steps=300, epochs=20)
+        return TaskDefaults(budget=300, query_size=20, initial_size=40, learner=learner)
