@@ -14,7 +14,5 @@ class Progress(Protocol):
     ) -> None: ...
 
 
-def silent(
-    stage: str, done: int, total: int, notes: Mapping[str, float] | None = None
-) -> None:
+def silent(stage: str, done: int, total: int, notes: Mapping[str, float] | None = None) -> None:
     """The progress of a caller that does not look."""

@@ -79,7 +79,12 @@ class Times(_Model):
         description="phases of the selection, added up; book-keeping apart"
     )
     annotate_s: float | None
-    harness_s: float = Field(description="the rest of the cycle inside the loop")
+    bookkeeping_s: float = Field(
+        0.0, description="the harness's O(pool) work on behalf of a strategy"
+    )
+    harness_s: float = Field(
+        description="the rest of the cycle inside the loop, book-keeping included"
+    )
     phases: dict[str, float] = Field(default_factory=dict, description="phases of select_s")
     preparation: list[dict[str, Any]] | None = Field(
         None, description="the ledger of one-off costs, in the record of cycle 0"
@@ -147,6 +152,13 @@ class QueryLog:
     def names(self) -> list[str]:
         """Names with at least one chunk of rows."""
         return list(self._rows)
+
+    def cycles(self, name: str) -> list[int]:
+        """Cycles that have rows of a name, ascending."""
+        found: set[int] = set()
+        for chunk in self._cycles.get(name, []):
+            found.update(np.unique(chunk).tolist())
+        return sorted(found)
 
     def before(self, cycle: int) -> QueryLog:
         """Only the rows of earlier cycles: what a run that resumes at ``cycle`` starts from."""

@@ -220,14 +220,8 @@ def resolve_strategy(name: str, **parameters: Any) -> Strategy:
     inner = strategy_class(inner_name)(**parameters)
     if size is None:
         return inner
-    from alharness.strategy import ScoreStrategy
     from alharness.subset import SubsetStrategy
 
-    if not isinstance(inner, ScoreStrategy):
-        raise UserError(
-            f"'{name}': only strategies that score items can be given a random subset, and "
-            f"'{inner_name}' does not derive from ScoreStrategy."
-        )
     return SubsetStrategy(inner, size)
 
 

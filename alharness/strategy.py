@@ -23,13 +23,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from alharness import acquisition, seeds
+from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learner import Learner, LearnerFactory, LearnerSettings
 from alharness.oracle import ImageQuery, LineQuery, PoolQuery, Query
@@ -154,7 +155,8 @@ class CycleView:
     Attributes:
         pool: the pool.
         labelled: what is labelled, with its targets.
-        is_labelled: bool ``[N]`` on the CPU, true for pool items that are labelled. Do not write.
+        is_labelled: bool ``[N]`` on the CPU, true for pool items that cannot be asked about (again):
+            labelled ones, and those that were asked and rejected. Do not write.
         learner: the classifier of this cycle, in evaluation mode. Do not train.
         n_classes: number of classes.
         cycle: number of the cycle, from 0.
@@ -186,10 +188,16 @@ class CycleView:
         self.stopwatch = stopwatch or Stopwatch(pool.device)
         self.work = work or WorkCounters()
         self._unlabelled: torch.Tensor | None = None
+        self._n_unlabelled = len(is_labelled) - int(is_labelled.sum())
 
     @property
     def device(self) -> torch.device:
         return self.pool.device
+
+    @property
+    def n_unlabelled(self) -> int:
+        """How many pool items can still be asked about."""
+        return self._n_unlabelled
 
     @property
     def unlabelled(self) -> torch.Tensor:
@@ -207,6 +215,7 @@ class CycleView:
         """The same view with ``candidates`` (pool indices, ascending) as all that is unlabelled."""
         narrow = copy.copy(self)
         narrow._unlabelled = candidates
+        narrow._n_unlabelled = len(candidates)
         return narrow
 
     def rng(self, *purpose: str | int) -> np.random.Generator:
@@ -308,6 +317,54 @@ class ScoreStrategy(Strategy):
         with view.stopwatch.phase("top_k"):
             chosen = acquisition.top_k(scores, query_size)
         return PoolQuery(candidates[chosen])
+
+
+def check_query(query: Query, view: CycleView, query_size: int, name: str) -> None:
+    """The harness's own check of every answer, so that no strategy is trusted with its own score.
+
+    Raises:
+        UserError: the query is not of a known kind or size, or asks about items that it must not.
+    """
+    if not isinstance(query, PoolQuery | ImageQuery | LineQuery):
+        _refuse(name, "a PoolQuery, an ImageQuery or a LineQuery", f"a {type(query).__name__}")
+    if len(query) != query_size:
+        _refuse(name, f"{query_size} items", f"{len(query)}")
+    if isinstance(query, PoolQuery):
+        indices = query.indices
+        if (
+            not isinstance(indices, torch.Tensor)
+            or indices.dtype != torch.int64
+            or indices.ndim != 1
+        ):
+            found = getattr(indices, "dtype", type(indices).__name__)
+            _refuse(name, "pool indices as a one-dimensional int64 tensor", f"{found}")
+        if indices.device.type != "cpu":
+            _refuse(name, "pool indices on the CPU", f"indices on {indices.device}")
+        if int(indices.min()) < 0 or int(indices.max()) >= view.pool.n:
+            _refuse(name, f"pool indices in 0 .. {view.pool.n - 1}", f"{_some(indices)}")
+        if len(indices.unique()) != len(indices):
+            _refuse(name, "distinct pool indices", f"duplicates among {_some(indices)}")
+        asked = indices[view.is_labelled[indices]]
+        if len(asked):
+            _refuse(name, "unlabelled items only", f"items already asked about: {_some(asked)}")
+    elif isinstance(query, ImageQuery):
+        if tuple(query.items.shape[1:]) != tuple(view.pool.item_shape):
+            expected = f"items of shape {tuple(view.pool.item_shape)}"
+            _refuse(name, expected, f"shape {tuple(query.items.shape[1:])}")
+        if not bool(query.items.isfinite().all()):
+            _refuse(name, "finite values", "NaN or infinity in the synthetic items")
+
+
+def _some(indices: torch.Tensor) -> str:
+    listed = ", ".join(map(str, indices[:8].tolist()))
+    return listed + (", ..." if len(indices) > 8 else "")
+
+
+def _refuse(name: str, expected: str, found: str) -> NoReturn:
+    raise UserError(
+        f"The strategy '{name}' broke the contract: expected {expected}, found {found}. "
+        f"'alharness check {name}' shows what is wrong."
+    )
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from alharness import __version__
-from alharness.errors import UserError
+from alharness.errors import UserError, unknown_name
 
 #: command -> (module:function, line shown by --help)
 COMMANDS = {
@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
-            return None
+            raise unknown_name("command", name, COMMANDS)
         module, function = COMMANDS[name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), function)
         return command
@@ -88,7 +88,9 @@ def call(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"alharness: {error}", err=True)
         return 2
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        where = f" See '{context.command_path} --help'." if context is not None else ""
+        click.echo(f"alharness: {error.format_message()}{where}", err=True)
         return 2
     except click.Abort:
         click.echo("alharness: stopped; the same command continues where it stopped.", err=True)

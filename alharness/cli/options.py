@@ -1,0 +1,130 @@
+"""Options that several commands share, and how what a user typed becomes a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from alharness.runner import Places
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _stack(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    def apply(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+def runs_dir_option(function: Function) -> Function:
+    """``--runs-dir``: the root of all run folders."""
+    return click.option(
+        "--runs-dir",
+        type=click.Path(path_type=Path),
+        default=Path("runs"),
+        envvar="ALHARNESS_RUNS",
+        show_default=True,
+        help="Where runs lie (environment: ALHARNESS_RUNS).",
+    )(function)
+
+
+def data_root_option(function: Function) -> Function:
+    """``--data-root``: where original data sets are looked for."""
+    return click.option(
+        "--data-root",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="Where data sets are looked for (environment: ALHARNESS_DATA).",
+    )(function)
+
+
+def tracking_options(function: Function) -> Function:
+    """``--tracking-uri`` and ``--experiment``."""
+    return _stack(
+        click.option(
+            "--tracking-uri",
+            default=None,
+            envvar="MLFLOW_TRACKING_URI",
+            help="MLflow store; default: SQLite beside the runs.",
+        ),
+        click.option(
+            "--experiment", default="alharness", show_default=True, help="MLflow experiment."
+        ),
+    )(function)
+
+
+def spec_options(function: Function) -> Function:
+    """Everything that says what a run is."""
+    return _stack(
+        click.option("--seed", type=int, default=None, help="Seed of the run (default 0)."),
+        click.option(
+            "--data-seed", type=int, default=None, help="Seed of the initial set (default: --seed)."
+        ),
+        click.option(
+            "--budget", type=int, default=None, help="Annotations in all, initial set included."
+        ),
+        click.option("--query-size", type=int, default=None, help="Annotations per cycle."),
+        click.option("--initial-size", type=int, default=None, help="Annotations before cycle 0."),
+        click.option("--device", default=None, help="auto, cpu or cuda (default auto)."),
+        click.option(
+            "--profile",
+            default=None,
+            help="quick: minutes on a CPU (default); paper: Table 1 in full.",
+        ),
+        click.option("--oracle", default=None, help="hard, abstain, noisy or human."),
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            default=None,
+            help="TOML file with any of these settings.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Any setting, for instance learner.min_steps=500; see 'alharness show'.",
+        ),
+    )(function)
+
+
+def overrides(
+    *,
+    config: Path | None,
+    settings: Sequence[str],
+    oracle: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """What the user said, as nested values: file first, then options, then ``--set``."""
+    from alharness.spec import merge, parse_set, read_toml
+
+    given = {key: value for key, value in options.items() if value is not None}
+    layers: list[dict[str, Any]] = [{"device": "auto"}]
+    if config is not None:
+        layers.append(read_toml(config))
+    for plugin in ("task", "strategy"):
+        # Another plug-in than the file's starts from its own defaults.
+        if plugin in given and config is not None:
+            layers[-1].pop(plugin, None)
+        if plugin in given:
+            given[plugin] = {"name": given[plugin]}
+    layers.append(given)
+    if oracle is not None:
+        layers.append({"oracle": {"mode": oracle}})
+    layers += [parse_set(text) for text in settings]
+    return merge(*layers)
+
+
+def places(runs_dir: Path, data_root: Path | None, *, download: bool = False) -> Places:
+    """Where things lie, from options and environment."""
+    from alharness.runner import Places
+    from alharness.tasks.base import DataLocations
+
+    return Places(runs_dir, DataLocations.resolve(data_root, download=download))

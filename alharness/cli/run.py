@@ -1,0 +1,142 @@
+"""``alharness run``: one strategy on one data set, or the rest of a run that was stopped."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from alharness.cli.options import (
+    data_root_option,
+    overrides,
+    places,
+    runs_dir_option,
+    spec_options,
+    tracking_options,
+)
+
+if TYPE_CHECKING:
+    from alharness.records import CycleRecord, RunFolder
+    from alharness.spec import RunSpec
+
+
+@click.command()
+@click.option("--strategy", default=None, help="Name, package.module:Class or ./file.py:Class.")
+@click.option("--dataset", default=None, help="Name, as in 'alharness list datasets'.")
+@spec_options
+@data_root_option
+@runs_dir_option
+@tracking_options
+@click.option("--no-tracking", is_flag=True, help="Keep records only, without MLflow.")
+@click.option("--download", is_flag=True, help="Fetch the data set first when it is missing.")
+@click.option("--fresh", is_flag=True, help="Throw away what exists of this run and start over.")
+@click.option("--quiet", is_flag=True, help="Show nothing but errors.")
+def run(
+    strategy: str | None,
+    dataset: str | None,
+    data_root: Path | None,
+    runs_dir: Path,
+    tracking_uri: str | None,
+    experiment: str,
+    no_tracking: bool,
+    download: bool,
+    fresh: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Run one strategy on one data set, or continue where it stopped.
+
+    The same command again continues a stopped run and does not repeat a finished one. Records lie
+    in RUNS/DATASET/STRATEGY/KEY/cycles.jsonl; MLflow shows a copy of them.
+
+    \b
+    alharness run --strategy asal-auto --dataset digits-two
+    alharness run --strategy max-entropy --dataset mnist-two --seed 3 --set learner.c=0.1
+    """
+    from alharness.cli.display import make_display
+    from alharness.runner import execute
+    from alharness.spec import resolve
+
+    spec = resolve(overrides(strategy=strategy, task=dataset, **options))
+    signal.signal(signal.SIGTERM, _terminate)
+    display = make_display(quiet=quiet)
+    observers: list[Any] = [display]
+    tracker = None
+    try:
+        if not no_tracking:
+            from alharness.tracking import TrackingObserver, default_uri
+
+            uri = tracking_uri or default_uri(runs_dir)
+            tracker = TrackingObserver(uri, experiment, display.warn)
+            tracker.open()
+            observers.append(tracker)
+        where = places(runs_dir, data_root, download=download)
+        folder = execute(spec, where, fresh=fresh, observers=observers, progress=display.progress)
+    except BaseException:
+        display.close()
+        if tracker is not None:
+            tracker.stopped()
+        raise
+    display.close()
+    if not quiet:
+        _summary(spec, folder, folder.records())
+        if tracker is not None:
+            _how_to_open(tracker.uri, runs_dir)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends the run as Ctrl-C does: the record of the last complete cycle is safe."""
+    raise SystemExit(128 + number)
+
+
+def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
+    from alharness.cli.display import duration
+
+    last = records[-1]
+    preparation = records[0].time.preparation or []
+    paid = sum(entry["load_s"] for entry in preparation)
+    built = sum(entry["seconds"] for entry in preparation)
+    select = sum(record.time.select_s or 0.0 for record in records)
+    entropies = [record.query.entropy_mean for record in records if record.query is not None]
+    click.echo()
+    click.echo(f"{spec.strategy.name} on {spec.task.name}, seed {spec.seed}")
+    _row("accuracy", f"{last.test.accuracy:.4f} with {last.n_labelled} labels")
+    if abs(last.test.balanced_accuracy - last.test.accuracy) > 0.01:
+        _row("balanced accuracy", f"{last.test.balanced_accuracy:.4f}")
+    if entropies:
+        _row("entropy of queries", f"{sum(entropies) / len(entropies):.3f} nats (mean)")
+        _row("selection", f"{duration(select)} in {len(entropies)} cycles")
+    if preparation:
+        cached = "" if paid > 0.9 * built else f" (built earlier; {duration(paid)} here)"
+        _row("preparation", f"{duration(built)}{cached}")
+    quality = [
+        f"{entry['name']}: {key} {value:.3g}"
+        for entry in preparation
+        for key, value in (entry["details"].get("quality") or {}).items()
+        if isinstance(value, float)
+    ]
+    for line in quality:
+        _row("quality", line)
+    if folder.environment().get("task", {}).get("synthetic"):
+        _row("data", "synthetic (drawn, not photographed)")
+    _row("records", str(folder.path))
+    for path in sorted(folder.path.glob("*.png")):
+        _row("picture", str(path))
+
+
+def _row(name: str, value: str) -> None:
+    click.echo(f"  {name:<19} {value}")
+
+
+def _how_to_open(uri: str, runs_dir: Path) -> None:
+    from alharness.tracking import default_uri
+
+    if uri == default_uri(runs_dir):
+        option = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
+        _row("MLflow", f"alharness ui{option}")
+    else:
+        _row("MLflow", uri)

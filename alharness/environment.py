@@ -1,0 +1,77 @@
+"""What a run ran on: versions, hardware, source. Kept beside the records, because timings never
+compare across machines (R12) and a result belongs to an implementation, not to a name (R18)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import alharness
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    found = {"alharness": alharness.__version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "scikit-learn"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The machine as far as timings depend on it: CPU, cores, threads in use, GPU and driver."""
+    found: dict[str, Any] = {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+@cache
+def git_commit() -> str:
+    """Commit of the checkout that alharness runs from, with ``+changes`` when edited; else empty."""
+    here = Path(alharness.__file__).parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(here), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        if not git("ls-files", "--error-unmatch", "__init__.py"):
+            return ""  # installed inside somebody else's repository
+        commit = git("rev-parse", "HEAD")
+        return commit + ("+changes" if git("status", "--porcelain", "--", str(here)) else "")
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

@@ -1,0 +1,150 @@
+"""Pictures of what was asked: synthetic samples above their matches (Fig. 2), and synthetic queries.
+
+A strategy that keeps ``synthetic`` (uint8 ``[n, C, H, W]``, the first n items of its query) among its
+query's arrays gets ``matches.png``; synthetic items that were annotated give ``synthetic.png``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from alharness.artefacts import ArtefactStore
+from alharness.pool import Pool
+from alharness.records import QueryLog, RunFolder
+from alharness.tasks.base import TaskData
+from alharness.timing import Ledger
+
+#: Cycles and columns that a picture shows.
+N_CYCLES, N_COLUMNS = 6, 10
+
+_TILE, _GAP, _CAPTION = 84, 6, 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a contact sheet: images with a caption under each, and a title at its left."""
+
+    title: str
+    images: Sequence[NDArray[np.uint8]]
+    captions: Sequence[str]
+
+
+def draw_pictures(
+    folder: RunFolder,
+    log: QueryLog,
+    pool: Pool,
+    data: TaskData,
+    ledger: Ledger,
+    artefacts: ArtefactStore,
+) -> None:
+    """All pictures of a finished run, into its folder."""
+    matches = _match_rows(log, pool, data)
+    if matches:
+        save(contact_sheet(matches), folder.path / "matches.png")
+    synthetic = _synthetic_rows(log, data)
+    if synthetic:
+        save(contact_sheet(synthetic), folder.path / "synthetic.png")
+    for entry in ledger.entries:
+        samples = entry.details.get("samples")
+        if samples is not None and Path(samples).is_file():
+            shutil.copyfile(samples, folder.path / f"{entry.name}-samples.png")
+
+
+def _shown(log: QueryLog, name: str) -> list[int]:
+    """Up to N_CYCLES cycles that have rows of the name: the first, the last and some between."""
+    cycles = [cycle for cycle in log.cycles(name) if cycle >= 0]
+    picks = np.linspace(0, len(cycles) - 1, num=min(N_CYCLES, len(cycles))).round().astype(int)
+    return [cycles[pick] for pick in picks]
+
+
+def _match_rows(log: QueryLog, pool: Pool, data: TaskData) -> list[Row]:
+    rows: list[Row] = []
+    for cycle in _shown(log, "array.synthetic"):
+        synthetic = log.rows("array.synthetic", cycle)
+        synthetic_entropy = log.rows("array.synthetic_entropy", cycle)
+        indices, entropy = log.rows("asked", cycle), log.rows("entropy", cycle)
+        targets = log.rows("targets", cycle)
+        if synthetic is None or indices is None or entropy is None or targets is None:
+            continue
+        n = min(len(synthetic), N_COLUMNS)
+        found = as_uint8(pool.gather(indices[:n]).cpu())
+        before = ["" for _ in range(n)]
+        if synthetic_entropy is not None:
+            before = [f"H {value:.2f}" for value in synthetic_entropy[:n]]
+        rows.append(Row(f"cycle {cycle}\nsynthetic", list(synthetic[:n]), before))
+        captions = [
+            f"{data.class_names[targets[i]]}  H {entropy[i]:.2f}"
+            for i in range(min(n, len(targets)))
+        ]
+        rows.append(Row("match", list(found), captions))
+    return rows
+
+
+def _synthetic_rows(log: QueryLog, data: TaskData) -> list[Row]:
+    rows: list[Row] = []
+    for cycle in _shown(log, "items"):
+        items, targets = log.rows("items", cycle), log.rows("item_targets", cycle)
+        if items is None or targets is None or items.ndim != 4:  # latent codes are no pictures
+            continue
+        n = min(len(items), N_COLUMNS)
+        captions = [data.class_names[target] for target in targets[:n]]
+        rows.append(Row(f"cycle {cycle}", list(as_uint8(torch.from_numpy(items[:n]))), captions))
+    return rows
+
+
+def as_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
+    """Images in [0, 1] as uint8 of the same shape."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def contact_sheet(rows: Sequence[Row]) -> Image.Image:
+    """Rows of images ``[C, H, W]`` with captions, on white."""
+    font: Any = ImageFont.load_default(size=12)
+    left = 84
+    n_columns = max(len(row.images) for row in rows)
+    width = left + n_columns * (_TILE + _GAP) + _GAP
+    height = len(rows) * (_TILE + _CAPTION + _GAP) + _GAP
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for r, row in enumerate(rows):
+        top = _GAP + r * (_TILE + _CAPTION + _GAP)
+        draw.multiline_text((_GAP, top + _TILE // 3), row.title, fill="black", font=font)
+        for c, image in enumerate(row.images):
+            at = left + c * (_TILE + _GAP)
+            # Nearest neighbour: a reader should see the pixels that the classifier sees.
+            tile = picture(image).resize((_TILE, _TILE), Image.Resampling.NEAREST)
+            sheet.paste(tile, (at, top))
+            if c < len(row.captions):
+                text = _fitting(row.captions[c], font)
+                draw.text((at, top + _TILE + 1), text, fill="black", font=font)
+    return sheet
+
+
+def _fitting(text: str, font: Any) -> str:
+    """The caption, cut to the width of a tile."""
+    while len(text) > 1 and font.getlength(text) > _TILE + _GAP - 2:
+        text = text[:-1]
+    return text
+
+
+def picture(image: NDArray[np.uint8]) -> Image.Image:
+    """One image ``[C, H, W]`` of one or three channels as a picture."""
+    if image.shape[0] == 1:
+        return Image.fromarray(image[0], mode="L").convert("RGB")
+    return Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)), mode="RGB")
+
+
+def save(sheet: Image.Image, path: Path) -> None:
+    """Write beside and rename."""
+    partial = path.with_name(path.name + ".partial")
+    sheet.save(partial, format="PNG")
+    partial.replace(path)

@@ -1,0 +1,287 @@
+"""Specifications of runs: TOML <-> frozen models; the resolved spec is what is hashed and logged.
+
+Defaults live in the models and nowhere else. ``resolve`` takes what a user said (a TOML file, then
+options, then ``--set key=value``; later ones win), asks the plug-ins for their defaults and
+parameters, and returns a spec in which nothing is left open.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from alharness import registry
+from alharness.errors import UserError, unknown_name
+from alharness.generative import AutoencoderSettings, GeneratorSettings
+from alharness.learner import LearnerSettings
+from alharness.oracle import OracleSettings
+from alharness.tasks.base import PoolSettings, Profile
+
+#: Raised when a change of the harness makes old and new runs incomparable.
+PROTOCOL = 1
+
+#: Options of a run that stand at the top level of a spec.
+TOP_LEVEL = ("profile", "seed", "data_seed", "budget", "query_size", "initial_size", "device")
+
+#: Sections of a spec; ``--set SECTION.NAME=VALUE`` reaches into them.
+SECTIONS = ("task", "strategy", "learner", "pool", "oracle", "generator", "autoencoder")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Choice(BaseModel):
+    """A plug-in by name, with its parameters beside the name."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All parameters; in a resolved spec every one is there."""
+        return dict(self.model_extra or {})
+
+
+class RunSpec(BaseModel):
+    """One run, with nothing left open: equal specs give equal records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: int = PROTOCOL
+    task: Choice
+    strategy: Choice
+    profile: Profile
+    seed: int = Field(ge=0, description="classifier, batches and the strategy's randomness")
+    data_seed: int = Field(ge=0, description="the initial set")
+    budget: int = Field(gt=0, description="annotations in all, the initial set included")
+    query_size: int = Field(gt=0, description="annotations per cycle")
+    initial_size: int = Field(gt=0, description="annotations before cycle 0")
+    device: Literal["cpu", "cuda"]
+    learner: LearnerSettings
+    pool: PoolSettings
+    oracle: OracleSettings
+    generator: GeneratorSettings
+    autoencoder: AutoencoderSettings
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> RunSpec:
+        if self.budget < self.initial_size:
+            raise UserError(
+                f"The budget ({self.budget}) counts the initial set and must be at least as large: "
+                f"initial size {self.initial_size}. Raise --budget or lower --initial-size."
+            )
+        return self
+
+    @property
+    def n_cycles(self) -> int:
+        """Queries until the budget is spent; the last one is smaller where sizes do not divide."""
+        return -(-(self.budget - self.initial_size) // self.query_size)
+
+    @property
+    def run_key(self) -> str:
+        """Hash of the whole spec: names the run's folder."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def folder(self, runs_dir: Path) -> Path:
+        """``runs/<task>/<strategy>/<run_key>``."""
+        return runs_dir / _safe(self.task.name) / _safe(self.strategy.name) / self.run_key
+
+    def to_toml(self) -> str:
+        """The spec as TOML; ``alharness run --config`` takes it back."""
+        return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: a field that is None is left out, and reading it back gives the default None."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return value
+
+
+def _safe(name: str) -> str:
+    """A name as a folder: what is not a letter, digit, dot, dash or underscore becomes a dash.
+
+    The run key below it hashes the true name, so two names that look alike do not collide.
+    """
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.") or "unnamed"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A spec file as nested plain values.
+
+    Raises:
+        UserError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"The spec file '{path}' does not exist (looked in {Path.cwd()})."
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"'{path}' is a folder; expected a TOML file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' is not valid TOML: {error}.") from error
+
+
+def parse_set(text: str) -> dict[str, Any]:
+    """``learner.steps=500`` -> ``{"learner": {"steps": 500}}``; the value is TOML, else a string."""
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise UserError(
+            f"--set takes KEY=VALUE, for instance learner.min_steps=500; found '{text}'."
+        )
+    try:
+        parsed: Any = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(parts):
+        parsed = {part: parsed}
+    nested: dict[str, Any] = parsed
+    return nested
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings laid over each other; later ones win."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = merged.get(key)
+            if isinstance(value, Mapping):
+                merged[key] = merge(old if isinstance(old, Mapping) else {}, value)
+            else:
+                merged[key] = value
+    return merged
+
+
+def resolve(overrides: Mapping[str, Any]) -> RunSpec:
+    """The full spec behind what a user said.
+
+    Args:
+        overrides: nested values of a spec; ``task`` and ``strategy`` are needed, as a name or as a
+            section with ``name`` and parameters. ``data_seed`` follows ``seed`` unless given.
+
+    Raises:
+        UserError: unknown names or keys, values of the wrong kind, sizes that do not fit.
+    """
+    given = dict(overrides)
+    given.pop("protocol", None)
+    for key in given:
+        if key not in TOP_LEVEL and key not in SECTIONS:
+            raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])
+    task_choice = _choice("task", given.pop("task", None))
+    strategy_choice = _choice("strategy", given.pop("strategy", None))
+    for section in SECTIONS[2:]:
+        if not isinstance(given.get(section, {}), Mapping):
+            raise UserError(f"'{section}' is a section: expected {section}.NAME=VALUE.")
+
+    profile = given.get("profile", "quick")
+    if profile not in ("quick", "paper"):
+        raise unknown_name("profile", str(profile), ["quick", "paper"])
+    try:
+        task = registry.resolve_task(task_choice.name, **task_choice.parameters)
+    except ValidationError as error:
+        raise explain(error, "task") from error
+    try:
+        strategy = registry.resolve_strategy(strategy_choice.name, **strategy_choice.parameters)
+    except ValidationError as error:
+        raise explain(error, "strategy") from error
+
+    defaults = task.defaults(profile).model_dump()
+    seed = given.get("seed", 0)
+    values = merge(
+        {"seed": seed, "data_seed": seed, "device": "cpu", "profile": profile},
+        defaults,
+        {section: {} for section in ("pool", "oracle", "generator", "autoencoder")},
+        given,
+        {
+            "task": {"name": task_choice.name, **task.parameters.model_dump(mode="json")},
+            "strategy": {
+                "name": strategy_choice.name,
+                **strategy.parameters.model_dump(mode="json"),
+            },
+        },
+    )
+    values["device"] = resolve_device(values["device"])
+    try:
+        return RunSpec.model_validate(values)
+    except ValidationError as error:
+        raise explain(error) from error
+
+
+def _choice(section: str, value: Any) -> Choice:
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        option = "--dataset" if section == "task" else "--strategy"
+        raise UserError(f"No {section} given. Use {option} NAME, or name it in the spec file.")
+    return Choice(**value)
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` -> ``cuda`` when there is one, else ``cpu``.
+
+    Raises:
+        UserError: an unknown device, or ``cuda`` where there is none.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise unknown_name("device", device, ["auto", "cpu", "cuda"])
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("No CUDA device is available here. Use --device cpu, or --device auto.")
+    return device
+
+
+def explain(error: ValidationError, section: str = "") -> UserError:
+    """A pydantic error as one line: which setting, what was expected, what was found."""
+    first = error.errors()[0]
+    place = ".".join(part for part in [section, *map(str, first["loc"])] if part)
+    if first["type"] == "extra_forbidden":
+        model = _model_at(section, first["loc"])
+        known = [f"{place.rpartition('.')[0]}.{name}" for name in model] if model else []
+        return unknown_name("setting", place, known)
+    found = first.get("input")
+    text = f"The setting '{place}' is not valid: {first['msg'].lower()}; found {found!r}."
+    return UserError(text + " See 'alharness show' for what it may be.")
+
+
+def _model_at(section: str, location: Sequence[int | str]) -> list[str]:
+    """Field names of the section that an unknown setting was put in."""
+    if section or not location:
+        return []
+    field = RunSpec.model_fields.get(str(location[0]))
+    annotation = field.annotation if field is not None else None
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return list(annotation.model_fields)
+    return []
+
+
+def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
+    """What has to agree between runs that are compared (R13): all but strategy, seeds and generator.
+
+    A strategy that brings its own classifier is marked by its own name, not here. Hardware is kept
+    beside it (``env.json``) and guards timings only.
+    """
+    fields: dict[str, Any] = {
+        "protocol": spec.protocol,
+        "task": spec.task.model_dump(mode="json"),
+        "task_fingerprint": task_fingerprint,
+        "budget": spec.budget,
+        "query_size": spec.query_size,
+        "initial_size": spec.initial_size,
+        "learner": spec.learner.model_dump(mode="json"),
+        "device": spec.device,
+    }
+    return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}
