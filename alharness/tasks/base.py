@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alharness.errors import UserError
 from alharness.learner import LearnerSettings
-from alharness.pool import ArrayPool, Pool
+from alharness.pool import ArrayPool, Pool, StreamedPool, VirtualItems
 from alharness.progress import Progress, silent
+from alharness.tasks.residency import Forecast, forecast
 
 if TYPE_CHECKING:
     from alharness.tasks.dataset import Dataset
@@ -48,6 +49,9 @@ class PoolSettings(BaseModel):
 
     residency: Literal["auto", "device", "host", "memmap"] = Field(
         "auto", description="auto chooses from a forecast of memory and says so"
+    )
+    memory_mb: int | None = Field(
+        None, gt=0, description="memory the pool may take; by default a share of what is free"
     )
 
 
@@ -81,7 +85,7 @@ class TaskData:
     """The data of one task, as loaded.
 
     Attributes:
-        pool_images: uint8 ``[N, C, H, W]``, in memory or memory-mapped.
+        pool_images: uint8 ``[N, C, H, W]``, in memory or memory-mapped; or items that are computed.
         pool_targets: int64 ``[N]``: hidden from strategies.
         test_images: uint8 ``[T, C, H, W]``.
         test_targets: int64 ``[T]``.
@@ -94,7 +98,7 @@ class TaskData:
         notes: facts for the record (source, crop, split).
     """
 
-    pool_images: NDArray[np.uint8]
+    pool_images: NDArray[np.uint8] | VirtualItems
     pool_targets: NDArray[np.int64]
     test_images: NDArray[np.uint8]
     test_targets: NDArray[np.int64]
@@ -109,22 +113,58 @@ class TaskData:
     def n_classes(self) -> int:
         return len(self.class_names)
 
-    def open_pool(self, device: torch.device, settings: PoolSettings | None = None) -> Pool:
-        """The pool images as a ``Pool`` in the residency asked for."""
-        residency = (settings or PoolSettings()).residency
-        if residency == "auto":
-            residency = "device"
-        return ArrayPool(
-            self.pool_images,
+    def forecast(self, device: torch.device, settings: PoolSettings | None = None) -> Forecast:
+        """Where the pool will live and what memory it will need; said before a run begins.
+
+        Raises:
+            UserError: the residency asked for cannot work.
+        """
+        settings = settings or PoolSettings()
+        images = self.pool_images
+        return forecast(
+            images.shape,
             device,
-            pixel_max=self.pixel_max,
-            residency=residency,
-            fingerprint=self.pool_fingerprint,
+            asked=settings.residency,
+            memory_mb=settings.memory_mb,
+            in_file=isinstance(images, np.memmap),
+            computed_from_bytes=None if isinstance(images, np.ndarray) else images.source_bytes,
         )
 
+    def open_pool(self, device: torch.device, settings: PoolSettings | None = None) -> Pool:
+        """The pool images as a ``Pool`` in the residency that ``forecast`` gives."""
+        chosen = self.forecast(device, settings)
+        if not isinstance(self.pool_images, np.ndarray):
+            return self.pool_images.open(device, self.pool_fingerprint)
+        return self._open(self.pool_images, device, chosen, self.pool_fingerprint)
+
     def open_test(self, device: torch.device) -> Pool:
-        """The test images as a ``Pool``."""
-        return ArrayPool(self.test_images, device, pixel_max=self.pixel_max)
+        """The test images as a ``Pool``: on the device when they fit."""
+        in_file = isinstance(self.test_images, np.memmap)
+        chosen = forecast(self.test_images.shape, device, in_file=in_file)
+        return self._open(self.test_images, device, chosen, None)
+
+    def _open(
+        self,
+        images: NDArray[np.uint8],
+        device: torch.device,
+        chosen: Forecast,
+        fingerprint: str | None,
+    ) -> Pool:
+        if chosen.residency == "memmap":
+            return StreamedPool(
+                images,
+                device,
+                pixel_max=self.pixel_max,
+                block_values=chosen.block_values,
+                fingerprint=fingerprint,
+            )
+        return ArrayPool(
+            images,
+            device,
+            pixel_max=self.pixel_max,
+            residency=chosen.residency,
+            fingerprint=fingerprint,
+        )
 
 
 class TaskParameters(BaseModel):

@@ -181,17 +181,16 @@ def select(cache: ImageCache, selection: Selection) -> TaskData:
     notes = dict(cache.meta["notes"])
     if cache.partial:
         notes["partial"] = f"{len(cache.images):,} images: not the complete data set"
-    facts = [cache.digest, list(selection.pool), selection.test, selection.pool_limit]
-    facts += [selection.classes, selection.attribute]
-    images_facts = repr([cache.digest, start, stop, selection.classes])
+    pool_facts = (cache.digest, start, stop, selection.classes)
+    task_facts = (*pool_facts, selection.test, selection.attribute)
     return TaskData(
         pool_images=pool_images,
         pool_targets=pool_targets,
         test_images=test_images,
         test_targets=test_targets,
         class_names=selection.class_names,
-        fingerprint=_short(repr(facts)),
-        pool_fingerprint=_short(images_facts),
+        fingerprint=_short(repr(task_facts)),
+        pool_fingerprint=_short(repr(pool_facts)),
         pixel_max=int(cache.meta["pixel_max"]),
         synthetic=bool(notes.get("synthetic")),
         notes=notes,

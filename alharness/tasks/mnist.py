@@ -41,6 +41,7 @@ MD5 = {
         "27ae3e4e09519cfbb04c329615203637",
     ),
 }
+COUNTS = {"train": 60_000, "test": 10_000}
 #: Pool of the paper: the first 50,000 of the 60,000 training images (facts T2).
 POOL_IMAGES = 50_000
 
@@ -52,7 +53,7 @@ class Mnist(Dataset):
     title = "MNIST"
     size = "12 MB"
     files = "MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]"
-    counts = {"train": 60_000, "test": 10_000}
+    counts = COUNTS
 
     def find(self, root: Path) -> Path | None:
         for folder in (root / "MNIST" / "raw", root / "raw", root):
