@@ -1,0 +1,295 @@
+"""Features for sample matching (Sec. 3.2): where an item lies, apart from what the classifier thinks.
+
+F_gray/rgb (pixels), F_auto (encoder), F_disc (last hidden layer of the critic), F_CLS (last hidden
+layer of the classifier), each reduced to 50 numbers by PCA fitted on the pool (Sec. 4.2).
+
+Shape letters: N pool items, B items of a block, D raw features, K features after PCA.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from alharness.pool import Pool
+from alharness.progress import Progress, silent
+from alharness.timing import Ledger, WorkCounters, synchronise
+
+if TYPE_CHECKING:
+    from alharness.artefacts import ArtefactStore
+    from alharness.generative import Autoencoder, Generator
+    from alharness.learner import Learner
+
+N_COMPONENTS = 50  # Sec. 4.2
+FILE = "features.safetensors"
+#: Raw features of the whole pool are kept between fitting the PCA and applying it up to this size;
+#: above it they are computed twice, which is what a pass over the pool costs.
+KEEP_RAW_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """Items ``[B, ...]`` in, features ``[B, D]`` out, each item by itself, without gradients.
+
+    Attributes:
+        name: what it is called in records.
+        key: names what it computes, for artefacts; empty when that changes from cycle to cycle.
+        compute: items to features of any shape ``[B, ...]``; they are flattened.
+    """
+
+    name: str
+    key: str
+    compute: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, items: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self.compute(items).flatten(1).float()
+
+
+def pixels() -> FeatureExtractor:
+    """F_gray/rgb(x) = x."""
+    return FeatureExtractor("pixels", "pixels", lambda items: items)
+
+
+def encoder(autoencoder: Autoencoder) -> FeatureExtractor:
+    """F_auto(x) = phi(x)."""
+    return FeatureExtractor("encoder", f"encoder {autoencoder.artefact_key}", autoencoder.encode)
+
+
+def critic(generator: Generator) -> FeatureExtractor:
+    """F_disc(x) = D^(j-1)(x): the input of the critic's last layer."""
+    return FeatureExtractor("critic", f"critic {generator.artefact_key}", generator.critic_features)
+
+
+def classifier(learner: Learner) -> FeatureExtractor:
+    """F_CLS(x) = h^(l-1)(x): obsolete as soon as the classifier is trained again."""
+    return FeatureExtractor("classifier", "", learner.features)
+
+
+@dataclass(frozen=True)
+class PCA:
+    """F_PCA(x) = PCA(F(x) - mu).
+
+    Attributes:
+        mean: mu over the pool, float32 ``[D]``.
+        components: directions of largest variance, orthonormal columns, float32 ``[D, K]``.
+        variances: variance along them, falling, float32 ``[K]``.
+        explained: share of the total variance that they hold.
+    """
+
+    mean: torch.Tensor
+    components: torch.Tensor
+    variances: torch.Tensor
+    explained: float
+
+    @classmethod
+    def fit(cls, blocks: Iterator[torch.Tensor], n_components: int = N_COMPONENTS) -> PCA:
+        """Exact PCA of all rows of ``blocks`` (``[B, D]`` each), without keeping them.
+
+        Fewer components where there are fewer features or rows. The sign of a direction is such
+        that its largest entry is positive.
+        """
+        n = 0
+        shift = total = gram = None
+        for rows in blocks:
+            if shift is None:
+                # Rows are taken relative to the first block's mean, so that sums of squares of
+                # features far from 0 do not cancel.
+                shift = rows.mean(dim=0)
+                total = torch.zeros_like(shift, dtype=torch.float64)
+                gram = torch.zeros(len(shift), len(shift), dtype=torch.float64, device=shift.device)
+            assert total is not None
+            assert gram is not None
+            centred = rows - shift
+            total += centred.sum(dim=0, dtype=torch.float64)
+            gram += centred.T @ centred  # float32 within a block, float64 across blocks
+            n += len(rows)
+        if shift is None or total is None or gram is None:
+            raise ValueError("PCA of no rows")
+        offset = total / n
+        covariance = gram / n - torch.outer(offset, offset)
+        k = min(n_components, len(shift), n)
+        variances, components = _largest_eigenpairs(covariance, k)
+        at = components.abs().argmax(dim=0)
+        components = components * components.gather(0, at[None]).sign()
+        trace = float(covariance.trace())
+        return cls(
+            mean=(shift.double() + offset).float(),
+            components=components.float().contiguous(),
+            variances=variances.clamp_min(0).float(),
+            explained=float(variances.sum()) / trace if trace > 0 else 1.0,
+        )
+
+    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+        """Rows ``[B, D]`` as ``[B, K]``."""
+        return (features - self.mean) @ self.components
+
+
+def _largest_eigenpairs(matrix: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k largest eigenvalues, falling, and their vectors as columns, of a symmetric matrix."""
+    if matrix.is_cuda:
+        values, vectors = torch.linalg.eigh(matrix)
+        return values[-k:].flip(0), vectors[:, -k:].flip(1)
+    # Only the wanted ones: several times faster than all for 4096 critic features.
+    from scipy.linalg import eigh
+
+    size = len(matrix)
+    found = eigh(matrix.numpy(), subset_by_index=[size - k, size - 1])
+    values, vectors = (torch.from_numpy(np.ascontiguousarray(part)) for part in found)
+    return values.flip(0), vectors.flip(1)
+
+
+def pool_features(
+    pool: Pool,
+    extractor: FeatureExtractor,
+    pca: PCA | None = None,
+    *,
+    progress: Progress = silent,
+    work: WorkCounters | None = None,
+) -> torch.Tensor:
+    """Features of every pool item, float32 ``[N, K]`` on the pool's device (``[N, D]`` without PCA)."""
+    features: torch.Tensor | None = None
+    for indices, items in pool.blocks():
+        rows = extractor(items)
+        rows = rows if pca is None else pca(rows)
+        if features is None:
+            features = torch.empty(len(pool), rows.shape[1], device=rows.device)
+        start, stop = int(indices[0]), int(indices[-1]) + 1
+        features[start:stop] = rows
+        progress(f"features {extractor.name}", stop, len(pool))
+    if work is not None:
+        work.add("pool_items_featurised", len(pool))
+        work.add("bytes_read", len(pool) * pool.item_bytes)
+    assert features is not None  # a pool is never empty
+    return features
+
+
+@dataclass(frozen=True)
+class ReducedPool:
+    """The pool as points of the matching space.
+
+    Attributes:
+        extractor: F.
+        pca: fitted on the pool.
+        features: S = {F_PCA(x)}, float32 ``[N, K]``.
+        pca_s, features_s: seconds spent on fitting and on applying.
+    """
+
+    extractor: FeatureExtractor
+    pca: PCA
+    features: torch.Tensor
+    pca_s: float
+    features_s: float
+
+    @property
+    def n(self) -> int:
+        """Number of pool items N."""
+        return len(self.features)
+
+    def __call__(self, items: torch.Tensor) -> torch.Tensor:
+        """F_PCA of other items: ``[B, ...]`` to ``[B, K]``."""
+        return self.pca(self.extractor(items))
+
+
+def reduce_pool(
+    pool: Pool,
+    extractor: FeatureExtractor,
+    n_components: int = N_COMPONENTS,
+    *,
+    progress: Progress = silent,
+    work: WorkCounters | None = None,
+) -> ReducedPool:
+    """Fit the PCA on the pool and apply it to the pool."""
+    start = _now(pool)
+    n_features = extractor(pool.gather(torch.tensor([0]))).shape[1]
+    raw: torch.Tensor | None = None
+    if 4 * n_features * len(pool) <= KEEP_RAW_BYTES:
+        raw = pool_features(pool, extractor, progress=progress, work=work)
+        rows = iter(raw.split(max(1, (1 << 24) // n_features)))
+    else:
+        rows = (extractor(items) for _, items in pool.blocks())
+        if work is not None:
+            work.add("pool_items_featurised", len(pool))
+            work.add("bytes_read", len(pool) * pool.item_bytes)
+    pca = PCA.fit(rows, n_components)
+    fitted = _now(pool)
+    if raw is not None:
+        features = torch.cat([pca(block) for block in raw.split(max(1, (1 << 24) // n_features))])
+    else:
+        features = pool_features(pool, extractor, pca, progress=progress, work=work)
+    return ReducedPool(extractor, pca, features, fitted - start, _now(pool) - fitted)
+
+
+def _now(pool: Pool) -> float:
+    synchronise(pool.device)
+    return time.perf_counter()
+
+
+def obtain_reduced_pool(
+    pool: Pool,
+    extractor: FeatureExtractor,
+    n_components: int,
+    artefacts: ArtefactStore,
+    *,
+    ledger: Ledger,
+    progress: Progress = silent,
+) -> ReducedPool:
+    """``reduce_pool`` once for all strategies, seeds and query sizes that want the same.
+
+    Enters ``pca`` and ``features`` in the ledger, with what they cost when they were computed.
+    """
+    from safetensors.torch import save_file
+
+    def build(folder: Path, progress: Progress) -> Mapping[str, Any]:
+        reduced = reduce_pool(pool, extractor, n_components, progress=progress)
+        tensors = {
+            "mean": reduced.pca.mean,
+            "components": reduced.pca.components,
+            "variances": reduced.pca.variances,
+            "features": reduced.features,
+        }
+        save_file(
+            {name: values.cpu().contiguous() for name, values in tensors.items()},
+            folder / FILE,
+        )
+        return {
+            "explained_variance": reduced.pca.explained,
+            "pca_s": reduced.pca_s,
+            "features_s": reduced.features_s,
+        }
+
+    identity = {
+        "pool": pool.fingerprint,
+        "rows": len(pool),
+        "extractor": extractor.key,
+        "n_components": n_components,
+    }
+    found = artefacts.obtain("features", identity, build, progress)
+    start = time.perf_counter()
+    stored = {name: values.to(pool.device) for name, values in found.tensors(FILE).items()}
+    load_s = found.load_s + time.perf_counter() - start
+    explained = float(found.details["explained_variance"])
+    pca_s, features_s = float(found.details["pca_s"]), float(found.details["features_s"])
+    pca = PCA(stored["mean"], stored["components"], stored["variances"], explained)
+    details = {"extractor": extractor.name, "components": len(pca.variances)}
+    ledger.add(
+        "pca",
+        pca_s,
+        cached=found.cached,
+        load_s=0.0 if found.cached else pca_s,
+        details={**details, "explained_variance": pca.explained},
+    )
+    ledger.add(
+        "features",
+        features_s,
+        cached=found.cached,
+        load_s=load_s if found.cached else features_s,
+        details={**details, "rows": len(pool), "bytes": stored["features"].nbytes},
+    )
+    return ReducedPool(extractor, pca, stored["features"], pca_s, features_s)

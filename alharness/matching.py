@@ -1,0 +1,469 @@
+"""Sample matching (Sec. 3.2, Eq. 2): the nearest pool items of synthetic ones, without replacement.
+
+An index holds the points S of the pool once and gives, for a query point, its neighbours from near
+to far. ``match`` walks along them: queries choose one after the other, each its nearest point that
+is neither labelled nor chosen by an earlier query (facts 1.7; the paper does not say how collisions
+are resolved).
+
+``ExactIndex`` is the default: one read of the features, on any device, exact. ``KDTreeIndex`` is the
+paper's structure; in 50 dimensions it is no faster (facts 9). ``FaissIndex`` is an extra.
+
+Shape letters: N pool items, K feature dimensions, Q queries, G groups of neighbouring rows,
+c candidates of one query.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alharness.errors import UserError, unknown_name
+from alharness.timing import WorkCounters
+
+#: One neighbour: pool index, distance, and rank among all pool items, labelled ones too, from 1.
+Neighbour = tuple[int, float, int]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The pool items that were chosen.
+
+    Attributes:
+        indices: int64 ``[Q]`` on the CPU, distinct, none of them taken before.
+        distances: to the query points, float64 ``[Q]``.
+        depth: rank of each among all pool items seen from its query point, from 1, int64 ``[Q]``:
+            how far labelled and already chosen items pushed the choice away.
+    """
+
+    indices: torch.Tensor
+    distances: torch.Tensor
+    depth: torch.Tensor
+
+
+class Index(ABC):
+    """The pool's points, ready to be searched.
+
+    Attributes:
+        n: number of points N.
+        n_dims: their dimension K.
+        name: what it is called in records.
+    """
+
+    name: str
+    n: int
+    n_dims: int
+
+    @abstractmethod
+    def neighbours(
+        self, queries: torch.Tensor, taken: torch.Tensor, work: WorkCounters | None = None
+    ) -> Iterator[Iterator[Neighbour]]:
+        """For each query point its neighbours that are not taken, from near to far, lazily.
+
+        Args:
+            queries: float32 ``[Q, K]``.
+            taken: pool indices that may not be chosen, int64 ``[T]``.
+            work: counts ``distances`` and ``feature_rows_read``.
+        """
+
+    def _check(self, queries: torch.Tensor) -> None:
+        if queries.ndim != 2 or queries.shape[1] != self.n_dims:
+            raise ValueError(
+                f"queries must have shape [Q, {self.n_dims}], got {tuple(queries.shape)}"
+            )
+
+
+def match(
+    index: Index,
+    queries: torch.Tensor,
+    *,
+    taken: torch.Tensor,
+    work: WorkCounters | None = None,
+) -> Matches:
+    """Each query's nearest point that is neither taken nor chosen by an earlier query (Eq. 2).
+
+    Args:
+        index: the pool's points.
+        queries: float32 ``[Q, K]``, in the order in which they choose.
+        taken: pool indices that are labelled already, int64 ``[T]``: their number, not the pool's,
+            sets the cost of leaving them out.
+        work: counts what the index does.
+
+    Raises:
+        ValueError: fewer free points than queries, or a query that is not finite.
+    """
+    _enough(index, taken, queries)
+    chosen: dict[int, tuple[float, int]] = {}
+    for neighbours in index.neighbours(queries, taken, work):
+        at, distance, rank = next(found for found in neighbours if found[0] not in chosen)
+        chosen[at] = distance, rank
+    return _matches(chosen)
+
+
+def match_best(
+    index: Index,
+    queries: torch.Tensor,
+    *,
+    taken: torch.Tensor,
+    score: Callable[[torch.Tensor], torch.Tensor],
+    among: int,
+    work: WorkCounters | None = None,
+) -> Matches:
+    """Each query's best-scored point among its ``among`` nearest ones: matching with a second look.
+
+    Where earlier queries chose all of them, the nearest free one beyond.
+
+    Args:
+        index, queries, taken, work: as for ``match``.
+        score: pool indices int64 ``[c]`` to scores ``[c]``, larger is better.
+        among: neighbours per query that are looked at.
+    """
+    _enough(index, taken, queries)
+    streams = list(index.neighbours(queries, taken, work))
+    near = [list(islice(stream, among)) for stream in streams]
+    candidates = sorted({at for found in near for at, _, _ in found})
+    scores = score(torch.tensor(candidates, dtype=torch.int64)).tolist()
+    scored = dict(zip(candidates, scores, strict=True))
+    chosen: dict[int, tuple[float, int]] = {}
+    for found, stream in zip(near, streams, strict=True):
+        free = [neighbour for neighbour in found if neighbour[0] not in chosen]
+        if free:  # max keeps the first of equals: the nearer one
+            at, distance, rank = max(free, key=lambda neighbour: scored[neighbour[0]])
+        else:
+            at, distance, rank = next(beyond for beyond in stream if beyond[0] not in chosen)
+        chosen[at] = distance, rank
+    return _matches(chosen)
+
+
+def _enough(index: Index, taken: torch.Tensor, queries: torch.Tensor) -> None:
+    n_free = index.n - len(taken)
+    if n_free < len(queries):
+        raise ValueError(f"{len(queries)} matches asked of {n_free} free pool items")
+    if not bool(queries.isfinite().all()):
+        raise ValueError("a query point is not finite")
+
+
+def _matches(chosen: dict[int, tuple[float, int]]) -> Matches:
+    """Chosen items in order of choice, with distance and rank."""
+    return Matches(
+        torch.tensor(list(chosen), dtype=torch.int64),
+        torch.tensor([distance for distance, _ in chosen.values()], dtype=torch.float64),
+        torch.tensor([rank for _, rank in chosen.values()], dtype=torch.int64),
+    )
+
+
+class ExactIndex(Index):
+    """Exhaustive search, exact to the last bit, in one read of the features.
+
+    The pass computes ``|f|^2 - 2 q.f`` in float32 as one matrix product (the squared norms are one
+    more feature column, taken rows have norm infinity) and keeps only the minimum over each group
+    of ``GROUP`` neighbouring rows. Groups are then opened from the smallest minimum on, their rows
+    measured directly in float64, and a neighbour is given out once no closed group can hold a
+    nearer one, the rounding of the pass included. So the result is that of a float64 search over
+    everything, ties by smaller index.
+    """
+
+    name = "exact"
+    #: Rows per group: a larger one leaves fewer minima to keep and more rows to measure again.
+    GROUP = 64
+    #: Rows per block of the pass: the products of a block should stay in the processor's cache.
+    BLOCK_CPU = 16384
+    BLOCK_CUDA = 1 << 22
+    #: Queries per pass; more would need more memory and not make the product faster.
+    QUERIES = 128
+
+    def __init__(self, features: torch.Tensor) -> None:
+        """Copies ``features`` (float32 ``[N, K]``) with their squared norms: O(N), once."""
+        if features.ndim != 2 or len(features) == 0:
+            raise ValueError(f"features must have shape [N, K], got {tuple(features.shape)}")
+        self.n, self.n_dims = features.shape
+        self.device = features.device
+        n_padded = math.ceil(self.n / self.GROUP) * self.GROUP
+        n_columns = self.n_dims + 1 + (self.n_dims + 1) % 2  # even: rows stay aligned
+        self._rows = torch.zeros(n_padded, n_columns, device=features.device)
+        self._norms = self._rows[:, self.n_dims]
+        for start in range(0, self.n, self.BLOCK_CUDA):
+            block = features[start : start + self.BLOCK_CUDA]
+            stop = start + len(block)
+            self._rows[start:stop, : self.n_dims] = block
+            self._norms[start:stop] = block.square().sum(dim=1)
+        if not bool(self._norms.isfinite().all()):
+            raise ValueError("a feature is not finite, or its square is not")
+        self._norms[self.n :] = torch.inf
+
+    def neighbours(
+        self, queries: torch.Tensor, taken: torch.Tensor, work: WorkCounters | None = None
+    ) -> Iterator[Iterator[Neighbour]]:
+        self._check(queries)
+        taken = taken.sort().values
+        for part in queries.to(self.device).split(self.QUERIES):
+            minima_QG = self._minima(part, taken)
+            if work is not None:
+                work.add("distances", len(part) * self.n)
+                work.add("feature_rows_read", self.n)
+            search = _GroupSearch(self, part, minima_QG, taken, work)
+            yield from (search.walk(q) for q in range(len(part)))
+
+    def rows(self, indices: torch.Tensor) -> torch.Tensor:
+        """Points by pool index, float32 ``[c, K]``."""
+        return self._rows[indices, : self.n_dims]
+
+    def _minima(self, queries_QK: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
+        """Smallest ``|f|^2 - 2 q.f`` of each group of free rows, float32 ``[Q, G]``."""
+        Q = len(queries_QK)
+        columns = torch.zeros(Q, self._rows.shape[1], device=self.device)
+        columns[:, : self.n_dims] = -2 * queries_QK
+        columns[:, self.n_dims] = 1
+        n = len(self._rows)
+        block = self.BLOCK_CUDA if self.device.type == "cuda" else self.BLOCK_CPU
+        minima_QG = torch.empty(Q, n // self.GROUP, device=self.device)
+        product = torch.empty(Q * min(block, n), device=self.device)
+        at = taken.to(self.device)
+        norms_of_taken = self._norms[at]
+        self._norms[at] = torch.inf
+        try:
+            for start in range(0, n, block):
+                stop = min(start + block, n)
+                product_QN = product[: Q * (stop - start)].view(Q, stop - start)
+                torch.mm(columns, self._rows[start:stop].T, out=product_QN)
+                groups = slice(start // self.GROUP, stop // self.GROUP)
+                minima_QG[:, groups] = product_QN.view(Q, -1, self.GROUP).amin(dim=2)
+        finally:
+            self._norms[at] = norms_of_taken
+        return minima_QG
+
+
+class _GroupSearch:
+    """Opens groups of an ``ExactIndex`` as far as the neighbours that are asked for need it."""
+
+    #: Groups opened per query at first, roughly; four times as many each time.
+    FIRST = 8
+    #: Up to so many groups their minima are sorted; above, only minima over bundles of them are.
+    SORTABLE = 4096
+    BUNDLE = 64
+    #: Rows measured at a time.
+    ROWS = 1 << 17
+
+    def __init__(
+        self,
+        index: ExactIndex,
+        queries_QK: torch.Tensor,
+        minima_QG: torch.Tensor,
+        taken: torch.Tensor,
+        work: WorkCounters | None,
+    ) -> None:
+        self.index, self.minima, self.work = index, minima_QG, work
+        self.queries = queries_QK.double()
+        self.steps = self._steps(minima_QG)
+        self.taken = taken.numpy()
+        taken_rows = index.rows(taken.to(index.device)).double()
+        self.to_taken = torch.cdist(self.queries, taken_rows).cpu().numpy()
+        if work is not None:
+            work.add("distances", self.to_taken.size)
+        self.norms = self.queries.norm(dim=1).cpu().numpy()
+        self.rounding = 2 * (index.n_dims + 4) * _unit_roundoff()
+        everyone = torch.arange(len(queries_QK), device=index.device)
+        bounds = self._bounds(self.FIRST)
+        self.first_bounds = bounds.cpu().numpy()
+        self.first = self._open(everyone, torch.full_like(bounds, -torch.inf), bounds)
+
+    def walk(self, q: int) -> Iterator[Neighbour]:
+        """Free neighbours of query ``q`` from near to far, ties by smaller index."""
+        squares, indices = self.first[q]
+        closed_from = float(self.first_bounds[q])
+        n_open, n_given = self.FIRST, 0
+        query = torch.tensor([q], device=self.index.device)
+        while True:
+            n_certain = int(self._certain(q, squares, closed_from).sum())  # a prefix: squares rise
+            distances = np.sqrt(squares[:n_certain])
+            for at, distance in zip(indices[:n_certain].tolist(), distances.tolist(), strict=True):
+                n_given += 1
+                yield at, distance, n_given + int((self.to_taken[q] < distance).sum())
+            if closed_from == math.inf:
+                return
+            n_open *= 4
+            below = self.steps.new_tensor([closed_from])
+            bound = self._bounds(n_open)[q : q + 1]
+            ((more_squares, more_indices),) = self._open(query, below, bound)
+            squares = np.concatenate([squares[n_certain:], more_squares])
+            indices = np.concatenate([indices[n_certain:], more_indices])
+            order = np.lexsort((indices, squares))
+            squares, indices = squares[order], indices[order]
+            closed_from = float(bound)
+
+    def _steps(self, minima_QG: torch.Tensor) -> torch.Tensor:
+        """Rising values ``[Q, *]``: opening up to the n-th opens at least n groups, rarely many more."""
+        n_groups = minima_QG.shape[1]
+        if n_groups <= self.SORTABLE:
+            return minima_QG.sort(dim=1).values
+        whole = n_groups // self.BUNDLE * self.BUNDLE
+        bundles = minima_QG[:, :whole].view(len(minima_QG), -1, self.BUNDLE).amin(dim=2)
+        return torch.cat([bundles, minima_QG[:, whole:]], dim=1).sort(dim=1).values
+
+    def _bounds(self, n_groups: int) -> torch.Tensor:
+        """Minimum up to which groups are to be opened, per query ``[Q]``; infinity for all."""
+        if n_groups >= self.steps.shape[1]:
+            return torch.full_like(self.steps[:, 0], torch.inf)
+        return self.steps[:, n_groups - 1]
+
+    def _certain(
+        self, q: int, squares: NDArray[np.float64], closed_from: float
+    ) -> NDArray[np.bool_]:
+        """Whether no row of a closed group can be as near.
+
+        A row f as near as a candidate has ``|f| <= |q| + distance``, which bounds the error of its
+        computed ``|f|^2 - 2 q.f``; a closed group's minimum is above ``closed_from``.
+        """
+        norm = self.norms[q]
+        reach = norm + np.sqrt(squares)
+        error = self.rounding * (reach * reach + 2 * norm * reach)
+        certain: NDArray[np.bool_] = squares - norm * norm + error < closed_from
+        return certain
+
+    def _open(
+        self, which_q: torch.Tensor, above: torch.Tensor, up_to: torch.Tensor
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+        """Squared distances and indices of the free rows in the groups with above < minimum <= up_to.
+
+        One pair per query of ``which_q``, sorted by distance, then index.
+        """
+        minima = self.minima[which_q]
+        chosen = (minima > above[:, None]) & (minima <= up_to[:, None]) & (minima < torch.inf)
+        pair_q, pair_g = chosen.nonzero(as_tuple=True)
+        size = self.index.GROUP
+        rows = (pair_g[:, None] * size + torch.arange(size, device=minima.device)).flatten()
+        owners = which_q[pair_q].repeat_interleave(size)
+        squares = torch.cat(
+            [
+                (self.index.rows(row).double() - self.queries[owner]).square().sum(dim=1)
+                for row, owner in zip(rows.split(self.ROWS), owners.split(self.ROWS), strict=True)
+            ]
+        )
+        if self.work is not None:
+            self.work.add("distances", len(rows))
+        all_indices, all_squares = rows.cpu().numpy(), squares.cpu().numpy()
+        ends = torch.bincount(pair_q, minlength=len(which_q)).cumsum(0).cpu().numpy() * size
+        opened = []
+        for indices, values in zip(
+            np.split(all_indices, ends[:-1]), np.split(all_squares, ends[:-1]), strict=True
+        ):
+            free = (indices < self.index.n) & ~_within(indices, self.taken)
+            indices, values = indices[free], values[free]
+            order = np.lexsort((indices, values))
+            opened.append((values[order], indices[order]))
+        return opened
+
+
+def _within(values: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which values occur in an ascending array."""
+    if len(ascending) == 0:
+        return np.zeros(len(values), dtype=bool)
+    at = np.searchsorted(ascending, values).clip(max=len(ascending) - 1)
+    found: NDArray[np.bool_] = ascending[at] == values
+    return found
+
+
+def _unit_roundoff() -> float:
+    """Relative rounding of a float32 matrix product, as PyTorch is set to compute it."""
+    precision = torch.get_float32_matmul_precision()
+    return {"highest": 2.0**-24, "high": 2.0**-10}.get(precision, 2.0**-7)
+
+
+class GrowingIndex(Index):
+    """An index that answers "the k nearest": k doubles until what is asked for is among them."""
+
+    @abstractmethod
+    def nearest(
+        self, query: NDArray[np.float32], k: int, work: WorkCounters | None
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Distances and indices of the k nearest points of one query ``[1, K]``, from near to far."""
+
+    def neighbours(
+        self, queries: torch.Tensor, taken: torch.Tensor, work: WorkCounters | None = None
+    ) -> Iterator[Iterator[Neighbour]]:
+        self._check(queries)
+        is_taken = set(taken.tolist())
+        for query in queries.cpu().numpy():
+            yield self._walk(query[None], is_taken, work)
+
+    def _walk(
+        self, query: NDArray[np.float32], taken: set[int], work: WorkCounters | None
+    ) -> Iterator[Neighbour]:
+        seen, k = 0, 1
+        while seen < self.n:
+            distances, indices = self.nearest(query, k, work)
+            for rank in range(seen, k):
+                if (at := int(indices[rank])) not in taken:
+                    yield at, float(distances[rank]), rank + 1
+            seen, k = k, min(2 * k, self.n)
+
+
+class KDTreeIndex(GrowingIndex):
+    """scikit-learn's k-d-tree: the structure of the paper (Bentley 1975), on the CPU."""
+
+    name = "kdtree"
+
+    def __init__(self, features: torch.Tensor, *, leaf_size: int = 40) -> None:
+        from sklearn.neighbors import KDTree
+
+        self.n, self.n_dims = features.shape
+        self._tree = KDTree(features.cpu().numpy(), leaf_size=leaf_size)
+
+    def nearest(
+        self, query: NDArray[np.float32], k: int, work: WorkCounters | None
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        before = self._tree.get_n_calls()
+        distances, indices = self._tree.query(query, k=k)
+        if work is not None:
+            work.add("distances", self._tree.get_n_calls() - before)
+            work.add("feature_rows_read", self._tree.get_n_calls() - before)
+        return distances[0], indices[0]
+
+
+class FaissIndex(GrowingIndex):
+    """faiss's flat index (float32, exhaustive): an optional extra for pools in host memory."""
+
+    name = "faiss"
+
+    def __init__(self, features: torch.Tensor) -> None:
+        try:
+            import faiss
+        except ImportError as error:
+            raise UserError(
+                "The 'faiss' index needs faiss, which is not installed. Install it with "
+                "pip install 'alharness[faiss]', or use index=exact."
+            ) from error
+        self.n, self.n_dims = features.shape
+        self._index = faiss.IndexFlatL2(self.n_dims)
+        self._index.add(features.cpu().contiguous().numpy())
+
+    def nearest(
+        self, query: NDArray[np.float32], k: int, work: WorkCounters | None
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        squares, indices = self._index.search(query, k)
+        if work is not None:
+            work.add("distances", self.n)
+            work.add("feature_rows_read", self.n)
+        return np.sqrt(squares[0]), indices[0]
+
+
+#: Indices by the name that ``--set strategy.index=`` takes.
+INDICES: dict[str, Callable[[torch.Tensor], Index]] = {
+    "exact": ExactIndex,
+    "kdtree": KDTreeIndex,
+    "faiss": FaissIndex,
+}
+
+
+def build_index(kind: str, features: torch.Tensor) -> Index:
+    """The named index over the pool's features ``[N, K]``."""
+    if kind not in INDICES:
+        raise unknown_name("index", kind, INDICES)
+    return INDICES[kind](features)

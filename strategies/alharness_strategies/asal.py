@@ -1,0 +1,286 @@
+"""ASAL: adversarial sampling for active learning.
+
+C. Mayer, R. Timofte, "Adversarial Sampling for Active Learning", WACV 2020: Algorithm 1.
+
+Differs from the paper: each latent's best iterate is kept (Eq. 1 is solved by 100 Adam steps there,
+the step size is not given); queries choose their matches by falling score, each the nearest item
+that is neither labelled nor chosen (the paper does not resolve collisions); neighbours are found by
+exact search unless ``index=kdtree`` asks for the paper's tree. ``rerank`` (choose among the nearest
+neighbours by the classifier) and ``latent_steps=0`` (is the search for entropy needed at all?) are
+additions of this harness.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from alharness import acquisition, features
+from alharness.features import FeatureExtractor, ReducedPool
+from alharness.generative.latent_search import SearchResult, search
+from alharness.matching import Index, Matches, build_index, match, match_best
+from alharness.strategy import Adaptation, CycleView, Parameters, PoolQuery, Preparation, Strategy
+
+if TYPE_CHECKING:
+    from alharness.generative import Generator
+
+
+class AsalParameters(Parameters):
+    """What may be set with ``--set strategy.NAME=VALUE``."""
+
+    latent_steps: int = Field(100, ge=0, description="Adam steps of Eq. 1 (Sec. 4.2); 0 skips it")
+    latent_lr: float = Field(
+        0.02, gt=0, description="Adam's step size (measured; not in the paper)"
+    )
+    keep_best: bool = Field(True, description="keep each latent's best iterate, not the last")
+    prior_weight: float = Field(0.0, ge=0, description="weight of |z|^2 / 2 against the score")
+    pca_dims: int = Field(50, ge=1, description="dimensions of the matching space (Sec. 4.2)")
+    index: Literal["exact", "kdtree", "faiss"] = Field(
+        "exact", description="neighbour search; kdtree is the paper's (Sec. 3.2)"
+    )
+    score: Literal["entropy", "margin", "least-confidence", "learning-loss"] = Field(
+        "entropy", description="what the synthetic samples maximise; entropy in the paper"
+    )
+    rerank: int = Field(
+        0, ge=0, description="choose by score among so many neighbours; 0: the nearest"
+    )
+    n_pictures: int = Field(
+        10, ge=0, description="synthetic samples kept per cycle for the picture"
+    )
+
+
+class Asal(Strategy):
+    """Synthesise uncertain samples, ask about the pool items most like them."""
+
+    Parameters: ClassVar[type[Parameters]] = AsalParameters
+    parameters: AsalParameters
+    source = "Mayer & Timofte 2020, Algorithm 1"
+    #: Colour channels that the feature extractor is named for; None: any.
+    channels: ClassVar[int | None] = None
+
+    generator: Generator
+    space: ReducedPool
+    index: Index
+
+    def extractor(self, preparation: Preparation) -> FeatureExtractor | None:
+        """F of Eq. 2; None when it changes with the classifier."""
+        raise NotImplementedError
+
+    def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
+        if len(item_shape) != 3:
+            return f"it generates images, the task's items have shape {item_shape}"
+        if self.channels is not None and item_shape[0] != self.channels:
+            kind, other = ("grey", "asal-rgb") if self.channels == 1 else ("colour", "asal-gray")
+            return (
+                f"it matches {kind} values ({self.channels} channel(s)), the task's images have "
+                f"{item_shape[0]}; {other} is its counterpart"
+            )
+        return None
+
+    def prepare(self, preparation: Preparation) -> Adaptation | None:
+        """Algorithm 1, input: train G and F, precompute the PCA, mu and S = {F_PCA(x)}."""
+        self.generator = preparation.generator()
+        extractor = self.extractor(preparation)
+        if extractor is not None:
+            self.space = features.obtain_reduced_pool(
+                preparation.pool,
+                extractor,
+                self.parameters.pca_dims,
+                preparation.artefacts,
+                ledger=preparation.ledger,
+                progress=preparation.progress,
+            )
+            with preparation.ledger.entry("index", kind=self.parameters.index, rows=self.space.n):
+                self.index = build_index(self.parameters.index, self.space.features)
+        if self.parameters.score == "learning-loss":
+            from alharness.learning_loss import learning_loss_factory
+
+            return Adaptation(learner_factory=learning_loss_factory(preparation.learner_settings))
+        return None
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        with view.stopwatch.phase("generate"):  # Algorithm 1, step 2
+            found = self.synthesise(view, query_size)
+            first_choice = found.score_after.cpu().argsort(descending=True, stable=True)
+            synthetic = found.images[first_choice.to(view.device)]
+        with view.stopwatch.phase("features"):  # step 3
+            space, index = self.matching_space(view)
+            points = space(synthetic)
+        with view.stopwatch.phase("match"):  # step 4
+            matches = self.retrieve(view, index, points)
+        return self.report(view, found, synthetic, matches)
+
+    def synthesise(self, view: CycleView, n: int) -> SearchResult:
+        """Eq. 1: maximise H(h(G(z))) from z ~ N(0, I), all n latents in one batch."""
+        z0 = torch.randn(n, self.generator.latent_dim, generator=view.torch_rng("latent"))
+        return search(
+            self.generator.decode,
+            self.score(view),
+            z0.to(view.device),
+            steps=self.parameters.latent_steps,
+            lr=self.parameters.latent_lr,
+            prior_weight=self.parameters.prior_weight,
+            keep_best=self.parameters.keep_best,
+            work=view.work,
+        )
+
+    def score(self, view: CycleView) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The acquisition score as a differentiable function of images, ``[B, ...]`` to ``[B]``."""
+        if self.parameters.score == "learning-loss":
+            from alharness.learning_loss import LearningLossLearner
+
+            assert isinstance(view.learner, LearningLossLearner)  # what prepare asked for
+            return view.learner.predicted_loss
+        of_log_probs = acquisition.SCORES[self.parameters.score]
+        return lambda images: of_log_probs(view.learner.logits(images).log_softmax(dim=-1))
+
+    def matching_space(self, view: CycleView) -> tuple[ReducedPool, Index]:
+        """F_PCA and the index of S: precomputed, whatever the classifier has become."""
+        return self.space, self.index
+
+    def retrieve(self, view: CycleView, index: Index, points: torch.Tensor) -> Matches:
+        """Eq. 2, without replacement; with ``rerank`` the best-scored of several near items."""
+        taken = view.labelled.indices
+        if self.parameters.rerank == 0:
+            return match(index, points, taken=taken, work=view.work)
+        score = self.score(view)
+
+        def rerank(candidates: torch.Tensor) -> torch.Tensor:
+            with view.stopwatch.phase("rerank"):
+                return view.scan(score, candidates)
+
+        among = self.parameters.rerank
+        return match_best(index, points, taken=taken, score=rerank, among=among, work=view.work)
+
+    def report(
+        self, view: CycleView, found: SearchResult, synthetic: torch.Tensor, matches: Matches
+    ) -> PoolQuery:
+        """The query with what explains it: how uncertain, how near, how deep (Sec. 5.4)."""
+        entropy = acquisition.entropy(view.learner.log_probs(synthetic))
+        pictured = synthetic[: self.parameters.n_pictures].mul(255).round().to(torch.uint8)
+        return PoolQuery(
+            matches.indices,
+            diagnostics={
+                "score_before": float(found.score_before.mean()),
+                "score_after": float(found.score_after.mean()),
+                "synthetic_entropy": float(entropy.mean()),
+                "saturated": float((entropy > 0.99 * math.log(view.n_classes)).float().mean()),
+                "latent_norm": float(found.z.norm(dim=1).mean()),
+                "best_step": float(found.best_step.double().mean()),
+                "match_distance": float(matches.distances.mean()),
+                "match_depth_mean": float(matches.depth.double().mean()),
+                "match_depth_max": float(matches.depth.max()),
+            },
+            arrays={
+                "synthetic": pictured.cpu().numpy(),
+                "synthetic_entropy": entropy.cpu().numpy().astype(np.float32),
+            },
+        )
+
+
+class AsalGray(Asal):
+    """ASAL, matched by grey values."""
+
+    channels = 1
+
+    def extractor(self, preparation: Preparation) -> FeatureExtractor:
+        return features.pixels()
+
+
+class AsalRgb(Asal):
+    """ASAL, matched by colour values."""
+
+    channels = 3
+
+    def extractor(self, preparation: Preparation) -> FeatureExtractor:
+        return features.pixels()
+
+
+class AsalAuto(Asal):
+    """ASAL, matched by the code of an auto-encoder."""
+
+    def extractor(self, preparation: Preparation) -> FeatureExtractor:
+        return features.encoder(preparation.autoencoder())
+
+
+class AsalDisc(Asal):
+    """ASAL, matched by the last hidden layer of the generator's critic."""
+
+    def extractor(self, preparation: Preparation) -> FeatureExtractor:
+        return features.critic(preparation.generator())
+
+
+class AsalCls(Asal):
+    """ASAL, matched by the classifier's last hidden layer: O(pool) in each cycle."""
+
+    def extractor(self, preparation: Preparation) -> None:
+        return None
+
+    def matching_space(self, view: CycleView) -> tuple[ReducedPool, Index]:
+        """F_CLS is obsolete as soon as the classifier is trained again (Sec. 3.2)."""
+        space = features.reduce_pool(
+            view.pool, features.classifier(view.learner), self.parameters.pca_dims, work=view.work
+        )
+        with view.stopwatch.phase("index"):
+            return space, build_index(self.parameters.index, space.features)
+
+
+class _Rerank(AsalParameters):
+    rerank: int = Field(50, ge=0, description="choose by score among so many neighbours")
+
+
+class AsalGrayRerank(AsalGray):
+    """ASAL by grey values, choosing the most uncertain of 50 neighbours."""
+
+    Parameters = _Rerank
+
+
+class AsalRgbRerank(AsalRgb):
+    """ASAL by colour values, choosing the most uncertain of 50 neighbours."""
+
+    Parameters = _Rerank
+
+
+class AsalAutoRerank(AsalAuto):
+    """ASAL by auto-encoder codes, choosing the most uncertain of 50 neighbours."""
+
+    Parameters = _Rerank
+
+
+class AsalDiscRerank(AsalDisc):
+    """ASAL by critic features, choosing the most uncertain of 50 neighbours."""
+
+    Parameters = _Rerank
+
+
+class _RandomLatent(AsalParameters):
+    latent_steps: int = Field(0, ge=0, description="Adam steps of Eq. 1; 0: G(z) as it comes")
+
+
+class AsalGrayRandomLatent(AsalGray):
+    """Control: matches of un-optimised G(z) by grey values."""
+
+    Parameters = _RandomLatent
+
+
+class AsalRgbRandomLatent(AsalRgb):
+    """Control: matches of un-optimised G(z) by colour values."""
+
+    Parameters = _RandomLatent
+
+
+class AsalAutoRandomLatent(AsalAuto):
+    """Control: matches of un-optimised G(z) by auto-encoder codes."""
+
+    Parameters = _RandomLatent
+
+
+class AsalDiscRandomLatent(AsalDisc):
+    """Control: matches of un-optimised G(z) by critic features."""
+
+    Parameters = _RandomLatent
