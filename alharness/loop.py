@@ -304,7 +304,7 @@ def _query_figures(query: Query | None, entropy: NDArray[np.float32] | None) -> 
         assert isinstance(query, LineQuery)
         kind, values = "line", query.points.cpu()
     return QueryFigures(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         size=len(query),
         entropy_mean=float(entropy.mean()),
         entropy_median=float(np.median(entropy)),

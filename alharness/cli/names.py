@@ -83,7 +83,7 @@ def _show_task(name: str) -> None:
     if plugin.source:
         click.echo(f"Source: {plugin.source}")
     for profile in ("quick", "paper"):
-        defaults = plugin.defaults(profile)  # type: ignore[arg-type]
+        defaults = plugin.defaults(profile)
         learner = ", ".join(
             f"{key}={value}"
             for key, value in defaults.learner.model_dump().items()
