@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from alharness.labelled import LabelledSet
-from alharness.models import Classifier, build_classifier
+from alharness.models import Classifier, build_classifier, check_classifier
 from alharness.pool import Pool
 
 
@@ -37,7 +37,9 @@ class LearnerSettings(BaseModel):
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of the network")
     batch_size: int = Field(50, ge=1, description="images per optimiser step")
     epochs: int = Field(20, ge=0, description="passes over the labelled set")
-    min_steps: int = Field(1000, ge=1, description="floor on optimiser steps: few labels must not mean few steps")
+    min_steps: int = Field(
+        1000, ge=1, description="floor on optimiser steps: few labels must not mean few steps"
+    )
     max_iterations: int = Field(1000, ge=1, description="L-BFGS iterations of the linear model")
     augment: Literal["none", "flip-crop"] = Field(
         "none", description="flip-crop on LSUN only (Sec. 4.2)"
@@ -202,8 +204,9 @@ class NetworkLearner(Learner):
         settings: LearnerSettings,
     ) -> None:
         super().__init__(item_shape, n_classes, device)
+        check_classifier(settings.kind, item_shape)
         self.settings = settings
-        self.network: nn.Module = self.build()
+        self.network: nn.Module  # there after ``fit``, which builds it under its own seed
 
     def build(self) -> nn.Module:
         """A fresh network; called under the fit's seed."""
@@ -211,7 +214,9 @@ class NetworkLearner(Learner):
             self.settings.kind, self.item_shape, self.n_classes, self.settings.width
         ).to(self.device)
 
-    def loss(self, items: torch.Tensor, targets: torch.Tensor, step: int, steps: int) -> torch.Tensor:
+    def loss(
+        self, items: torch.Tensor, targets: torch.Tensor, step: int, steps: int
+    ) -> torch.Tensor:
         """Training loss of one batch; a learner with a further training signal overrides this."""
         return functional.cross_entropy(self.network(items), targets)
 
@@ -242,7 +247,7 @@ class NetworkLearner(Learner):
                     images = flip_crop(images, order)
                 loss = self.loss(images, targets[batch], step, steps)
                 optimiser.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimiser.step()
                 if step >= steps - per_epoch:
                     last_losses.append(loss.detach())

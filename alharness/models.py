@@ -115,15 +115,20 @@ NETWORKS: dict[str, Callable[[tuple[int, ...], int, int], Classifier]] = {
 }
 
 
-def build_classifier(
-    kind: str, item_shape: tuple[int, ...], n_classes: int, width: int
-) -> Classifier:
-    """A fresh network of the named kind, initialised from torch's current random state."""
+def check_classifier(kind: str, item_shape: tuple[int, ...]) -> None:
+    """Raise a ``UserError`` when there is no such network, or none for such items."""
     if kind not in NETWORKS:
         raise unknown_name("classifier", kind, ["linear", *NETWORKS])
     if kind != "mlp" and len(item_shape) != 3:
         raise UserError(
-            f"Classifier '{kind}' needs images [C, H, W]; this task's items have shape {item_shape}. "
-            "Use learner.kind=mlp or learner.kind=linear."
+            f"Classifier '{kind}' needs images [C, H, W]; this task's items have shape "
+            f"{item_shape}. Use learner.kind=mlp or learner.kind=linear."
         )
+
+
+def build_classifier(
+    kind: str, item_shape: tuple[int, ...], n_classes: int, width: int
+) -> Classifier:
+    """A fresh network of the named kind, initialised from torch's current random state."""
+    check_classifier(kind, item_shape)
     return NETWORKS[kind](item_shape, n_classes, width)

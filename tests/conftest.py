@@ -1,0 +1,58 @@
+"""Fixtures that several tests share: small problems, places for runs, the way to real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alharness.learner import LearnerSettings, learner_factory
+from alharness.loop import Problem
+from alharness.oracle import Oracle
+from alharness.pool import ArrayPool
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes a user's caches, runs or tracking store."""
+    if "ALHARNESS_CACHE" not in os.environ:
+        cache = tmp_path_factory.getbasetemp() / "alharness-cache"
+        monkeypatch.setenv("ALHARNESS_CACHE", str(cache))
+    for name in ("MLFLOW_TRACKING_URI", "ALHARNESS_RUNS", "ALHARNESS_ARTEFACTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder with real MNIST and CIFAR-10; skips where it is absent."""
+    root = os.environ.get("ALHARNESS_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("needs real data: set ALHARNESS_DATA")
+    return Path(root)
+
+
+def two_blobs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Tiny 1x4x4 images of two classes that a linear model separates well but not perfectly."""
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(2, size=n)
+    means = np.where(targets[:, None], 150, 105)
+    images = np.clip(rng.normal(means, 60, size=(n, 16)), 0, 255).astype(np.uint8)
+    return images.reshape(n, 1, 4, 4), targets.astype(np.int64)
+
+
+@pytest.fixture
+def blobs() -> Problem:
+    """300 pool items and 100 test items of two overlapping classes, with a linear learner."""
+    images, targets = two_blobs(400)
+    device = torch.device("cpu")
+    return Problem(
+        pool=ArrayPool(images[:300], device),
+        test=ArrayPool(images[300:], device),
+        test_targets=targets[300:],
+        oracle=Oracle(targets[:300], 2),
+        n_classes=2,
+        learner_factory=learner_factory(LearnerSettings(kind="linear")),
+    )
