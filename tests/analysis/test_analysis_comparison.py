@@ -1,0 +1,145 @@
+"""Which runs may stand beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alharness.analysis.comparison import comparisons, paired
+from alharness.analysis.runs import display_label, read_run, read_runs, write_failure
+from alharness.errors import UserError
+
+
+def test_runs_of_two_protocols_are_refused_and_the_field_is_named(make_run: Any) -> None:
+    make_run("random", 0)
+    make_run("margin", 0, protocol={"learner": "other"})
+    make_run("random", 1, protocol={"learner": "other"})
+    with pytest.raises(UserError, match=r"'learner' is .*not recorded.*other.*--split-by learner"):
+        comparisons(read_runs(make_run.root))
+
+
+def test_a_protocol_field_can_be_an_axis(make_run: Any) -> None:
+    make_run("random", 0, query_size=10)
+    make_run("random", 0, query_size=5)
+    with pytest.raises(UserError, match="'budget'"):
+        comparisons(read_runs(make_run.root))
+    found = comparisons(read_runs(make_run.root), split_by=["query_size", "budget"])
+    assert [c.title for c in found] == [
+        "digits-two, query_size 10, budget 70",
+        "digits-two, query_size 5, budget 60",
+    ]
+
+
+def test_tasks_are_compared_apart(make_run: Any) -> None:
+    make_run("random", 0, task="a")
+    make_run("random", 0, task="b")
+    assert [c.task for c in comparisons(read_runs(make_run.root))] == ["a", "b"]
+
+
+def test_no_ranking_without_random_and_bound(make_run: Any) -> None:
+    make_run("margin", 0)
+    make_run("max-entropy", 0)
+    found = comparisons(read_runs(make_run.root))[0]
+    assert not found.can_rank
+    assert "random baseline" in found.why_no_ranking()
+    assert "fully supervised bound" in found.why_no_ranking()
+    make_run("random", 0)
+    make_run("full", 0, bound=True)
+    found = comparisons(read_runs(make_run.root))[0]
+    assert found.can_rank
+    assert found.bound("accuracy") == 0.7
+    assert [s.label for s in found.series] == ["margin", "max-entropy", "random"]
+
+
+def test_unfinished_and_failed_runs_are_named_and_take_no_part(make_run: Any) -> None:
+    make_run("random", 0)
+    make_run("random", 1, [0.7, 0.8], finished=False, spec={"budget": 70})
+    failed = make_run("margin", 0, [0.7], finished=False, spec={"budget": 70})
+    write_failure(failed, "out of memory")
+    found = comparisons(read_runs(make_run.root))[0]
+    assert [len(s.runs) for s in found.series] == [1]
+    told = {(item.run, item.state): item.reason for item in found.left_out}
+    assert told[("digits-two / margin / seed 0", "failed")] == "out of memory"
+    assert "60 of 70" in told[("digits-two / random / seed 1", "unfinished")]
+
+
+def test_expected_runs_that_do_not_exist_are_missing(make_run: Any, tmp_path: Path) -> None:
+    make_run("random", 0)
+    absent = read_run(tmp_path / "runs" / "digits-two" / "random" / "absent")
+    absent = type(absent)(absent.folder, {"task": "digits-two", "strategy": "random", "seed": 7})
+    found = comparisons(read_runs(make_run.root), expected=[absent])[0]
+    assert [(item.run, item.state) for item in found.left_out] == [
+        ("digits-two / random / seed 7", "not started")
+    ]
+
+
+def test_runs_that_began_elsewhere_are_not_paired(make_run: Any) -> None:
+    for seed in range(2):
+        make_run("random", seed)
+        make_run("margin", seed)
+        make_run("max-entropy", seed, start="elsewhere" if seed else None)
+    found = comparisons(read_runs(make_run.root))[0]
+    assert paired(found.find("max-entropy"), found.find("random")) == [(0, 0)]
+    assert paired(found.find("margin"), found.find("random")) == [(0, 0), (1, 1)]
+    assert any("Seed 1: max-entropy began with another" in note for note in found.notes)
+
+
+def test_a_strategy_with_its_own_classifier_is_marked(make_run: Any) -> None:
+    for seed in range(2):
+        make_run("random", seed)
+        make_run("margin", seed)
+        make_run("learning-loss", seed, learner="its own")
+    found = comparisons(read_runs(make_run.root))[0]
+    assert len(paired(found.find("learning-loss"), found.find("random"))) == 2
+    assert any("another classifier for learning-loss" in note for note in found.notes)
+
+
+def test_labels_show_what_is_not_at_its_default(make_run: Any) -> None:
+    assert display_label("random", {}) == "random"
+    assert (
+        display_label("not-installed", {"steps": 5, "lr": 0.02})
+        == "not-installed(lr=0.02, steps=5)"
+    )
+
+
+def test_strategies_that_differ_elsewhere_get_labels_of_their_own(make_run: Any) -> None:
+    make_run("margin", 0, spec={"generator": {"steps": 100}})
+    make_run("margin", 0, spec={"generator": {"steps": 200}})
+    make_run("random", 0, spec={"generator": {"steps": 100}})
+    found = comparisons(read_runs(make_run.root))[0]
+    assert [s.label for s in found.series] == [
+        "margin [generator.steps=100]",
+        "margin [generator.steps=200]",
+        "random",
+    ]
+
+
+def test_repeated_runs_count_once(make_run: Any, tmp_path: Path) -> None:
+    make_run("random", 0)
+    make_run.root = tmp_path / "copy"
+    make_run("random", 0)
+    runs = [*read_runs(tmp_path / "runs"), *read_runs(tmp_path / "copy")]
+    found = comparisons(runs)[0]
+    assert len(found.series[0].runs) == 1
+    assert [item.state for item in found.left_out] == ["repeated"]
+
+
+def test_hardware_that_differs_is_named(make_run: Any) -> None:
+    make_run("random", 0)
+    make_run("margin", 0, hardware={"cpu": "another"})
+    found = comparisons(read_runs(make_run.root))[0]
+    assert found.hardware_differences() == {"cpu": ["a processor", "another"]}
+
+
+def test_reading_says_what_is_wrong(make_run: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no directory"):
+        read_runs(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no runs in"):
+        read_runs(tmp_path / "empty")
+    path = make_run("random", 0)
+    (path / "spec.toml").write_text("= broken")
+    with pytest.raises(UserError, match="damaged"):
+        read_runs(tmp_path / "runs")
