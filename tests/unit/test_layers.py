@@ -1,0 +1,118 @@
+"""The direction of imports, the single homes of mlflow and print, and a loop that knows no strategy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HARNESS = ROOT / "alharness"
+PLUGINS = ROOT / "strategies" / "alharness_strategies"
+
+#: Each layer imports from itself and from those before it.
+LAYERS = [
+    {"errors", "seeds", "progress", "timing"},
+    {"pool", "acquisition", "labelled"},
+    {"tasks", "learner", "models", "generative", "features", "matching", "artefacts",
+     "learning_loss"},
+    {"oracle", "annotator", "strategy", "subset", "conformance"},
+    {"registry", "spec", "records", "evaluation", "environment", "pictures", "loop", "runner"},
+    {"analysis"},
+    {"tracking", "executors", "cli"},
+]  # fmt: skip
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "alharness":
+                found.update(f"alharness.{alias.name}" for alias in node.names)
+    return found
+
+
+def part(path: Path) -> str:
+    return path.relative_to(HARNESS).parts[0].removesuffix(".py")
+
+
+FILES = sorted(path for path in HARNESS.rglob("*.py") if part(path) not in ("__init__", "__main__"))
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {part(path) for path in FILES} - set(LEVEL) == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    level = LEVEL[part(path)]
+    for name in imports(path):
+        if name.startswith("alharness_strategies"):
+            pytest.fail(f"the harness imports the plug-in {name}")
+        if name.startswith("alharness."):
+            target = name.split(".")[1]
+            if target in LEVEL:
+                assert LEVEL[target] <= level, f"{part(path)} (L{level}) imports {target}"
+
+
+@pytest.mark.parametrize("path", sorted(PLUGINS.glob("*.py")), ids=lambda path: path.name)
+def test_plugins_see_the_contract_and_no_targets(path: Path) -> None:
+    for name in imports(path):
+        if name.startswith("alharness."):
+            target = name.split(".")[1]
+            assert LEVEL[target] <= 3, f"a strategy imports {name}"
+            assert target != "tasks", f"a strategy imports {name}, where targets are"
+
+
+def test_one_importer_of_mlflow_and_one_place_that_prints() -> None:
+    for path in FILES:
+        names = {name.split(".")[0] for name in imports(path)}
+        assert "mlflow" not in names or part(path) == "tracking", path
+        if part(path) != "cli":
+            calls = [
+                node
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id == "print"
+            ]
+            assert not calls, path
+
+
+def test_the_harness_names_no_strategy() -> None:
+    """No code of the harness decides by a strategy's name; examples in texts are welcome."""
+    names = {point.name for point in entry_points(group="alharness.strategies")} - {"full"}
+    # The paper's claims, the paper's figures and what a report needs for its baselines name methods.
+    exempt = {"analysis", "cli", "executors"}
+    for path in FILES:
+        if part(path) in exempt:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare):
+                for value in ast.walk(node):
+                    if isinstance(value, ast.Constant):
+                        assert value.value not in names - {"margin"}, (path, value.value)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "datasets"], ["--version"]])
+def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from alharness.cli import call\n"
+        f"code = call({arguments!r})\n"
+        "heavy = {'torch', 'mlflow', 'numpy', 'sklearn', 'pydantic', 'alharness_strategies'}\n"
+        "print('IMPORTED', sorted(heavy & set(sys.modules)))\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "IMPORTED []" in done.stdout
