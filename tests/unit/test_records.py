@@ -1,0 +1,116 @@
+"""The files of a run: complete, torn, damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alharness.errors import UserError
+from alharness.records import (
+    CycleRecord,
+    FitFigures,
+    QueryLog,
+    TestFigures,
+    Times,
+    append_record,
+    drop_torn_line,
+    read_records,
+)
+
+
+def record(cycle: int, final: bool = False) -> CycleRecord:
+    return CycleRecord(
+        cycle=cycle,
+        n_labelled=10 + cycle,
+        n_asked=10 + cycle,
+        n_synthetic=0,
+        cost=10.0 + cycle,
+        labelled_digest="a",
+        learner_digest="b",
+        fit=FitFigures(steps=3, train_loss=0.1, converged=True),
+        test=TestFigures(
+            accuracy=0.9, balanced_accuracy=0.9, macro_f1=0.9, average_precision=0.9, log_loss=0.2
+        ),
+        query=None,
+        annotation=None,
+        time=Times(fit_s=0.1 * cycle, evaluate_s=0.1, select_s=None, annotate_s=None, harness_s=0),
+        ts_ms=1000 + cycle,
+        final=final,
+    )
+
+
+def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "cycles.jsonl"
+    assert read_records(path) == []
+    written = [record(0), record(1), record(2, final=True)]
+    for one in written:
+        append_record(path, one)
+    assert read_records(path) == written
+
+
+def test_times_are_all_that_two_equal_runs_differ_in() -> None:
+    slow = record(1).model_copy(update={"ts_ms": 5, "time": record(9).time})
+    assert slow != record(1)
+    assert slow.without_times() == record(1).without_times()
+
+
+@pytest.mark.parametrize("cut", [1, 20, 200])
+def test_a_torn_last_line_is_dropped_and_the_run_goes_on(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "cycles.jsonl"
+    append_record(path, record(0))
+    append_record(path, record(1))
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert [one.cycle for one in read_records(path)] == [0]
+    drop_torn_line(path)
+    append_record(path, record(1))
+    assert read_records(path) == [record(0), record(1)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda lines: [lines[0], b"{}\n", lines[2]], "line 2 is not a cycle record"),
+        (lambda lines: [lines[0], lines[2]], "line 2 is cycle 2, expected 1"),
+        (lambda lines: [b"\xff\n", *lines[1:]], "line 1 is not a cycle record"),
+    ],
+)
+def test_damage_in_the_middle_is_never_read_over(tmp_path: Path, spoil, message: str) -> None:
+    path = tmp_path / "cycles.jsonl"
+    for cycle in range(3):
+        append_record(path, record(cycle))
+    path.write_bytes(b"".join(spoil(path.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(UserError, match=message):
+        read_records(path)
+
+
+def test_query_log_keeps_rows_by_cycle(tmp_path: Path) -> None:
+    log = QueryLog()
+    log.add(-1, {"indices": np.arange(3)})
+    log.add(0, {"indices": np.array([7, 8]), "entropy": np.array([0.1, 0.2], np.float32)})
+    log.write(tmp_path / "queries.npz")
+    log.add(1, {"indices": np.array([9]), "items": np.ones((2, 1, 2, 2), np.float32)})
+    log.write(tmp_path / "queries.npz")
+    assert not list(tmp_path.glob("*.partial"))
+    read = QueryLog.read(tmp_path / "queries.npz")
+    assert read.rows("indices", -1).tolist() == [0, 1, 2]
+    assert read.rows("indices", 0).tolist() == [7, 8]
+    assert read.rows("indices", 1).tolist() == [9]
+    assert read.rows("entropy", 1) is None
+    assert read.rows("items", 1).shape == (2, 1, 2, 2)
+    assert read.cycles("indices") == [-1, 0, 1]
+    earlier = read.before(1)
+    assert earlier.rows("indices", 0).tolist() == [7, 8]
+    assert earlier.rows("indices", 1) is None
+    assert "items" not in earlier.names()
+
+
+def test_a_damaged_query_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "queries.npz"
+    log = QueryLog()
+    log.add(-1, {"indices": np.arange(300)})
+    log.write(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"queries.npz' is damaged.*--fresh"):
+        QueryLog.read(path)

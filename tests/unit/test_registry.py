@@ -1,0 +1,145 @@
+"""Names to plug-ins: entry points of a fake distribution, classes by module, classes by file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from alharness import registry
+from alharness.errors import UserError
+from alharness.strategy import Strategy
+from alharness.subset import SubsetStrategy
+
+PLUGIN = '''
+"""A third party's module."""
+from alharness.strategy import PoolQuery, Strategy
+
+
+class Newest(Strategy):
+    """Ask about the last unlabelled items."""
+
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[-query_size:])
+
+
+class Unfinished(Strategy):
+    """Has no select."""
+
+
+NUMBER = 3
+'''
+
+
+@pytest.fixture
+def fake_distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A distribution on disk: a package, and metadata as an installer would have written it."""
+    package = tmp_path / "thirdparty_newest"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('imported too early')\n")
+    (tmp_path / "thirdparty_newest_plain.py").write_text(PLUGIN)
+    info = tmp_path / "thirdparty_newest-2.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: thirdparty-newest\nVersion: 2.1\n")
+    (info / "entry_points.txt").write_text(
+        "[alharness.strategies]\n"
+        "newest = thirdparty_newest_plain:Newest\n"
+        "explodes = thirdparty_newest.module:Thing\n"
+        "gone = thirdparty_newest_plain:Missing\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("thirdparty_newest")]:
+        del sys.modules[name]
+
+
+def test_a_third_partys_plugin_is_found_like_ours(fake_distribution: Path) -> None:
+    found = {entry.name: entry for entry in registry.listings(registry.STRATEGIES)}
+    assert found["newest"].summary == "Ask about the last unlabelled items."
+    assert found["newest"].distribution == "thirdparty-newest 2.1"
+    assert found["random"].distribution.startswith("alharness ")
+    assert "thirdparty_newest_plain" not in sys.modules  # listing imported nothing
+    strategy = registry.resolve_strategy("newest")
+    assert isinstance(strategy, Strategy)
+    assert registry.provider(registry.STRATEGIES, "newest") == "thirdparty-newest 2.1"
+
+
+def test_listing_survives_a_plugin_that_cannot_be_imported(fake_distribution: Path) -> None:
+    assert "explodes" in registry.names(registry.STRATEGIES)
+    assert any(entry.name == "explodes" for entry in registry.listings(registry.STRATEGIES))
+    with pytest.raises(UserError, match=r"'gone' of thirdparty-newest 2.1 cannot be loaded"):
+        registry.strategy_class("gone")
+
+
+def test_two_distributions_that_claim_one_name_are_named(
+    fake_distribution: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path_factory.mktemp("rival") / "rival-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[alharness.strategies]\nnewest = rival:Newest\n")
+    monkeypatch.syspath_prepend(str(info.parent))
+    with pytest.raises(UserError, match=r"claim the name 'newest'.*(rival|thirdparty)"):
+        registry.strategy_class("newest")
+
+
+def test_a_class_by_module_or_by_file_needs_no_installation(fake_distribution: Path) -> None:
+    by_module = registry.strategy_class("thirdparty_newest_plain:Newest")
+    assert by_module.__name__ == "Newest"
+    path = fake_distribution / "mine.py"
+    path.write_text(PLUGIN)
+    by_file = registry.strategy_class(f"{path}:Newest")
+    assert by_file.__name__ == "Newest"
+    assert by_file is registry.strategy_class(f"{path}:Newest")
+    assert by_file is not by_module
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("max-entrpy", r"Unknown strategy 'max-entrpy'. Did you mean 'max-entropy'\? Available: .*"),
+        ("no_such_module:Class", "Unknown strategy 'no_such_module:Class'"),
+        ("./nowhere.py:Class", "does not exist"),
+        ("some/where:Class", r"Expected ./file.py:Class"),
+        ("collections:OrderedDict", "not a strategy. Derive a class"),
+        ("alharness.strategy:Strateg", "Did you mean 'Strategy'"),
+        ("alharness.strategy:ScoreStrategy", "does not define score"),
+        ("subset:x:max-entropy", "Expected subset:SIZE:STRATEGY"),
+        ("subset:10:full", "expects a strategy that chooses among"),
+    ],
+)
+def test_a_wrong_strategy_gets_one_clear_line(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        registry.resolve_strategy(name)
+
+
+def test_subset_wraps_any_scoring_strategy() -> None:
+    strategy = registry.resolve_strategy("subset:500:max-entropy")
+    assert isinstance(strategy, SubsetStrategy)
+    assert strategy.size == 500
+    assert registry.provider(registry.STRATEGIES, "subset:500:max-entropy").startswith("alharness")
+
+
+def test_tasks_with_and_without_an_argument() -> None:
+    assert registry.resolve_task("digits-two").argument is None
+    assert registry.resolve_task("folder:/some/where").argument == "/some/where"
+    with pytest.raises(UserError, match="needs an argument"):
+        registry.resolve_task("folder")
+    with pytest.raises(UserError, match="Did you mean 'digits-two'"):
+        registry.resolve_task("digit-two")
+    with pytest.raises(UserError, match="takes nothing after a colon"):
+        registry.resolve_task("digits-two:7")
+
+
+def test_our_own_entry_points_all_load() -> None:
+    for name in registry.names(registry.STRATEGIES):
+        assert issubclass(registry.strategy_class(name), Strategy), name
+        assert registry.strategy_class(name).source, f"{name} does not say where it comes from"
+    for name in registry.names(registry.TASKS):
+        argument = {"folder": ":x", "augmented": ":digits-two:100"}.get(name, "")
+        plugin = registry.resolve_task(name + argument)
+        if name not in ("folder", "augmented"):
+            for profile in ("quick", "paper"):
+                defaults = plugin.defaults(profile)  # type: ignore[arg-type]
+                assert defaults.initial_size < defaults.budget
