@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from alharness.labelled import Annotation
+from alharness.pool import Pool
+from alharness.progress import Progress
+from alharness.tasks.base import TaskData
+from alharness.timing import Ledger
+
+if TYPE_CHECKING:
+    from alharness.artefacts import ArtefactStore
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,16 @@ class LineQuery(Query):
         return len(self.points)
 
 
+class OracleSettings(BaseModel):
+    """How synthetic items are annotated; pool items are always answered from the hidden targets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["hard", "abstain", "noisy", "human"] = Field(
+        "hard", description="how an image that is not in the pool gets its label"
+    )
+
+
 class Oracle:
     """Answers queries and counts what it was asked.
 
@@ -94,3 +113,19 @@ class Oracle:
                 cost=float(len(query)),
             )
         raise NotImplementedError(f"this oracle cannot annotate a {type(query).__name__}")
+
+
+def make_oracle(
+    data: TaskData,
+    pool: Pool,
+    test: Pool,
+    *,
+    settings: OracleSettings,
+    artefacts: ArtefactStore,
+    ledger: Ledger,
+    progress: Progress,
+    seed: int,
+    folder: Path,
+) -> Oracle:
+    """The oracle of a run: the only place besides evaluation that the targets go to."""
+    return Oracle(data.pool_targets, data.n_classes)
