@@ -208,10 +208,11 @@ def reduce_pool(
     """Fit the PCA on the pool and apply it to the pool."""
     start = _now(pool)
     n_features = extractor(pool.gather(torch.tensor([0]))).shape[1]
+    rows_per_block = max(1, (1 << 24) // n_features)
     raw: torch.Tensor | None = None
     if 4 * n_features * len(pool) <= KEEP_RAW_BYTES:
         raw = pool_features(pool, extractor, progress=progress, work=work)
-        rows = iter(raw.split(max(1, (1 << 24) // n_features)))
+        rows = iter(torch.split(raw, rows_per_block))
     else:
         rows = (extractor(items) for _, items in pool.blocks())
         if work is not None:
@@ -220,7 +221,7 @@ def reduce_pool(
     pca = PCA.fit(rows, n_components)
     fitted = _now(pool)
     if raw is not None:
-        features = torch.cat([pca(block) for block in raw.split(max(1, (1 << 24) // n_features))])
+        features = torch.cat([pca(block) for block in torch.split(raw, rows_per_block)])
     else:
         features = pool_features(pool, extractor, pca, progress=progress, work=work)
     return ReducedPool(extractor, pca, features, fitted - start, _now(pool) - fitted)

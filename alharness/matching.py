@@ -203,7 +203,7 @@ class ExactIndex(Index):
     ) -> Iterator[Iterator[Neighbour]]:
         self._check(queries)
         taken = taken.sort().values
-        for part in queries.to(self.device).split(self.QUERIES):
+        for part in torch.split(queries.to(self.device), self.QUERIES):
             minima_QG = self._minima(part, taken)
             if work is not None:
                 work.add("distances", len(part) * self.n)
@@ -343,7 +343,9 @@ class _GroupSearch:
         squares = torch.cat(
             [
                 (self.index.rows(row).double() - self.queries[owner]).square().sum(dim=1)
-                for row, owner in zip(rows.split(self.ROWS), owners.split(self.ROWS), strict=True)
+                for row, owner in zip(
+                    torch.split(rows, self.ROWS), torch.split(owners, self.ROWS), strict=True
+                )
             ]
         )
         if self.work is not None:

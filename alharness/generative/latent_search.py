@@ -82,7 +82,7 @@ def search(
         ValueError: a score of a starting point is not finite.
     """
     parts = []
-    for start in z0.detach().split(chunk):
+    for start in torch.split(z0.detach(), chunk):
         climber = _Climber(decode, score, start, lr, betas, prior_weight, keep_best)
         if cuda_graph and z0.is_cuda and steps > WARM_UP_STEPS:
             climber.replay(steps)
@@ -153,7 +153,7 @@ class _Climber:
         A step on ten latents is a few hundred tiny kernels: launching them costs the host more
         than running them costs the device.
         """
-        stream = torch.cuda.Stream(self.z.device)
+        stream = torch.cuda.Stream(self.z.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(self.z.device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_STEPS):

@@ -1,0 +1,205 @@
+"""Eq. 2: every index finds what an exhaustive float64 search finds, ties and collisions included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from alharness import matching
+from alharness.errors import UserError
+from alharness.matching import ExactIndex, Index, KDTreeIndex, build_index, match, match_best
+from alharness.timing import WorkCounters
+
+INDICES = [
+    ExactIndex,
+    KDTreeIndex,
+    pytest.param(
+        matching.FaissIndex,
+        marks=pytest.mark.skipif(
+            __import__("importlib.util").util.find_spec("faiss") is None,
+            reason="the faiss extra is not installed",
+        ),
+    ),
+]
+
+
+def obvious_match(
+    features: torch.Tensor, queries: torch.Tensor, taken: torch.Tensor
+) -> tuple[list[int], list[float], list[int]]:
+    """All distances in float64, all of them sorted, one query after the other."""
+    rows = features.double().numpy()
+    used = set(taken.tolist())
+    indices, distances, depths = [], [], []
+    for query in queries.double().numpy():
+        squares = ((rows - query) ** 2).sum(axis=1)
+        order = np.lexsort((np.arange(len(rows)), squares))
+        depth, at = next((d, int(i)) for d, i in enumerate(order, 1) if int(i) not in used)
+        used.add(at)
+        indices.append(at)
+        distances.append(float(squares[at]) ** 0.5)
+        depths.append(depth)
+    return indices, distances, depths
+
+
+def cloud(n: int, k: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:
+    return scale * torch.randn(n, k, generator=torch.Generator().manual_seed(seed))
+
+
+def some(n: int, of: int, seed: int = 3) -> torch.Tensor:
+    return torch.randperm(of, generator=torch.Generator().manual_seed(seed))[:n]
+
+
+@pytest.mark.parametrize("index_class", INDICES)
+@pytest.mark.parametrize(
+    ("n", "k", "n_queries", "n_taken"),
+    [(1, 4, 1, 0), (63, 3, 40, 20), (64, 3, 64, 0), (65, 3, 5, 60), (3000, 50, 30, 100)],
+)
+def test_matches_are_those_of_the_obvious_search(
+    index_class: type[Index], n: int, k: int, n_queries: int, n_taken: int
+) -> None:
+    features, queries = cloud(n, k), cloud(n_queries, k, seed=1, scale=0.3)
+    taken = some(n_taken, n)
+    found = match(index_class(features), queries, taken=taken)  # type: ignore[call-arg]
+    indices, distances, depths = obvious_match(features, queries, taken)
+    assert found.indices.tolist() == indices
+    np.testing.assert_allclose(found.distances, distances, rtol=1e-5)
+    assert found.depth.tolist() == depths
+
+
+def test_a_pool_of_many_blocks_and_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above 4096 groups the search goes by bundles; more queries than fit need several passes."""
+    monkeypatch.setattr(ExactIndex, "QUERIES", 8)
+    n, n_queries = 64 * 4096 + 1000, 20
+    features, queries = cloud(n, 4), cloud(n_queries, 4, seed=1)
+    taken = some(500, n)
+    found = match(ExactIndex(features), queries, taken=taken)
+    indices, _, depths = obvious_match(features, queries, taken)
+    assert found.indices.tolist() == indices
+    assert found.depth.tolist() == depths
+
+
+def test_cancellation_does_not_change_the_winner() -> None:
+    """Far from the origin |f|^2 - 2 q.f loses all digits in float32; the result must not."""
+    features = cloud(2000, 8) * 0.01 + 100
+    queries = cloud(20, 8, seed=1) * 0.01 + 100
+    naive = (features.square().sum(1) - 2 * queries @ features.T).argmin(dim=1)
+    indices, _, _ = obvious_match(features, queries, torch.empty(0, dtype=torch.int64))
+    assert naive.tolist() != indices, "the test needs a case in which the fast formula fails"
+    none = torch.empty(0, dtype=torch.int64)
+    assert match(ExactIndex(features), queries, taken=none).indices.tolist() == indices
+
+
+def test_ties_go_to_the_smaller_index() -> None:
+    features = torch.zeros(500, 3)
+    features[250:] = 1.0
+    taken = torch.tensor([0, 2, 250])
+    found = match(ExactIndex(features), torch.tensor([[0.0] * 3, [1.0] * 3] * 3), taken=taken)
+    assert found.indices.tolist() == [1, 251, 3, 252, 4, 253]
+
+
+def test_the_whole_pool_can_be_matched() -> None:
+    features = cloud(200, 2).round()  # many duplicates
+    taken = some(50, 200)
+    found = match(ExactIndex(features), cloud(150, 2, seed=1), taken=taken)
+    assert sorted(found.indices.tolist() + taken.tolist()) == list(range(200))
+    with pytest.raises(ValueError, match="151 matches asked of 150 free"):
+        match(ExactIndex(features), cloud(151, 2, seed=1), taken=taken)
+
+
+@pytest.mark.parametrize("index_class", INDICES)
+def test_an_index_is_as_before_after_a_search(index_class: type[Index]) -> None:
+    features, queries = cloud(400, 5), cloud(9, 5, seed=1)
+    index = index_class(features)  # type: ignore[call-arg]
+    none = torch.empty(0, dtype=torch.int64)
+    before = match(index, queries, taken=none)
+    match(index, queries, taken=before.indices)
+    assert torch.equal(match(index, queries, taken=none).indices, before.indices)
+
+
+def test_depth_says_how_many_nearer_items_were_gone() -> None:
+    features = torch.arange(10.0)[:, None]
+    query = torch.tensor([[0.1], [0.1]])
+    found = match(ExactIndex(features), query, taken=torch.tensor([0, 1, 2, 9]))
+    assert found.indices.tolist() == [3, 4]
+    assert found.depth.tolist() == [4, 5]
+    np.testing.assert_allclose(found.distances, [2.9, 3.9], rtol=1e-6)
+
+
+def test_work_of_the_exact_index_is_one_pass_and_a_rest_that_does_not_grow() -> None:
+    rest = []
+    for n in (1 << 14, 1 << 16, 1 << 18):
+        work = WorkCounters()
+        match(ExactIndex(cloud(n, 6)), cloud(10, 6, seed=1), taken=some(20, n), work=work)
+        assert work.counts["feature_rows_read"] == n
+        rest.append(work.counts["distances"] - 10 * n)
+    assert max(rest) < 20_000
+
+
+def test_work_of_the_tree_is_less_than_exhaustive_in_few_dimensions() -> None:
+    work = WorkCounters()
+    index = KDTreeIndex(cloud(20_000, 3))
+    match(index, cloud(10, 3, seed=1), taken=torch.empty(0, dtype=torch.int64), work=work)
+    assert 10 <= work.counts["distances"] < 0.05 * 10 * 20_000
+
+
+def test_match_best_chooses_the_best_scored_neighbour() -> None:
+    features = torch.arange(20.0)[:, None]
+    score = torch.arange(20.0) % 7  # best among 0..4: 4; among the free of 1..5 then: 5
+    asked: list[int] = []
+
+    def score_of(indices: torch.Tensor) -> torch.Tensor:
+        asked.extend(indices.tolist())
+        return score[indices]
+
+    none = torch.empty(0, dtype=torch.int64)
+    found = match_best(
+        ExactIndex(features), torch.tensor([[2.1], [3.1]]), taken=none, score=score_of, among=5
+    )
+    assert found.indices.tolist() == [4, 5]
+    assert asked == sorted(set(asked)), "each candidate is scored once"
+
+
+def test_match_best_goes_beyond_when_its_neighbours_are_gone() -> None:
+    features = torch.arange(10.0)[:, None]
+    none = torch.empty(0, dtype=torch.int64)
+    found = match_best(
+        ExactIndex(features),
+        torch.zeros(5, 1),
+        taken=none,
+        score=lambda indices: -indices.float(),
+        among=2,
+    )
+    assert found.indices.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_match_best_among_one_is_match() -> None:
+    features, queries, taken = cloud(300, 4), cloud(20, 4, seed=1), some(30, 300)
+    plain = match(ExactIndex(features), queries, taken=taken)
+    best = match_best(
+        ExactIndex(features), queries, taken=taken, score=lambda at: torch.zeros(len(at)), among=1
+    )
+    assert torch.equal(plain.indices, best.indices)
+
+
+def test_bad_input_is_refused() -> None:
+    index = ExactIndex(cloud(10, 3))
+    none = torch.empty(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"shape \[Q, 3\]"):
+        match(index, cloud(2, 4), taken=none)
+    with pytest.raises(ValueError, match="not finite"):
+        match(index, torch.full((1, 3), torch.nan), taken=none)
+    with pytest.raises(ValueError, match="not finite"):
+        ExactIndex(torch.full((4, 3), torch.inf))
+    with pytest.raises(UserError, match="Did you mean 'kdtree'"):
+        build_index("kd-tree", cloud(10, 3))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_device_finds_what_the_host_finds() -> None:
+    features, queries, taken = cloud(100_000, 50), cloud(40, 50, seed=1), some(1000, 100_000)
+    host = match(ExactIndex(features), queries, taken=taken)
+    device = match(ExactIndex(features.cuda()), queries.cuda(), taken=taken)
+    assert torch.equal(host.indices, device.indices)
+    assert torch.equal(host.depth, device.depth)
