@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,17 @@ class Dataset(ABC):
             f"'alharness data prepare {self.name} --source DIR'."
         )
 
+    def plan_import(self, path: Path, *, partial: bool, progress: Progress) -> Plan:
+        """How to convert the data set from class folders of images (``alharness data import``).
+
+        Raises:
+            UserError: this data set has no such form, or the images are not what they should be.
+        """
+        raise UserError(
+            f"{self.title} cannot be imported from class folders. Use 'alharness data prepare "
+            f"{self.name} --source DIR' with {self.files}, or the data set folder:PATH."
+        )
+
     def cache_path(self, locations: DataLocations) -> Path:
         """Where the converted images lie."""
         return locations.cache_root / "datasets" / self.name
@@ -99,14 +111,26 @@ class Dataset(ABC):
         partial: bool = False,
         workers: int | None = None,
         rebuild: bool = False,
+        as_images: bool = False,
     ) -> ImageCache:
         """The cache, converted now if it is not there.
+
+        Args:
+            locations: where originals and caches lie.
+            progress: called with the number of images done.
+            source: folder or archive of the originals, instead of the data root.
+            partial: accept fewer items than the official data set has.
+            workers: processes; by default one per core.
+            rebuild: convert although there is a cache.
+            as_images: ``source`` holds class folders of images (``alharness data import``).
 
         Raises:
             UserError: originals missing or bad, or the cache cannot be written.
         """
 
         def make_plan() -> Plan:
+            if as_images and source is not None:
+                return self.plan_import(source, partial=partial, progress=progress)
             originals = self.originals(locations, source)
             return self.plan(originals, partial=partial, progress=progress)
 
@@ -233,6 +257,20 @@ def check_targets(targets: NDArray[np.int64], class_names: Sequence[str], where:
 
 def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def fetching(dataset: Dataset, root: Path) -> Iterator[None]:
+    """A download inside the block, with its failures as errors that a user can mend."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{dataset.title} could not be fetched to {root}: {error}. Check the network and that "
+            f"the folder is writable, or bring {dataset.files} there yourself ({dataset.size}) and "
+            f"run 'alharness data prepare {dataset.name} --source DIR'."
+        ) from error
 
 
 def md5(path: Path) -> str:

@@ -20,7 +20,7 @@ from alharness.learner import LearnerSettings
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
 from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, check_targets, select
+from alharness.tasks.dataset import Dataset, Selection, check_targets, fetching, select
 
 #: MD5 of the official archives (the list that torchvision checks) and of what they unpack to.
 MD5 = {
@@ -64,7 +64,8 @@ class Mnist(Dataset):
     def fetch(self, root: Path) -> None:
         from torchvision.datasets import MNIST
 
-        fetch_with_torchvision(self, lambda: MNIST(str(root), download=True), root)
+        with fetching(self, root):
+            MNIST(str(root), download=True)
 
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
         contents, origin = {}, {}
@@ -104,20 +105,6 @@ class Mnist(Dataset):
 
 
 MNIST_DATASET = Mnist()
-
-
-def fetch_with_torchvision(dataset: Dataset, download: object, root: Path) -> None:
-    """Run a torchvision download, with its failures as errors that a user can mend."""
-    assert callable(download)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        download()
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"{dataset.title} could not be fetched to {root}: {error}. Check the network and that "
-            f"the folder is writable, or bring {dataset.files} there yourself ({dataset.size}) and "
-            f"run 'alharness data prepare {dataset.name} --source DIR'."
-        ) from error
 
 
 def _locate(folder: Path, stem: str) -> Path | None:
