@@ -153,7 +153,7 @@ class _Climber:
         A step on ten latents is a few hundred tiny kernels: launching them costs the host more
         than running them costs the device.
         """
-        stream = torch.cuda.Stream(self.z.device)  # type: ignore[no-untyped-call]
+        stream = torch.cuda.Stream(self.z.device)
         stream.wait_stream(torch.cuda.current_stream(self.z.device))
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_STEPS):
