@@ -207,6 +207,7 @@ def _execute(
     for observer in observers:
         observer.started(spec, folder, records)
 
+    _warm_up(device)
     done = len(records)
     for cycle in run(problem, strategy, sizes, preparation, history):
         if cycle.query is not None and cycle.annotation is not None:
@@ -221,6 +222,14 @@ def _execute(
     draw_pictures(folder, log, task.pool, task.data, ledger, artefacts)
     for observer in observers:
         observer.finished(folder, records)
+
+
+def _warm_up(device: torch.device) -> None:
+    """Pay for torch's first optimiser (a second of lazy imports) before any fit is timed."""
+    parameter = torch.zeros(2, 2, device=device, requires_grad=True)
+    optimiser = torch.optim.AdamW([parameter])
+    (parameter @ parameter).sum().backward()
+    optimiser.step()
 
 
 def _rows(annotation: Annotation, asked: torch.Tensor) -> dict[str, NDArray[Any]]:

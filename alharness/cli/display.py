@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from alharness.records import CycleRecord, RunFolder
     from alharness.spec import RunSpec
 
-COLUMNS = ("cycle", "labels", "accuracy", "balanced", "entropy", "select s", "fit s")
+COLUMNS = ("cycle", "labels", "accuracy", "balanced", "entropy", "select ms", "fit s")
 
 #: Rows of the live table; earlier ones are in the records.
 LIVE_ROWS = 15
@@ -28,15 +28,17 @@ def cells(record: CycleRecord) -> tuple[str, ...]:
         f"{record.test.accuracy:.4f}",
         f"{record.test.balanced_accuracy:.4f}",
         f"{query.entropy_mean:.3f}" if query is not None else "-",
-        f"{select_s:.3f}" if select_s is not None else "-",
+        f"{1000 * select_s:.1f}" if select_s is not None else "-",
         f"{record.time.fit_s:.2f}",
     )
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 0.42 s, 12 s, 3:05 min, 2:10 h."""
+    """Seconds as a person says them: 42 ms, 4.2 s, 12 s, 3:05 min, 2:10 h."""
+    if seconds < 0.995:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
-        return f"{seconds:.2f} s"
+        return f"{seconds:.1f} s"
     if seconds < 60:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -94,10 +96,10 @@ class Plain(_Base):
         click.echo(headline(spec))
         if done and not done[-1].final:
             click.echo(f"continues after cycle {done[-1].cycle}")
-        click.echo("  ".join(f"{name:>8}" for name in COLUMNS))
+        click.echo("  ".join(f"{name:>9}" for name in COLUMNS))
 
     def cycle(self, record: CycleRecord) -> None:
-        click.echo("  ".join(f"{cell:>8}" for cell in cells(record)))
+        click.echo("  ".join(f"{cell:>9}" for cell in cells(record)))
 
     def progress(
         self, stage: str, done: int, total: int, notes: Mapping[str, float] | None = None
