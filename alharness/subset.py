@@ -37,12 +37,13 @@ def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Te
         ValueError: fewer than ``size`` items are unlabelled.
     """
     n = view.pool.n
-    n_unlabelled = n - len(view.labelled.indices)
-    if size > n_unlabelled:
-        raise ValueError(f"asked for {size} of {n_unlabelled} unlabelled items")
+    at_least = _at_least_unlabelled(view)
     rng = view.rng(*purpose)
-    if 2 * size > n_unlabelled or 4 * n_unlabelled < n:
-        return torch.from_numpy(rng.permutation(view.unlabelled.numpy())[:size])
+    if 2 * size > at_least or 4 * at_least < n:
+        rest = view.unlabelled.numpy()
+        if size > len(rest):
+            raise ValueError(f"asked for {size} of {len(rest)} unlabelled items")
+        return torch.from_numpy(rng.permutation(rest)[:size])
     is_labelled = view.is_labelled.numpy()
     drawn = np.empty(0, dtype=np.int64)
     while len(drawn) < size:
@@ -51,6 +52,14 @@ def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Te
         # Keeping the order of arrival makes every ordered subset equally likely.
         drawn = together[np.sort(np.unique(together, return_index=True)[1])]
     return torch.from_numpy(drawn[:size])
+
+
+def _at_least_unlabelled(view: CycleView) -> int:
+    """A lower bound of the number of unlabelled items, without a look at the pool.
+
+    An annotation takes at most one item out of the pool; synthetic ones take none.
+    """
+    return max(0, view.pool.n - view.labelled.n_asked)
 
 
 class SubsetStrategy(Strategy):
@@ -93,8 +102,9 @@ class SubsetStrategy(Strategy):
         return self.inner.work_bound(min(n_unlabelled, max(self.size, query_size)), query_size)
 
     def select(self, view: CycleView, query_size: int) -> Query:
-        n_left = view.pool.n - len(view.labelled.indices)
-        size = min(n_left, max(self.size, query_size))
+        size = max(self.size, query_size)
+        if size > _at_least_unlabelled(view):
+            size = min(size, len(view.unlabelled))
         with view.stopwatch.phase("candidates"):
             candidates = draw_unlabelled(view, size, "subset").sort().values
         query = self.inner.select(view.narrowed(candidates), query_size)

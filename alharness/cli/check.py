@@ -1,0 +1,45 @@
+"""``alharness check``: does a strategy keep the plug-in contract?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+
+@click.command()
+@click.argument("strategy")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the strategy, for instance steps=10.",
+)
+def check(strategy: str, settings: Sequence[str]) -> int:
+    """Prove that a strategy keeps the plug-in contract.
+
+    STRATEGY is a name of 'alharness list', package.module:Class or ./file.py:Class. Prints a table
+    of all checks; the exit code is 1 when one of them fails.
+    """
+    from alharness import registry
+    from alharness.conformance import check_strategy
+    from alharness.spec import merge, parse_set
+    from alharness.subset import SubsetStrategy
+
+    parameters = merge(*(parse_set(text.removeprefix("strategy.")) for text in settings))
+    size, name = registry.split_subset(strategy)
+    found = registry.strategy_class(name)
+    if size is None:
+        results = check_strategy(found, **parameters)
+    else:
+        results = check_strategy(SubsetStrategy, inner=found(**parameters), size=size)
+    width = max(len(result.name) for result in results)
+    for result in results:
+        mark = {"pass": "ok", "fail": "FAIL", "skip": "-"}[result.outcome]
+        click.echo(f"{mark:<4}  {result.name:<{width}}  {result.detail}")
+    failed = [result.name for result in results if result.outcome == "fail"]
+    skipped = sum(result.outcome == "skip" for result in results)
+    passed = len(results) - len(failed) - skipped
+    click.echo(f"{strategy}: {passed} passed, {len(failed)} failed, {skipped} do not apply.")
+    return 1 if failed else 0

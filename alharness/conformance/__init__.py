@@ -1,0 +1,98 @@
+"""The checks that every strategy must pass, for ours and for anyone's.
+
+In a third party's pytest::
+
+    import pytest
+    from alharness import conformance
+
+    @pytest.mark.parametrize("check", conformance.checks(MyStrategy), ids=str)
+    def test_contract(check):
+        check()
+
+On the command line: ``alharness check ./my_strategy.py:MyStrategy``.
+
+The checks run on made-up problems of some ninety 8x8 images. Strategies that need an image generator
+or an auto-encoder get one that was trained for a few steps: these checks prove that a plug-in is
+sound, not that it is good.
+"""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+import unittest
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from alharness.conformance.checks import CHECKS
+from alharness.conformance.stage import Bench
+from alharness.strategy import Strategy
+
+__all__ = ["BoundCheck", "CheckResult", "check_strategy", "checks"]
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of one check.
+
+    Attributes:
+        name: which check.
+        outcome: ``pass``, ``fail`` or ``skip``.
+        detail: what the check proves; why it failed; or why it does not apply.
+    """
+
+    name: str
+    outcome: Literal["pass", "fail", "skip"]
+    detail: str
+
+
+@dataclass(frozen=True)
+class BoundCheck:
+    """One check of one strategy, to be called: raises AssertionError, or SkipTest."""
+
+    name: str
+    strategy_class: type[Strategy]
+    parameters: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __call__(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="alharness-check-") as folder:
+            CHECKS[self.name](Bench(self.strategy_class, self.parameters, Path(folder)))
+
+
+def checks(strategy_class: type[Strategy], **parameters: Any) -> list[BoundCheck]:
+    """All checks of a strategy, one callable each, for ``pytest.mark.parametrize``."""
+    return [BoundCheck(name, strategy_class, parameters) for name in CHECKS]
+
+
+def check_strategy(strategy_class: type[Strategy], **parameters: Any) -> list[CheckResult]:
+    """Run all checks and report each.
+
+    Args:
+        strategy_class: the plug-in.
+        parameters: its parameters, as in ``--set strategy.NAME=VALUE``.
+
+    Raises:
+        UserError: the strategy suits none of the problems, or a parameter is wrong.
+    """
+    results = []
+    with tempfile.TemporaryDirectory(prefix="alharness-check-") as folder:
+        bench = Bench(strategy_class, parameters, Path(folder))
+        for name, function in CHECKS.items():
+            meaning = inspect.getdoc(function) or ""
+            try:
+                function(bench)
+            except unittest.SkipTest as reason:
+                results.append(CheckResult(name, "skip", str(reason)))
+            except AssertionError as failure:
+                results.append(CheckResult(name, "fail", str(failure)))
+            except Exception as error:  # a crash of the plug-in is a finding, not an end
+                detail = f"{type(error).__name__}: {error}"
+                results.append(CheckResult(name, "fail", detail))
+            else:
+                results.append(CheckResult(name, "pass", meaning))
+    return results

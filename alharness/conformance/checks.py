@@ -1,0 +1,455 @@
+"""The checks themselves: each takes a bench, and raises AssertionError, or SkipTest, or returns."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import random
+import sys
+import unittest
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from alharness import seeds
+from alharness.conformance.process import helper
+from alharness.conformance.queries import content, digest, same
+from alharness.conformance.stage import N_POOL, QUERY_SIZE, Bench, Stage
+from alharness.learner import Learner
+from alharness.oracle import ImageQuery, LineQuery, Oracle, PoolQuery, Query
+
+Check = Callable[[Bench], None]
+CHECKS: dict[str, Check] = {}
+
+
+def _check(name: str) -> Callable[[Check], Check]:
+    def register(function: Check) -> Check:
+        CHECKS[name] = function
+        return function
+
+    return register
+
+
+# What a query must be ------------------------------------------------------------------------
+
+
+@_check("query-type")
+def _query_type(bench: Bench) -> None:
+    """the answer is a query of known type, with the shapes and value ranges of its type"""
+    stage = bench.stage()
+    query = stage.ask()
+    if isinstance(query, PoolQuery):
+        indices = query.indices
+        assert isinstance(indices, torch.Tensor), "indices must be a torch tensor"
+        assert indices.dtype == torch.int64, f"indices must be int64, found {indices.dtype}"
+        assert indices.device.type == "cpu", f"indices must be on the CPU, found {indices.device}"
+        assert indices.ndim == 1, f"indices must have one axis, found shape {tuple(indices.shape)}"
+    elif isinstance(query, ImageQuery):
+        _image_values(query.items, stage.pool.item_shape)
+    elif isinstance(query, LineQuery):
+        _image_values(query.images.flatten(0, 1), bench.problem.images.shape[1:])
+        assert query.points.shape[2:] == stage.pool.item_shape, "points are not items of the pool"
+    else:
+        raise AssertionError(f"select returned {type(query).__name__}, not a Query")
+
+
+def _image_values(items: torch.Tensor, shape: tuple[int, ...]) -> None:
+    assert items.dtype == torch.float32, f"items must be float32, found {items.dtype}"
+    assert tuple(items.shape[1:]) == tuple(shape), f"items must be {shape}, found {items.shape[1:]}"
+    assert bool(items.isfinite().all()), "items must be finite"
+    assert 0 <= float(items.min()) <= float(items.max()) <= 1, "images must lie in [0, 1]"
+
+
+@_check("exact-count")
+def _exact_count(bench: Bench) -> None:
+    """exactly as many items as asked for"""
+    _count(bench.stage().ask(), QUERY_SIZE)
+
+
+def _count(query: Query, size: int) -> None:
+    assert len(query) == size, f"asked for {size} items, got {len(query)}"
+
+
+def _pool_indices(query: Query) -> torch.Tensor:
+    """Pool items that a query asks about; skips the check for synthetic items."""
+    if not isinstance(query, PoolQuery):
+        raise unittest.SkipTest("asks about synthetic items")
+    return query.indices
+
+
+@_check("distinct")
+def _distinct(bench: Bench) -> None:
+    """no item twice in one query"""
+    _all_differ(bench.stage().ask())
+
+
+def _all_differ(query: Query) -> None:
+    items = query.indices if isinstance(query, PoolQuery) else content(query)[0].flatten(1)
+    n_distinct = len(items.unique(dim=0))
+    assert n_distinct == len(query), f"{len(query)} items, only {n_distinct} of them distinct"
+
+
+@_check("unlabelled-only")
+def _unlabelled_only(bench: Bench) -> None:
+    """only items without a label"""
+    stage = bench.stage()
+    _none_labelled(stage, _pool_indices(stage.ask()))
+
+
+def _none_labelled(stage: Stage, indices: torch.Tensor) -> None:
+    inside = indices[(indices >= 0) & (indices < stage.pool.n)]
+    known = inside[stage.is_labelled[inside]]
+    assert len(known) == 0, f"asks about items that are labelled already: {known.tolist()}"
+
+
+@_check("pool-indices")
+def _pool_indices_not_positions(bench: Bench) -> None:
+    """pool indices, not positions among the unlabelled items"""
+    # With the first half labelled, every small position names a labelled item.
+    half = N_POOL // 2
+    stage = bench.stage(replace(bench.problem, initial=torch.arange(half)))
+    indices = _pool_indices(stage.ask())
+    assert int(indices.min()) >= half, (
+        f"with items 0 .. {half - 1} labelled, asks about {indices.tolist()}: "
+        "these look like positions in view.unlabelled; return view.unlabelled[positions]"
+    )
+
+
+@_check("never-test-items")
+def _never_test_items(bench: Bench) -> None:
+    """only items of the pool, or images that are not in the test set"""
+    stage = bench.stage()
+    query = stage.ask()
+    if isinstance(query, PoolQuery):
+        outside = query.indices[(query.indices < 0) | (query.indices >= stage.pool.n)]
+        assert len(outside) == 0, f"asks about items outside the pool: {outside.tolist()}"
+        return
+    asked = content(query)[-1].reshape(-1, *bench.problem.images.shape[1:])
+    test = torch.from_numpy(bench.problem.test).float() / 255
+    nearest = torch.cdist(asked.flatten(1), test.flatten(1)).min()
+    assert float(nearest) > 1e-3, "asks about an image of the test set"
+
+
+@_check("query-size-one")
+def _query_size_one(bench: Bench) -> None:
+    """works when a single item is asked for"""
+    _valid(bench.stage(), 1)
+
+
+@_check("whole-rest")
+def _whole_rest(bench: Bench) -> None:
+    """works when everything that is left is asked for"""
+    stage = bench.stage()
+    _valid(stage, stage.n_unlabelled)
+
+
+@_check("last-item")
+def _last_item(bench: Bench) -> None:
+    """works when a single item is left"""
+    everything = torch.arange(N_POOL)
+    initial = everything[everything != 41]
+    _valid(bench.stage(replace(bench.problem, initial=initial)), 1)
+
+
+@_check("second-cycle")
+def _second_cycle(bench: Bench) -> None:
+    """asks about something new once its query is answered"""
+    stage = bench.stage()
+    stage.extend(stage.ask())
+    _valid(stage, QUERY_SIZE, cycle=1)
+
+
+def _valid(stage: Stage, size: int, *, cycle: int = 0, differ: bool = True) -> None:
+    query = stage.ask(size, cycle=cycle)
+    _count(query, size)
+    if differ or isinstance(query, PoolQuery):
+        _all_differ(query)
+    if isinstance(query, PoolQuery):
+        _none_labelled(stage, query.indices)
+    for values in content(query):
+        assert bool(values.isfinite().all()), "a value of the query is not finite"
+
+
+# Problems at the edge ------------------------------------------------------------------------
+
+
+@_check("empty-class")
+def _empty_class(bench: Bench) -> None:
+    """works while a class has no labelled item"""
+    problem = bench.problem
+    initial = problem.initial[problem.targets[problem.initial] != 0]
+    _valid(bench.stage(replace(problem, initial=initial)), QUERY_SIZE)
+
+
+@_check("one-class")
+def _one_class(bench: Bench) -> None:
+    """works on a pool whose items are all of one class"""
+    problem = bench.problem
+    targets = torch.zeros_like(problem.targets)
+    _valid(bench.stage(replace(problem, targets=targets)), QUERY_SIZE)
+
+
+@_check("constant-images")
+def _constant_images(bench: Bench) -> None:
+    """works on a pool of equal images"""
+    problem = bench.problem
+    images = np.full_like(problem.images, 128)
+    _valid(bench.stage(replace(problem, images=images)), QUERY_SIZE, differ=False)
+
+
+@_check("linear-classifier")
+def _linear_classifier(bench: Bench) -> None:
+    """works with the linear classifier, too"""
+    _valid(bench.stage(kind="linear"), QUERY_SIZE)
+
+
+# Honesty -------------------------------------------------------------------------------------
+
+
+@_check("hidden-targets")
+def _hidden_targets(bench: Bench) -> None:
+    """the query stays the same when the hidden targets are poisoned"""
+    answers = []
+    hidden = bench.problem.targets.clone()
+    hidden[bench.problem.initial] = -1
+    for poison in (0, 1):
+        targets = bench.problem.targets.clone()
+        unlabelled = hidden >= 0
+        targets[unlabelled] = (targets[unlabelled] + poison) % bench.problem.n_classes
+        stage = bench.stage(replace(bench.problem, targets=targets))
+        # Within reach of a strategy that looks into its caller or into the collector's list.
+        oracle = Oracle(targets, bench.problem.n_classes)
+        answers.append(stage.ask())
+        del oracle
+    same(
+        answers[0], answers[1], "the query changes with hidden targets: the strategy peeks at them"
+    )
+
+
+@_check("global-randomness")
+def _global_randomness(bench: Bench) -> None:
+    """neither uses nor sets the global random state of torch, numpy or random"""
+    answers = []
+    for seed in (1, 2):
+        with _global_seed(seed):
+            before = _global_state()
+            stage = bench.stage()
+            prepared = _global_state()
+            answers.append(stage.ask())
+            after = _global_state()
+        for call, old, new in (("prepare", before, prepared), ("select", prepared, after)):
+            for name in old:
+                assert old[name] == new[name], (
+                    f"{call} uses or sets the global random state of {name}; "
+                    "draw from view.rng(...) or seeds.rng(...)"
+                )
+    same(
+        answers[0],
+        answers[1],
+        "the query depends on the global random state; draw from view.rng(...)",
+    )
+
+
+@contextlib.contextmanager
+def _global_seed(seed: int) -> Iterator[None]:
+    """Set all global random states, and put them back afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what is checked
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - what is checked
+        random.seed(seed)
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002 - what is checked
+
+
+def _global_state() -> dict[str, object]:
+    state = np.random.get_state(legacy=False)  # noqa: NPY002 - what is checked
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": str(state),
+        "random": random.getstate(),
+    }
+
+
+@_check("same-seed-same-query")
+def _same_seed(bench: Bench) -> None:
+    """the same view gives the same query: again, from a fresh instance, and in any cycle"""
+    stage = bench.stage()
+    first = stage.ask()
+    same(first, stage.ask(), "asked twice with the same view, it answers differently")
+    same(first, bench.stage().ask(), "a fresh instance answers differently")
+    later = stage.ask(cycle=1)
+    same(
+        later,
+        bench.stage().ask(cycle=1),
+        "the answer in cycle 1 depends on having been asked in cycle 0: a resumed run would differ",
+    )
+
+
+@_check("other-process")
+def _other_process(bench: Bench) -> None:
+    """another process gives the same query"""
+    path = inspect.getsourcefile(bench.strategy_class)
+    name = bench.strategy_class.__qualname__
+    if path is None or not name.isidentifier():
+        raise unittest.SkipTest("the class cannot be found from another process")
+    if any(not isinstance(value, str | int | float | bool) for value in bench.parameters.values()):
+        raise unittest.SkipTest("a parameter cannot be told to another process")
+    request = {
+        "path": sys.path,
+        "module": bench.strategy_class.__module__,
+        "file": path,
+        "class": name,
+        "parameters": dict(bench.parameters),
+        "root": str(bench.root),
+        "threads": torch.get_num_threads(),
+    }
+    answer = helper().ask(request)
+    assert "error" not in answer, f"in another process: {answer['error']}"
+    assert answer["digest"] == digest(bench.stage().ask()), "another process asks differently"
+
+
+@_check("device")
+def _device(bench: Bench) -> None:
+    """CPU and GPU ask alike, up to ties and rounding"""
+    if not torch.cuda.is_available():
+        raise unittest.SkipTest("no CUDA device here")
+    on_cpu = bench.stage()
+    on_gpu = bench.stage(device="cuda", learner=_moved(on_cpu.learner, torch.device("cuda")))
+    cpu, gpu = on_cpu.ask(), on_gpu.ask()
+    if isinstance(cpu, PoolQuery) and isinstance(gpu, PoolQuery):
+        shared = len(set(cpu.indices.tolist()) & set(gpu.indices.tolist()))
+        assert shared >= QUERY_SIZE - 1, (
+            f"of {QUERY_SIZE} items, CPU and GPU agree on {shared}: "
+            f"{cpu.indices.tolist()} and {gpu.indices.tolist()}"
+        )
+        return
+    for a, b in zip(content(cpu), content(gpu), strict=True):
+        assert torch.allclose(a.float(), b.float(), atol=0.02), "CPU and GPU ask differently"
+
+
+def _moved(learner: Learner, device: torch.device) -> Learner:
+    """The same learner, its tensors and networks on another device."""
+    moved = object.__new__(type(learner))
+    for name, value in vars(learner).items():
+        movable = isinstance(value, torch.Tensor | nn.Module)
+        setattr(moved, name, value.to(device) if movable else value)
+    moved.device = device
+    return moved
+
+
+@_check("learner-unchanged")
+def _learner_unchanged(bench: Bench) -> None:
+    """select leaves the classifier's parameters as they were"""
+    stage = bench.stage()
+    before = stage.learner.digest()
+    stage.ask()
+    assert stage.learner.digest() == before, "select changed the classifier's parameters"
+
+
+@_check("evaluation-mode")
+def _evaluation_mode(bench: Bench) -> None:
+    """select leaves the classifier in evaluation mode, without gradients"""
+    stage = bench.stage()
+    before = _modes(stage.learner)
+    stage.ask()
+    after = _modes(stage.learner)
+    changed = [name for name in before if before[name] != after.get(name)]
+    assert not changed, f"select left the classifier changed: {', '.join(changed)}"
+
+
+def _modes(learner: Learner) -> dict[str, object]:
+    """Training mode of every module, and the gradient state of every parameter."""
+    modes: dict[str, object] = {}
+    for attribute, network in vars(learner).items():
+        if isinstance(network, nn.Module):
+            for name, module in network.named_modules():
+                modes[f"{attribute}.{name or 'itself'} training mode"] = module.training
+            for name, parameter in network.named_parameters():
+                state = (parameter.requires_grad, parameter.grad is None)
+                modes[f"{attribute}.{name} gradients"] = state
+    return modes
+
+
+@_check("view-unchanged")
+def _view_unchanged(bench: Bench) -> None:
+    """select leaves the pool and the labelled set as they were"""
+    stage = bench.stage()
+    before = _visible(stage)
+    stage.ask()
+    after = _visible(stage)
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert not changed, f"select changed {', '.join(changed)}"
+
+
+def _visible(stage: Stage) -> dict[str, torch.Tensor]:
+    return {
+        "the pool's items": stage.pool.read_range(0, stage.pool.n).clone(),
+        "view.is_labelled": stage.is_labelled.clone(),
+        "view.labelled.indices": stage.labelled.indices.clone(),
+        "view.labelled.targets": stage.labelled.targets.clone(),
+    }
+
+
+@_check("permutation")
+def _permutation(bench: Bench) -> None:
+    """with the items permuted, the query is permuted"""
+    stage = bench.stage()
+    first = _pool_indices(stage.ask())
+    if stage.strategy.follows_order:
+        raise unittest.SkipTest("follows the order of the pool by declaration")
+    if any(not torch.equal(first, _pool_indices(stage.ask(seed=seed))) for seed in (1, 2, 3)):
+        raise unittest.SkipTest("draws at random")
+    order = torch.from_numpy(seeds.rng(0, "permutation").permutation(N_POOL))
+    position = torch.argsort(order)  # where an item went
+    problem = bench.problem
+    permuted = replace(
+        problem,
+        images=problem.images[order.numpy()],
+        targets=problem.targets[order],
+        initial=position[problem.initial],
+    )
+    answer = _pool_indices(bench.stage(permuted, learner=stage.learner).ask())
+    assert set(order[answer].tolist()) == set(first.tolist()), (
+        "with the pool in another order, other items are asked about: "
+        f"{sorted(first.tolist())} before, {sorted(order[answer].tolist())} after. "
+        "A strategy that means to declares follows_order = True"
+    )
+
+
+@_check("work-bound")
+def _work_bound(bench: Bench) -> None:
+    """the work counters stay within the declared bound, and count every pool item read"""
+    stage = bench.stage()
+    bound = stage.strategy.work_bound(stage.n_unlabelled, QUERY_SIZE)
+    view = stage.view()
+    n_read = 0
+    read, read_range = stage.pool.read, stage.pool.read_range
+
+    def counted(indices: torch.Tensor) -> torch.Tensor:
+        nonlocal n_read
+        n_read += len(indices)
+        return read(indices)
+
+    def counted_range(start: int, stop: int) -> torch.Tensor:
+        nonlocal n_read
+        n_read += stop - start
+        return read_range(start, stop)
+
+    stage.pool.read, stage.pool.read_range = counted, counted_range  # type: ignore[method-assign]
+    stage.strategy.select(view, QUERY_SIZE)
+    counts = view.work.counts
+    told = counts.get("pool_items_scored", 0) + counts.get("pool_items_featurised", 0)
+    # The labelled items may be read as anchors, those asked about for the record.
+    assert n_read <= told + len(stage.labelled) + QUERY_SIZE, (
+        f"select read {n_read} pool items but counted {told} as scored or featurised"
+    )
+    if bound is None:
+        raise unittest.SkipTest("declares no bound (work_bound)")
+    for name, most in bound.items():
+        found = counts.get(name, 0)
+        assert found <= most, f"counted {found} {name}, declared at most {most}"

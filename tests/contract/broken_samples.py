@@ -1,0 +1,256 @@
+"""Strategies that break the contract, each in one way, with the check that must name it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import numpy as np
+import torch
+
+from alharness import acquisition
+from alharness.oracle import Oracle
+from alharness.strategy import (
+    CycleView,
+    ImageQuery,
+    PoolQuery,
+    ScoreStrategy,
+    Strategy,
+)
+
+
+class Duplicates(Strategy):
+    """Asks about the first item several times."""
+
+    caught_by = "distinct"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        return PoolQuery(view.unlabelled[:1].repeat(query_size))
+
+
+class OneTooMany(Strategy):
+    """Asks about one item more."""
+
+    caught_by = "exact-count"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        return PoolQuery(view.unlabelled[: query_size + 1])
+
+
+class Positions(ScoreStrategy):
+    """Returns positions among the unlabelled items."""
+
+    caught_by = "pool-indices"
+
+    def score(self, log_p_NC: torch.Tensor) -> torch.Tensor:
+        return acquisition.entropy(log_p_NC)
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        scores = view.scan(lambda items: self.score(view.learner.log_probs(items)))
+        return PoolQuery(acquisition.top_k(scores, query_size))
+
+
+class ForgetsWhatIsLabelled(Strategy):
+    """Scores the whole pool, labelled items too."""
+
+    caught_by = "unlabelled-only"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        everything = torch.arange(view.pool.n)
+        scores = view.scan(lambda items: -view.learner.log_probs(items).amax(1), everything)
+        return PoolQuery(
+            torch.cat([view.labelled.indices[:2], acquisition.top_k(scores, 99)])[:query_size]
+        )
+
+
+class BeyondThePool(Strategy):
+    """Counts from the end of pool and test set together."""
+
+    caught_by = "never-test-items"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        return PoolQuery(torch.arange(view.pool.n, view.pool.n + query_size))
+
+
+class AsksAboutTestImages(Strategy):
+    """Keeps the test images it was shown."""
+
+    caught_by = "never-test-items"
+
+    def prepare(self, preparation):  # type: ignore[no-untyped-def]
+        self.test = preparation.test
+
+    def select(self, view: CycleView, query_size: int) -> ImageQuery:
+        return ImageQuery(self.test.gather(torch.arange(query_size)))
+
+
+class PeeksThroughTheCollector(Strategy):
+    """Finds the oracle among all living objects and asks about items of class 0."""
+
+    caught_by = "hidden-targets"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        (oracle,) = [found for found in gc.get_objects() if isinstance(found, Oracle)]
+        zeros = view.unlabelled[oracle._targets[view.unlabelled] == 0]
+        return PoolQuery(
+            torch.cat([zeros, view.unlabelled[~torch.isin(view.unlabelled, zeros)]])[:query_size]
+        )
+
+
+class PeeksIntoTheCaller(Strategy):
+    """Looks for targets in the frames below."""
+
+    caught_by = "hidden-targets"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        frame = sys._getframe()
+        while "targets" not in frame.f_locals:
+            frame = frame.f_back  # type: ignore[assignment]
+        order = torch.argsort(frame.f_locals["targets"][view.unlabelled], stable=True)
+        return PoolQuery(view.unlabelled[order[:query_size]])
+
+
+class SetsTheGlobalSeed(Strategy):
+    """Is reproducible at everybody else's cost."""
+
+    caught_by = "global-randomness"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        torch.manual_seed(view.seed)
+        return PoolQuery(view.unlabelled[torch.randperm(len(view.unlabelled))[:query_size]])
+
+
+class DrawsFromNumpysState(Strategy):
+    """Draws from a state that it does not own."""
+
+    caught_by = "global-randomness"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        drawn = np.random.permutation(len(view.unlabelled))  # noqa: NPY002
+        return PoolQuery(view.unlabelled[torch.from_numpy(drawn[:query_size])])
+
+
+class CarriesState(Strategy):
+    """Goes on where it stopped in the last call."""
+
+    caught_by = "same-seed-same-query"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        self.calls = getattr(self, "calls", 0) + 1
+        return PoolQuery(view.unlabelled[self.calls : self.calls + query_size])
+
+
+class OrdersByHash(Strategy):
+    """Takes an order from string hashes, which every process salts anew."""
+
+    caught_by = "other-process"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        order = sorted(view.unlabelled.tolist(), key=lambda index: hash(f"item {index}"))
+        return PoolQuery(torch.tensor(order[:query_size]))
+
+
+class TrainsTheLearner(Strategy):
+    """Moves the classifier's weights."""
+
+    caught_by = "learner-unchanged"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        for values in view.learner.state().values():
+            values.add_(1e-3)
+        return PoolQuery(view.unlabelled[:query_size])
+
+
+class LeavesTrainingMode(Strategy):
+    """Turns dropout on and forgets to turn it off."""
+
+    caught_by = "evaluation-mode"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        network = getattr(view.learner, "network", None)
+        if network is not None:
+            network.train()
+        return PoolQuery(view.unlabelled[:query_size])
+
+
+class MarksItemsItself(Strategy):
+    """Writes into the harness's mask."""
+
+    caught_by = "view-unchanged"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        chosen = view.unlabelled[:query_size]
+        view.is_labelled[chosen] = True
+        return PoolQuery(chosen)
+
+
+class TakesTheFirst(Strategy):
+    """Depends on where an item stands, and does not say so."""
+
+    caught_by = "permutation"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        return PoolQuery(view.unlabelled[:query_size])
+
+
+class UnderstatesItsWork(ScoreStrategy):
+    """Declares less than it does."""
+
+    caught_by = "work-bound"
+
+    def score(self, log_p_NC: torch.Tensor) -> torch.Tensor:
+        return acquisition.entropy(log_p_NC)
+
+    def work_bound(self, n_unlabelled: int, query_size: int) -> dict[str, int]:
+        return {"pool_items_scored": query_size}
+
+
+class ReadsInSecret(Strategy):
+    """Reads the pool past the counters."""
+
+    caught_by = "work-bound"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        brightness = view.pool.gather(view.unlabelled).flatten(1).sum(dim=1)
+        return PoolQuery(view.unlabelled[acquisition.top_k(brightness, query_size)])
+
+
+class FixedSize(Strategy):
+    """Cannot ask about fewer than three items."""
+
+    caught_by = "query-size-one"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        return PoolQuery(view.unlabelled[: max(3, query_size)])
+
+
+class KeepsOneBack(Strategy):
+    """Never asks about the last item of the pool."""
+
+    caught_by = "whole-rest"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        return PoolQuery(view.unlabelled[:-1][:query_size])
+
+
+class NeedsEveryClass(Strategy):
+    """Divides by the number of labels of each class."""
+
+    caught_by = "empty-class"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        counts = torch.bincount(view.labelled.targets, minlength=view.n_classes).tolist()
+        share = sum(1 / count for count in counts)
+        return PoolQuery(view.unlabelled[: query_size if share else 0])
+
+
+class ScalesByTheSpread(Strategy):
+    """Divides brightness by its spread, which is zero when all images are equal."""
+
+    caught_by = "constant-images"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        brightness = view.scan(lambda items: items.flatten(1).amax(dim=1))
+        spread = brightness.max() - brightness.min()
+        scores = (brightness - brightness.min()) / spread
+        return PoolQuery(view.unlabelled[acquisition.top_k(scores, query_size)])

@@ -1,0 +1,103 @@
+"""``alharness check`` catches what it names, and says so on the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from alharness import conformance
+from alharness.cli import call
+from alharness.conformance import check_strategy
+from alharness.errors import UserError
+from alharness.strategy import CycleView, PoolQuery, ScoreStrategy, Strategy
+
+SAMPLES = Path(__file__).with_name("broken_samples.py")
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("broken_samples", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BROKEN = [
+    found
+    for _, found in inspect.getmembers(_load(SAMPLES), inspect.isclass)
+    if found.__module__ == "broken_samples"
+]
+
+
+@pytest.mark.parametrize("sample", BROKEN, ids=lambda sample: sample.__name__)
+def test_a_broken_sample_is_caught_by_the_check_that_names_it(sample: type[Strategy]) -> None:
+    (check,) = [
+        check
+        for check in conformance.checks(sample)
+        if check.name == sample.caught_by  # type: ignore[attr-defined]
+    ]
+    with pytest.raises((AssertionError, ZeroDivisionError, ValueError)):
+        check()
+
+
+class Sound(ScoreStrategy):
+    """Asks where the largest probability is smallest."""
+
+    def score(self, log_p_NC):  # type: ignore[no-untyped-def]
+        return -log_p_NC.amax(dim=1)
+
+
+@pytest.mark.parametrize("check", conformance.checks(Sound), ids=str)
+def test_the_checks_run_one_by_one_in_a_third_partys_pytest(
+    check: conformance.BoundCheck,
+) -> None:
+    check()
+
+
+class NoSmallImages(Strategy):
+    """Suits nothing that the checks have."""
+
+    def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
+        return "images must be 64x64"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        raise AssertionError("never asked")
+
+
+def test_a_strategy_that_suits_no_problem_says_why() -> None:
+    with pytest.raises(UserError, match="images must be 64x64"):
+        check_strategy(NoSmallImages)
+
+
+def test_the_command_prints_a_table_and_exits_with_1_on_a_failure(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["check", f"{SAMPLES}:Duplicates"]) == 1
+    table = capsys.readouterr().out
+    assert "FAIL  distinct" in table
+    assert "5 items, only 1 of them distinct" in table
+    assert "ok    query-type" in table
+
+
+def test_the_command_exits_with_0_for_a_sound_strategy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["check", "max-entropy"]) == 0
+    assert "0 failed" in capsys.readouterr().out
+
+
+def test_the_command_checks_a_strategy_over_a_random_subset(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["check", "subset:20:max-entropy"]) == 0
+    assert "0 failed" in capsys.readouterr().out
+
+
+def test_the_command_names_the_nearest_strategy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", "max-entropie"]) == 2
+    assert "Did you mean 'max-entropy'?" in capsys.readouterr().err
