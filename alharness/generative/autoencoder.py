@@ -1,0 +1,360 @@
+"""The task's auto-encoder: deterministic, squared error (Sec. 3.2), best state by held-out error.
+
+Sizes and training are ours, mirrored from the generator's networks (facts 1.5): the paper gives the
+loss and the use of the code only. Trained on pool images without labels; a small share of the pool
+is held out of the training to choose the best state.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from alharness import seeds
+from alharness.artefacts import Artefact, ArtefactStore, read_notes, read_tensors, write_tensors
+from alharness.errors import UserError
+from alharness.generative.generator import CURVE_FILE, SAMPLES, load_weights
+from alharness.generative.networks import build_decoder, build_encoder
+from alharness.generative.pictures import save_grid
+from alharness.generative.settings import AutoencoderRecipe, AutoencoderSettings
+from alharness.generative.wgan import CHECKPOINT
+from alharness.pool import Pool
+from alharness.progress import Progress, silent
+from alharness.timing import Ledger
+
+KIND = "autoencoder"
+WEIGHTS = "autoencoder.safetensors"
+
+#: Looks at the held-out images during a training; the best state of these is kept.
+LOOKS = 20
+#: Held-out images that are looked at, at most.
+HELD_OUT_MAX = 2_000
+
+
+class Autoencoder:
+    """A trained encoder and decoder, in evaluation mode, not to be trained further.
+
+    Attributes:
+        code_dim: dimensions of a code.
+        quality: ``mse``: squared error per pixel on held-out pool images; ``mse_of_mean``: the same
+            for the mean image; ``explained``: one minus their ratio.
+        artefact_key: its name in the store.
+        device: where it computes.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        recipe: AutoencoderRecipe,
+        device: torch.device,
+        *,
+        quality: Mapping[str, float] | None = None,
+        artefact_key: str = "",
+    ) -> None:
+        self.encoder = encoder.to(device).eval().requires_grad_(False)
+        self.decoder = decoder.to(device).eval().requires_grad_(False)
+        self.recipe = recipe
+        self.device = device
+        self.quality: Mapping[str, float] = quality or {}
+        self.artefact_key = artefact_key
+
+    @property
+    def code_dim(self) -> int:
+        return self.recipe.code_dim
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Images ``[B, C, H, W]`` in [0, 1] to codes ``[B, code_dim]``: F_auto (Sec. 3.2)."""
+        codes: torch.Tensor = self.encoder(images * 2.0 - 1.0 if self.recipe.signed else images)
+        return codes
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Codes ``[B, code_dim]`` to images ``[B, C, H, W]`` in [0, 1]."""
+        pixels: torch.Tensor = self.decoder(codes)
+        return (pixels + 1.0) / 2.0 if self.recipe.signed else pixels
+
+
+def obtain_autoencoder(
+    pool: Pool,
+    settings: AutoencoderSettings,
+    artefacts: ArtefactStore,
+    *,
+    task: str,
+    fingerprint: str,
+    ledger: Ledger | None = None,
+    progress: Progress = silent,
+) -> Autoencoder:
+    """The auto-encoder of these settings: loaded, or trained on the pool's images.
+
+    Raises:
+        UserError: the settings do not fit the images, or the stored artefact is damaged.
+    """
+    start = time.perf_counter()
+    recipe = settings.resolve("quick", pool.item_shape, task)
+    identity = {
+        "task_fingerprint": fingerprint,
+        "item_shape": list(pool.item_shape),
+        "recipe": recipe.model_dump(mode="json"),
+    }
+
+    def build(folder: Path, report: Progress) -> Mapping[str, Any]:
+        return _build(folder, report, pool, recipe, task)
+
+    artefact = artefacts.obtain(KIND, identity, build, progress)
+    autoencoder = load_autoencoder(artefact, pool.device)
+    if ledger is not None:
+        details: dict[str, Any] = {
+            "key": artefact.key,
+            "recipe": recipe.recipe,
+            "steps": recipe.steps,
+            "samples": str(artefact.path / SAMPLES),
+        }
+        ledger.add(
+            "autoencoder",
+            artefact.seconds,
+            cached=artefact.cached,
+            load_s=time.perf_counter() - start,
+            details=details | dict(autoencoder.quality),
+        )
+    return autoencoder
+
+
+def load_autoencoder(artefact: Artefact, device: torch.device) -> Autoencoder:
+    """The auto-encoder in a verified artefact.
+
+    Raises:
+        UserError: the artefact is of another kind, or its weights do not fit its recipe.
+    """
+    if artefact.kind != KIND:
+        raise UserError(f"'{artefact.key}' is a {artefact.kind}, not an auto-encoder.")
+    recipe = AutoencoderRecipe(**artefact.identity["recipe"])
+    item_shape = tuple(int(side) for side in artefact.identity["item_shape"])
+    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
+        both = _networks(recipe, item_shape)
+    load_weights(both, artefact, WEIGHTS)
+    return Autoencoder(
+        both["encoder"],
+        both["decoder"],
+        recipe,
+        device,
+        quality=cast(Mapping[str, float], artefact.details["quality"]),
+        artefact_key=artefact.key,
+    )
+
+
+def _networks(recipe: AutoencoderRecipe, item_shape: tuple[int, ...]) -> nn.ModuleDict:
+    return nn.ModuleDict(
+        {"encoder": build_encoder(recipe, item_shape), "decoder": build_decoder(recipe, item_shape)}
+    )
+
+
+@dataclass
+class AutoencoderTraining:
+    """One training; ``networks`` moves on, ``best`` is the state with the least held-out error.
+
+    Attributes:
+        training, held_out: pool indices of the two parts.
+        step: optimiser steps done.
+        curve: rows of step, training error, held-out error.
+    """
+
+    pool: Pool
+    recipe: AutoencoderRecipe
+    networks: nn.ModuleDict
+    best: nn.ModuleDict
+    optimiser: torch.optim.Optimizer
+    training: torch.Tensor
+    held_out: torch.Tensor
+    step: int = 0
+    best_error: float = math.inf
+    curve: list[list[float]] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, pool: Pool, recipe: AutoencoderRecipe) -> AutoencoderTraining:
+        """Fresh networks, drawn on the CPU, on the pool's device."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive(recipe.seed, "autoencoder", "weights"))
+            networks = _networks(recipe, pool.item_shape).to(pool.device)
+        order = torch.randperm(
+            pool.n, generator=seeds.torch_rng(recipe.seed, "autoencoder", "split")
+        )
+        n_held_out = max(1, min(HELD_OUT_MAX, int(pool.n * recipe.held_out)))
+        optimiser = torch.optim.Adam(networks.parameters(), lr=recipe.lr, fused=True)
+        return cls(
+            pool,
+            recipe,
+            networks,
+            copy.deepcopy(networks),
+            optimiser,
+            order[n_held_out:],
+            order[:n_held_out],
+        )
+
+    def run_chunk(self, n_steps: int) -> dict[str, float]:
+        """Some steps and a look at the held-out images; returns both errors per pixel."""
+        recipe, device = self.recipe, self.pool.device
+        n_steps = min(n_steps, recipe.steps - self.step)
+        total = torch.zeros((), device=device)
+        for step in range(self.step, self.step + n_steps):
+            rng = seeds.torch_rng(recipe.seed, "autoencoder", "step", step)
+            picked = torch.randint(len(self.training), (recipe.batch_size,), generator=rng)
+            images = self._pixels(self.pool.gather(self.training[picked]))
+            shown = images
+            if recipe.denoise_sigma:
+                noise = torch.randn(images.shape, generator=rng).to(device)
+                shown = images + recipe.denoise_sigma * noise
+            with self._autocast():
+                rebuilt = self.networks["decoder"](self.networks["encoder"](shown)).float()
+            loss = functional.mse_loss(rebuilt, images)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimiser.step()
+            total += loss.detach()
+        self.step += n_steps
+        error = self.held_out_error()
+        if error < self.best_error:
+            self.best_error = error
+            self.best.load_state_dict(self.networks.state_dict())
+        figures = {"error": float(total) / n_steps, "held_out_error": error}
+        if not all(map(math.isfinite, figures.values())):
+            raise UserError(
+                f"The auto-encoder's training diverged before step {self.step} (step size "
+                f"{recipe.lr}). Lower autoencoder.lr."
+            )
+        self.curve.append([float(self.step), *figures.values()])
+        return figures
+
+    def held_out_error(self) -> float:
+        """Mean squared error per pixel of the current networks on the held-out images."""
+        total = torch.zeros((), device=self.pool.device, dtype=torch.float64)
+        with torch.no_grad():
+            for _, images in self.pool.blocks(self.held_out, 256):
+                pixels = self._pixels(images)
+                rebuilt = self.networks["decoder"](self.networks["encoder"](pixels))
+                total += (rebuilt - pixels).double().square().sum()
+        return float(total) / (len(self.held_out) * self.pool.values_per_item)
+
+    def _pixels(self, images: torch.Tensor) -> torch.Tensor:
+        return images * 2.0 - 1.0 if self.recipe.signed else images
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.recipe.precision == "bf16" and self.pool.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+    def save(self, path: Path) -> None:
+        """Write all that a continuation needs into one file, beside and renamed."""
+        tensors = {f"networks/{k}": v for k, v in self.networks.state_dict().items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.state_dict().items()}
+        for index, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{index}/{key}": value for key, value in state.items()}
+        notes = {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "step": self.step,
+            "best_error": self.best_error,
+            "curve": self.curve,
+        }
+        write_tensors(path, tensors, {key: json.dumps(value) for key, value in notes.items()})
+
+    def restore(self, path: Path) -> None:
+        """Continue from ``save``.
+
+        Raises:
+            UserError: the checkpoint is damaged or belongs to another recipe.
+        """
+        notes = {key: json.loads(value) for key, value in read_notes(path).items()}
+        if notes.get("recipe") != self.recipe.model_dump(mode="json"):
+            raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
+        parts: dict[str, dict[str, torch.Tensor]] = {"networks": {}, "best": {}, "optimiser": {}}
+        for name, value in read_tensors(path).items():
+            part, _, key = name.partition("/")
+            parts[part][key] = value
+        self.networks.load_state_dict(parts["networks"])
+        self.best.load_state_dict(parts["best"])
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in parts["optimiser"].items():
+            index, _, key = name.partition("/")
+            state.setdefault(int(index), {})[key] = value
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.step, self.curve = int(notes["step"]), notes["curve"]
+        self.best_error = float(notes["best_error"])
+
+
+def train_autoencoder(
+    pool: Pool,
+    recipe: AutoencoderRecipe,
+    folder: Path,
+    progress: Progress,
+    *,
+    checkpoint_s: float = 120.0,
+) -> AutoencoderTraining:
+    """Train to the recipe's last step, continuing from a checkpoint that lies in ``folder``."""
+    training = AutoencoderTraining.start(pool, recipe)
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists():
+        training.restore(checkpoint)
+    chunk = max(1, recipe.steps // LOOKS)
+    written = time.monotonic()
+    while training.step < recipe.steps:
+        figures = training.run_chunk(chunk)
+        progress("train auto-encoder", training.step, recipe.steps, figures)
+        if time.monotonic() - written > checkpoint_s:
+            training.save(checkpoint)
+            written = time.monotonic()
+    return training
+
+
+def _build(
+    folder: Path, progress: Progress, pool: Pool, recipe: AutoencoderRecipe, task: str
+) -> dict[str, Any]:
+    """Train, measure, draw; what stays in ``folder`` is the artefact."""
+    training = train_autoencoder(pool, recipe, folder, progress)
+    best = Autoencoder(training.best["encoder"], training.best["decoder"], recipe, pool.device)
+    write_tensors(folder / WEIGHTS, training.best.state_dict())
+    shown = pool.gather(training.held_out[:32])
+    with torch.no_grad():
+        rebuilt = best.decode(best.encode(shown))
+    rows = zip(shown.split(8), rebuilt.split(8), strict=True)  # images above what became of them
+    save_grid(folder / SAMPLES, torch.cat([part for row in rows for part in row]))
+    curve = {"columns": ["step", "error", "held_out_error"], "rows": training.curve}
+    (folder / CURVE_FILE).write_text(json.dumps(curve) + "\n", encoding="utf-8")
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return {
+        "task": task,
+        "device": pool.device.type,
+        "n_images": pool.n,
+        "quality": _quality(training),
+    }
+
+
+def _quality(training: AutoencoderTraining) -> dict[str, float]:
+    """Held-out error in [0, 1] pixels, beside that of the mean image."""
+    scale = 0.25 if training.recipe.signed else 1.0  # [-1, 1] is twice as wide
+    pool = training.pool
+    sums = torch.zeros(pool.item_shape, device=pool.device)
+    squares = torch.zeros((), device=pool.device, dtype=torch.float64)
+    for _, images in pool.blocks(training.held_out, 256):
+        sums += images.sum(dim=0)
+        squares += images.double().square().sum()
+    n = len(training.held_out)
+    mean = sums / n
+    of_mean = float(squares / n - mean.double().square().sum()) / pool.values_per_item
+    mse = training.best_error * scale
+    explained = 1.0 - mse / of_mean if of_mean > 0 else 0.0
+    return {
+        "mse": round(mse, 6),
+        "mse_of_mean": round(of_mean, 6),
+        "explained": round(explained, 6),
+    }

@@ -1,0 +1,451 @@
+"""Training of WGAN-GP and WGAN-CT on pool images, to be stopped and continued at any time.
+
+Gulrajani et al. 2017 (WGAN-GP, reference 6 of the paper) and Wei et al. 2018 (WGAN-CT, reference
+24), with the numbers of their code (facts 7). The critic minimises
+
+    mean D(fake) - mean D(real) + penalty * mean (|grad D(mixed)| - 1)^2 [+ consistency term]
+
+and the generator minimises ``-mean D(fake)``, once per ``critic_steps`` critic steps.
+
+Everything random in generator step k follows from (seed, k): no state of a random number generator
+is carried, and a continued training equals an uninterrupted one, on the CPU bit for bit. Batches
+are drawn with replacement for that reason; the scripts walk through shuffled epochs.
+
+The inputs of some steps are drawn on the CPU and sent together; losses are summed on the device and
+read once per such chunk. So there is no host-device synchronisation inside a step.
+
+Shape letters: B images of a batch, L latent dimensions, S steps of a chunk, K critic steps.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from alharness import seeds
+from alharness.artefacts import read_notes, read_tensors, write_tensors
+from alharness.errors import UserError
+from alharness.generative.networks import Critic, build_critic, build_generator, use_rng
+from alharness.generative.settings import GeneratorRecipe
+from alharness.pool import Pool
+from alharness.progress import Progress
+
+CHECKPOINT = "checkpoint.safetensors"
+
+#: Columns of a training curve, one row per chunk.
+CURVE = ("step", "wasserstein", "penalty", "consistency", "generator_loss")
+
+#: Images of a chunk, as raw bytes: bounds what one transfer holds, not what is drawn.
+CHUNK_BYTES = 1 << 26
+CHUNK_STEPS = 25
+
+#: Latents that re-estimate the running statistics of batch normalisation (facts 1.3).
+BATCH_NORM_LATENTS = 10_000
+
+
+@dataclass
+class StepInputs:
+    """All that is random in one generator step, on the device.
+
+    Attributes:
+        reals: raw pool items ``[K, B, C, H, W]``.
+        critic_z: latents for the critic's fakes ``[K, B, L]``.
+        mix: position between real and fake ``[K, B]``, uniform.
+        generator_z: latents of the generator's own step ``[B * factor, L]``.
+    """
+
+    reals: torch.Tensor
+    critic_z: torch.Tensor
+    mix: torch.Tensor
+    generator_z: torch.Tensor
+
+
+@dataclass
+class Training:
+    """Networks, optimisers and progress of one training.
+
+    Attributes:
+        step: generator steps done.
+        curve: one row of ``CURVE`` per chunk.
+        warnings: what looked wrong, in words, for the artefact's details.
+    """
+
+    pool: Pool
+    recipe: GeneratorRecipe
+    generator: nn.Module
+    critic: Critic
+    average: nn.Module | None
+    generator_optimiser: torch.optim.Optimizer
+    critic_optimiser: torch.optim.Optimizer
+    step: int = 0
+    curve: list[list[float]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, pool: Pool, recipe: GeneratorRecipe) -> Training:
+        """Fresh networks, drawn on the CPU, on the pool's device."""
+        if len(pool.item_shape) != 3:
+            raise UserError(
+                f"A generator needs images [C, H, W]; this pool's items have shape {pool.item_shape}."
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeds.derive(recipe.seed, "generator", "weights"))
+            generator = build_generator(recipe, pool.item_shape)
+            critic = build_critic(recipe, pool.item_shape)
+        on_cuda = pool.device.type == "cuda"
+        layout = torch.channels_last if on_cuda else torch.contiguous_format
+        generator.to(pool.device, memory_format=layout)  # type: ignore[call-overload]
+        critic.to(pool.device, memory_format=layout)  # type: ignore[call-overload]
+        average = copy.deepcopy(generator).requires_grad_(False) if recipe.ema else None
+        return cls(
+            pool,
+            recipe,
+            generator,
+            critic,
+            average,
+            _adam(generator, recipe, on_cuda),
+            _adam(critic, recipe, on_cuda),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.pool.device
+
+    def chunk_steps(self) -> int:
+        """Steps whose inputs are drawn and sent together; has no influence on the result."""
+        recipe = self.recipe
+        step_bytes = recipe.critic_steps * recipe.batch_size * self.pool.item_bytes
+        return max(1, min(CHUNK_STEPS, CHUNK_BYTES // step_bytes, recipe.steps - self.step))
+
+    def draw(self, n_steps: int) -> list[StepInputs]:
+        """The inputs of the next steps: drawn on the CPU step by step, sent at once."""
+        recipe = self.recipe
+        k, b, dim = recipe.critic_steps, recipe.batch_size, recipe.latent_dim
+        own = b * recipe.generator_batch_factor
+        indices = torch.empty(n_steps, k * b, dtype=torch.int64)
+        critic_z = torch.empty(n_steps, k, b, dim)
+        mix = torch.empty(n_steps, k, b)
+        generator_z = torch.empty(n_steps, own, dim)
+        for s in range(n_steps):
+            rng = seeds.torch_rng(recipe.seed, "generator", "step", self.step + s)
+            torch.randint(self.pool.n, (k * b,), generator=rng, out=indices[s])
+            torch.randn(k, b, dim, generator=rng, out=critic_z[s])
+            torch.rand(k, b, generator=rng, out=mix[s])
+            torch.randn(own, dim, generator=rng, out=generator_z[s])
+        reals = self.pool.read(indices.reshape(-1)).unflatten(0, (n_steps, k, b))
+        sent = [_send(values, self.device) for values in (critic_z, mix, generator_z)]
+        return [StepInputs(reals[s], *(values[s] for values in sent)) for s in range(n_steps)]
+
+    def to_network_range(self, images: torch.Tensor) -> torch.Tensor:
+        """Images in [0, 1] in the range that the networks work in."""
+        return images * 2.0 - 1.0 if self.recipe.signed else images
+
+    # -- the two steps -------------------------------------------------------------------------
+
+    def critic_step(
+        self,
+        raw: torch.Tensor,
+        z: torch.Tensor,
+        mix: torch.Tensor,
+        rng: torch.Generator,
+        totals: torch.Tensor,
+    ) -> None:
+        """One step of the critic; adds its figures to ``totals``."""
+        recipe = self.recipe
+        images = self.pool.to_float(raw)
+        if recipe.dequantise:
+            noise = torch.rand(images.shape, generator=rng, device=images.device)
+            images = images + noise / 256.0
+        real = self.to_network_range(images)
+        with torch.no_grad(), self._autocast():
+            fake = self.generator(z).float()
+        with self._autocast():
+            scores = self.critic(torch.cat([real, fake])).float()
+        real_score, fake_score = scores.chunk(2)
+        wasserstein = real_score.mean() - fake_score.mean()
+        penalty = gradient_penalty(self.critic, real, fake, mix)
+        loss = recipe.penalty * penalty - wasserstein
+        consistency = torch.zeros_like(loss)
+        if recipe.consistency:
+            consistency = self._consistency(real)
+            loss = loss + consistency
+        self.critic_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.critic_optimiser.step()
+        figures = torch.stack([wasserstein, penalty, consistency]).detach()
+        totals[:3] += figures / recipe.critic_steps
+
+    def _consistency(self, real: torch.Tensor) -> torch.Tensor:
+        """Two passes with independent dropout over the real images must agree (CT, facts 7).
+
+        ``mean_b max(0, lambda2 [(D' - D'')^2 + 0.1 mean_units (D_' - D_'')^2] - M')``, with D_ the
+        input of the last layer; lambda2 multiplies before M' is subtracted, as in the code.
+        """
+        recipe = self.recipe
+        with self._autocast():
+            features = self.critic.features(torch.cat([real, real]))
+            scores = self.critic.head(features).squeeze(1)
+        first, second = features.float().chunk(2)
+        score, other = scores.float().chunk(2)
+        apart = (score - other).square() + 0.1 * (first - second).square().mean(dim=1)
+        excess: torch.Tensor = recipe.consistency * apart - recipe.consistency_margin
+        return excess.clamp(min=0.0).mean()
+
+    def generator_step(self, z: torch.Tensor, totals: torch.Tensor) -> None:
+        """One step of the generator; adds its loss to ``totals``."""
+        self.critic.requires_grad_(False)
+        with self._autocast():
+            loss = -self.critic(self.generator(z)).float().mean()
+        self.generator_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.generator_optimiser.step()
+        self.critic.requires_grad_(True)
+        totals[3] += loss.detach()
+        if self.average is not None:
+            _move_average(self.average, self.generator, self.recipe.ema)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.recipe.precision == "bf16" and self.device.type == "cuda":
+            return torch.autocast("cuda", dtype=torch.bfloat16)
+        return nullcontext()
+
+    # -- chunks --------------------------------------------------------------------------------
+
+    def run_chunk(self) -> dict[str, float]:
+        """Some steps; returns their mean figures.
+
+        Raises:
+            UserError: a figure is not finite: the training has diverged.
+        """
+        n_steps = self.chunk_steps()
+        rng = torch.Generator(self.device)
+        use_rng(self.critic, rng)
+        totals = torch.zeros(4, device=self.device)
+        for offset, inputs in enumerate(self.draw(n_steps)):
+            step = self.step + offset
+            rng.manual_seed(seeds.derive(self.recipe.seed, "generator", "masks", step))
+            self._set_lr(step)
+            for k in range(self.recipe.critic_steps):
+                self.critic_step(inputs.reals[k], inputs.critic_z[k], inputs.mix[k], rng, totals)
+            self.generator_step(inputs.generator_z, totals)
+        self.step += n_steps
+        row = (totals / n_steps).tolist()  # the chunk's one host-device synchronisation
+        if not all(map(math.isfinite, row)):
+            raise UserError(
+                f"The generator's training diverged before step {self.step} of {self.recipe.steps} "
+                f"(recipe '{self.recipe.recipe}', step size {self.recipe.lr}): a loss is not finite. "
+                "Lower generator.lr, or try another generator.seed."
+            )
+        self._watch(row[0])
+        self.curve.append([float(self.step), *row])
+        return dict(zip(CURVE[1:], row, strict=True))
+
+    def _set_lr(self, step: int) -> None:
+        if not self.recipe.lr_decay:
+            return
+        lr = self.recipe.lr * (1.0 - step / self.recipe.steps)
+        for optimiser in (self.generator_optimiser, self.critic_optimiser):
+            for group in optimiser.param_groups:
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(lr)
+                else:
+                    group["lr"] = lr
+
+    def _watch(self, wasserstein: float) -> None:
+        """Warn once when the critic's distance leaves the range it had: it should shrink with time."""
+        past = sorted(abs(row[1]) for row in self.curve)
+        if len(past) >= 10 and not self.warnings and abs(wasserstein) > 10.0 * past[-1]:
+            self.warnings.append(
+                f"the critic's distance jumped to {wasserstein:.3g} before step {self.step} "
+                f"(largest until then {past[-1]:.3g}): the training may be diverging"
+            )
+
+    # -- stop and continue ---------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write all that a continuation needs into one file, beside and renamed."""
+        tensors: dict[str, torch.Tensor] = {}
+        for name, module in self._modules():
+            for key, value in module.state_dict().items():
+                tensors[f"{name}/{key}"] = value
+        for name, optimiser in self._optimisers():
+            for index, state in optimiser.state_dict()["state"].items():
+                for key, value in state.items():
+                    tensors[f"{name}/{index}/{key}"] = value
+        notes = {
+            "step": self.step,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "curve": self.curve,
+            "warnings": self.warnings,
+        }
+        write_tensors(path, tensors, {key: json.dumps(value) for key, value in notes.items()})
+
+    def restore(self, path: Path) -> None:
+        """Continue from ``save``.
+
+        Raises:
+            UserError: the checkpoint is damaged or belongs to another recipe.
+        """
+        tensors = read_tensors(path)
+        notes = {key: json.loads(value) for key, value in read_notes(path).items()}
+        if notes.get("recipe") != self.recipe.model_dump(mode="json"):
+            raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
+        for name, module in self._modules():
+            module.load_state_dict(_below(tensors, name))
+        for name, optimiser in self._optimisers():
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for key, value in _below(tensors, name).items():
+                index, _, field_name = key.partition("/")
+                state.setdefault(int(index), {})[field_name] = value
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self.step, self.curve = int(notes["step"]), notes["curve"]
+        self.warnings = notes["warnings"]
+
+    def _modules(self) -> Iterator[tuple[str, nn.Module]]:
+        yield "generator", self.generator
+        yield "critic", self.critic
+        if self.average is not None:
+            yield "average", self.average
+
+    def _optimisers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
+        yield "generator_optimiser", self.generator_optimiser
+        yield "critic_optimiser", self.critic_optimiser
+
+    def finished_generator(self) -> nn.Module:
+        """The generator to be used: averaged if asked for, in evaluation mode, statistics renewed."""
+        generator = copy.deepcopy(self.generator if self.average is None else self.average)
+        rng = seeds.torch_rng(self.recipe.seed, "generator", "batch norm")
+        latents = torch.randn(BATCH_NORM_LATENTS, self.recipe.latent_dim, generator=rng)
+        renew_batch_norm(generator, latents, self.recipe.batch_size, self.device)
+        return generator.eval().requires_grad_(False)
+
+
+def train(
+    pool: Pool,
+    recipe: GeneratorRecipe,
+    folder: Path,
+    progress: Progress,
+    *,
+    checkpoint_s: float = 120.0,
+    at_checkpoint: Callable[[Training], None] | None = None,
+) -> Training:
+    """Train to the recipe's last step, continuing from a checkpoint that lies in ``folder``.
+
+    Args:
+        checkpoint_s: seconds between checkpoints; the last one is removed by ``clean_up``.
+        at_checkpoint: called after each (a picture of what has been learned).
+
+    Raises:
+        UserError: the training diverged.
+    """
+    training = Training.start(pool, recipe)
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists():
+        training.restore(checkpoint)
+    with _matmul_precision(recipe.precision):
+        written = time.monotonic()
+        while training.step < recipe.steps:
+            figures = training.run_chunk()
+            progress("train generator", training.step, recipe.steps, figures)
+            if time.monotonic() - written > checkpoint_s:
+                training.save(checkpoint)
+                if at_checkpoint is not None:
+                    at_checkpoint(training)
+                written = time.monotonic()
+    return training
+
+
+def gradient_penalty(
+    critic: nn.Module, real: torch.Tensor, fake: torch.Tensor, mix_B: torch.Tensor
+) -> torch.Tensor:
+    """``mean_b (|grad_x D(x_b)|_2 - 1)^2`` at ``x = real + mix (fake - real)``, in float32.
+
+    The norm of a gradient is where bf16's eight bits would show, so autocast stays off here.
+    """
+    mixed = torch.lerp(real, fake, mix_B[:, None, None, None]).requires_grad_(True)
+    with torch.autocast(mixed.device.type, enabled=False):
+        (slope,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
+    # vector_norm has the subgradient 0 at 0, where a square root would give NaN.
+    norm_B: torch.Tensor = torch.linalg.vector_norm(slope.flatten(1), dim=1)
+    return (norm_B - 1.0).square().mean()
+
+
+def renew_batch_norm(
+    generator: nn.Module, latents: torch.Tensor, batch_size: int, device: torch.device
+) -> None:
+    """Running statistics as the plain average over ``latents``, instead of the training's tail."""
+    norms = [m for m in generator.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not norms:
+        return
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+    generator.train()
+    with torch.no_grad():
+        for part in latents.split(batch_size):
+            if len(part) == batch_size:
+                generator(part.to(device))
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
+
+
+def _adam(module: nn.Module, recipe: GeneratorRecipe, on_cuda: bool) -> torch.optim.Optimizer:
+    # On CUDA the step size lives on the device, so that a captured step can change it.
+    lr = torch.tensor(recipe.lr, device="cuda") if on_cuda else recipe.lr
+    return torch.optim.Adam(
+        module.parameters(),
+        lr=lr,
+        betas=(recipe.beta1, recipe.beta2),
+        fused=True,
+        capturable=on_cuda,
+    )
+
+
+@torch.no_grad()
+def _move_average(average: nn.Module, current: nn.Module, decay: float) -> None:
+    """``average <- decay * average + (1 - decay) * current``; buffers are copied."""
+    held: list[torch.Tensor] = list(average.parameters())
+    torch._foreach_lerp_(held, [*current.parameters()], 1.0 - decay)
+    for buffer, other in zip(average.buffers(), current.buffers(), strict=True):
+        buffer.copy_(other)
+
+
+def _send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """To the device without making the host wait."""
+    if device.type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values
+
+
+def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    start = prefix + "/"
+    return {
+        key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)
+    }
+
+
+@contextmanager
+def _matmul_precision(precision: str) -> Iterator[None]:
+    """TF32 for float32 products on CUDA while training, when the recipe asks for it."""
+    before = torch.get_float32_matmul_precision()
+    cudnn = cast(Any, torch.backends.cudnn)
+    allowed = cudnn.allow_tf32
+    cudnn.allow_tf32 = precision != "float32"
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        cudnn.allow_tf32 = allowed
