@@ -293,8 +293,11 @@ def _same_seed(bench: Bench) -> None:
 @_check("other-process")
 def _other_process(bench: Bench) -> None:
     """another process gives the same query"""
-    path = inspect.getsourcefile(bench.strategy_class)
     name = bench.strategy_class.__qualname__
+    try:
+        path = inspect.getsourcefile(bench.strategy_class)
+    except TypeError:  # made in a shell
+        path = None
     if path is None or not name.isidentifier():
         raise unittest.SkipTest("the class cannot be found from another process")
     if any(not isinstance(value, str | int | float | bool) for value in bench.parameters.values()):
