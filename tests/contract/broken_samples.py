@@ -90,7 +90,7 @@ class PeeksThroughTheCollector(Strategy):
     caught_by = "hidden-targets"
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
-        (oracle,) = [found for found in gc.get_objects() if isinstance(found, Oracle)]
+        oracle = [found for found in gc.get_objects() if type(found) is Oracle][-1]
         zeros = view.unlabelled[oracle._targets[view.unlabelled] == 0]
         return PoolQuery(
             torch.cat([zeros, view.unlabelled[~torch.isin(view.unlabelled, zeros)]])[:query_size]
@@ -237,6 +237,7 @@ class NeedsEveryClass(Strategy):
     """Divides by the number of labels of each class."""
 
     caught_by = "empty-class"
+    raises = ZeroDivisionError
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         counts = torch.bincount(view.labelled.targets, minlength=view.n_classes).tolist()
@@ -248,6 +249,7 @@ class ScalesByTheSpread(Strategy):
     """Divides brightness by its spread, which is zero when all images are equal."""
 
     caught_by = "constant-images"
+    raises = ValueError  # a score is NaN
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         brightness = view.scan(lambda items: items.flatten(1).amax(dim=1))
