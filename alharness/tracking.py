@@ -79,7 +79,7 @@ class Tracking:
         # Two processes that create the tables at once break each other.
         with FileLock(database.with_name(database.name + ".lock")):
             self.client = mlflow.MlflowClient(tracking_uri=uri)
-            self.experiment_id = self._experiment_id(database.parent / "mlartifacts")
+            self.experiment_id = self._experiment_id(database.parent / "mlflow" / "artefacts")
 
     def _experiment_id(self, artefact_dir: Path | None) -> str:
         found = self.client.get_experiment_by_name(self.experiment)

@@ -1,0 +1,128 @@
+"""A run that is killed in the middle, at any moment, continues to the same records."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from alharness.records import QueryLog, RunFolder, run_folders
+
+SLOW_PLUGIN = '''
+import os, time
+from alharness_strategies.max_entropy import MaxEntropy
+
+
+class Slow(MaxEntropy):
+    """Max-entropy with time to be killed in."""
+
+    def select(self, view, query_size):
+        time.sleep(float(os.environ.get("SLOW_S", "0")))
+        return super().select(view, query_size)
+'''
+
+
+def command(plugin: Path, runs: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "alharness", "run", "--strategy", f"{plugin}:Slow",
+        "--dataset", "digits-two", "--runs-dir", str(runs), "--budget", "60", "--query-size", "5",
+        "--initial-size", "20", "--device", "cpu", *more,
+    ]  # fmt: skip
+
+
+def only_folder(runs: Path) -> RunFolder:
+    (folder,) = run_folders(runs)
+    return folder
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    path = tmp_path / "slow.py"
+    path.write_text(SLOW_PLUGIN)
+    return path
+
+
+def test_killed_and_started_again(plugin: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    subprocess.run(command(plugin, whole, "--quiet"), check=True)
+
+    slow = {**os.environ, "SLOW_S": "0.3"}
+    process = subprocess.Popen(command(plugin, parts, "--quiet"), env=slow)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if parts.exists() and any(len(f.records()) >= 3 for f in run_folders(parts)):
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = only_folder(parts)
+    n_left = len(left.records())
+    assert 3 <= n_left < 9
+    with left.cycles.open("ab") as file:  # what a kill inside the write would leave
+        file.write(b'{"schema_version":1,"cyc')
+
+    subprocess.run(command(plugin, parts, "--quiet"), check=True)
+
+    expected, found = only_folder(whole), only_folder(parts)
+    assert [r.without_times() for r in found.records()] == [
+        r.without_times() for r in expected.records()
+    ]
+    assert found.is_finished()
+    a, b = QueryLog.read(expected.queries), QueryLog.read(found.queries)
+    assert a.names() == b.names()
+    for name in a.names():
+        assert a.cycles(name) == b.cycles(name)
+        for cycle in a.cycles(name):
+            assert a.rows(name, cycle).tobytes() == b.rows(name, cycle).tobytes()
+    sessions = found.environment()["sessions"]
+    assert [session["first_cycle"] for session in sessions] == [0, n_left]
+
+    # One MLflow run, FINISHED, no doubled points.
+    from alharness.tracking import default_uri, open_tracking
+
+    tracking = open_tracking(default_uri(parts))
+    (run,) = tracking.client.search_runs([tracking.experiment_id])
+    assert run.info.status == "FINISHED"
+    for metric in ("test/accuracy", "cycle", "query/entropy_mean"):
+        steps = [point.step for point in tracking.client.get_metric_history(run.info.run_id, metric)]
+        assert len(steps) == len(set(steps))
+    accuracy = tracking.client.get_metric_history(run.info.run_id, "test/accuracy")
+    assert {p.step: p.value for p in accuracy} == {
+        r.n_labelled: r.test.accuracy for r in found.records()
+    }
+
+
+def test_a_finished_run_is_not_run_again_and_fresh_starts_over(plugin: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for _ in range(2):
+        subprocess.run(command(plugin, runs, "--quiet", "--no-tracking"), check=True)
+    folder = only_folder(runs)
+    assert len(folder.environment()["sessions"]) == 1
+    stamp = folder.records()[0].ts_ms
+    subprocess.run(command(plugin, runs, "--quiet", "--no-tracking", "--fresh"), check=True)
+    assert folder.records()[0].ts_ms > stamp
+    assert len(folder.records()) == 9
+
+
+def test_two_processes_do_not_write_one_run(plugin: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    slow = {**os.environ, "SLOW_S": "1"}
+    process = subprocess.Popen(command(plugin, runs, "--quiet", "--no-tracking"), env=slow)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not any(f.records() for f in run_folders(runs)):
+            time.sleep(0.05)
+        second = subprocess.run(
+            command(plugin, runs, "--quiet", "--no-tracking"), capture_output=True, text=True
+        )
+    finally:
+        process.kill()
+        process.wait()
+    assert second.returncode == 2
+    assert "Another process is writing this run" in second.stderr
+    assert "Traceback" not in second.stderr
