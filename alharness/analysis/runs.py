@@ -194,13 +194,13 @@ def read_failure(path: Path) -> str | None:
         return f"unknown: '{file}' is damaged"
 
 
-def write_failure(path: Path, reason: str | None) -> None:
+def write_failure(path: Path, reason: str | None, details: str = "") -> None:
     """Leave the reason of a failed attempt beside the records; None takes an old one away."""
     if reason is None:
         (path / FAILURE).unlink(missing_ok=True)
         return
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / FAILURE, {"reason": reason})
+    write_json(path / FAILURE, {"reason": reason, "traceback": details.splitlines()})
 
 
 def describe(run: Run) -> str:

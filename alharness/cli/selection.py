@@ -1,0 +1,146 @@
+"""Which runs a command is about: a sweep file, options, or directories of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from alharness.analysis.comparison import Comparison
+    from alharness.executors.sweeps import Job, Sweep
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def sweep_options(function: Function) -> Function:
+    """Options that change what a sweep file says, or say it all."""
+    options = (
+        click.option("--strategies", default=None, help="A,B: of a sweep file, only these."),
+        click.option("--datasets", default=None, help="A,B: instead of the file's."),
+        click.option("--seeds", default=None, help="0-9 or 0-4,7: in blocks of several seeds."),
+        click.option("--profile", default=None, help="quick or paper."),
+        click.option("--device", default=None, help="auto, cpu or cuda (default auto)."),
+        click.option(
+            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of all runs."
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def jobs_of(
+    path: Path | None,
+    runs_dir: Path,
+    *,
+    strategies: str | None,
+    datasets: str | None,
+    seeds: str | None,
+    profile: str | None,
+    device: str | None,
+    settings: Sequence[str],
+) -> tuple[Sweep, list[Job]]:
+    """A sweep and all of its runs, resolved."""
+    from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep, sweep_of
+    from alharness.spec import merge, parse_set
+
+    top = {"profile": profile, "device": device}
+    choices = Choices(
+        _names(strategies),
+        _names(datasets),
+        tuple(parse_seeds(seeds)) if seeds is not None else (),
+        merge(
+            {key: value for key, value in top.items() if value is not None},
+            *(parse_set(text) for text in settings),
+        ),
+    )
+    sweep = read_sweep(path) if path is not None else sweep_of(choices)
+    return sweep, expand(sweep, choices, runs_dir)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def comparison_options(function: Function) -> Function:
+    """Options of everything that compares runs."""
+    options = (
+        click.option(
+            "--x",
+            "axis",
+            default="queries",
+            show_default=True,
+            help="queries (annotations asked for), labels or cost.",
+        ),
+        click.option(
+            "--metric",
+            default="accuracy",
+            show_default=True,
+            help="accuracy, balanced_accuracy, macro_f1, average_precision or log_loss.",
+        ),
+        click.option(
+            "--against", default=None, help="Strategy to test the others against (default random)."
+        ),
+        click.option(
+            "--split-by",
+            multiple=True,
+            metavar="FIELD",
+            help="Compare the runs of each value by themselves, for instance query_size.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def find_comparisons(
+    targets: Sequence[Path], runs_dir: Path, split_by: Sequence[str], options: dict[str, Any]
+) -> tuple[str, str, list[Comparison]]:
+    """Heading, note and comparisons behind what a user named.
+
+    Args:
+        targets: one sweep file, or directories of runs; nothing means all of ``runs_dir``, or the
+            sweep that the options describe.
+        runs_dir: where runs lie.
+        split_by: settings that make comparisons of their own, beside those that the sweep names.
+        options: what ``sweep_options`` collected.
+
+    Raises:
+        UserError: nothing there, a mixture of files and directories, protocols that differ.
+    """
+    from alharness.analysis.comparison import comparisons
+    from alharness.analysis.runs import Run, read_run, read_runs
+    from alharness.errors import UserError
+
+    files = [path for path in targets if path.suffix == ".toml"]
+    if files and (len(targets) > 1):
+        raise UserError("Expected one sweep file, or directories of runs; found several of them.")
+    if not files and not (options["strategies"] and options["datasets"]):
+        given = [name for name, value in options.items() if value]
+        if given:
+            raise UserError(
+                f"--{given[0].replace('settings', 'set')} belongs to a sweep. Name its file, or leave "
+                "the option out to take all runs of a directory."
+            )
+        runs = [run for path in (targets or [runs_dir]) for run in read_runs(path)]
+        heading = ", ".join(str(path) for path in targets) or str(runs_dir)
+        return f"Runs of {heading}", "", comparisons(runs, split_by=split_by)
+    sweep, jobs = jobs_of(files[0] if files else None, runs_dir, **options)
+    present = []
+    expected = []
+    for job in jobs:
+        run = read_run(job.folder.path)
+        if run.spec:
+            present.append(run)
+        else:
+            expected.append(Run(run.folder, job.spec.model_dump(mode="json"), failure=run.failure))
+    if not present and not any(run.failure for run in expected):
+        raise UserError(
+            f"None of the {len(jobs)} runs of '{sweep.name}' exists in '{runs_dir}'. Make them with "
+            "'alharness sweep' and the same options."
+        )
+    split = [*sweep.split_by, *split_by]
+    return sweep.heading, sweep.note, comparisons(present, split_by=split, expected=expected)

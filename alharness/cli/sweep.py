@@ -1,0 +1,292 @@
+"""``alharness sweep``: many runs from one file or one line; ``plan`` and ``run-one`` for job arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alharness.cli.options import data_root_option, places, runs_dir_option, tracking_options
+from alharness.cli.selection import jobs_of, sweep_options
+
+if TYPE_CHECKING:
+    from alharness.executors.base import Executor
+    from alharness.executors.driver import Follow
+    from alharness.executors.sweeps import Job, Standing, Sweep
+
+
+class _StartByDefault(click.Group):
+    """``alharness sweep SPEC`` is short for ``alharness sweep start SPEC``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
+            args = ["start", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_StartByDefault)
+def sweep() -> None:
+    """Run many: strategies x data sets x seeds.
+
+    The same command again skips what is finished and continues what is not.
+
+    \b
+    alharness sweep benchmarks/specs/fig3a.toml --profile quick --jobs 2
+    alharness sweep --strategies random,max-entropy,full --datasets digits-two --seeds 0-9
+    alharness sweep plan benchmarks/specs/fig3a.toml       (for Slurm; then: sweep run-one)
+    """
+
+
+spec_argument = click.argument(
+    "spec", required=False, type=click.Path(path_type=Path, dir_okay=False)
+)
+
+
+@sweep.command()
+@spec_argument
+@sweep_options
+@data_root_option
+@runs_dir_option
+@tracking_options
+@click.option("--no-tracking", is_flag=True, help="Keep records only, without MLflow.")
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=None,
+    help="Runs at once (default: one per GPU, else 1).",
+)
+@click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads of each run.")
+@click.option("--address", default=None, help="Ray cluster (default: one on this machine).")
+@click.option(
+    "--gpus-per-run", type=float, default=None, help="Share of a GPU that a run takes (ray)."
+)
+@click.option("--retries", type=int, default=3, show_default=True, help="After a lost node (ray).")
+@click.option("--fresh", is_flag=True, help="Throw away what exists of these runs.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and stop.")
+@click.option("--quiet", is_flag=True, help="Show failures only.")
+def start(
+    spec: Path | None,
+    data_root: Path | None,
+    runs_dir: Path,
+    tracking_uri: str | None,
+    experiment: str,
+    no_tracking: bool,
+    executor: str,
+    jobs: int | None,
+    threads: int | None,
+    address: str | None,
+    gpus_per_run: float | None,
+    retries: int,
+    fresh: bool,
+    dry_run: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Carry out a sweep here or on a Ray cluster."""
+    import signal
+
+    from alharness.cli.sweep_display import make_sweep_display
+    from alharness.executors.driver import drive
+    from alharness.executors.sweeps import standing
+
+    found, everything = jobs_of(spec, runs_dir, **options)
+    state = standing(everything, fresh=fresh)
+    where = places(runs_dir, data_root)
+    carrier, at_once = _executor(
+        executor, everything, jobs, threads, address, gpus_per_run, retries
+    )
+    if not quiet or dry_run:
+        _announce(found, everything, state, at_once)
+    if dry_run:
+        for job in state.left:
+            click.echo(f"  {job.name}")
+        return 0
+    signal.signal(signal.SIGTERM, _terminate)
+    display = make_sweep_display(everything, state.left, quiet=quiet)
+    try:
+        follow = None
+        if not no_tracking:
+            follow = _follow(tracking_uri, experiment, runs_dir, found, display.warn)
+            for job in state.finished:
+                follow.finished(job)  # a stop may have come between the last record and its copy
+        outcome = drive(state.left, where, carrier, fresh=fresh, follow=follow, show=display.event)
+    except KeyboardInterrupt:
+        display.close()
+        raise click.Abort from None
+    finally:
+        display.close()
+    _conclude(spec, options, everything, outcome.failed, quiet=quiet)
+    return 1 if outcome.failed else 0
+
+
+def _terminate(number: int, frame: object) -> None:
+    """SIGTERM stops a sweep as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _announce(found: Sweep, jobs: Sequence[Job], state: Standing, at_once: int) -> None:
+    from alharness.cli.display import duration
+
+    click.echo(
+        f"{found.heading}: {len(jobs)} runs, {len(state.finished)} finished, "
+        f"{len(state.unfinished)} to continue, {len(state.open)} to start"
+    )
+    n_left = len(state.left)
+    if not n_left:
+        return
+    if not state.measured:
+        click.echo("expected cost: unknown, no finished run of these strategies yet")
+        return
+    seconds = duration(state.expected_s / min(at_once, n_left))
+    rest = n_left - state.measured
+    more = f", and {rest} runs of strategies without a finished run" if rest else ""
+    click.echo(f"expected: about {seconds} with {at_once} at once{more}")
+
+
+def _executor(
+    name: str,
+    jobs: Sequence[Job],
+    at_once: int | None,
+    threads: int | None,
+    address: str | None,
+    gpus_per_run: float | None,
+    retries: int,
+) -> tuple[Executor, int]:
+    """The executor, and how many runs it carries out at once."""
+    n_gpus = 0
+    if any(job.spec.device == "cuda" for job in jobs):
+        import torch
+
+        n_gpus = torch.cuda.device_count()
+    if name == "ray":
+        from alharness.executors.ray_cluster import RayExecutor
+
+        share = gpus_per_run if gpus_per_run is not None else (1.0 if n_gpus else 0.0)
+        return RayExecutor(address, threads or 1, share, retries, at_once), at_once or 1
+    from alharness.executors.local import LocalExecutor
+
+    at_once = at_once or max(1, n_gpus)
+    return LocalExecutor(at_once, threads, n_gpus), at_once
+
+
+def _follow(uri: str | None, experiment: str, runs_dir: Path, found: Sweep, warn: Any) -> Follow:
+    from alharness.executors.driver import Follow
+    from alharness.tracking import default_uri, open_tracking
+
+    tracking = open_tracking(uri or default_uri(runs_dir), experiment)
+    return Follow(tracking, tracking.sweep(found.name), warn)
+
+
+def _conclude(
+    spec: Path | None,
+    options: dict[str, Any],
+    jobs: Sequence[Job],
+    failed: Sequence[tuple[Job, str]],
+    *,
+    quiet: bool,
+) -> None:
+    if failed:
+        click.echo(f"{len(failed)} of {len(jobs)} runs failed:", err=True)
+        for job, reason in failed:
+            click.echo(f"  {job.name}: {reason}", err=True)
+        click.echo("The same command tries them again.", err=True)
+    if not quiet:
+        click.echo(f"{len(jobs) - len(failed)} of {len(jobs)} runs are finished.")
+        click.echo(f"Report:  alharness report {_as_typed(spec, options)}")
+
+
+def _as_typed(spec: Path | None, options: dict[str, Any]) -> str:
+    """The options that name the same runs in another command."""
+    import shlex
+
+    words = [str(spec)] if spec is not None else []
+    for name, value in options.items():
+        if name == "settings":
+            words += [word for text in value for word in ("--set", text)]
+        elif value is not None:
+            words += [f"--{name}", value]
+    return shlex.join(words)
+
+
+@sweep.command()
+@spec_argument
+@sweep_options
+@runs_dir_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("plan.json"), show_default=True
+)
+def plan(spec: Path | None, runs_dir: Path, out: Path, **options: Any) -> None:
+    """Write down the runs that are left, numbered, for a job array."""
+    from alharness.executors.sweeps import standing
+    from alharness.records import write_json
+
+    found, jobs = jobs_of(spec, runs_dir, **options)
+    left = standing(jobs).left
+    write_json(
+        out,
+        {
+            "sweep": found.name,
+            "runs_dir": str(runs_dir.resolve()),
+            "runs": [job.spec.model_dump(mode="json") for job in left],
+        },
+    )
+    click.echo(f"{out}: {len(left)} of {len(jobs)} runs are left")
+    if left:
+        click.echo(f"sbatch --array=0-{len(left) - 1} --wrap 'alharness sweep run-one {out}'")
+
+
+@sweep.command("run-one")
+@click.argument("plan_file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--index",
+    type=click.IntRange(0),
+    required=True,
+    envvar="SLURM_ARRAY_TASK_ID",
+    help="Which run of the plan (environment: SLURM_ARRAY_TASK_ID).",
+)
+@data_root_option
+@click.option("--fresh", is_flag=True, help="Throw away what exists of this run.")
+def run_one(plan_file: Path, index: int, data_root: Path | None, fresh: bool) -> int:
+    """Carry out one run of a plan, without MLflow ('alharness sync' makes the view afterwards)."""
+    from pydantic import ValidationError
+
+    from alharness.analysis.runs import write_failure
+    from alharness.errors import UserError
+    from alharness.executors.base import carry_out, payload
+    from alharness.executors.sweeps import Job
+    from alharness.spec import RunSpec
+
+    try:
+        written = json.loads(plan_file.read_text(encoding="utf-8"))
+        runs, runs_dir = written["runs"], Path(written["runs_dir"])
+    except FileNotFoundError:
+        raise UserError(
+            f"There is no plan '{plan_file}'. Make one with 'alharness sweep plan'."
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"'{plan_file}' is not a plan ({error}). Make one with 'alharness sweep plan'."
+        ) from error
+    if index >= len(runs):
+        raise UserError(
+            f"The plan '{plan_file}' has runs 0 to {len(runs) - 1}; found --index {index}."
+        )
+    try:
+        job = Job(index, RunSpec.model_validate(runs[index]), runs_dir)
+    except ValidationError as error:
+        raise UserError(
+            f"Run {index} of '{plan_file}' does not fit this version ({error.errors()[0]['msg']}). "
+            "Make the plan again."
+        ) from error
+    click.echo(job.name)
+    write_failure(job.folder.path, None)
+    reason, details = carry_out(payload(job, places(runs_dir, data_root), fresh=fresh))
+    if reason:
+        write_failure(job.folder.path, reason, details)
+        click.echo(f"failed: {reason}", err=True)
+        return 1
+    return 0

@@ -1,0 +1,97 @@
+"""The protocol behind which runs are carried out, and the one function that carries a run out."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from alharness.errors import UserError
+from alharness.executors.sweeps import Job
+
+if TYPE_CHECKING:
+    from alharness.progress import Progress
+    from alharness.runner import Places
+
+
+@dataclass(frozen=True)
+class Event:
+    """What an executor reports.
+
+    Attributes:
+        kind: ``started``, ``progress`` (of long work before a cycle), ``finished``, ``failed``, or
+            ``tick``: nothing happened, the display may be drawn again.
+        job: which run; None for a tick.
+        text: the reason of a failure, or the progress in words.
+        details: a traceback, where there is one.
+    """
+
+    kind: Literal["started", "progress", "finished", "failed", "tick"]
+    job: Job | None = None
+    text: str = ""
+    details: str = ""
+
+
+class Executor(Protocol):
+    """Carries out runs somewhere. Closing the generator stops everything that still runs.
+
+    A run that is stopped at any moment continues after its last complete cycle, so stopping needs no
+    ceremony. A run that fails is reported and does not stop the others.
+    """
+
+    def run(
+        self, jobs: Sequence[Job], places: Places, *, fresh: bool
+    ) -> Generator[Event, None, None]:
+        """Carry out all jobs; yields at least once a second."""
+
+
+def payload(job: Job, places: Places, *, fresh: bool) -> dict[str, Any]:
+    """A job as plain values, for another process or machine."""
+    return {
+        "index": job.index,
+        "spec": job.spec.model_dump(mode="json"),
+        "runs_dir": str(places.runs_dir.resolve()),
+        "data_root": str(places.locations.data_root.resolve()),
+        "cache_root": str(places.locations.cache_root.resolve()),
+        "store": str(places.store.resolve()) if places.store is not None else None,
+        "fresh": fresh,
+    }
+
+
+def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tuple[str, str]:
+    """Execute the run of a payload, here and now.
+
+    Returns:
+        reason and traceback of a failure; two empty strings when the run is finished.
+    """
+    from alharness.progress import silent
+    from alharness.runner import Places, execute
+    from alharness.spec import RunSpec
+    from alharness.tasks.base import DataLocations
+
+    try:
+        execute(
+            RunSpec.model_validate(work["spec"]),
+            Places(
+                Path(work["runs_dir"]),
+                DataLocations(Path(work["data_root"]), Path(work["cache_root"])),
+                Path(work["store"]) if work["store"] else None,
+            ),
+            fresh=bool(work["fresh"]),
+            progress=progress or silent,
+        )
+    except UserError as error:
+        return str(error), ""
+    except Exception as error:  # a run that fails must not take the other runs with it
+        return reason_of(error), traceback.format_exc()
+    return "", ""
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception in one line, with the place it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

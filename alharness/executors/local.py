@@ -1,0 +1,153 @@
+"""Runs on this machine: a few worker processes that take one run after the other.
+
+A process per worker rather than per run, because starting one costs about 5 s of importing torch. Runs
+in one process cannot influence each other: no random stream is carried along and nothing is
+seeded globally. A worker that dies (memory, a crash in native code) fails its run and is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any
+
+from alharness.executors.base import Event, payload
+from alharness.executors.sweeps import Job
+
+if TYPE_CHECKING:
+    from alharness.runner import Places
+
+#: Variables through which numerical libraries learn how many threads to use.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class LocalExecutor:
+    """Worker processes on this machine.
+
+    Args:
+        jobs: how many at once.
+        threads: CPU threads of each; cores / jobs by default. Results may differ in the last bits
+            between numbers of threads, and timings do, so keep it through a sweep.
+        n_gpus: GPUs that workers take in turn; 0 leaves the choice of the device to the spec.
+    """
+
+    def __init__(self, jobs: int = 1, threads: int | None = None, n_gpus: int = 0) -> None:
+        self.jobs = jobs
+        self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        self.n_gpus = n_gpus
+
+    def run(
+        self, jobs: Sequence[Job], places: Places, *, fresh: bool
+    ) -> Generator[Event, None, None]:
+        waiting = list(reversed(jobs))
+        workers: list[_Worker] = []
+        selector = selectors.DefaultSelector()
+        try:
+            for slot in range(min(self.jobs, len(waiting))):
+                workers.append(_Worker(self._environment(slot)))
+                selector.register(workers[slot].answers, selectors.EVENT_READ, slot)
+                yield self._give(workers[slot], waiting, places, fresh)
+            busy = len(workers)
+            while busy:
+                for key, _ in selector.select(timeout=1.0):
+                    slot = key.data
+                    worker = workers[slot]
+                    job = worker.job
+                    answer = worker.read()
+                    if answer is None:
+                        selector.unregister(worker.answers)
+                        yield Event("failed", job, worker.epitaph())
+                        if not waiting:
+                            busy -= 1
+                            continue
+                        worker.close()
+                        worker = workers[slot] = _Worker(self._environment(slot))
+                        selector.register(worker.answers, selectors.EVENT_READ, slot)
+                    else:
+                        kind = answer["kind"]
+                        yield Event(kind, job, answer.get("text", ""), answer.get("details", ""))
+                        if kind == "progress":
+                            continue
+                        if not waiting:
+                            selector.unregister(worker.answers)
+                            worker.job = None
+                            busy -= 1
+                            continue
+                    yield self._give(worker, waiting, places, fresh)
+                yield Event("tick")
+        finally:
+            for worker in workers:
+                worker.close()
+            selector.close()
+
+    def _give(self, worker: _Worker, waiting: list[Job], places: Places, fresh: bool) -> Event:
+        job = waiting.pop()
+        worker.give(job, payload(job, places, fresh=fresh))
+        return Event("started", job)
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        environment = {**os.environ, **dict.fromkeys(THREADS, str(self.threads))}
+        if self.n_gpus > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self.n_gpus)
+        return environment
+
+
+class _Worker:
+    """One worker process and its two pipes."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "alharness.executors.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env=environment,
+            bufsize=0,  # a buffer would hide a second answer from the selector
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdin is not None
+        self.answers: IO[bytes] = self.process.stdout
+        self.requests: IO[bytes] = self.process.stdin
+        self.job: Job | None = None
+
+    def give(self, job: Job, work: dict[str, Any]) -> None:
+        self.job = job
+        with suppress(BrokenPipeError):  # a dead worker shows when its answer is read
+            self.requests.write(json.dumps(work).encode() + b"\n")
+
+    def read(self) -> dict[str, Any] | None:
+        """The next answer; None when the process is gone."""
+        line = self.answers.readline()
+        if not line.endswith(b"\n"):
+            return None
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def epitaph(self) -> str:
+        """How a dead worker ended."""
+        code = self.process.wait()
+        how = f"exit code {code}"
+        if code < 0:
+            name = signal.Signals(-code).name
+            how = f"signal {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        self.errors.seek(0)
+        said = self.errors.read().decode(errors="replace").strip().splitlines()
+        return f"its process ended with {how}" + (f": {said[-1]}" if said else "")
+
+    def close(self) -> None:
+        """End the process: its records are on the disk, whatever it was doing."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.answers.close()
+        self.errors.close()
+        with suppress(BrokenPipeError):
+            self.requests.close()

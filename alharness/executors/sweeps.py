@@ -1,0 +1,281 @@
+"""What a sweep is: a TOML file (or options) that expands to runs, in an order that makes pairs early.
+
+title = "Fig. 3a"
+[base]                       # settings of every run
+task = "mnist-two"
+[[runs]]                     # one block: the product of its lists
+strategy = ["random", "max-entropy", {name = "asal-gray", n_components = [10, 50]}]
+seed = "0-9"
+[[runs]]
+strategy = "full"
+seed = 0
+[profiles.paper]             # laid over the base under that profile
+generator.steps = 30000
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from alharness.errors import UserError, unknown_name
+from alharness.records import RunFolder
+from alharness.registry import split_subset
+from alharness.spec import RunSpec, explain, merge, read_toml, resolve
+from alharness.tasks.base import Profile
+
+PROFILES: tuple[str, ...] = get_args(Profile)
+
+
+class Sweep(BaseModel):
+    """A sweep as its file says it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("", description="names the sweep in MLflow; the file's name by default")
+    title: str = Field("", description="heads the report")
+    note: str = Field("", description="what a reader should know, shown in the report")
+    split_by: list[str] = Field(
+        default_factory=list, description="settings that make comparisons of their own"
+    )
+    base: dict[str, Any] = Field(default_factory=dict)
+    runs: list[dict[str, Any]] = Field(min_length=1)
+    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def heading(self) -> str:
+        return self.title or self.name
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What options of the command line change about a sweep.
+
+    Attributes:
+        strategies: keep only these of the file's strategies.
+        datasets: take these instead of the file's task.
+        seeds: take these in every block that has more than one seed.
+        settings: laid over everything else.
+    """
+
+    strategies: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep."""
+
+    index: int
+    spec: RunSpec
+    runs_dir: Path
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.spec.folder(self.runs_dir))
+
+    @property
+    def name(self) -> str:
+        from alharness.analysis.runs import display_label
+
+        spec = self.spec
+        label = display_label(spec.strategy.name, spec.strategy.parameters)
+        seeds = f"seed {spec.seed}"
+        if spec.data_seed != spec.seed:
+            seeds += f", data seed {spec.data_seed}"
+        return f"{spec.task.name} / {label} / {seeds}"
+
+
+def read_sweep(path: Path) -> Sweep:
+    """A sweep file.
+
+    Raises:
+        UserError: no such file, or not a sweep.
+    """
+    values = read_toml(path)
+    if "runs" not in values:
+        raise UserError(
+            f"'{path}' has no [[runs]] block, so it is not a sweep. Write one with 'strategy' and "
+            "'seed' (see benchmarks/specs), or use 'alharness run --config' for a single run."
+        )
+    try:
+        return Sweep.model_validate({"name": path.stem, **values})
+    except ValidationError as error:
+        raise explain(error, path.name) from error
+
+
+def sweep_of(choices: Choices) -> Sweep:
+    """The sweep behind options alone."""
+    if not choices.strategies or not choices.datasets:
+        raise UserError(
+            "Expected a sweep file, or --strategies A,B with --datasets D. For instance: "
+            "alharness sweep --strategies random,max-entropy,full --datasets digits-two --seeds 0-4"
+        )
+    name = f"{', '.join(choices.strategies)} on {', '.join(choices.datasets)}"
+    block = {
+        "strategy": list(choices.strategies),
+        "seed": list(choices.seeds or range(5)),  # R2: five by default
+    }
+    return Sweep(name=name, title=name, runs=[block])
+
+
+def parse_seeds(text: str | int) -> list[int]:
+    """``0-4,7`` -> [0, 1, 2, 3, 4, 7].
+
+    Raises:
+        UserError: anything else.
+    """
+    seeds: list[int] = []
+    for part in str(text).split(","):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not found:
+            raise UserError(
+                f"Seeds are numbers and ranges, for instance 0-9 or 0-4,7; found '{text}'."
+            )
+        first = int(found[1])
+        last = int(found[2]) if found[2] else first
+        if last < first:
+            raise UserError(f"The range of seeds '{part.strip()}' ends before it begins.")
+        seeds += range(first, last + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def expand(sweep: Sweep, choices: Choices, runs_dir: Path) -> list[Job]:
+    """All runs of a sweep, resolved, without repetitions, all strategies of a seed before the next seed.
+
+    Raises:
+        UserError: anything that does not resolve; nothing has been started then.
+    """
+    profile = str(choices.settings.get("profile", sweep.base.get("profile", "quick")))
+    if profile not in PROFILES:
+        raise unknown_name("profile", profile, PROFILES)
+    if unknown := set(sweep.profiles) - set(PROFILES):
+        raise unknown_name("profile", sorted(unknown)[0], PROFILES)
+    specs: dict[str, RunSpec] = {}
+    met: set[str] = set()
+    tasks = [{"task": {"name": name}} for name in choices.datasets] or [{}]
+    for block in sweep.runs:
+        for combination in _product(block, choices.seeds):
+            for task in tasks:
+                layers = (sweep.base, sweep.profiles.get(profile, {}), combination, task)
+                settings = lay_over(
+                    {"device": "auto"}, *layers, {"profile": profile}, choices.settings
+                )
+                name = str(settings.get("strategy", {}).get("name", ""))
+                met.add(name)
+                if not choices.strategies or name in choices.strategies:
+                    spec = resolve(settings)
+                    specs.setdefault(spec.run_key, spec)
+    for wanted in choices.strategies:
+        if wanted not in met:
+            raise unknown_name("strategy of this sweep", wanted, met)
+    ordered = sorted(specs.values(), key=lambda spec: (spec.seed, spec.data_seed))
+    return [Job(index, spec, runs_dir) for index, spec in enumerate(ordered)]
+
+
+def lay_over(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """``merge``, but another plug-in than the lower layer's starts from its own defaults."""
+    laid: dict[str, Any] = {}
+    for layer in layers:
+        sections = dict(layer)
+        for key in ("task", "strategy"):
+            choice = sections.get(key)
+            if isinstance(choice, str):
+                choice = sections[key] = {"name": choice}
+            if isinstance(choice, Mapping) and choice.get("name") not in (
+                None,
+                laid.get(key, {}).get("name"),
+            ):
+                laid.pop(key, None)
+        laid = merge(laid, sections)
+    return laid
+
+
+def _product(block: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The product of a block's lists; ``seeds`` replace its own where it has more than one."""
+    axes: list[list[tuple[str, Any]]] = []
+    for key, value in block.items():
+        values = _values(value)
+        if key in ("seed", "data_seed"):
+            values = _seed_values(value)
+            if key == "seed" and seeds and len(values) > 1:
+                values = list(seeds)
+        axes.append([(key, item) for item in values])
+    for combination in itertools.product(*axes):
+        yield dict(combination)
+
+
+def _seed_values(value: Any) -> list[int]:
+    items = value if isinstance(value, list) else [value]
+    return list(dict.fromkeys(seed for item in items for seed in parse_seeds(item)))
+
+
+def _values(value: Any) -> list[Any]:
+    """One axis: lists are alternatives, also inside sections; anything else is one value."""
+    if isinstance(value, list):
+        return [inner for item in value for inner in _values(item)]
+    if isinstance(value, Mapping):
+        inner = [[(key, item) for item in _values(part)] for key, part in value.items()]
+        return [dict(combination) for combination in itertools.product(*inner)]
+    return [value]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the runs of a sweep stand.
+
+    Attributes:
+        finished, unfinished, open: jobs by state; ``open`` ones have no record.
+        expected_s: seconds of work left, from finished runs of the same task, strategy and profile.
+        measured: how many of the jobs left that expectation rests on a measurement for.
+    """
+
+    finished: tuple[Job, ...]
+    unfinished: tuple[Job, ...]
+    open: tuple[Job, ...]
+    expected_s: float
+    measured: int
+
+    @property
+    def left(self) -> tuple[Job, ...]:
+        return tuple(sorted((*self.unfinished, *self.open), key=lambda job: job.index))
+
+
+def standing(jobs: Sequence[Job], *, fresh: bool = False) -> Standing:
+    """Look at the run folders of a sweep."""
+    groups: dict[str, list[Job]] = {"finished": [], "unfinished": [], "open": []}
+    costs: dict[tuple[str, str, str], list[float]] = {}
+    for job in jobs:
+        records = [] if fresh else job.folder.records()
+        if records and records[-1].final:
+            groups["finished"].append(job)
+            taken = sum(
+                r.time.fit_s + r.time.evaluate_s + (r.time.select_s or 0.0) + r.time.harness_s
+                for r in records
+            )
+            loads = sum(entry["load_s"] for entry in records[0].time.preparation or [])
+            costs.setdefault(_kind(job), []).append(taken + loads)
+        else:
+            groups["unfinished" if records else "open"].append(job)
+    left = [*groups["unfinished"], *groups["open"]]
+    known = [sum(costs[_kind(job)]) / len(costs[_kind(job)]) for job in left if _kind(job) in costs]
+    return Standing(
+        tuple(groups["finished"]),
+        tuple(groups["unfinished"]),
+        tuple(groups["open"]),
+        sum(known),
+        len(known),
+    )
+
+
+def _kind(job: Job) -> tuple[str, str, str]:
+    size, inner = split_subset(job.spec.strategy.name)
+    return job.spec.task.name, f"{size}:{inner}", job.spec.profile
