@@ -8,10 +8,11 @@ without the stop. Draws are made on the CPU, so that a CPU run and a GPU run ask
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
     import torch
 
 
@@ -36,3 +37,31 @@ def torch_rng(seed: int, *names: str | int) -> torch.Generator:
     generator = torch.Generator(device="cpu")
     generator.manual_seed(derive(seed, *names))
     return generator
+
+
+def uniforms(seed: int, indices: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.float64]:
+    """``n`` numbers in [0, 1) for each index: a function of (seed, index) and of nothing else.
+
+    For things that are drawn item by item in any order and any grouping (virtual pools, drawn
+    faces): a counter-based generator (SplitMix64) instead of a stream.
+
+    Args:
+        seed: for instance from ``derive``.
+        indices: int64 ``[B]``, not negative.
+        n: numbers per index.
+
+    Returns:
+        float64 ``[B, n]``.
+    """
+    import numpy as np
+
+    counter: Any = indices.astype(np.uint64)[:, None] * np.uint64(n) + np.arange(
+        1, n + 1, dtype=np.uint64
+    )
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is the point
+        z = np.uint64(seed) + counter * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    numbers: npt.NDArray[np.float64] = (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return numbers

@@ -1,0 +1,177 @@
+"""Drawn faces at 64x64 with CelebA's four attributes: synthetic, for places without downloads.
+
+They make the 64x64 path run and be tested anywhere; results on them say nothing about photographs,
+and everything that shows them says so. The same faces can be written in CelebA's own layout, so
+that the real loader can be tried on files in the genuine format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from alharness import seeds
+from alharness.progress import Progress, silent
+from alharness.tasks.base import (
+    DataLocations,
+    Profile,
+    TaskData,
+    TaskDefaults,
+    TaskParameters,
+    TaskPlugin,
+)
+from alharness.tasks.celeba import COUNTS, N_IMAGES, face_defaults
+from alharness.tasks.conversion import Plan
+from alharness.tasks.dataset import Dataset, Selection, select
+from alharness.tasks.drawn_faces import ATTRIBUTES, attributes, draw
+
+SEED = seeds.derive(2020, "faces")
+#: Test faces are numbered from here, so that they stay the same whatever the size of the pool.
+TEST_FROM = 1 << 40
+N_POOL, N_TEST = 20_000, 4_000
+NOTE = "synthetic: drawn faces, no photographs"
+
+
+@dataclass(frozen=True)
+class FacesReader:
+    """A conversion's reader of drawn faces: the first ``n_pool`` are the pool, then the test set."""
+
+    n_pool: int
+
+    def indices(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Numbers of the faces at these positions of the cache."""
+        positions = np.arange(start, stop)
+        return np.where(positions < self.n_pool, positions, TEST_FROM + positions - self.n_pool)
+
+    def __call__(self, start: int, stop: int) -> NDArray[np.uint8]:
+        return draw(SEED, self.indices(start, stop))
+
+
+class FacesDataset(Dataset):
+    """So many drawn faces."""
+
+    title = "Drawn faces (synthetic)"
+    files = "nothing: they are drawn on this machine"
+
+    def __init__(self, n_pool: int = N_POOL, n_test: int = N_TEST) -> None:
+        usual = (n_pool, n_test) == (N_POOL, N_TEST)
+        self.name = "faces" if usual else f"faces-{n_pool}-{n_test}"
+        self.size = "no download; drawing 24,000 takes a minute or two" if usual else "no download"
+        self.counts = {"pool": n_pool, "test": n_test}
+
+    def find(self, root: Path) -> Path | None:
+        return root
+
+    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
+        n = sum(self.counts.values())
+        reader = FacesReader(self.counts["pool"])
+        return Plan(
+            shape=(n, 3, 64, 64),
+            read=reader,
+            labels=attributes(SEED, reader.indices(0, n)),
+            label_names=tuple(ATTRIBUTES),
+            splits=self.counts,
+            origin={"seed": str(SEED)},
+            notes={"source": NOTE, "synthetic": NOTE},
+            parallel=True,
+        )
+
+
+class FacesParameters(TaskParameters):
+    """``--set task.NAME=VALUE`` for ``faces-*``."""
+
+    n_pool: int = Field(N_POOL, ge=100, description="number of faces in the pool")
+    n_test: int = Field(N_TEST, ge=100, description="number of faces in the test set")
+
+
+class _FacesTask(TaskPlugin):
+    """What the four tasks share: everything but the attribute."""
+
+    Parameters = FacesParameters
+    source = f"{NOTE}; nothing to fetch"
+    dataset = FacesDataset()
+    attribute: ClassVar[str]
+    parameters: FacesParameters
+
+    def defaults(self, profile: Profile) -> TaskDefaults:
+        return face_defaults(profile)
+
+    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+        dataset = FacesDataset(self.parameters.n_pool, self.parameters.n_test)
+        selection = Selection(
+            pool=["pool"],
+            test="test",
+            class_names=(f"not {self.attribute}", self.attribute),
+            attribute=self.attribute,
+        )
+        return select(dataset.prepare(locations, progress), selection)
+
+
+class FacesBlondHair(_FacesTask):
+    """Drawn faces (synthetic), blond hair or not (15 % are): pool of 20,000, nothing to fetch."""
+
+    attribute = "Blond_Hair"
+
+
+class FacesWearingHat(_FacesTask):
+    """Drawn faces (synthetic), wearing a hat or not (5 % do): pool of 20,000, nothing to fetch."""
+
+    attribute = "Wearing_Hat"
+
+
+class FacesBangs(_FacesTask):
+    """Drawn faces (synthetic), bangs or not (15 % have them): pool of 20,000, nothing to fetch."""
+
+    attribute = "Bangs"
+
+
+class FacesEyeglasses(_FacesTask):
+    """Drawn faces (synthetic), glasses or not (6.5 % wear them): pool of 20,000, nothing to fetch."""
+
+    attribute = "Eyeglasses"
+
+
+#: The columns of CelebA's attribute file, in its order.
+CELEBA_ATTRIBUTES = (
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose "
+    "Black_Hair Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee "
+    "Gray_Hair Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard "
+    "Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair "
+    "Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
+).split()
+
+
+def write_as_celeba(folder: Path, n: int, progress: Progress = silent) -> None:
+    """Write ``n`` drawn faces in CelebA's own layout: 218x178 JPEG files and the two text tables.
+
+    Attributes that the drawing does not know are -1. The partition has CelebA's proportions.
+    """
+    images = folder / "img_align_celeba"
+    images.mkdir(parents=True, exist_ok=True)
+    names = [f"{number:06d}.jpg" for number in range(1, n + 1)]
+    step = 256
+    for start in range(0, n, step):
+        faces = draw(SEED, np.arange(start, min(start + step, n)), height=218, width=178)
+        for name, face in zip(names[start : start + step], faces, strict=True):
+            Image.fromarray(face.transpose(1, 2, 0)).save(images / name, quality=95)
+        progress("write faces in CelebA's layout", min(start + step, n), n)
+    known = attributes(SEED, np.arange(n))
+    table = np.full((n, len(CELEBA_ATTRIBUTES)), -1)
+    for column, name in enumerate(ATTRIBUTES):
+        table[:, CELEBA_ATTRIBUTES.index(name)] = np.where(known[:, column] > 0, 1, -1)
+    rows = [str(n), " ".join(CELEBA_ATTRIBUTES)]
+    rows += [
+        f"{name} " + " ".join(f"{value:2d}" for value in row)
+        for name, row in zip(names, table, strict=True)
+    ]
+    (folder / "list_attr_celeba.txt").write_text("\n".join(rows) + "\n")
+    ends = np.cumsum(list(COUNTS.values())) / N_IMAGES * n
+    splits = np.searchsorted(np.rint(ends), np.arange(n), side="right")
+    lines = [f"{name} {split}" for name, split in zip(names, splits, strict=True)]
+    (folder / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
