@@ -22,6 +22,7 @@ from collections.abc import Callable
 import torch
 
 from alharness import seeds
+from alharness.features import PCA
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 
@@ -118,10 +119,8 @@ def label_free_quality(
     real = pool.gather(order[:n]).flatten(1)
     other = pool.gather(order[n : 2 * n]).flatten(1)
     synthetic = sample(n, seed=seed).flatten(1)
-    mean = real.mean(dim=0)
-    components = min(PIXEL_COMPONENTS, real.shape[1], n)
-    _, _, axes = torch.linalg.svd(real - mean, full_matrices=False)
-    real, other, synthetic = ((x - mean) @ axes[:components].T for x in (real, other, synthetic))
+    pca = PCA.fit(iter([real]), PIXEL_COMPONENTS)
+    real, other, synthetic = pca(real), pca(other), pca(synthetic)
     figures = {
         "frechet_pixels": frechet_distance(real, synthetic),
         "frechet_pixels_floor": frechet_distance(real, other),

@@ -199,12 +199,17 @@ class GeneratorSettings(BaseModel):
                 name = _by_size(size, {8: "fc-8", 32: "fc"}, "conv-small")
         if name not in GENERATOR_RECIPES:
             raise unknown_name("generator recipe", name, ["auto", *GENERATOR_RECIPES])
-        return GENERATOR_RECIPES[name].model_copy(update=_given(self))
+        given = _given(self)
+        if given.get("consistency"):
+            given["dropout"] = True  # the consistency term compares two dropout masks
+        return GENERATOR_RECIPES[name].model_copy(update=given)
 
     def for_profile(
         self, profile: str, item_shape: tuple[int, ...], task: str = ""
     ) -> GeneratorSettings:
-        """The same settings with nothing left open."""
+        """The same settings with nothing left open; unchanged where items are not images."""
+        if len(item_shape) != 3:
+            return self
         recipe = self.resolve(profile, item_shape, task)
         return GeneratorSettings(
             **{name: getattr(recipe, name) for name in type(self).model_fields}
@@ -248,7 +253,9 @@ class AutoencoderSettings(BaseModel):
     def for_profile(
         self, profile: str, item_shape: tuple[int, ...], task: str = ""
     ) -> AutoencoderSettings:
-        """The same settings with nothing left open."""
+        """The same settings with nothing left open; unchanged where items are not images."""
+        if len(item_shape) != 3:
+            return self
         recipe = self.resolve(profile, item_shape, task)
         return AutoencoderSettings(
             **{name: getattr(recipe, name) for name in type(self).model_fields}
