@@ -18,9 +18,9 @@ from alharness.generative import (
     GeneratorSettings,
     obtain_autoencoder,
     obtain_generator,
+    wgan,
 )
 from alharness.generative import autoencoder as autoencoder_module
-from alharness.generative import wgan
 from alharness.generative.settings import (
     AUTOENCODER_RECIPES,
     GENERATOR_RECIPES,
@@ -32,7 +32,7 @@ from alharness.progress import silent
 from alharness.timing import Ledger
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a kill -9: nothing of the program runs after it."""
 
 
@@ -129,9 +129,9 @@ def test_a_stopped_training_continues_to_the_same_bits(
 
     def kill_in_the_middle(*report: object) -> None:
         if report[1] == 8:  # the chunk after the checkpoint at step 4 is lost
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(digits(), chosen, stopped, kill_in_the_middle, checkpoint_s=0.0)
     # Other chunks than before, another random state of the process: neither may matter.
     monkeypatch.setattr(wgan, "CHUNK_STEPS", 3)
@@ -271,9 +271,9 @@ def test_an_auto_encoder_learns_and_continues_to_the_same_bits(
 
     def kill_in_the_middle(*report: object) -> None:
         if report[1] == 30:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         module.train_autoencoder(
             pool, chosen, tmp_path / "stopped", kill_in_the_middle, checkpoint_s=0.0
         )

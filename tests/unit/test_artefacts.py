@@ -1,0 +1,259 @@
+"""The artefact store: built once, found again, never half, and nothing foreign is believed."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alharness.artefacts import (
+    META,
+    ArtefactStore,
+    artefact_key,
+    default_store_root,
+    sha256_of,
+    write_tensors,
+)
+from alharness.errors import UserError
+from alharness.progress import Progress
+
+IDENTITY = {"data": "d1", "recipe": {"lr": 0.1, "steps": 3}, "shape": [1, 2]}
+
+
+def build(folder: Path, progress: Progress) -> Mapping[str, Any]:
+    write_tensors(folder / "w.safetensors", {"w": torch.arange(3.0)})
+    (folder / "curve.json").write_text("[1, 2]")
+    return {"quality": {"mse": 0.5}}
+
+
+def must_not_build(folder: Path, progress: Progress) -> Mapping[str, Any]:
+    raise AssertionError("built although it was there")
+
+
+def test_built_once_then_found(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path / "store")
+    built = store.obtain("thing", IDENTITY, build)
+    assert not built.cached
+    found = store.obtain("thing", dict(reversed(IDENTITY.items())), must_not_build)
+    assert found.cached
+    assert (found.key, found.seconds) == (built.key, built.seconds)
+    assert found.details == {"quality": {"mse": 0.5}}
+    assert found.identity == IDENTITY
+    assert torch.equal(found.tensors("w.safetensors")["w"], torch.arange(3.0))
+    assert sorted(path.name for path in found.path.iterdir()) == [
+        "curve.json",
+        META,
+        "w.safetensors",
+    ]
+    assert found.size_bytes == sum(
+        (found.path / name).stat().st_size for name in ("curve.json", "w.safetensors")
+    )
+    assert found.meta["versions"]["torch"] == torch.__version__
+
+
+def test_the_key_names_all_of_the_identity() -> None:
+    key = artefact_key("thing", IDENTITY)
+    assert len(key) == 16
+    assert key != artefact_key("other", IDENTITY)
+    changed = {**IDENTITY, "recipe": {"lr": 0.1, "steps": 4}}
+    assert key != artefact_key("thing", changed)
+
+
+def test_a_failed_build_leaves_nothing_that_looks_finished(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path)
+
+    def fail(folder: Path, progress: Progress) -> Mapping[str, Any]:
+        (folder / "checkpoint").write_text("half")
+        raise RuntimeError("out of power")
+
+    with pytest.raises(RuntimeError):
+        store.obtain("thing", IDENTITY, fail)
+    assert store.finished() == []
+    assert [path.name for path in store.unfinished()] == [
+        artefact_key("thing", IDENTITY) + ".partial"
+    ]
+
+    def resume(folder: Path, progress: Progress) -> Mapping[str, Any]:
+        assert (folder / "checkpoint").read_text() == "half"
+        (folder / "checkpoint").unlink()
+        return build(folder, progress)
+
+    assert not store.obtain("thing", IDENTITY, resume).cached
+    assert store.unfinished() == []
+
+
+def build_slowly(root: str, marker: str) -> None:
+    def slow(folder: Path, progress: Progress) -> Mapping[str, Any]:
+        with Path(marker).open("a") as file:
+            file.write("built\n")
+        time.sleep(0.5)
+        return build(folder, progress)
+
+    ArtefactStore(Path(root)).obtain("thing", IDENTITY, slow)
+
+
+def test_two_processes_build_once(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    context = multiprocessing.get_context("fork")
+    arguments = (str(tmp_path / "store"), str(marker))
+    processes = [context.Process(target=build_slowly, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert marker.read_text() == "built\n"
+
+
+def build_until_killed(root: str) -> None:
+    def endless(folder: Path, progress: Progress) -> Mapping[str, Any]:
+        (folder / "checkpoint").write_text("as far as it came")
+        for step in range(1000):
+            time.sleep(0.3)
+            progress("work", step, 1000)
+        return {}
+
+    ArtefactStore(Path(root)).obtain("thing", IDENTITY, endless)
+
+
+def test_kill_9_frees_the_lock_and_keeps_checkpoint_and_seconds(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=build_until_killed, args=(str(tmp_path),))
+    process.start()
+    partial = tmp_path / "thing" / (artefact_key("thing", IDENTITY) + ".partial")
+    deadline = time.monotonic() + 20
+    while not (partial / "spent").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    store = ArtefactStore(tmp_path)
+    with pytest.raises(UserError, match="being made by a run"):
+        store.remove("thing", artefact_key("thing", IDENTITY))
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(10)
+
+    def resume(folder: Path, progress: Progress) -> Mapping[str, Any]:
+        assert (folder / "checkpoint").read_text() == "as far as it came"
+        return build(folder, progress)
+
+    assert store.obtain("thing", IDENTITY, resume).seconds >= 1.0
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "curve.json"])
+def test_a_changed_byte_is_found_and_named(tmp_path: Path, name: str) -> None:
+    store = ArtefactStore(tmp_path)
+    path = store.obtain("thing", IDENTITY, build).path / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=f"damaged: .*{name}.*SHA-256"):
+        store.obtain("thing", IDENTITY, must_not_build)
+    path.unlink()
+    with pytest.raises(UserError, match=f"{name}' is missing"):
+        store.obtain("thing", IDENTITY, must_not_build)
+
+
+def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path)
+    artefact = store.obtain("thing", IDENTITY, build)
+    other = {**IDENTITY, "data": "d2"}
+    artefact.path.rename(artefact.path.with_name(artefact_key("thing", other)))
+    with pytest.raises(UserError, match="foreign"):
+        store.obtain("thing", other, must_not_build)
+
+
+def test_a_damaged_or_newer_meta_is_refused(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path)
+    meta = store.obtain("thing", IDENTITY, build).path / META
+    content = json.loads(meta.read_text())
+    meta.write_text(json.dumps({**content, "format": 99}))
+    with pytest.raises(UserError, match="has format 99"):
+        store.obtain("thing", IDENTITY, must_not_build)
+    meta.write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        store.obtain("thing", IDENTITY, must_not_build)
+
+
+def test_find_by_prefix_and_remove(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path)
+    keys = [store.obtain("thing", {"n": n}, build).key for n in range(20)]
+    assert store.find(keys[3][:10]).key == keys[3]
+    with pytest.raises(UserError, match="fits several"):
+        store.find("")
+    store.remove("thing", keys[3])
+    with pytest.raises(UserError, match=f"No artefact '{keys[3]}'"):
+        store.find(keys[3])
+    assert len(store.finished()) == 19
+
+
+def test_export_and_import_carry_an_artefact_over(tmp_path: Path) -> None:
+    here, there = ArtefactStore(tmp_path / "here"), ArtefactStore(tmp_path / "there")
+    artefact = here.obtain("thing", IDENTITY, build)
+    file = here.export("thing", artefact.key, tmp_path)
+    with pytest.raises(UserError, match="exists"):
+        here.export("thing", artefact.key, file)
+    there.import_file(file)
+    found = there.obtain("thing", IDENTITY, must_not_build)
+    assert found.meta == artefact.meta
+    again = here.export("thing", artefact.key, tmp_path / "again.tar")
+    assert sha256_of(again) == sha256_of(file)  # the same bytes whenever it is exported
+    assert there.import_file(file).cached  # a second import changes nothing
+
+
+def test_a_damaged_export_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    here, there = ArtefactStore(tmp_path / "here"), ArtefactStore(tmp_path / "there")
+    artefact = here.obtain("thing", IDENTITY, build)
+    whole = here.export("thing", artefact.key, tmp_path / "whole.tar").read_bytes()
+    weights = (artefact.path / "w.safetensors").read_bytes()
+    at = whole.index(weights) + len(weights) - 1
+    flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    cut = whole[: len(whole) // 3]
+    for name, content in {"flipped": flipped, "cut": cut, "foreign": b"hello"}.items():
+        file = tmp_path / name
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=name):
+            there.import_file(file)
+    assert there.finished() == []
+    with pytest.raises(UserError, match="does not exist"):
+        there.import_file(tmp_path / "absent")
+
+
+def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path: Path) -> None:
+    victim = tmp_path / "victim.txt"
+    victim.write_text("x")
+    evil = tmp_path / "evil.tar"
+    with tarfile.open(evil, "w") as archive:
+        archive.add(victim, arcname="../victim.txt")
+    with pytest.raises(UserError, match="not a plain file"):
+        ArtefactStore(tmp_path / "store").import_file(evil)
+
+
+def test_the_root_follows_option_and_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert default_store_root(tmp_path) == tmp_path / "artefacts"
+    monkeypatch.setenv("ALHARNESS_ARTEFACTS", str(tmp_path / "shared"))
+    assert default_store_root(tmp_path) == tmp_path / "shared"
+
+
+def test_waiting_for_another_run_is_shown(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    arguments = (str(tmp_path / "store"), str(tmp_path / "marker"))
+    process = context.Process(target=build_slowly, args=arguments)
+    process.start()
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "marker").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    seen: list[str] = []
+    store = ArtefactStore(tmp_path / "store")
+    store.obtain("thing", IDENTITY, must_not_build, lambda stage, *rest: seen.append(stage))
+    process.join(10)
+    assert seen == ["wait for the thing that another run is making"]
