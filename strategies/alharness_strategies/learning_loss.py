@@ -1,0 +1,38 @@
+"""Learning loss.
+
+D. Yoo, I. S. Kweon, "Learning Loss for Active Learning", CVPR 2019: ask about the items for which a
+module trained beside the classifier predicts the largest loss.
+
+Differs from the paper: all unlabelled items are scored, as the ASAL paper's Table 2 counts it; the
+original scores 10,000 random ones, which is ``subset:10000:learning-loss`` here. The classifier is the
+harness's, see ``alharness.learning_loss``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from alharness import acquisition
+from alharness.learning_loss import LearningLossLearner, learning_loss_factory
+from alharness.strategy import Adaptation, CycleView, PoolQuery, Preparation, Strategy
+
+
+class LearningLoss(Strategy):
+    """Ask about the items with the largest loss as the classifier itself predicts it."""
+
+    source = "Yoo & Kweon 2019"
+
+    def prepare(self, preparation: Preparation) -> Adaptation:
+        return Adaptation(learner_factory=learning_loss_factory(preparation.learner_settings))
+
+    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
+        return {"pool_items_scored": n_unlabelled}
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        learner = view.learner
+        assert isinstance(learner, LearningLossLearner)
+        candidates = view.unlabelled
+        with view.stopwatch.phase("score"):
+            scores = view.scan(learner.predicted_loss, candidates)
+        with view.stopwatch.phase("top_k"):
+            return PoolQuery(candidates[acquisition.top_k(scores, query_size)])
