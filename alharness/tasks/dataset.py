@@ -135,6 +135,8 @@ class Dataset(ABC):
             return self.plan(originals, partial=partial, progress=progress)
 
         path = self.cache_path(locations)
+        cache = self.cached(locations)
+        rebuild = rebuild or (cache is not None and self.is_stale(cache))
         return obtain_cache(path, make_plan, progress, workers=workers, rebuild=rebuild)
 
     def cached(self, locations: DataLocations) -> ImageCache | None:
@@ -143,6 +145,10 @@ class Dataset(ABC):
             return ImageCache.open(self.cache_path(locations))
         except CacheMissingError:
             return None
+
+    def is_stale(self, cache: ImageCache) -> bool:
+        """Whether a whole cache must be built anew all the same; what is drawn may be drawn otherwise."""
+        return False
 
     def check_counts(self, found: dict[str, int], where: Path, partial: bool) -> bool:
         """Whether the data are partial.

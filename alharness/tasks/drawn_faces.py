@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from alharness import seeds
 
+#: Raised when the same (seed, index) would give another face: cached ones are then drawn anew.
+DRAWING = 1
 #: Attribute -> share of faces that have it (CelebA's, facts T5).
 ATTRIBUTES = {"Blond_Hair": 0.15, "Wearing_Hat": 0.05, "Bangs": 0.15, "Eyeglasses": 0.065}
 #: Random numbers per face; the meaning of each is fixed by the order in which ``_Draws`` hands out.

@@ -26,15 +26,17 @@ from alharness.tasks.base import (
     TaskParameters,
     TaskPlugin,
 )
+from alharness.tasks.cache import ImageCache
 from alharness.tasks.celeba import COUNTS, N_IMAGES, face_defaults
 from alharness.tasks.conversion import Plan
 from alharness.tasks.dataset import Dataset, Selection, select
-from alharness.tasks.drawn_faces import ATTRIBUTES, attributes, draw
+from alharness.tasks.drawn_faces import ATTRIBUTES, DRAWING, attributes, draw
 
 SEED = seeds.derive(2020, "faces")
 #: Test faces are numbered from here, so that they stay the same whatever the size of the pool.
 TEST_FROM = 1 << 40
 N_POOL, N_TEST = 20_000, 4_000
+ORIGIN = {"seed": str(SEED), "drawing": str(DRAWING)}
 NOTE = "synthetic: drawn faces, no photographs"
 
 
@@ -68,6 +70,9 @@ class FacesDataset(Dataset):
     def find(self, root: Path) -> Path | None:
         return root
 
+    def is_stale(self, cache: ImageCache) -> bool:
+        return cache.meta["origin"] != ORIGIN
+
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
         n = sum(self.counts.values())
         reader = FacesReader(self.counts["pool"])
@@ -77,7 +82,7 @@ class FacesDataset(Dataset):
             labels=attributes(SEED, reader.indices(0, n)),
             label_names=tuple(ATTRIBUTES),
             splits=self.counts,
-            origin={"seed": str(SEED)},
+            origin=ORIGIN,
             notes={"source": NOTE, "synthetic": NOTE},
             parallel=True,
         )
@@ -144,7 +149,7 @@ CELEBA_ATTRIBUTES = (
     "Gray_Hair Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard "
     "Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair "
     "Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
-).split()
+).split()  # noqa: SIM905  (forty quoted lines would say no more)
 
 
 def write_as_celeba(folder: Path, n: int, progress: Progress = silent) -> None:
