@@ -298,7 +298,7 @@ def train_autoencoder(
     folder: Path,
     progress: Progress,
     *,
-    checkpoint_s: float = 120.0,
+    checkpoint_s: float = 60.0,
 ) -> AutoencoderTraining:
     """Train to the recipe's last step, continuing from a checkpoint that lies in ``folder``."""
     training = AutoencoderTraining.start(pool, recipe)

@@ -35,6 +35,7 @@ from torch import nn
 from alharness import seeds
 from alharness.artefacts import read_notes, read_tensors, write_tensors
 from alharness.errors import UserError
+from alharness.generative.capture import CapturedStep
 from alharness.generative.networks import Critic, build_critic, build_generator, use_rng
 from alharness.generative.settings import GeneratorRecipe
 from alharness.pool import Pool
@@ -75,6 +76,7 @@ class Training:
     """Networks, optimisers and progress of one training.
 
     Attributes:
+        capture: replay the steps as CUDA graphs.
         step: generator steps done.
         curve: one row of ``CURVE`` per chunk.
         warnings: what looked wrong, in words, for the artefact's details.
@@ -87,13 +89,28 @@ class Training:
     average: nn.Module | None
     generator_optimiser: torch.optim.Optimizer
     critic_optimiser: torch.optim.Optimizer
+    capture: bool = False
     step: int = 0
     curve: list[list[float]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._totals = torch.zeros(4, device=self.device)
+        self._rng = torch.Generator(self.device)
+        use_rng(self.critic, self._rng)
+        self._critic_step: Callable[..., None] = self.critic_step
+        self._generator_step: Callable[..., None] = self.generator_step
+        if self.capture:
+            self._critic_step = CapturedStep(self.critic_step, self._rng)
+            self._generator_step = CapturedStep(self.generator_step, self._rng)
+
     @classmethod
-    def start(cls, pool: Pool, recipe: GeneratorRecipe) -> Training:
-        """Fresh networks, drawn on the CPU, on the pool's device."""
+    def start(cls, pool: Pool, recipe: GeneratorRecipe, *, capture: bool | None = None) -> Training:
+        """Fresh networks, drawn on the CPU, on the pool's device.
+
+        Args:
+            capture: replay the steps as CUDA graphs; by default wherever there is CUDA.
+        """
         if len(pool.item_shape) != 3:
             raise UserError(
                 f"A generator needs images [C, H, W]; this pool's items have shape {pool.item_shape}."
@@ -115,6 +132,7 @@ class Training:
             average,
             _adam(generator, recipe, on_cuda),
             _adam(critic, recipe, on_cuda),
+            capture=on_cuda if capture is None else capture,
         )
 
     @property
@@ -152,19 +170,12 @@ class Training:
 
     # -- the two steps -------------------------------------------------------------------------
 
-    def critic_step(
-        self,
-        raw: torch.Tensor,
-        z: torch.Tensor,
-        mix: torch.Tensor,
-        rng: torch.Generator,
-        totals: torch.Tensor,
-    ) -> None:
-        """One step of the critic; adds its figures to ``totals``."""
+    def critic_step(self, raw: torch.Tensor, z: torch.Tensor, mix: torch.Tensor) -> None:
+        """One step of the critic; adds its figures to the chunk's sums."""
         recipe = self.recipe
         images = self.pool.to_float(raw)
         if recipe.dequantise:
-            noise = torch.rand(images.shape, generator=rng, device=images.device)
+            noise = torch.rand(images.shape, generator=self._rng, device=images.device)
             images = images + noise / 256.0
         real = self.to_network_range(images)
         with torch.no_grad(), self._autocast():
@@ -183,7 +194,7 @@ class Training:
         loss.backward()
         self.critic_optimiser.step()
         figures = torch.stack([wasserstein, penalty, consistency]).detach()
-        totals[:3] += figures / recipe.critic_steps
+        self._totals[:3] += figures / recipe.critic_steps
 
     def _consistency(self, real: torch.Tensor) -> torch.Tensor:
         """Two passes with independent dropout over the real images must agree (CT, facts 7).
@@ -201,8 +212,8 @@ class Training:
         excess: torch.Tensor = recipe.consistency * apart - recipe.consistency_margin
         return excess.clamp(min=0.0).mean()
 
-    def generator_step(self, z: torch.Tensor, totals: torch.Tensor) -> None:
-        """One step of the generator; adds its loss to ``totals``."""
+    def generator_step(self, z: torch.Tensor) -> None:
+        """One step of the generator; adds its loss to the chunk's sums."""
         self.critic.requires_grad_(False)
         with self._autocast():
             loss = -self.critic(self.generator(z)).float().mean()
@@ -210,13 +221,14 @@ class Training:
         loss.backward()
         self.generator_optimiser.step()
         self.critic.requires_grad_(True)
-        totals[3] += loss.detach()
+        self._totals[3] += loss.detach()
         if self.average is not None:
             _move_average(self.average, self.generator, self.recipe.ema)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.recipe.precision == "bf16" and self.device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.bfloat16)
+            # A cached cast would outlive the step that a graph captures.
+            return torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False)
         return nullcontext()
 
     # -- chunks --------------------------------------------------------------------------------
@@ -228,18 +240,16 @@ class Training:
             UserError: a figure is not finite: the training has diverged.
         """
         n_steps = self.chunk_steps()
-        rng = torch.Generator(self.device)
-        use_rng(self.critic, rng)
-        totals = torch.zeros(4, device=self.device)
+        self._totals.zero_()
         for offset, inputs in enumerate(self.draw(n_steps)):
             step = self.step + offset
-            rng.manual_seed(seeds.derive(self.recipe.seed, "generator", "masks", step))
+            self._rng.manual_seed(seeds.derive(self.recipe.seed, "generator", "masks", step))
             self._set_lr(step)
             for k in range(self.recipe.critic_steps):
-                self.critic_step(inputs.reals[k], inputs.critic_z[k], inputs.mix[k], rng, totals)
-            self.generator_step(inputs.generator_z, totals)
+                self._critic_step(inputs.reals[k], inputs.critic_z[k], inputs.mix[k])
+            self._generator_step(inputs.generator_z)
         self.step += n_steps
-        row = (totals / n_steps).tolist()  # the chunk's one host-device synchronisation
+        row = (self._totals / n_steps).tolist()  # the chunk's one host-device synchronisation
         if not all(map(math.isfinite, row)):
             raise UserError(
                 f"The generator's training diverged before step {self.step} of {self.recipe.steps} "
@@ -337,7 +347,7 @@ def train(
     folder: Path,
     progress: Progress,
     *,
-    checkpoint_s: float = 120.0,
+    checkpoint_s: float = 60.0,
     at_checkpoint: Callable[[Training], None] | None = None,
 ) -> Training:
     """Train to the recipe's last step, continuing from a checkpoint that lies in ``folder``.

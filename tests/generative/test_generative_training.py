@@ -21,6 +21,7 @@ from alharness.generative import (
     wgan,
 )
 from alharness.generative import autoencoder as autoencoder_module
+from alharness.generative.networks import use_rng
 from alharness.generative.settings import (
     AUTOENCODER_RECIPES,
     GENERATOR_RECIPES,
@@ -90,9 +91,9 @@ def test_the_consistency_term_against_the_obvious_computation() -> None:
     )
     critic = training.critic
     real = torch.rand(8, 1, 8, 8)
-    wgan.use_rng(critic, torch.Generator().manual_seed(5))
+    use_rng(critic, torch.Generator().manual_seed(5))
     found = training._consistency(real)
-    wgan.use_rng(critic, torch.Generator().manual_seed(5))
+    use_rng(critic, torch.Generator().manual_seed(5))
     with torch.no_grad():
         features = critic.features(torch.cat([real, real]))
         scores = critic.head(features)
@@ -306,7 +307,7 @@ def test_an_auto_encoder_is_trained_once_and_found_again(tmp_path: Path) -> None
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
-def test_cuda_trains_like_the_cpu(tmp_path: Path, precision: str) -> None:
+def test_cuda_trains_like_the_cpu_with_its_steps_captured(tmp_path: Path, precision: str) -> None:
     chosen = recipe(steps=20, width=32, precision=precision)
     cpu = train(digits(), chosen, tmp_path, silent)
     on_cuda = ArrayPool(digits()._raw.numpy(), "cuda", pixel_max=16)
