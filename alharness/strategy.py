@@ -80,7 +80,7 @@ class Preparation:
         device: where everything is computed.
         seed: the run's seed, for ``seeds.rng(seed, purpose)``.
         profile: ``quick`` or ``paper``.
-        fingerprint: digest of the task's data: part of every artefact's identity.
+        fingerprint: digest of the pool's items: part of every artefact's identity.
         learner_factory: makes the harness's classifier for this task.
         learner_settings: its recipe, for a strategy that brings a classifier of its own.
         artefacts: the store of costly things, shared by all strategies and seeds.

@@ -94,6 +94,7 @@ class Plain(_Base):
 
     def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
         click.echo(headline(spec))
+        click.echo(folder.environment().get("task", {}).get("forecast", ""))
         if done and not done[-1].final:
             click.echo(f"continues after cycle {done[-1].cycle}")
         click.echo("  ".join(f"{name:>9}" for name in COLUMNS))
@@ -170,6 +171,7 @@ class Live(_Base):
 
     def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
         self._title = headline(spec)
+        self._title += "\n" + folder.environment().get("task", {}).get("forecast", "")
         self._n_cycles = spec.n_cycles
         self._records = list(done)
         self._show()
