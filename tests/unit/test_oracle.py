@@ -1,0 +1,280 @@
+"""The oracle: modes, costs, lines, and a person with a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from alharness.annotator import NetworkAnnotator, network_for, train
+from alharness.errors import UserError
+from alharness.human import AnnotationPendingError, Desk
+from alharness.models import build_classifier
+from alharness.oracle import (
+    ImageQuery,
+    LineQuery,
+    Oracle,
+    OracleSettings,
+    PoolQuery,
+    as_stored,
+    first_change,
+)
+from alharness.pool import ArrayPool
+
+TARGETS = torch.tensor([0, 1, 0, 1, 1, 0])
+
+
+class Brightness:
+    """Sees class 1 with a probability equal to the image's first pixel."""
+
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        p = images.flatten(1)[:, 0]
+        return torch.stack([1 - p, p], dim=1)
+
+
+def oracle(mode: str = "hard", **settings: object) -> Oracle:
+    return Oracle(
+        TARGETS,
+        2,
+        settings=OracleSettings(mode=mode, **settings),  # type: ignore[arg-type]
+        annotator=Brightness,
+    )
+
+
+def images(*brightness: float) -> torch.Tensor:
+    return torch.tensor(brightness).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+
+
+def test_pool_items_are_answered_from_the_targets_in_every_mode() -> None:
+    for mode in ("hard", "abstain", "noisy"):
+        answer = oracle(mode).annotate(PoolQuery(torch.tensor([4, 0, 3])), cycle=2)
+        assert answer.targets.tolist() == [1, 0, 1]
+        assert (answer.n_asked, answer.n_rejected, answer.cost) == (3, 0, 3.0)
+
+
+def test_hard_takes_the_most_probable_class() -> None:
+    answer = oracle().annotate(ImageQuery(images(0.1, 0.6, 0.95)), cycle=0)
+    assert answer.item_targets is not None
+    assert answer.item_targets.tolist() == [0, 1, 1]
+    assert (answer.n_asked, answer.n_rejected, len(answer.indices)) == (3, 0, 0)
+
+
+def test_abstain_rejects_what_is_unclear_and_still_charges_for_it() -> None:
+    answer = oracle("abstain", threshold=0.9).annotate(ImageQuery(images(0.02, 0.6, 0.95)), cycle=0)
+    assert answer.items is not None
+    assert answer.item_targets is not None
+    assert answer.item_targets.tolist() == [0, 1]
+    assert torch.equal(answer.items, as_stored(images(0.02, 0.95)))
+    assert (answer.n_asked, answer.n_rejected, answer.cost) == (3, 1, 3.0)
+
+
+def test_noisy_labels_follow_the_probabilities_and_the_seed() -> None:
+    query = ImageQuery(images(*[0.3] * 2000))
+    first = oracle("noisy").annotate(query, cycle=5).item_targets
+    again = oracle("noisy").annotate(query, cycle=5).item_targets
+    other = oracle("noisy").annotate(query, cycle=6).item_targets
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert abs(float(first.float().mean()) - 0.3) < 0.04
+
+
+def test_the_annotator_sees_256_levels_and_so_does_the_training_set() -> None:
+    seen = []
+
+    class Looks(Brightness):
+        def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return super().probabilities(images)
+
+    query = ImageQuery(images(0.1234, 1.2))
+    answer = Oracle(TARGETS, 2, annotator=Looks).annotate(query, cycle=0)
+    assert answer.items is not None
+    assert torch.equal(seen[0], answer.items)
+    assert torch.equal(answer.items * 255, (answer.items * 255).round())
+    assert float(answer.items.max()) == 1.0
+
+
+def test_the_annotator_is_made_once_and_only_when_it_is_needed() -> None:
+    made = []
+
+    def make() -> Brightness:
+        made.append(1)
+        return Brightness()
+
+    lazy = Oracle(TARGETS, 2, annotator=make)
+    lazy.annotate(PoolQuery(torch.tensor([1])), cycle=0)
+    assert made == []
+    for cycle in (0, 1):
+        lazy.annotate(ImageQuery(images(0.5)), cycle=cycle)
+    assert made == [1]
+
+
+def test_an_oracle_without_an_annotator_says_so() -> None:
+    with pytest.raises(UserError, match="no annotator"):
+        Oracle(TARGETS, 2).annotate(ImageQuery(images(0.5)), cycle=0)
+
+
+def test_the_first_change_of_class_decides_a_line() -> None:
+    labels = torch.tensor(
+        [
+            [1, 1, 0, 1, 0],  # the first change counts
+            [0, 0, 0, 0, 0],
+            [-1, 1, -1, 0, 0],  # what could not be told is passed over
+            [-1, -1, -1, -1, -1],
+        ]
+    )
+    first, change = first_change(labels)
+    assert first.tolist() == [1, 0, 1, -1]
+    assert change.tolist() == [2, 5, 3, -1]
+
+
+def lines() -> tuple[torch.Tensor, torch.Tensor]:
+    """Three lines of four points: a change in the middle, none, and one nobody can read."""
+    points = torch.arange(12, dtype=torch.float32).view(3, 4, 1)
+    brightness = torch.tensor([[0.99, 0.98, 0.01, 0.02], [0.01] * 4, [0.5] * 4])
+    return points, brightness.view(3, 4, 1, 1, 1).expand(3, 4, 1, 8, 8)
+
+
+def test_a_line_labels_all_its_points_and_costs_one_annotation() -> None:
+    points, shown = lines()
+    answer = oracle("abstain").annotate(LineQuery(points, shown, torch.tensor([0, 1, 2])), cycle=0)
+    assert answer.items is not None
+    assert answer.item_targets is not None
+    assert answer.item_targets.view(2, 4).tolist() == [[1, 1, 0, 0], [0, 0, 0, 0]]
+    assert torch.equal(answer.items, points[:2].flatten(0, 1))
+    assert (answer.n_asked, answer.n_rejected, answer.cost) == (3, 1, 3.0)
+
+
+def test_a_line_may_give_its_boundary_point_and_the_pool_items_label() -> None:
+    points, shown = lines()
+    answer = oracle("abstain", line_cost=11).annotate(
+        LineQuery(points, shown, torch.tensor([4, 0, 2]), answer="boundary"), cycle=0
+    )
+    assert answer.items is None
+    assert answer.indices.tolist() == [4, 0]
+    assert answer.targets.tolist() == [1, 0]
+    assert answer.extras["boundary"].tolist() == [[1.5]]  # half way between points 1 and 2
+    assert answer.cost == 33.0
+
+
+def test_lines_need_two_classes() -> None:
+    points, shown = lines()
+    with pytest.raises(UserError, match="two classes"):
+        Oracle(TARGETS, 3, annotator=Brightness).annotate(
+            LineQuery(points, shown, torch.tensor([0, 1, 2])), cycle=0
+        )
+
+
+def test_an_annotator_learns_its_task() -> None:
+    rng = torch.Generator().manual_seed(0)
+    targets = torch.randint(0, 2, (200,), generator=rng)
+    pictures = torch.rand(200, 1, 8, 8, generator=rng) * 0.5
+    pictures[:, :, :4] += 0.4 * targets.view(-1, 1, 1, 1)
+    pool = ArrayPool((pictures * 255).to(torch.uint8))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_classifier(network_for((1, 8, 8)), (1, 8, 8), 2, 16)
+    train(network, pool, targets, 5, lambda *_: None)
+    annotator = NetworkAnnotator(network, torch.device("cpu"), 1.0, "")
+    p = annotator.probabilities(pictures)
+    assert torch.allclose(p.sum(dim=1), torch.ones(200))
+    assert float((p.argmax(dim=1) == targets).float().mean()) > 0.97
+
+
+# A person ------------------------------------------------------------------------------------
+
+
+def desk(folder: Path) -> Desk:
+    return Desk(folder / "annotations", ("five", "seven"))
+
+
+def fill(table: Path, *answers: str) -> None:
+    """Write answers behind the numbers of a table's rows, as an editor would."""
+    lines = table.read_text().splitlines()
+    for number, answer in enumerate(answers, start=3):
+        lines[number] = lines[number].split(",")[0] + "," + answer
+    table.write_text("\n".join(lines) + "\n")
+
+
+def test_a_person_gets_a_picture_and_a_table_and_the_run_goes_on(tmp_path: Path) -> None:
+    shown = images(0.1, 0.5, 0.9)
+    with pytest.raises(AnnotationPendingError, match="3 of 3 annotations are missing") as pending:
+        desk(tmp_path).labels(shown, 7)
+    table = pending.value.table
+    assert table.name == "cycle_0007.csv"
+    assert "five (0), seven (1)" in table.read_text()
+    assert Image.open(pending.value.picture).width > 200
+
+    fill(table, "five", "skip")  # interrupted: what was entered stays
+    before = table.read_text()
+    with pytest.raises(AnnotationPendingError, match="1 of 3"):
+        desk(tmp_path).labels(shown, 7)
+    assert table.read_text() == before
+
+    fill(table, "Five", "skip", "1")
+    assert desk(tmp_path).labels(shown, 7).tolist() == [0, -1, 1]
+
+
+def test_the_oracle_hands_all_queries_but_the_initial_set_to_the_person(tmp_path: Path) -> None:
+    pool = ArrayPool((images(0, 0.2, 0.4, 0.6, 0.8, 1.0) * 255).to(torch.uint8))
+    human = Oracle(
+        TARGETS, 2, settings=OracleSettings(mode="human"), person=desk(tmp_path), pool=pool
+    )
+    assert human.annotate(PoolQuery(torch.tensor([1])), cycle=-1).targets.tolist() == [1]
+    query = PoolQuery(torch.tensor([3, 5]))
+    with pytest.raises(AnnotationPendingError):
+        human.annotate(query, cycle=0)
+    fill(tmp_path / "annotations" / "cycle_0000.csv", "five", "skip")
+    answer = human.annotate(query, cycle=0)
+    assert (answer.indices.tolist(), answer.targets.tolist()) == ([3], [0])
+    assert (answer.n_asked, answer.n_rejected) == (2, 1)
+
+
+def test_a_person_answers_lines_by_the_first_image_of_the_other_class(tmp_path: Path) -> None:
+    _, shown = lines()
+    with pytest.raises(AnnotationPendingError) as pending:
+        desk(tmp_path).changes(shown, 0)
+    fill(pending.value.table, "seven,3", "five,0", "skip,")
+    assert desk(tmp_path).changes(shown, 0).tolist() == [[1, 2], [0, 4], [-1, -1]]
+    fill(pending.value.table, "seven,9", "five,0", "skip,")
+    with pytest.raises(UserError, match=r"changes_at must be 0 or 2 \.\. 4; found '9'"):
+        desk(tmp_path).changes(shown, 0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [(("five", "eight", "1"), "found 'eight'"), (("five", "2", "1"), "found '2'")],
+)
+def test_an_answer_that_is_no_class_is_named(
+    tmp_path: Path, answers: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(AnnotationPendingError) as pending:
+        desk(tmp_path).labels(images(0.1, 0.5, 0.9), 0)
+    fill(pending.value.table, *answers)
+    with pytest.raises(UserError, match=message):
+        desk(tmp_path).labels(images(0.1, 0.5, 0.9), 0)
+
+
+def test_a_table_of_another_query_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationPendingError):
+        desk(tmp_path).labels(images(0.1, 0.5), 0)
+    with pytest.raises(UserError, match="another query"):
+        desk(tmp_path).labels(images(0.1, 0.6), 0)
+
+
+def test_rows_that_are_gone_or_out_of_order_are_noticed(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationPendingError) as pending:
+        desk(tmp_path).labels(images(0.1, 0.5), 0)
+    table = pending.value.table
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join(lines[:-1]))
+    with pytest.raises(UserError, match="has 1 rows where 2"):
+        desk(tmp_path).labels(images(0.1, 0.5), 0)
+    table.write_text("\n".join([*lines[:3], lines[4], lines[3]]))
+    with pytest.raises(UserError, match="expected image 1, found '2'"):
+        desk(tmp_path).labels(images(0.1, 0.5), 0)
