@@ -32,6 +32,7 @@ class Dataset(ABC):
         size: what fetching costs, for instance ``12 MB``.
         files: what is looked for, in words.
         counts: official number of items in each split.
+        needs_originals: false for what is made on this machine.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Dataset(ABC):
     size: str
     files: str
     counts: Mapping[str, int]
+    needs_originals: bool = True
 
     @abstractmethod
     def find(self, root: Path) -> Path | None:
@@ -145,6 +147,45 @@ class Dataset(ABC):
             return ImageCache.open(self.cache_path(locations))
         except CacheMissingError:
             return None
+
+    def verify(
+        self, locations: DataLocations, progress: Progress = silent, *, source: Path | None = None
+    ) -> list[str]:
+        """Read cache and originals and compare counts and digests.
+
+        Returns:
+            what was found, line by line.
+
+        Raises:
+            UserError: damaged or foreign files, or nothing to verify.
+        """
+        findings = []
+        cache = self.cached(locations)
+        if cache is not None:
+            cache.verify(progress)
+            partial = " (partial)" if cache.partial else ""
+            findings.append(
+                f"cache {cache.path}: {len(cache.images):,} images{partial}, digests agree"
+            )
+        root = source or locations.data_root
+        found = self.find(root)
+        partial_allowed = cache is not None and cache.partial
+        if found is not None:
+            plan = self.plan(found, partial=partial_allowed, progress=progress)
+        elif source is not None:
+            plan = self.plan_import(source, partial=partial_allowed, progress=progress)
+        elif cache is None:
+            raise UserError(
+                f"Nothing to verify: there is neither a cache of {self.title} nor {self.files} "
+                f"in {root}. Run 'alharness data prepare {self.name}' ({self.size})."
+            )
+        else:
+            return [*findings, f"originals: not in {root}"]
+        findings.append(f"originals {found or source}: {plan.shape[0]:,} images, as they should be")
+        if cache is not None and dict(cache.meta["origin"]) != dict(plan.origin):
+            made_from = ", ".join(cache.meta["origin"])
+            findings.append(f"note: the cache was made from other files ({made_from})")
+        return findings
 
     def is_stale(self, cache: ImageCache) -> bool:
         """Whether a whole cache must be built anew all the same; what is drawn may be drawn otherwise."""

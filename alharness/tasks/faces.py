@@ -60,18 +60,19 @@ class FacesDataset(Dataset):
 
     title = "Drawn faces (synthetic)"
     files = "nothing: they are drawn on this machine"
+    needs_originals = False
 
     def __init__(self, n_pool: int = N_POOL, n_test: int = N_TEST) -> None:
         usual = (n_pool, n_test) == (N_POOL, N_TEST)
         self.name = "faces" if usual else f"faces-{n_pool}-{n_test}"
-        self.size = "no download; drawing 24,000 takes a minute or two" if usual else "no download"
+        self.size = "a minute or two" if usual else "drawn here"
         self.counts = {"pool": n_pool, "test": n_test}
 
     def find(self, root: Path) -> Path | None:
         return root
 
     def is_stale(self, cache: ImageCache) -> bool:
-        return cache.meta["origin"] != ORIGIN
+        return bool(cache.meta["origin"] != ORIGIN)
 
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
         n = sum(self.counts.values())
@@ -143,13 +144,14 @@ class FacesEyeglasses(_FacesTask):
 
 
 #: The columns of CelebA's attribute file, in its order.
-CELEBA_ATTRIBUTES = (
-    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose "
-    "Black_Hair Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee "
-    "Gray_Hair Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard "
-    "Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair "
-    "Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
-).split()  # noqa: SIM905  (forty quoted lines would say no more)
+_CELEBA_COLUMNS = """
+5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair
+Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair
+Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face
+Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair
+Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young
+"""
+CELEBA_ATTRIBUTES = tuple(_CELEBA_COLUMNS.split())
 
 
 def write_as_celeba(folder: Path, n: int, progress: Progress = silent) -> None:

@@ -1,0 +1,324 @@
+"""``alharness data``: what data sets there are, and how they get here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from alharness.cli.options import data_root_option
+from alharness.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    from alharness.progress import Progress
+    from alharness.tasks.base import DataLocations, TaskPlugin
+    from alharness.tasks.cache import ImageCache
+    from alharness.tasks.dataset import Dataset
+
+#: Items of the picture that ``preview`` draws: rows and columns.
+PREVIEW = 8
+
+_source_option = click.option(
+    "--source",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder or archive of the originals, instead of the data root.",
+)
+_workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), default=None, help="Processes (default: all cores)."
+)
+_partial_option = click.option(
+    "--partial", is_flag=True, help="Accept fewer or other files than the official ones; recorded."
+)
+_rebuild_option = click.option("--rebuild", is_flag=True, help="Convert again.")
+
+
+@click.group()
+def data() -> None:
+    """Prepare, verify, import and list data sets.
+
+    A data set is converted once into a uint8 cache (ALHARNESS_CACHE, by default
+    ~/.cache/alharness) and never changed where it lies.
+    """
+
+
+@data.command("list")
+@data_root_option
+def list_data(data_root: Path | None) -> None:
+    """List data sets: size, whether they are here, and the tasks that use them."""
+    locations = _locations(data_root)
+    rows = []
+    for dataset, names in _datasets().values():
+        rows.append((dataset.name, dataset.size, _state(dataset, locations), ", ".join(names)))
+    rows.append(("digits", "no download", "shipped with scikit-learn", "digits-two, digits-ten"))
+    rows.append(("folder:PATH", "yours", "", "folder:PATH"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for name, size, state, tasks in sorted(rows):
+        click.echo(f"{name:<{widths[0]}}  {size:<{widths[1]}}  {state:<{widths[2]}}  {tasks}")
+    click.echo(
+        f"Originals are looked for in {locations.data_root}, caches lie in {_caches(locations)}."
+    )
+
+
+@data.command()
+@click.argument("name")
+@_source_option
+@data_root_option
+@_workers_option
+@_partial_option
+@_rebuild_option
+def prepare(
+    name: str,
+    source: Path | None,
+    data_root: Path | None,
+    workers: int | None,
+    partial: bool,
+    rebuild: bool,
+) -> None:
+    """Fetch NAME if it is not here, verify it and convert it; continues after a stop."""
+    locations = _locations(data_root, download=source is None)
+    found = _find(name)
+    with _shown() as progress:
+        if isinstance(found, tuple):
+            task_name, plugin = found
+            loaded = plugin.load(locations, progress)
+            click.echo(f"{task_name}: {len(loaded.pool_targets):,} pool items are ready.")
+            return
+        _refuse_missing(source)
+        before = found.cached(locations)
+        cache = found.prepare(
+            locations, progress, source=source, partial=partial, workers=workers, rebuild=rebuild
+        )
+    if before is not None and not rebuild:
+        click.echo(f"{found.name} was prepared before; --rebuild converts it again.")
+    _describe(cache)
+
+
+@data.command("import")
+@click.argument("name")
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder or zip archive with {train,test}/CLASS/*.png (or jpg, ...).",
+)
+@data_root_option
+@_workers_option
+@_partial_option
+@_rebuild_option
+def import_images(
+    name: str,
+    source: Path,
+    data_root: Path | None,
+    workers: int | None,
+    partial: bool,
+    rebuild: bool,
+) -> None:
+    """Convert NAME from class folders of images, for instance CIFAR-10 as PNG or JPEG files."""
+    _refuse_missing(source)
+    found = _find(name)
+    if isinstance(found, tuple):
+        raise UserError(f"'{name}' needs no import. Use it as it is, or folder:PATH.")
+    locations = _locations(data_root)
+    if found.cached(locations) is not None and not rebuild:
+        raise UserError(
+            f"{found.title} is already prepared in {found.cache_path(locations)}. "
+            "Use --rebuild to replace it."
+        )
+    with _shown() as progress:
+        cache = found.prepare(
+            locations,
+            progress,
+            source=source,
+            partial=partial,
+            workers=workers,
+            rebuild=rebuild,
+            as_images=True,
+        )
+    _describe(cache)
+
+
+@data.command()
+@click.argument("name")
+@_source_option
+@data_root_option
+def verify(name: str, source: Path | None, data_root: Path | None) -> None:
+    """Check counts and digests of NAME's cache and of its originals, where they are here."""
+    _refuse_missing(source)
+    found = _find(name)
+    if isinstance(found, tuple):
+        raise UserError(f"'{name}' has nothing to verify: it is read afresh in each run.")
+    locations = _locations(data_root)
+    with _shown() as progress:
+        findings = found.verify(locations, progress, source=source)
+    for finding in findings:
+        click.echo(finding)
+
+
+@data.command()
+@click.argument("name")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="PNG file (default: NAME.png).",
+)
+@data_root_option
+def preview(name: str, output: Path | None, data_root: Path | None) -> None:
+    """Draw 64 pool items of the task NAME, evenly spaced, so that crop and labels can be looked at."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from alharness.registry import resolve_task
+
+    with _shown() as progress:
+        loaded = resolve_task(name).load(_locations(data_root), progress)
+        pool = loaded.open_pool(torch.device("cpu"))
+        chosen = np.linspace(0, pool.n - 1, PREVIEW * PREVIEW).astype(np.int64)
+        items = (pool.gather(chosen) * 255).round().to(torch.uint8)
+    n, channels, height, width = items.shape
+    sheet = items.reshape(PREVIEW, PREVIEW, channels, height, width).permute(0, 3, 1, 4, 2)
+    picture = sheet.reshape(PREVIEW * height, PREVIEW * width, channels).squeeze(-1).numpy()
+    scale = max(1, 512 // (PREVIEW * height))
+    size = (picture.shape[1] * scale, picture.shape[0] * scale)
+    path = output or Path(f"{name.replace(':', '-').replace('/', '-')}.png")
+    try:
+        Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(path, format="PNG")
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error}. Choose another --output.") from error
+    for row in range(PREVIEW):
+        part = loaded.pool_targets[chosen[row * PREVIEW : (row + 1) * PREVIEW]]
+        click.echo(" | ".join(loaded.class_names[target] for target in part))
+    synthetic = " (synthetic)" if loaded.synthetic else ""
+    click.echo(f"{n} items of {name}{synthetic}, labels above row by row: {path}")
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--count", type=click.IntRange(min=100), default=2000, show_default=True)
+def draw(folder: Path, count: int) -> None:
+    """Write drawn faces to FOLDER in CelebA's own layout (synthetic), to try the CelebA loader.
+
+    Afterwards: alharness data prepare celeba --source FOLDER --partial
+    """
+    from alharness.tasks.faces import write_as_celeba
+
+    try:
+        with _shown() as progress:
+            write_as_celeba(folder, count, progress)
+    except OSError as error:
+        raise UserError(f"Cannot write to {folder}: {error}. Choose another folder.") from error
+    click.echo(f"{count:,} synthetic faces in CelebA's layout: {folder}")
+
+
+def _locations(data_root: Path | None, *, download: bool = False) -> DataLocations:
+    from alharness.tasks.base import DataLocations
+
+    return DataLocations.resolve(data_root, download=download)
+
+
+def _caches(locations: DataLocations) -> Path:
+    return locations.cache_root / "datasets"
+
+
+def _refuse_missing(source: Path | None) -> None:
+    if source is not None and not source.exists():
+        raise UserError(f"--source {source} does not exist. Expected a folder or an archive.")
+
+
+def _datasets() -> Mapping[str, tuple[Dataset, list[str]]]:
+    """All data sets of installed tasks by name, each with its tasks."""
+    from alharness import registry
+
+    found: dict[str, tuple[Dataset, list[str]]] = {}
+    for task_name in registry.names(registry.TASKS):
+        try:
+            dataset = registry.resolve_task(task_name).dataset
+        except UserError:  # it needs an argument (folder:PATH), or is broken
+            continue
+        if dataset is not None:
+            found.setdefault(dataset.name, (dataset, []))[1].append(task_name)
+    return found
+
+
+def _find(name: str) -> Dataset | tuple[str, TaskPlugin]:
+    """The data set behind the name of a data set or of a task; a task without one stands for itself."""
+    from alharness import registry
+
+    datasets = _datasets()
+    if name in datasets:
+        return datasets[name][0]
+    if name.split(":", 1)[0] not in registry.names(registry.TASKS):
+        raise unknown_name("data set", name, {*datasets, *registry.names(registry.TASKS)})
+    plugin = registry.resolve_task(name)
+    return plugin.dataset or (name, plugin)
+
+
+def _state(dataset: Dataset, locations: DataLocations) -> str:
+    try:
+        cache = dataset.cached(locations)
+    except UserError:
+        return "damaged cache"
+    if cache is not None:
+        return f"{len(cache.images):,} images ready" + (" (partial)" if cache.partial else "")
+    if not dataset.needs_originals:
+        return "made when needed"
+    return "originals here" if dataset.find(locations.data_root) is not None else "not here"
+
+
+def _describe(cache: ImageCache) -> None:
+    """What has been prepared, in two lines."""
+    splits = ", ".join(
+        f"{name} {stop - start:,}" for name, (start, stop) in cache.meta["splits"].items()
+    )
+    shape = "x".join(map(str, cache.images.shape[1:]))
+    click.echo(f"{cache.path.name}: {splits}; {shape}; digest {cache.digest}")
+    for key, value in cache.meta["notes"].items():
+        click.echo(f"  {key}: {value}")
+    if cache.partial:
+        click.echo("  PARTIAL: not the complete data set; every record says so.")
+    click.echo(f"  cache: {cache.path}")
+
+
+@contextmanager
+def _shown() -> Iterator[Progress]:
+    """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
+    if sys.stderr.isatty():
+        with _bar() as progress:
+            yield progress
+        return
+    last: dict[str, int] = {}
+
+    def line(stage: str, done: int, total: int, notes: Mapping[str, float] | None = None) -> None:
+        tenth = 10 * done // max(1, total)
+        if last.get(stage) != tenth:
+            last[stage] = tenth
+            click.echo(f"{stage}: {done:,} of {total:,}", err=True)
+
+    yield line
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import TimeRemainingColumn
+
+    columns = (*Bar.get_default_columns()[:-1], TimeRemainingColumn(elapsed_when_finished=True))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        stages: dict[str, int] = {}
+
+        def show(
+            stage: str, done: int, total: int, notes: Mapping[str, float] | None = None
+        ) -> None:
+            if stage not in stages:
+                stages[stage] = bar.add_task(stage, total=total)
+            bar.update(stages[stage], completed=done, total=total)  # type: ignore[arg-type]
+
+        yield show
