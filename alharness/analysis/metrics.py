@@ -87,6 +87,56 @@ class Row:
     entropy: float
     synthetic: float
 
+    @staticmethod
+    def columns() -> list[str]:
+        """Names of ``values``."""
+        shares = [f"{100 * target:.0f}" for target in TARGETS]
+        return [
+            *("strategy", "runs", "rank", "aubc", "aubc_low", "aubc_high"),
+            *("final", "final_low", "final_high"),
+            *(f"reached_{share}" for share in shares),
+            *(f"efficiency_{share}" for share in shares),
+            *("pairs", "difference", "difference_low", "difference_high", "p", "p_holm"),
+            *("detectable", "more_pairs", "accuracy", "balanced_accuracy", "macro_f1"),
+            *("average_precision", "select_s", "preparation_s", "entropy", "synthetic_share"),
+        ]
+
+    def values(self) -> dict[str, str | float]:
+        """Everything as plain values; empty where there is none."""
+        test = self.against
+        given: dict[str, str | float | None] = {
+            **self.figures,
+            "strategy": self.label,
+            "runs": self.n,
+            "rank": self.rank,
+            "aubc": self.aubc,
+            "aubc_low": self.aubc_low,
+            "aubc_high": self.aubc_high,
+            "final": self.final,
+            "final_low": self.final_low,
+            "final_high": self.final_high,
+            **{f"reached_{100 * share:.0f}": value for share, value in self.reached.items()},
+            **{f"efficiency_{100 * share:.0f}": value for share, value in self.efficiency.items()},
+            "select_s": self.select_s,
+            "preparation_s": self.preparation_s,
+            "entropy": self.entropy,
+            "synthetic_share": self.synthetic,
+        }
+        if test is not None:
+            given |= {
+                "pairs": test.n,
+                "difference": test.mean,
+                "difference_low": test.low,
+                "difference_high": test.high,
+                "p": test.p,
+                "p_holm": test.p_holm,
+                "detectable": test.detectable,
+                "more_pairs": test.more_pairs,
+            }
+        filled = {name: given.get(name) for name in self.columns()}
+        # None and NaN alike: a number that does not exist is an empty cell.
+        return {name: "" if v is None or v != v else v for name, v in filled.items()}
+
 
 def table(
     comparison: Comparison,

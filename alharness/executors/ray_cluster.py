@@ -80,7 +80,7 @@ class RayExecutor:
             max_retries=self.retries,
             retry_exceptions=False,
         )(_task)
-        # With --fresh a task that is tried again must go on, not start over: its first attempt does.
+        # With --fresh, a task that Ray tries again starts over once more: only time is lost by it.
         waiting = {task.remote(payload(job, places, fresh=fresh)): job for job in jobs}
         started: set[int] = set()
         before = {job.index: _opened_ms(job) for job in jobs}
@@ -100,8 +100,7 @@ class RayExecutor:
                 except ray.exceptions.RayError as error:
                     told = (str(error).strip().splitlines() or [""])[0]
                     reason, details = f"{type(error).__name__}: {told}", str(error)
-                kind = "failed" if reason else "finished"
-                yield Event(kind, job, reason, details)
+                yield Event("failed" if reason else "finished", job, reason, details)
             yield Event("tick")
 
 
