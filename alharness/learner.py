@@ -162,7 +162,8 @@ class LinearLearner(Learner):
         solver.step(closure)
         steps = int(solver.state[weight]["n_iter"])
         closure()
-        assert weight.grad is not None and bias.grad is not None
+        assert weight.grad is not None
+        assert bias.grad is not None
         gradient = max(float(weight.grad.abs().max()), float(bias.grad.abs().max()))
         self.weight, self.bias = weight.detach().float(), bias.detach().float()
         with torch.no_grad():

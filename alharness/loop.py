@@ -156,8 +156,8 @@ def run(
     labelled = LabelledSet().extended(history.initial)
     for annotation in history.annotations:
         labelled = labelled.extended(annotation)
-    is_asked = torch.zeros(pool.n, dtype=torch.bool)
-    is_asked[history.asked] = True
+    asked, is_asked = history.asked, torch.zeros(pool.n, dtype=torch.bool)
+    is_asked[asked] = True
     cycle = len(history.annotations)
     ledger: Ledger | None = preparation.ledger if cycle == 0 else None
 
@@ -170,7 +170,7 @@ def run(
             figures = evaluate(learner, test, problem.test_targets)
 
         remaining = sizes.budget - labelled.n_asked
-        n_left = pool.n - int(is_asked.sum())
+        n_left = pool.n - len(asked)
         if remaining <= 0 or strategy.labels_everything or n_left == 0:
             yield Cycle(_record(cycle, labelled, learner, report, figures, clock, ledger))
             return
@@ -179,6 +179,7 @@ def run(
             pool=pool,
             labelled=labelled,
             is_labelled=is_asked,
+            asked=asked,
             learner=learner,
             n_classes=problem.n_classes,
             cycle=cycle,
@@ -200,6 +201,7 @@ def run(
 
         labelled = labelled.extended(annotation)  # step 6
         is_asked[asked_indices(query)] = True
+        asked = torch.cat([asked, asked_indices(query)])
         cycle, ledger = cycle + 1, None
 
 

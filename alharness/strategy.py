@@ -157,6 +157,7 @@ class CycleView:
         labelled: what is labelled, with its targets.
         is_labelled: bool ``[N]`` on the CPU, true for pool items that cannot be asked about (again):
             labelled ones, and those that were asked and rejected. Do not write.
+        asked: the same as pool indices, int64 on the CPU: what an index has to pass over, O(labelled).
         learner: the classifier of this cycle, in evaluation mode. Do not train.
         n_classes: number of classes.
         cycle: number of the cycle, from 0.
@@ -177,10 +178,12 @@ class CycleView:
         seed: int,
         stopwatch: Stopwatch | None = None,
         work: WorkCounters | None = None,
+        asked: torch.Tensor | None = None,
     ) -> None:
         self.pool = pool
         self.labelled = labelled
         self.is_labelled = is_labelled
+        self.asked = labelled.indices if asked is None else asked
         self.learner = learner
         self.n_classes = n_classes
         self.cycle = cycle

@@ -145,7 +145,7 @@ class Asal(Strategy):
 
     def retrieve(self, view: CycleView, index: Index, points: torch.Tensor) -> Matches:
         """Eq. 2, without replacement; with ``rerank`` the best-scored of several near items."""
-        taken = view.labelled.indices
+        taken = view.asked
         if self.parameters.rerank == 0:
             return match(index, points, taken=taken, work=view.work)
         score = self.score(view)
