@@ -16,7 +16,7 @@ from torch import nn
 
 from alharness import seeds
 from alharness.conformance.process import helper
-from alharness.conformance.queries import content, digest, same
+from alharness.conformance.queries import content, digest, same, touched
 from alharness.conformance.stage import N_POOL, QUERY_SIZE, Bench, Stage
 from alharness.learner import Learner
 from alharness.oracle import ImageQuery, LineQuery, Oracle, PoolQuery, Query
@@ -167,8 +167,7 @@ def _valid(stage: Stage, size: int, *, cycle: int = 0, differ: bool = True) -> N
     _count(query, size)
     if differ or isinstance(query, PoolQuery):
         _all_differ(query)
-    if isinstance(query, PoolQuery):
-        _none_labelled(stage, query.indices)
+    _none_labelled(stage, touched(query))
     for values in content(query):
         assert bool(values.isfinite().all()), "a value of the query is not finite"
 

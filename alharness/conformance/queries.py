@@ -19,6 +19,15 @@ def content(query: Query) -> list[torch.Tensor]:
     return [query.points.detach().cpu(), query.images.detach().cpu()]
 
 
+def touched(query: Query) -> torch.Tensor:
+    """Pool items that a query asks about, or draws lines through."""
+    if isinstance(query, PoolQuery):
+        return query.indices
+    if isinstance(query, LineQuery):
+        return query.pool_indices
+    return torch.empty(0, dtype=torch.int64)
+
+
 def digest(query: Query) -> str:
     sha = hashlib.sha256(type(query).__name__.encode())
     for values in content(query):

@@ -1,0 +1,176 @@
+"""Latent codes of real images: which z does the generator turn into x?
+
+An encoder is trained on pairs (G(z), z), which are free, and each code is then refined by gradient
+steps on ``|G(z) - x|^2 + prior |z|^2``. Random starts without an encoder end in local minima
+(facts 4).
+
+Shape letters: N items, B items of a block, L latent dimensions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from alharness import seeds
+from alharness.artefacts import ArtefactStore, write_tensors
+from alharness.generative.latent_search import search
+from alharness.generative.networks import build_encoder
+from alharness.generative.settings import AutoencoderRecipe
+from alharness.pool import Pool
+from alharness.progress import Progress
+from alharness.timing import Ledger
+
+if TYPE_CHECKING:
+    from alharness.generative import Generator
+
+FILE = "codes.safetensors"
+BATCH_SIZE = 64
+ENCODER_LR = 1e-3
+REFINE_LR = 0.05
+PRIOR_WEIGHT = 1e-3  # facts 4
+#: Images that are refined at once.
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The task in latent space.
+
+    Attributes:
+        pool: codes of the pool items, float32 ``[N, L]`` on the CPU.
+        test: codes of the test images.
+        artefact_key: their name in the store.
+    """
+
+    pool: torch.Tensor
+    test: torch.Tensor
+    artefact_key: str
+
+
+def obtain_codes(
+    generator: Generator,
+    pool: Pool,
+    test: Pool,
+    artefacts: ArtefactStore,
+    *,
+    encoder_steps: int,
+    refine_steps: int,
+    ledger: Ledger,
+    progress: Progress,
+) -> Codes:
+    """Codes of pool and test images under a generator: loaded, or computed once.
+
+    Enters ``codes`` in the ledger with the reconstruction error per pixel before and after the
+    refinement, and that of the mean image to compare with.
+    """
+    start = time.perf_counter()
+
+    def build(folder: Path, report: Progress) -> Mapping[str, Any]:
+        encoder = train_encoder(generator, encoder_steps, report)
+        found, details = {}, {}
+        for name, items in (("pool", pool), ("test", test)):
+            codes, errors = encode(generator, encoder, items, refine_steps, report)
+            found[name] = codes
+            details.update({f"{name}_{key}": value for key, value in errors.items()})
+        write_tensors(folder / FILE, found)
+        return details
+
+    identity = {
+        "generator": generator.artefact_key,
+        "pool": pool.fingerprint,
+        "test": test.fingerprint,
+        "encoder_steps": encoder_steps,
+        "refine_steps": refine_steps,
+        "refine_lr": REFINE_LR,
+        "prior_weight": PRIOR_WEIGHT,
+    }
+    artefact = artefacts.obtain("codes", identity, build, progress)
+    tensors = artefact.tensors(FILE)
+    ledger.add(
+        "codes",
+        artefact.seconds,
+        cached=artefact.cached,
+        load_s=time.perf_counter() - start,
+        details={"key": artefact.key, **artefact.details},
+    )
+    return Codes(tensors["pool"], tensors["test"], artefact.key)
+
+
+def train_encoder(generator: Generator, steps: int, progress: Progress) -> nn.Module:
+    """A network that maps G(z) back to z: squared error in z and in the pixels of G(E(G(z)))."""
+    conv = generator.recipe.network != "fc" and min(generator.item_shape[1:]) >= 16
+    recipe = AutoencoderRecipe(
+        recipe="inversion",
+        network="conv" if conv else "fc",
+        width=generator.recipe.width,
+        code_dim=generator.latent_dim,
+        steps=steps,
+    )
+    rng = seeds.torch_rng(0, "inversion")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.derive(0, "inversion", "weights"))
+        encoder = build_encoder(recipe, generator.item_shape)
+    encoder = encoder.to(generator.device).train()
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=ENCODER_LR)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for step in range(steps):
+        z = torch.randn(BATCH_SIZE, generator.latent_dim, generator=rng).to(generator.device)
+        with torch.no_grad():
+            images = generator.decode(z)
+        guess = encoder(images)
+        in_latents = functional.mse_loss(guess, z)
+        in_pixels = (generator.decode(guess) - images).square().flatten(1).sum(dim=1).mean()
+        loss = in_latents + in_pixels / generator.latent_dim
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        falling.step()
+        if step % 20 == 0 or step == steps - 1:
+            progress("train encoder", step + 1, steps, {"loss": float(loss.detach())})
+    return encoder.eval().requires_grad_(False)
+
+
+def encode(
+    generator: Generator, encoder: nn.Module, items: Pool, steps: int, progress: Progress
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Codes of all items ``[N, L]`` on the CPU, and squared errors per pixel."""
+    codes, before, after = [], 0.0, 0.0
+    total = torch.zeros(items.item_shape, dtype=torch.float64)
+    squares = 0.0
+    for indices, images in items.blocks(block_size=BLOCK):
+        found = search(
+            generator.decode,
+            _nearness(images),
+            encoder(images),
+            steps=steps,
+            lr=REFINE_LR,
+            prior_weight=2 * PRIOR_WEIGHT,
+            cuda_graph=False,  # each block compares with other images
+            chunk=BLOCK,
+        )
+        codes.append(found.z.cpu())
+        before -= float(found.score_before.sum())
+        after -= float(found.score_after.sum())
+        total += images.sum(dim=0).double().cpu()
+        squares += float(images.double().square().sum())
+        progress("encode images", int(indices[-1]) + 1, items.n)
+    n_values = items.n * items.values_per_item
+    of_mean = squares - float((total / items.n).square().sum()) * items.n
+    return torch.cat(codes), {
+        "mse_encoder": before / n_values,
+        "mse": after / n_values,
+        "mse_of_mean": of_mean / n_values,
+    }
+
+
+def _nearness(images: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Minus the squared error against ``images``, ``[B]``."""
+    return lambda decoded: -(decoded - images).square().flatten(1).sum(dim=1)
