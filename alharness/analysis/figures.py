@@ -21,7 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from alharness.analysis import metrics
-from alharness.analysis.comparison import Comparison
+from alharness.analysis.comparison import Comparison, Series, paired, shared_grid
 from alharness.analysis.runs import AXES, METRICS, Array
 from alharness.analysis.statistics import RankTest
 
@@ -39,7 +39,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
 BASELINE_COLOUR = "#666666"
 
 STYLE: dict[str, Any] = {
-    "font.size": 9,
+    "font.size": 10,
     "font.family": "sans-serif",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,12 +48,15 @@ STYLE: dict[str, Any] = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 9,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "svg.fonttype": "path",  # looks the same where a font is missing
     "svg.hashsalt": "alharness",  # the same numbers give the same file
 }
+
+#: Inches: fills the page of the report and an A4 page alike.
+WIDTH = 9.4
 
 Cell = str | float | int
 
@@ -114,7 +117,7 @@ def _chart(
     rows: Sequence[Sequence[Cell]],
     draw: Callable[[Figure], None],
     *,
-    size: tuple[float, float] = (6.4, 3.8),
+    size: tuple[float, float] = (WIDTH, 4.0),
 ) -> Chart:
     """Draw without pyplot: no global state, no window system."""
     with rc_context(STYLE):  # type: ignore[arg-type] # keys are checked by matplotlib itself
@@ -158,13 +161,16 @@ def _curves(
     axes: Axes,
     curves: Mapping[str, tuple[Array, Array]],
     styles: Mapping[str, Mapping[str, Any]],
+    *,
+    bands: bool = True,
 ) -> None:
-    """Mean line and min-max band of every strategy."""
-    for label, (x, rows) in curves.items():
+    """Mean line and min-max band of every strategy, the highest at the end first in the legend."""
+    for label, (x, rows) in sorted(curves.items(), key=lambda item: -item[1][1][:, -1].mean()):
         style = styles[label]
-        axes.fill_between(
-            x, rows.min(axis=0), rows.max(axis=0), color=style["color"], alpha=0.13, linewidth=0
-        )
+        if bands:
+            axes.fill_between(
+                x, rows.min(axis=0), rows.max(axis=0), color=style["color"], alpha=0.12, linewidth=0
+            )
         every = max(1, len(x) // 8)
         axes.plot(
             x,
@@ -177,11 +183,9 @@ def _curves(
         )
 
 
-def _legend(axes: Axes, n: int) -> None:
-    if n > 6:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
-    else:
-        axes.legend(loc="best")
+def _legend(axes: Axes) -> None:
+    """Beside the axes: a legend inside hides curves that saturate."""
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, handlelength=3.2)
 
 
 def _curve_rows(curves: Mapping[str, tuple[Array, Array]]) -> list[tuple[Cell, ...]]:
@@ -217,7 +221,7 @@ def learning_curves(
             )
         axes.set_xlabel(AXES[axis][1])
         axes.set_ylabel(METRICS[metric])
-        _legend(axes, len(curves) + 1)
+        _legend(axes)
 
     return _chart(
         f"curve_{metric}",
@@ -226,7 +230,57 @@ def learning_curves(
         ("strategy", AXES[axis][0], "mean", "min", "max", "runs"),
         rows,
         draw,
-        size=(7.4, 3.9),
+        size=(WIDTH, 4.9),
+    )
+
+
+def gain_curves(
+    comparison: Comparison, reference: Series, *, axis: str = "queries", metric: str = "accuracy"
+) -> Chart | None:
+    """Paired difference to the reference along the budget: what the learning curves hide by their range."""
+    gains: dict[str, tuple[Array, Array]] = {}
+    for series in comparison.series:
+        pairs = paired(series, reference)
+        if series is reference or not pairs:
+            continue
+        ones = [series.by_pair[pair] for pair in pairs]
+        others = [reference.by_pair[pair] for pair in pairs]
+        grid = shared_grid([*ones, *others], axis)
+        if len(grid):
+            gains[series.label] = (
+                grid,
+                np.array(
+                    [
+                        np.interp(grid, a.x(axis), a.y(metric))
+                        - np.interp(grid, b.x(axis), b.y(metric))
+                        for a, b in zip(ones, others, strict=True)
+                    ]
+                ),
+            )
+    if not gains:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        _curves(axes, gains, line_styles(comparison), bands=False)
+        axes.axhline(0, color=BASELINE_COLOUR, linewidth=1.5, label=reference.label)
+        finals = [rows.mean(axis=0) for _, rows in gains.values()]
+        low = min(0.0, *(float(np.min(mean)) for mean in finals))
+        high = max(0.0, *(float(np.max(mean)) for mean in finals))
+        if low < -3 * high and high > 0:  # one far below must not flatten all others
+            axes.set_ylim(bottom=-3 * high)
+        axes.set_xlabel(AXES[axis][1])
+        axes.set_ylabel(f"difference to {reference.label}")
+        _legend(axes)
+
+    return _chart(
+        "gain",
+        f"Difference of {METRICS[metric]} to {reference.label} at equal seeds: mean over seeds. What lies "
+        "far below is cut off; its numbers are in the CSV.",
+        ("strategy", AXES[axis][0], "mean", "min", "max", "pairs"),
+        _curve_rows(gains),
+        draw,
+        size=(WIDTH, 4.3),
     )
 
 
@@ -257,7 +311,7 @@ def entropy_curves(comparison: Comparison, *, axis: str = "queries") -> Chart | 
         axes.set_xlabel(AXES[axis][1])
         axes.set_ylabel("mean entropy of the query (nats)")
         axes.set_ylim(bottom=0)
-        _legend(axes, len(curves))
+        _legend(axes)
 
     return _chart(
         "entropy",
@@ -266,7 +320,7 @@ def entropy_curves(comparison: Comparison, *, axis: str = "queries") -> Chart | 
         ("strategy", AXES[axis][0], "mean", "min", "max", "runs"),
         _curve_rows(curves),
         draw,
-        size=(7.4, 3.6),
+        size=(WIDTH, 4.3),
     )
 
 
@@ -302,7 +356,7 @@ def selection_times(comparison: Comparison) -> Chart | None:
         axes.set_xlabel("milliseconds per selection")
         axes.margins(x=0.14)
         axes.grid(axis="y", visible=False)
-        _legend(axes, 7)
+        _legend(axes)
 
     return _chart(
         "selection_time",
@@ -311,7 +365,7 @@ def selection_times(comparison: Comparison) -> Chart | None:
         ("strategy", "phase", "seconds"),
         rows,
         draw,
-        size=(7.4, 0.9 + 0.32 * len(labels)),
+        size=(WIDTH, 0.9 + 0.32 * len(labels)),
     )
 
 
@@ -335,7 +389,7 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
         axes.set_xscale("log")
         axes.set_xlabel("seconds of preparation, training and selection")
         axes.set_ylabel(METRICS[metric])
-        _legend(axes, len(curves))
+        _legend(axes)
 
     return _chart(
         "accuracy_time",
@@ -344,7 +398,7 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
         ("strategy", "seconds", "mean", "min", "max", "runs"),
         rows,
         draw,
-        size=(7.4, 3.6),
+        size=(WIDTH, 4.3),
     )
 
 
@@ -379,7 +433,7 @@ def differences(rows: Sequence[metrics.Row], reference: str) -> Chart | None:
         ("strategy", "difference", "low", "high", "pairs"),
         table,
         draw,
-        size=(7.4, 1.0 + 0.3 * len(tested)),
+        size=(WIDTH, 1.0 + 0.3 * len(tested)),
     )
 
 
@@ -460,7 +514,7 @@ def class_balance(comparison: Comparison) -> Chart | None:
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of the labels asked for")
         axes.grid(axis="y", visible=False)
-        _legend(axes, 7)
+        _legend(axes)
 
     return _chart(
         "class_balance",
@@ -468,7 +522,7 @@ def class_balance(comparison: Comparison) -> Chart | None:
         ("strategy", "class", "share"),
         rows,
         draw,
-        size=(7.4, 1.0 + 0.3 * len(labels)),
+        size=(WIDTH, 1.0 + 0.3 * len(labels)),
     )
 
 
@@ -519,5 +573,5 @@ def critical_difference(test: RankTest) -> Chart:
         ("strategy", "mean_rank"),
         table,
         draw,
-        size=(7.4, 1.5 + 0.26 * k),
+        size=(WIDTH, 1.5 + 0.26 * k),
     )

@@ -214,7 +214,10 @@ def _section(
                 for other in ("balanced_accuracy", "average_precision")
                 if other != metric
             ]
-        charts.append(figures.differences(rows, reference))
+        if reference:
+            base = comparison.find(reference)
+            charts.append(figures.gain_curves(comparison, base, axis=axis, metric=metric))
+            charts.append(figures.differences(rows, reference))
         charts += [figures.entropy_curves(comparison, axis=axis), figures.class_balance(comparison)]
         found = metrics.penalties(comparison, axis=axis, metric=metric)
         if found is not None:
