@@ -1,7 +1,8 @@
-"""Grids of images as PNG files."""
+"""Pictures of generators as PNG files: grids of images, interpolations, training curves."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -36,4 +37,31 @@ def save_grid(path: Path, images: torch.Tensor, columns: int = 8) -> None:
         picture = picture.resize(size, Image.Resampling.NEAREST)
     beside = path.with_name(path.name + ".new")
     picture.save(beside, format="PNG")
+    beside.replace(path)
+
+
+def interpolate(
+    decode: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor, columns: int
+) -> torch.Tensor:
+    """Images on straight lines from latent 0 to 1, 2 to 3, ...: a row of ``columns`` per pair."""
+    weights = torch.linspace(0.0, 1.0, columns, device=latents.device)[None, :, None]
+    lines = torch.lerp(latents[0::2, None], latents[1::2, None], weights)
+    with torch.no_grad():
+        return decode(lines.flatten(0, 1))
+
+
+def save_curve(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
+    """Draw a training curve, one panel per column over the first one, as PNG."""
+    from matplotlib.figure import Figure
+
+    shown = [at for at in range(1, len(columns)) if any(row[at] for row in rows)]
+    figure = Figure(figsize=(6.0, 1.8 * max(1, len(shown))), layout="constrained")
+    panels = figure.subplots(max(1, len(shown)), 1, squeeze=False)[:, 0]
+    for panel, at in zip(panels, shown, strict=False):
+        panel.plot([row[0] for row in rows], [row[at] for row in rows], linewidth=1.0)
+        panel.set_ylabel(columns[at].replace("_", " "))
+        panel.grid(alpha=0.3)
+    panels[-1].set_xlabel(columns[0])
+    beside = path.with_name(path.name + ".new")
+    figure.savefig(beside, format="png", dpi=120)
     beside.replace(path)

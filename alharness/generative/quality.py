@@ -17,12 +17,16 @@ Shape letters: R real, S synthetic, D features, B images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
+from torch.nn import functional
 
 from alharness import seeds
+from alharness.acquisition import entropy
 from alharness.features import PCA
+from alharness.generative.latent_search import search
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 
@@ -93,6 +97,81 @@ def nearest_neighbour_ratio(
     synthetic = torch.cdist(synthetic_SD, training_RD).amin(dim=1).median()
     held_out = torch.cdist(held_out_RD, training_RD).amin(dim=1).median()
     return float(synthetic / held_out.clamp(min=1e-12))
+
+
+def compare_features(
+    training_RD: torch.Tensor, held_out_RD: torch.Tensor, synthetic_SD: torch.Tensor
+) -> dict[str, float]:
+    """All figures of one feature space.
+
+    Args:
+        training_RD: features of images that the generator was trained on.
+        held_out_RD: of other real images; as many as there are synthetic ones.
+        synthetic_SD: of synthetic images.
+
+    Returns:
+        ``frechet`` and ``frechet_floor`` (held-out images in the place of the synthetic ones),
+        ``precision``, ``recall``, ``density``, ``coverage``, ``nearest_ratio``.
+    """
+    return {
+        "frechet": frechet_distance(training_RD, synthetic_SD),
+        "frechet_floor": frechet_distance(training_RD, held_out_RD),
+        **manifold_figures(training_RD, synthetic_SD),
+        "nearest_ratio": nearest_neighbour_ratio(training_RD, held_out_RD, synthetic_SD),
+    }
+
+
+def attainable_entropy(
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    logits: Callable[[torch.Tensor], torch.Tensor],
+    latents_SL: torch.Tensor,
+    *,
+    steps: int = 100,
+    lr: float = 0.02,
+) -> tuple[dict[str, float], torch.Tensor]:
+    """How uncertain a classifier can be made by a latent search from ``latents`` (Eq. 1).
+
+    Args:
+        decode: latents to images, differentiable.
+        logits: images to logits ``[B, C]``, differentiable.
+        steps, lr: of the search.
+
+    Returns:
+        mean entropies as shares of log C (``entropy_before``, ``entropy_after``), the share of
+        latents that reach 99 % of log C (``entropy_reached``), the mean ``|z|`` before and after in
+        units of ``sqrt(L)`` (``norm_before``, ``norm_after``); and the images found.
+    """
+
+    def score(images: torch.Tensor) -> torch.Tensor:
+        return entropy(functional.log_softmax(logits(images), dim=-1))
+
+    found = search(decode, score, latents_SL, steps=steps, lr=lr)
+    with torch.no_grad():
+        most = math.log(logits(found.images[:1]).shape[-1])
+    unit = math.sqrt(latents_SL.shape[1])
+    figures = {
+        "entropy_before": float(found.score_before.mean()) / most,
+        "entropy_after": float(found.score_after.mean()) / most,
+        "entropy_reached": float((found.score_after > 0.99 * most).float().mean()),
+        "norm_before": float(latents_SL.norm(dim=1).mean()) / unit,
+        "norm_after": float(found.z.norm(dim=1).mean()) / unit,
+    }
+    return figures, found.images
+
+
+def label_agreement(
+    label: Callable[[torch.Tensor], torch.Tensor],
+    label_of_match: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+) -> float:
+    """Share of images whose own label is the label of the pool item that they are matched with.
+
+    Args:
+        label: what an annotator says to images ``[B, ...]``: int64 ``[B]``.
+        label_of_match: the true class of each image's match: int64 ``[B]``.
+    """
+    own, matched = label(images).cpu(), label_of_match(images).cpu()
+    return float((own == matched).float().mean())
 
 
 def label_free_quality(

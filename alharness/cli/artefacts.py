@@ -1,0 +1,137 @@
+"""``alharness artefacts``: what was costly and is kept (generators, auto-encoders, features, ...)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alharness.cli.display import duration
+from alharness.cli.options import runs_dir_option
+
+if TYPE_CHECKING:
+    from alharness.artefacts import ArtefactStore
+
+
+@click.group()
+def artefacts() -> None:
+    """List, show, remove, export and import artefacts.
+
+    They lie in RUNS/artefacts, or in the folder that ALHARNESS_ARTEFACTS names. KEY may be
+    shortened as long as it fits one artefact only.
+    """
+
+
+@artefacts.command("list")
+@runs_dir_option
+def list_artefacts(runs_dir: Path) -> None:
+    """All artefacts, with the time that making them took."""
+    store = open_store(runs_dir)
+    rows = [
+        (
+            found.kind,
+            found.key,
+            str(found.details.get("task", "-")),
+            found.meta["built"],
+            duration(found.seconds),
+            size(found.size_bytes),
+        )
+        for found in store.finished()
+    ]
+    if rows:
+        click.echo(table(("kind", "key", "task", "made", "took", "size"), rows))
+    else:
+        click.echo(
+            f"No artefacts in '{store.root}' yet; runs and 'alharness generator train' make them."
+        )
+    for path in store.unfinished():
+        click.echo(
+            f"unfinished: {path.parent.name} {path.stem} (the next run that needs it goes on)"
+        )
+
+
+@artefacts.command()
+@click.argument("key")
+@runs_dir_option
+def show(key: str, runs_dir: Path) -> None:
+    """All that is known of one artefact, its files verified."""
+    store = open_store(runs_dir)
+    found = store.find(key)
+    store.load(found.kind, found.key)
+    click.echo(f"{found.kind} {found.key}  in {found.path}")
+    click.echo(json.dumps(found.meta, indent=2))
+    click.echo("All files have their recorded SHA-256.")
+
+
+@artefacts.command()
+@click.argument("keys", nargs=-1, required=True)
+@runs_dir_option
+def remove(keys: tuple[str, ...], runs_dir: Path) -> None:
+    """Delete artefacts; a run that needs one will make it anew. Unfinished ones by their full key."""
+    store = open_store(runs_dir)
+    unfinished = {path.stem: path.parent.name for path in store.unfinished()}
+    # All keys are looked up before anything is deleted.
+    chosen = []
+    for key in keys:
+        if key in unfinished:
+            chosen.append((unfinished[key], key))
+        else:
+            found = store.find(key)
+            chosen.append((found.kind, found.key))
+    for kind, key in chosen:
+        store.remove(kind, key)
+        click.echo(f"Removed {kind} {key}.")
+
+
+@artefacts.command()
+@click.argument("key")
+@click.argument("target", type=click.Path(path_type=Path), default=Path())
+@runs_dir_option
+def export(key: str, target: Path, runs_dir: Path) -> None:
+    """Write an artefact into one file, with checksums, for another machine (TARGET: file or folder)."""
+    store = open_store(runs_dir)
+    found = store.find(key)
+    written = store.export(found.kind, found.key, target)
+    click.echo(f"Wrote {found.kind} {found.key} to '{written}' ({size(written.stat().st_size)}).")
+
+
+@artefacts.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@runs_dir_option
+def import_files(files: tuple[Path, ...], runs_dir: Path) -> None:
+    """Take in files that 'alharness artefacts export' wrote, after verifying them."""
+    store = open_store(runs_dir)
+    for file in files:
+        found = store.import_file(file)
+        click.echo(f"Imported {found.kind} {found.key}.")
+
+
+def open_store(runs_dir: Path) -> ArtefactStore:
+    """The store that runs under ``runs_dir`` use."""
+    from alharness.artefacts import ArtefactStore, default_store_root
+
+    return ArtefactStore(default_store_root(runs_dir))
+
+
+def size(n_bytes: int) -> str:
+    """Bytes as a person says them."""
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """Columns as wide as their widest cell."""
+    lines = [head, *rows]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def figures_table(figures: Mapping[str, Any]) -> str:
+    """Names and values, one per line."""
+    width = max(map(len, figures), default=0)
+    return "\n".join(f"  {name:<{width}}  {value:.4g}" for name, value in figures.items())

@@ -1,0 +1,349 @@
+"""``alharness generator``: train, inspect and compare the image generators of a data set."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alharness.cli.artefacts import figures_table, open_store, table
+from alharness.cli.display import duration, make_display
+from alharness.cli.options import data_root_option, runs_dir_option
+from alharness.errors import UserError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+    from alharness.artefacts import Artefact, ArtefactStore
+    from alharness.generative import AutoencoderSettings, GeneratorSettings
+    from alharness.learner import LearnerSettings
+    from alharness.pool import Pool
+    from alharness.tasks.base import TaskData
+
+#: Columns of ``compare``: name of the figure in details or inspection, heading.
+COMPARED = {
+    "frechet_pixels": "FD pixels",
+    "coverage_pixels": "coverage",
+    "frechet_auto": "FD auto",
+    "frechet_cls": "FD cls",
+    "nearest_ratio_auto": "nearest",
+    "entropy_after": "entropy",
+    "entropy_of_matches": "matched",
+    "agreement_searched": "agreement",
+}
+
+
+@click.group()
+def generator() -> None:
+    """Train, inspect and compare image generators (WGAN-GP, WGAN-CT) of a data set.
+
+    Runs train what they need by themselves; here it is done ahead, and looked at. A stopped
+    training continues with the same command.
+
+    \b
+    alharness generator train mnist-two --profile paper
+    alharness generator train mnist-two --set generator.steps=5000
+    alharness generator inspect mnist-two --out pictures
+    alharness generator compare mnist-two
+    """
+
+
+def _common(function: Any) -> Any:
+    """Options of all three commands."""
+    for option in (
+        click.argument("task"),
+        click.option("--profile", default="quick", show_default=True, help="quick or paper."),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="generator.NAME, autoencoder.NAME, learner.NAME (the reference classifier) or "
+            "task.NAME.",
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        data_root_option,
+        runs_dir_option,
+        click.option("--quiet", is_flag=True, help="Show results only."),
+    )[::-1]:
+        function = option(function)
+    return function
+
+
+@generator.command()
+@_common
+@click.option(
+    "--only",
+    type=click.Choice(["generator", "autoencoder"]),
+    default=None,
+    help="Train one of the two networks only.",
+)
+def train(task: str, only: str | None, quiet: bool, runs_dir: Path, **options: Any) -> None:
+    """Train the generator and the auto-encoder that runs on TASK will use."""
+    from alharness.generative import obtain_autoencoder, obtain_generator
+
+    opened = _open(task, runs_dir=runs_dir, **options)
+    display = make_display(quiet=quiet)
+    names: dict[str, Any] = {
+        "task": task,
+        "fingerprint": opened.data.fingerprint,
+        "progress": display.progress,
+    }
+    made = []
+    try:
+        if only != "generator":
+            autoencoder = obtain_autoencoder(opened.pool, opened.autoencoder, opened.store, **names)
+            made.append(autoencoder.artefact_key)
+        if only != "autoencoder":
+            trained = obtain_generator(opened.pool, opened.generator, opened.store, **names)
+            made.append(trained.artefact_key)
+    finally:
+        display.close()
+    for key in made:
+        _tell(opened.store.find(key))
+
+
+@generator.command()
+@_common
+@click.option("--key", default=None, help="Another generator than that of the settings.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder to copy pictures and figures to.",
+)
+def inspect(
+    task: str, key: str | None, out: Path | None, quiet: bool, runs_dir: Path, **options: Any
+) -> None:
+    """Measure a trained generator of TASK with the help of labels, and draw it.
+
+    Trains a reference classifier on the whole pool (its features: FD cls; its entropy: what a
+    latent search can reach), and the auto-encoder of the settings if there is none yet.
+    """
+    from alharness.generative import obtain_autoencoder
+    from alharness.generative.generator import load_generator
+    from alharness.generative.inspection import Subject, obtain_inspection, reference_settings
+
+    opened = _open(task, runs_dir=runs_dir, **options)
+    artefact = _chosen(opened, key)
+    display = make_display(quiet=quiet)
+    try:
+        autoencoder = obtain_autoencoder(
+            opened.pool,
+            opened.autoencoder,
+            opened.store,
+            task=task,
+            fingerprint=opened.data.fingerprint,
+            progress=display.progress,
+        )
+        subject = Subject(
+            artefact=artefact,
+            generator=load_generator(artefact, opened.device),
+            autoencoder=autoencoder,
+            data=opened.data,
+            pool=opened.pool,
+            test=opened.data.open_test(opened.device),
+            reference=opened.reference or reference_settings(opened.pool.item_shape),
+        )
+        found = obtain_inspection(subject, opened.store, display.progress)
+    finally:
+        display.close()
+    _tell(artefact)
+    click.echo(figures_table(found.details["figures"]))
+    where = found.path
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in sorted(found.path.iterdir()):
+            if path.suffix == ".png" or path.name == "figures.json":
+                shutil.copyfile(path, out / path.name)
+        where = out
+    click.echo(f"Pictures and figures: {where}")
+
+
+@generator.command()
+@_common
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="JSON file to write the table to.",
+)
+def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options: Any) -> None:
+    """All generators of TASK in one table, the best by Fréchet distance first.
+
+    Figures from FD auto on need an inspection ('alharness generator inspect TASK --key KEY').
+    """
+    opened = _open(task, runs_dir=runs_dir, **options)
+    rows = _comparison(opened)
+    if not rows:
+        raise UserError(
+            f"There is no generator of '{task}' in '{opened.store.root}'. "
+            f"Train one with: alharness generator train {task}"
+        )
+    head = ("key", "recipe", "width", "steps", "seed", "took", *COMPARED.values())
+    cells = [
+        (
+            row["key"],
+            row["recipe"],
+            str(row["width"]),
+            str(row["steps"]),
+            str(row["seed"]),
+            duration(row["seconds"]),
+            *(f"{row[name]:.4g}" if name in row else "-" for name in COMPARED),
+        )
+        for row in rows
+    ]
+    click.echo(table(head, cells))
+    click.echo(
+        "FD: Fréchet distance, smaller is better. nearest: well below 1 means memorised. entropy: "
+        "what a latent search reaches, share of log C; matched: of the nearest real images."
+    )
+    if out is not None:
+        out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        click.echo(f"Table: {out}")
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A task with its settings resolved."""
+
+    task: str
+    data: TaskData
+    pool: Pool
+    device: torch.device
+    store: ArtefactStore
+    generator: GeneratorSettings
+    autoencoder: AutoencoderSettings
+    reference: LearnerSettings | None
+
+
+def _open(
+    task: str,
+    *,
+    profile: str,
+    settings: Sequence[str],
+    device: str,
+    data_root: Path | None,
+    runs_dir: Path,
+) -> _Opened:
+    """Check everything that was typed, then load the data.
+
+    Raises:
+        UserError: an unknown name or value, or missing data.
+    """
+    import torch
+    from pydantic import ValidationError
+
+    from alharness.generative import AutoencoderSettings, GeneratorSettings
+    from alharness.learner import LearnerSettings
+    from alharness.registry import resolve_task
+    from alharness.spec import explain, merge, parse_set, resolve_device
+    from alharness.tasks.base import DataLocations
+
+    if profile not in ("quick", "paper"):
+        raise unknown_name("profile", profile, ["quick", "paper"])
+    given = merge(*(parse_set(text) for text in settings))
+    models = {
+        "generator": GeneratorSettings,
+        "autoencoder": AutoencoderSettings,
+        "learner": LearnerSettings,
+    }
+    for section in given:
+        if section != "task" and section not in models:
+            raise unknown_name("setting", section, [*models, "task"])
+        if not isinstance(given[section], Mapping):
+            raise UserError(f"'{section}' is a section: expected {section}.NAME=VALUE.")
+    chosen: dict[str, Any] = {}
+    section = "task"
+    try:
+        plugin = resolve_task(task, **given.get("task", {}))
+        for section, model in models.items():
+            chosen[section] = model(**given.get(section, {}))
+    except ValidationError as error:
+        raise explain(error, section) from error
+    where = torch.device(resolve_device(device))
+    data = plugin.load(DataLocations.resolve(data_root))
+    pool = data.open_pool(where)
+    return _Opened(
+        task,
+        data,
+        pool,
+        where,
+        open_store(runs_dir),
+        chosen["generator"].for_profile(profile, pool.item_shape, task),
+        chosen["autoencoder"].for_profile(profile, pool.item_shape, task),
+        chosen["learner"] if "learner" in given else None,
+    )
+
+
+def _chosen(opened: _Opened, key: str | None) -> Artefact:
+    """The generator that is meant; it is not trained here.
+
+    Raises:
+        UserError: it is not there, or belongs to other data.
+    """
+    from alharness.artefacts import artefact_key
+    from alharness.generative.generator import KIND, generator_identity
+
+    fingerprint = opened.data.fingerprint
+    if key is None:
+        recipe = opened.generator.resolve("quick", opened.pool.item_shape, opened.task)
+        identity = generator_identity(recipe, opened.pool.item_shape, fingerprint)
+        key = artefact_key(KIND, identity)
+        if not (opened.store.root / KIND / key).is_dir():
+            raise UserError(
+                f"The generator of these settings (recipe '{recipe.recipe}', {recipe.steps} steps) "
+                f"is not trained yet. Train it with: alharness generator train {opened.task}, with "
+                "the same --profile and --set; or choose one by --key."
+            )
+    found = opened.store.find(key)
+    if found.kind != KIND or found.identity["task_fingerprint"] != fingerprint:
+        raise UserError(
+            f"'{key}' is not a generator of '{opened.task}' with these data but a {found.kind} of "
+            f"'{found.details.get('task', '?')}'. See: alharness generator compare {opened.task}"
+        )
+    return opened.store.load(found.kind, found.key)
+
+
+def _comparison(opened: _Opened) -> list[dict[str, Any]]:
+    """One row per generator of the task's data; figures of its newest inspection beside its own."""
+    finished = opened.store.finished()
+    inspected = {
+        found.details["generator"]: found.details["figures"]
+        for found in finished
+        if found.kind == "inspection"
+    }
+    rows = []
+    for found in finished:
+        fingerprint = found.identity.get("task_fingerprint")
+        if found.kind != "generator" or fingerprint != opened.data.fingerprint:
+            continue
+        recipe = found.identity["recipe"]
+        rows.append(
+            {
+                "key": found.key,
+                **{name: recipe[name] for name in ("recipe", "width", "steps", "seed")},
+                "seconds": found.seconds,
+                **found.details["quality"],
+                **inspected.get(found.key, {}),
+            }
+        )
+    return sorted(rows, key=lambda row: float(row["frechet_pixels"]))
+
+
+def _tell(artefact: Artefact) -> None:
+    """What an artefact is, how good and how dear it was."""
+    recipe = artefact.identity["recipe"]
+    click.echo(
+        f"{artefact.kind} {artefact.key}  {recipe['recipe']}  {recipe['steps']} steps  "
+        f"{duration(artefact.seconds)} on {artefact.details['device']}"
+    )
+    click.echo(figures_table(artefact.details["quality"]))
+    for warning in artefact.details.get("warnings", []):
+        click.echo(f"  warning: {warning}")
+    click.echo(f"  {artefact.path / 'samples.png'}")
