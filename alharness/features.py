@@ -171,30 +171,36 @@ def pool_features(
 
 
 @dataclass(frozen=True)
-class ReducedPool:
-    """The pool as points of the matching space.
+class FeatureSpace:
+    """The space in which items are matched: F_PCA of Sec. 3.2.
 
     Attributes:
         extractor: F.
         pca: fitted on the pool.
-        features: S = {F_PCA(x)}, float32 ``[N, K]``.
-        pca_s, features_s: seconds spent on fitting and on applying.
     """
 
     extractor: FeatureExtractor
     pca: PCA
+
+    def __call__(self, items: torch.Tensor) -> torch.Tensor:
+        """Items ``[B, ...]`` as points ``[B, K]``."""
+        return self.pca(self.extractor(items))
+
+
+@dataclass(frozen=True)
+class ReducedPool:
+    """The pool as points of a feature space.
+
+    Attributes:
+        space: the space.
+        features: S = {F_PCA(x)}, float32 ``[N, K]``.
+        pca_s, features_s: seconds spent on fitting the PCA and on applying it.
+    """
+
+    space: FeatureSpace
     features: torch.Tensor
     pca_s: float
     features_s: float
-
-    @property
-    def n(self) -> int:
-        """Number of pool items N."""
-        return len(self.features)
-
-    def __call__(self, items: torch.Tensor) -> torch.Tensor:
-        """F_PCA of other items: ``[B, ...]`` to ``[B, K]``."""
-        return self.pca(self.extractor(items))
 
 
 def reduce_pool(
@@ -224,7 +230,8 @@ def reduce_pool(
         features = torch.cat([pca(block) for block in torch.split(raw, rows_per_block)])
     else:
         features = pool_features(pool, extractor, pca, progress=progress, work=work)
-    return ReducedPool(extractor, pca, features, fitted - start, _now(pool) - fitted)
+    space = FeatureSpace(extractor, pca)
+    return ReducedPool(space, features, fitted - start, _now(pool) - fitted)
 
 
 def _now(pool: Pool) -> float:
@@ -250,9 +257,9 @@ def obtain_reduced_pool(
     def build(folder: Path, progress: Progress) -> Mapping[str, Any]:
         reduced = reduce_pool(pool, extractor, n_components, progress=progress)
         tensors = {
-            "mean": reduced.pca.mean,
-            "components": reduced.pca.components,
-            "variances": reduced.pca.variances,
+            "mean": reduced.space.pca.mean,
+            "components": reduced.space.pca.components,
+            "variances": reduced.space.pca.variances,
             "features": reduced.features,
         }
         save_file(
@@ -260,7 +267,7 @@ def obtain_reduced_pool(
             folder / FILE,
         )
         return {
-            "explained_variance": reduced.pca.explained,
+            "explained_variance": reduced.space.pca.explained,
             "pca_s": reduced.pca_s,
             "features_s": reduced.features_s,
         }
@@ -293,4 +300,4 @@ def obtain_reduced_pool(
         load_s=load_s if found.cached else features_s,
         details={**details, "rows": len(pool), "bytes": stored["features"].nbytes},
     )
-    return ReducedPool(extractor, pca, stored["features"], pca_s, features_s)
+    return ReducedPool(FeatureSpace(extractor, pca), stored["features"], pca_s, features_s)

@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 
 from alharness import acquisition, features
-from alharness.features import FeatureExtractor, ReducedPool
+from alharness.features import FeatureExtractor, FeatureSpace
 from alharness.generative.latent_search import SearchResult, search
 from alharness.matching import Index, Matches, build_index, match, match_best
 from alharness.strategy import Adaptation, CycleView, Parameters, PoolQuery, Preparation, Strategy
@@ -64,7 +64,7 @@ class Asal(Strategy):
     channels: ClassVar[int | None] = None
 
     generator: Generator
-    space: ReducedPool
+    space: FeatureSpace
     index: Index
 
     def extractor(self, preparation: Preparation) -> FeatureExtractor | None:
@@ -87,7 +87,7 @@ class Asal(Strategy):
         self.generator = preparation.generator()
         extractor = self.extractor(preparation)
         if extractor is not None:
-            self.space = features.obtain_reduced_pool(
+            reduced = features.obtain_reduced_pool(
                 preparation.pool,
                 extractor,
                 self.parameters.pca_dims,
@@ -95,8 +95,10 @@ class Asal(Strategy):
                 ledger=preparation.ledger,
                 progress=preparation.progress,
             )
-            with preparation.ledger.entry("index", kind=self.parameters.index, rows=self.space.n):
-                self.index = build_index(self.parameters.index, self.space.features)
+            self.space = reduced.space
+            rows = len(reduced.features)
+            with preparation.ledger.entry("index", kind=self.parameters.index, rows=rows):
+                self.index = build_index(self.parameters.index, reduced.features)
         if self.parameters.score == "learning-loss":
             from alharness.learning_loss import learning_loss_factory
 
@@ -137,9 +139,13 @@ class Asal(Strategy):
             assert isinstance(view.learner, LearningLossLearner)  # what prepare asked for
             return view.learner.predicted_loss
         of_log_probs = acquisition.SCORES[self.parameters.score]
-        return lambda images: of_log_probs(view.learner.logits(images).log_softmax(dim=-1))
 
-    def matching_space(self, view: CycleView) -> tuple[ReducedPool, Index]:
+        def score(images: torch.Tensor) -> torch.Tensor:
+            return of_log_probs(view.learner.logits(images).log_softmax(dim=-1))
+
+        return score
+
+    def matching_space(self, view: CycleView) -> tuple[FeatureSpace, Index]:
         """F_PCA and the index of S: precomputed, whatever the classifier has become."""
         return self.space, self.index
 
@@ -221,13 +227,13 @@ class AsalCls(Asal):
     def extractor(self, preparation: Preparation) -> None:
         return None
 
-    def matching_space(self, view: CycleView) -> tuple[ReducedPool, Index]:
+    def matching_space(self, view: CycleView) -> tuple[FeatureSpace, Index]:
         """F_CLS is obsolete as soon as the classifier is trained again (Sec. 3.2)."""
-        space = features.reduce_pool(
+        reduced = features.reduce_pool(
             view.pool, features.classifier(view.learner), self.parameters.pca_dims, work=view.work
         )
         with view.stopwatch.phase("index"):
-            return space, build_index(self.parameters.index, space.features)
+            return reduced.space, build_index(self.parameters.index, reduced.features)
 
 
 class _Rerank(AsalParameters):

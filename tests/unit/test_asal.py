@@ -136,7 +136,7 @@ def test_select_is_equations_one_and_two(tmp_path: Path, monkeypatch: pytest.Mon
     order = scene.entropy(synthetic).argsort(descending=True)
     reduced = features.reduce_pool(scene.pool, features.pixels(), 50)
     wanted = match(
-        ExactIndex(reduced.features), reduced(synthetic[order]), taken=scene.labelled.indices
+        ExactIndex(reduced.features), reduced.space(synthetic[order]), taken=scene.labelled.indices
     )
     assert scene.strategy.select(view, 8).indices.tolist() == wanted.indices.tolist()
 
@@ -152,7 +152,7 @@ def test_the_picture_shows_each_synthetic_sample_above_its_match(
     assert len(entropy) == 9
     assert bool((np.diff(entropy) <= 1e-6).all()), "queries choose by falling entropy"
     reduced = features.reduce_pool(scene.pool, features.pixels(), 50)
-    points = reduced(torch.from_numpy(shown).float() / 255)
+    points = reduced.space(torch.from_numpy(shown).float() / 255)
     distances = (points - reduced.features[query.indices[:6]]).norm(dim=1)
     others = torch.cdist(points, reduced.features[query.indices]).mean()
     assert distances.mean() < 0.5 * others

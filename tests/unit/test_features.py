@@ -93,7 +93,7 @@ def test_reduced_pool_treats_other_items_as_the_pools_own() -> None:
     pool = ArrayPool(images())
     reduced = features.reduce_pool(pool, features.pixels(), 6)
     some = torch.tensor([3, 77, 149])
-    torch.testing.assert_close(reduced(pool.gather(some)), reduced.features[some])
+    torch.testing.assert_close(reduced.space(pool.gather(some)), reduced.features[some])
 
 
 def test_features_are_computed_once_and_found_again(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_features_are_computed_once_and_found_again(tmp_path: Path) -> None:
     again = features.obtain_reduced_pool(pool, extractor, 6, store, ledger=second)
     assert calls == calls_then
     assert torch.equal(built.features, again.features)
-    assert torch.equal(built.pca.mean, again.pca.mean)
+    assert torch.equal(built.space.pca.mean, again.space.pca.mean)
     assert [entry.name for entry in first.entries] == ["pca", "features"]
     assert [entry.cached for entry in first.entries] == [False, False]
     assert [entry.cached for entry in second.entries] == [True, True]
