@@ -118,14 +118,19 @@ def obtain_cache(
     if not rebuild:
         with suppress(CacheMissingError):
             return ImageCache.open(path)
+    lock = FileLock(f"{path}.lock")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A second process waits here and then finds what the first one made.
-        with FileLock(f"{path}.lock"):
-            if not rebuild:
-                with suppress(CacheMissingError):
-                    return ImageCache.open(path)
-            _convert(path, make_plan(), progress, workers)
+        lock.acquire()  # a second process waits here and then finds what the first one made
+    try:
+        if not rebuild:
+            with suppress(CacheMissingError):
+                return ImageCache.open(path)
+        plan = make_plan()
+        with writing(path):
+            _convert(path, plan, progress, workers)
+    finally:
+        lock.release()
     return ImageCache.open(path)
 
 
@@ -139,6 +144,8 @@ def writing(path: Path) -> Iterator[None]:
             reason = "there is no space left (or the file may not grow so large)"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             reason = "writing there is not allowed"
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            reason = "a file stands where a folder should be"
         else:
             raise
         raise UserError(

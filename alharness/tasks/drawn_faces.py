@@ -21,6 +21,9 @@ from alharness import seeds
 
 #: Raised when the same (seed, index) would give another face: cached ones are then drawn anew.
 DRAWING = 1
+SEED = seeds.derive(2020, "faces")
+#: Test faces are numbered from here, so that they stay the same whatever the size of the pool.
+TEST_FROM = 1 << 40
 #: Attribute -> share of faces that have it (CelebA's, facts T5).
 ATTRIBUTES = {"Blond_Hair": 0.15, "Wearing_Hat": 0.05, "Bangs": 0.15, "Eyeglasses": 0.065}
 #: Random numbers per face; the meaning of each is fixed by the order in which ``_Draws`` hands out.
@@ -343,3 +346,18 @@ def _smooth(pixels: Array) -> Array:
         )
         pixels = 0.25 * low + 0.5 * pixels + 0.25 * high
     return pixels
+
+
+@dataclass(frozen=True)
+class FacesReader:
+    """A conversion's reader of drawn faces: the first ``n_pool`` are the pool, then the test set."""
+
+    n_pool: int
+
+    def indices(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Numbers of the faces at these positions of the cache."""
+        positions = np.arange(start, stop)
+        return np.where(positions < self.n_pool, positions, TEST_FROM + positions - self.n_pool)
+
+    def __call__(self, start: int, stop: int) -> NDArray[np.uint8]:
+        return draw(SEED, self.indices(start, stop))

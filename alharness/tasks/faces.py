@@ -7,16 +7,13 @@ that the real loader can be tried on files in the genuine format.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from alharness import seeds
 from alharness.progress import Progress, silent
 from alharness.tasks.base import (
     DataLocations,
@@ -30,29 +27,11 @@ from alharness.tasks.cache import ImageCache
 from alharness.tasks.celeba import COUNTS, N_IMAGES, face_defaults
 from alharness.tasks.conversion import Plan
 from alharness.tasks.dataset import Dataset, Selection, select
-from alharness.tasks.drawn_faces import ATTRIBUTES, DRAWING, attributes, draw
+from alharness.tasks.drawn_faces import ATTRIBUTES, DRAWING, SEED, FacesReader, attributes, draw
 
-SEED = seeds.derive(2020, "faces")
-#: Test faces are numbered from here, so that they stay the same whatever the size of the pool.
-TEST_FROM = 1 << 40
 N_POOL, N_TEST = 20_000, 4_000
 ORIGIN = {"seed": str(SEED), "drawing": str(DRAWING)}
 NOTE = "synthetic: drawn faces, no photographs"
-
-
-@dataclass(frozen=True)
-class FacesReader:
-    """A conversion's reader of drawn faces: the first ``n_pool`` are the pool, then the test set."""
-
-    n_pool: int
-
-    def indices(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Numbers of the faces at these positions of the cache."""
-        positions = np.arange(start, stop)
-        return np.where(positions < self.n_pool, positions, TEST_FROM + positions - self.n_pool)
-
-    def __call__(self, start: int, stop: int) -> NDArray[np.uint8]:
-        return draw(SEED, self.indices(start, stop))
 
 
 class FacesDataset(Dataset):

@@ -168,6 +168,7 @@ def mini_lsun() -> Callable[[Path], Path]:
         lmdb = pytest.importorskip("lmdb")
         from alharness.tasks.lsun import SCENES
 
+        root.mkdir(exist_ok=True)
         for number, scene in enumerate(SCENES):
             path = root / f"{scene}_train_lmdb"
             environment = lmdb.open(str(path), map_size=1 << 24)

@@ -15,7 +15,7 @@ from alharness.registry import resolve_task
 from alharness.tasks import drawn_faces
 from alharness.tasks.augmented import augment
 from alharness.tasks.base import DataLocations
-from alharness.tasks.faces import SEED, TEST_FROM
+from alharness.tasks.drawn_faces import SEED, TEST_FROM
 from alharness.tasks.folder import Folder
 
 CPU = torch.device("cpu")
