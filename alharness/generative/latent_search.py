@@ -19,12 +19,11 @@ from dataclasses import dataclass
 
 import torch
 
+from alharness.generative.capture import CapturedStep
 from alharness.timing import WorkCounters
 
 #: Latents per batch: bounds the memory of the backward pass, does not change the result.
 CHUNK = 256
-#: Eager steps before a step is captured in a CUDA graph: libraries choose their kernels in them.
-WARM_UP_STEPS = 3
 
 Decode = Callable[[torch.Tensor], torch.Tensor]
 Score = Callable[[torch.Tensor], torch.Tensor]
@@ -84,7 +83,7 @@ def search(
     parts = []
     for start in torch.split(z0.detach(), chunk):
         climber = _Climber(decode, score, start, lr, betas, prior_weight, keep_best)
-        if cuda_graph and z0.is_cuda and steps > WARM_UP_STEPS:
+        if cuda_graph and z0.is_cuda:
             climber.replay(steps)
         else:
             for _ in range(steps):
@@ -153,24 +152,20 @@ class _Climber:
         A step on ten latents is a few hundred tiny kernels: launching them costs the host more
         than running them costs the device.
         """
-        stream = torch.cuda.Stream(self.z.device)
-        stream.wait_stream(torch.cuda.current_stream(self.z.device))
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP_STEPS):
-                self.step()
-        torch.cuda.current_stream(self.z.device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        repeat: Callable[[], None] = graph.replay
-        try:
-            with torch.cuda.graph(graph):  # records, does not run
-                self.step()
-        except RuntimeError as error:  # the score or the generator does what no graph can hold
-            warnings.warn(
-                f"latent search without a CUDA graph, slower but the same: {error}", stacklevel=3
-            )
-            repeat = self.step
-        for _ in range(steps - WARM_UP_STEPS):
-            repeat()
+        no_draws = torch.Generator(self.z.device)  # the search is deterministic
+        advance: Callable[[], None] = CapturedStep(self.step, no_draws)
+        for _ in range(steps):
+            try:
+                advance()
+            except RuntimeError as error:  # the score or the generator does what no graph can hold
+                if advance == self.step:
+                    raise
+                warnings.warn(
+                    f"latent search without a CUDA graph, slower but the same: {error}",
+                    stacklevel=3,
+                )
+                advance = self.step
+                advance()
 
     def result(self) -> SearchResult:
         """The best point, the one reached by the last step included."""

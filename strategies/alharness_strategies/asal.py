@@ -13,7 +13,7 @@ additions of this harness.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -104,6 +104,14 @@ class Asal(Strategy):
 
             return Adaptation(learner_factory=learning_loss_factory(preparation.learner_settings))
         return None
+
+    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
+        """Independent of the pool apart from the search for neighbours (Sec. 3.1)."""
+        return {
+            "images_generated": query_size * (self.parameters.latent_steps + 1),
+            "pool_items_scored": query_size * self.parameters.rerank,
+            "pool_items_featurised": 0,
+        }
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         with view.stopwatch.phase("generate"):  # Algorithm 1, step 2
@@ -226,6 +234,11 @@ class AsalCls(Asal):
 
     def extractor(self, preparation: Preparation) -> None:
         return None
+
+    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
+        bound = dict(super().work_bound(n_unlabelled, query_size))
+        del bound["pool_items_featurised"]  # all of the pool, labelled items too
+        return bound
 
     def matching_space(self, view: CycleView) -> tuple[FeatureSpace, Index]:
         """F_CLS is obsolete as soon as the classifier is trained again (Sec. 3.2)."""
