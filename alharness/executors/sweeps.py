@@ -163,6 +163,8 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path) -> list[Job]:
     met: set[str] = set()
     tasks = [{"task": {"name": name}} for name in choices.datasets] or [{}]
     for block in sweep.runs:
+        if block.get("profile", profile) != profile:
+            continue  # a block that names a profile belongs to that profile only
         for combination in _product(block, choices.seeds):
             for task in tasks:
                 layers = (sweep.base, sweep.profiles.get(profile, {}), combination, task)
