@@ -19,9 +19,12 @@ from alharness.pool import BLOCK_VALUES_CPU, BLOCK_VALUES_CUDA
 
 #: Share of the free memory that a pool may take by itself: the rest is for networks and features.
 SHARE = 0.6
-#: Bytes per value of a block in a pass: the raw block, the one read ahead, a run of the file, and
-#: float32 twice (the block and one copy of it in the hands of the caller).
-BLOCK_BYTES = 3 * 1 + 2 * 4
+#: Bytes per value of a block in a pass: the raw block, the one that is ready, the one being read, a
+#: run of the file and what is picked from it; and float32 twice, because a caller holds the last
+#: block while it gets the next one.
+BLOCK_BYTES = 5 * 1 + 2 * 4
+#: What a pass costs whatever its blocks: the reading thread and what the allocator keeps.
+PASS_BYTES = 16_000_000
 #: The same for items that are computed: float32 source, coordinates, result.
 VIRTUAL_BLOCK_BYTES = 8 * 4
 #: Bytes per pool item of book-keeping in a cycle: targets, masks, indices, scores, choosing the best.
@@ -105,7 +108,7 @@ def forecast(
     allowed_host = given if given is not None else _share(free_host)
     values = _block_values(shape, on_cpu, given, computed_from_bytes is not None)
     per_value = BLOCK_BYTES if computed_from_bytes is None else VIRTUAL_BLOCK_BYTES
-    blocks, items = per_value * values, ITEM_BYTES * n
+    blocks, items = PASS_BYTES + per_value * values, ITEM_BYTES * n
 
     def make(residency: str, reason: str) -> Forecast:
         stored = computed_from_bytes or 0
