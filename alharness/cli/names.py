@@ -9,7 +9,7 @@ import click
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
 
 
 @click.command("list")
@@ -33,9 +33,15 @@ def list_names(kind: str) -> None:
 @click.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Show a strategy's or data set's parameters, defaults and source in the paper."""
+    """Show a strategy's or data set's parameters, defaults and source in the paper.
+
+    'alharness show settings' lists what may be set for every run.
+    """
     from alharness import registry
 
+    if name == "settings":
+        _show_settings()
+        return
     strategy_name = registry.split_subset(name)[1]
     if strategy_name in registry.names(registry.STRATEGIES) or (":" in name and "/" in name):
         _show_strategy(strategy_name)
@@ -82,19 +88,28 @@ def _show_task(name: str) -> None:
     _paragraphs(plugin.__doc__)
     if plugin.source:
         click.echo(f"Source: {plugin.source}")
-    for profile in ("quick", "paper"):
-        defaults = plugin.defaults(profile)
-        learner = ", ".join(
-            f"{key}={value}"
-            for key, value in defaults.learner.model_dump().items()
-            if key == "kind" or value != LearnerSettings.model_fields[key].default
-        )
-        click.echo(
-            f"Profile {profile}: budget {defaults.budget}, query size {defaults.query_size}, "
-            f"initial size {defaults.initial_size}; learner {learner}"
-        )
+    quick, paper = plugin.defaults("quick"), plugin.defaults("paper")
+    click.echo(f"{'':<16}  {'quick':<12}  {'paper':<12}")
+    for key in ("budget", "query_size", "initial_size"):
+        _line(key, getattr(quick, key), getattr(paper, key), type(quick).model_fields[key])
+    click.echo("Classifier (--set learner.NAME=VALUE):")
+    for key, field in LearnerSettings.model_fields.items():
+        _line(key, getattr(quick.learner, key), getattr(paper.learner, key), field)
     _fields("Parameters (--set task.NAME=VALUE)", plugin.Parameters)
-    _fields("Classifier (--set learner.NAME=VALUE)", LearnerSettings)
+    click.echo("More settings: alharness show settings")
+
+
+def _show_settings() -> None:
+    """Every section of a spec that does not belong to a plug-in, with its defaults."""
+    from alharness.spec import SECTIONS, RunSpec
+
+    for section in SECTIONS[2:]:
+        _fields(f"{section} (--set {section}.NAME=VALUE)", RunSpec.model_fields[section].annotation)
+
+
+def _line(key: str, quick: object, paper: object, field: FieldInfo) -> None:
+    text = f"  {key:<14}  {quick!s:<12}  {paper!s:<12}  {field.description or ''}"
+    click.echo(text.rstrip())
 
 
 def _paragraphs(text: str | None) -> None:
@@ -106,11 +121,17 @@ def _paragraphs(text: str | None) -> None:
         click.echo()
 
 
-def _fields(title: str, model: type[BaseModel]) -> None:
+def _fields(title: str, model: Any) -> None:
+    """All fields of a pydantic model with their defaults and descriptions."""
     if not model.model_fields:
         return
     click.echo(f"{title}:")
     width = max(map(len, model.model_fields))
     for key, field in model.model_fields.items():
-        default = "required" if field.is_required() else f"{field.get_default()!r}"
+        default = "required" if field.is_required() else _shown(field.get_default())
         click.echo(f"  {key:<{width}}  {default:<12}  {field.description or ''}".rstrip())
+
+
+def _shown(default: object) -> str:
+    """A default as text; None means that a recipe or the data set decides."""
+    return "-" if default is None else str(default)

@@ -142,8 +142,9 @@ def test_list_shows_summaries(capsys: pytest.CaptureFixture[str]) -> None:
     ("name", "expected"),
     [
         ("asal-auto", ["latent_steps", "100", "pca_dims", "Source:"]),
-        ("mnist-two", ["Profile paper: budget 500, query size 10, initial size 50", "min_steps"]),
+        ("mnist-two", ["budget            500           500", "min_steps"]),
         ("folder", ["folder:"]),
+        ("settings", ["learner.NAME", "generator.NAME", "oracle.NAME", "residency"]),
     ],
 )
 def test_show_tells_parameters_defaults_and_source(
