@@ -1,7 +1,8 @@
 """Pictures of what was asked: synthetic samples above their matches (Fig. 2), and synthetic queries.
 
 A strategy that keeps ``synthetic`` (uint8 ``[n, C, H, W]``, the first n items of its query) among its
-query's arrays gets ``matches.png``; synthetic items that were annotated give ``synthetic.png``.
+query's arrays gets ``matches.png``; synthetic items that were annotated give ``synthetic.png``; one
+that keeps ``lines`` (uint8 ``[n, P, C, H, W]``) gets ``lines.png``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ def draw_pictures(
     synthetic = _synthetic_rows(log, data)
     if synthetic:
         save(contact_sheet(synthetic), folder.path / "synthetic.png")
+    lines = _line_rows(log, data)
+    if lines:
+        save(contact_sheet(lines), folder.path / "lines.png")
     for entry in ledger.entries:
         samples = entry.details.get("samples")
         if samples is not None and Path(samples).is_file():
@@ -84,3 +88,25 @@ def _synthetic_rows(log: QueryLog, data: TaskData) -> list[Row]:
         captions = [data.class_names[target] for target in targets[:n]]
         rows.append(Row(f"cycle {cycle}", list(as_uint8(torch.from_numpy(items[:n]))), captions))
     return rows
+
+
+def _line_rows(log: QueryLog, data: TaskData) -> list[Row]:
+    """One line per shown cycle, with the label of each point where the points were labelled."""
+    rows: list[Row] = []
+    for cycle in _shown(log, "array.lines"):
+        lines, targets = log.rows("array.lines", cycle), log.rows("item_targets", cycle)
+        if lines is None or len(lines) == 0:
+            continue
+        n_points = lines.shape[1]
+        captions = [str(number + 1) for number in range(n_points)]
+        n_rejected = 0 if targets is None else _n_asked(log, cycle) - len(targets) // n_points
+        if targets is not None and n_rejected == 0:
+            captions = [data.class_names[target] for target in targets[:n_points]]
+        rows.append(Row(f"cycle {cycle}", list(lines[0]), captions))
+    return rows
+
+
+def _n_asked(log: QueryLog, cycle: int) -> int:
+    """Lines that were asked about in a cycle."""
+    asked = log.rows("asked", cycle)
+    return 0 if asked is None else len(asked)
