@@ -258,6 +258,11 @@ def _open(
             raise unknown_name("setting", section, [*models, "task"])
         if not isinstance(given[section], Mapping):
             raise UserError(f"'{section}' is a section: expected {section}.NAME=VALUE.")
+        known = list(models[section].model_fields) if section in models else given[section]
+        for name in given[section]:
+            if name not in known:
+                full = [f"{section}.{field}" for field in known]
+                raise unknown_name("setting", f"{section}.{name}", full)
     chosen: dict[str, Any] = {}
     section = "task"
     try:

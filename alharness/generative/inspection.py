@@ -175,7 +175,7 @@ def _agreement(
     nothing_taken = torch.empty(0, dtype=torch.int64)
 
     def nearest(images: torch.Tensor) -> torch.Tensor:
-        streams = index.neighbours(reduced(images), nothing_taken)
+        streams = index.neighbours(reduced.space(images), nothing_taken)
         return torch.tensor([next(stream)[0] for stream in streams])
 
     def label(images: torch.Tensor) -> torch.Tensor:
