@@ -237,7 +237,7 @@ def _open(
         UserError: an unknown name or value, or missing data.
     """
     import torch
-    from pydantic import ValidationError
+    from pydantic import BaseModel, ValidationError
 
     from alharness.generative import AutoencoderSettings, GeneratorSettings
     from alharness.learner import LearnerSettings
@@ -248,7 +248,7 @@ def _open(
     if profile not in ("quick", "paper"):
         raise unknown_name("profile", profile, ["quick", "paper"])
     given = merge(*(parse_set(text) for text in settings))
-    models = {
+    models: dict[str, type[BaseModel]] = {
         "generator": GeneratorSettings,
         "autoencoder": AutoencoderSettings,
         "learner": LearnerSettings,
