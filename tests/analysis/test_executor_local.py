@@ -1,0 +1,134 @@
+"""Real sweeps on digits: failures that do not spread, kills that lose nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from alharness.cli import call
+from alharness.records import RunFolder, run_folders
+from alharness.runner import Places, execute
+from alharness.spec import RunSpec, read_toml
+from alharness.tasks.base import DataLocations
+
+BROKEN = '''
+import os, signal
+from alharness.strategy import PoolQuery, Strategy
+
+class Raises(Strategy):
+    """Raises in its second cycle."""
+    def select(self, view, query_size):
+        if view.cycle == 1:
+            raise KeyError("lost item")
+        return PoolQuery(view.unlabelled[:query_size])
+
+class Dies(Strategy):
+    """Takes its process with it."""
+    def select(self, view, query_size):
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+#: Few cycles, one thread: seconds.
+SMALL = ["--datasets", "digits-two", "--no-tracking", "--set", "budget=40", "--threads", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def test_a_run_that_fails_and_one_that_dies_stop_no_other(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    strategies = "./broken.py:Raises,./broken.py:Dies,random"
+    command = ["sweep", "--strategies", strategies, "--seeds", "0", *SMALL]
+    assert call(command) == 1
+    printed = capfd.readouterr()
+    assert "KeyError: 'lost item' (broken.py:9)" in printed.err
+    assert "its process ended with signal SIGKILL" in printed.err
+    assert "2 of 3 runs failed" in printed.err
+    assert printed.out.count("finished  digits-two / random") == 1
+    assert "1 of 3 runs are finished." in printed.out
+
+    # The table tells of it; the failed runs would be tried again, and nothing else.
+    assert call(["compare", *command[1:5], *SMALL[:2], *SMALL[3:5]]) == 0
+    told = capfd.readouterr().out
+    assert "Incomplete: 1 of 3 runs are finished; 2 failed" in told
+    assert "KeyError: 'lost item'" in told
+    assert call([*command, "--dry-run"]) == 0
+    told = capfd.readouterr().out
+    assert "3 runs, 1 finished, 1 to continue, 1 to start" in told
+
+
+def test_a_killed_sweep_continues_and_gives_the_same_records(tmp_path: Path) -> None:
+    command = ["sweep", "--strategies", "random,max-entropy", "--seeds", "0-2", *SMALL]
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alharness", *command, "--runs-dir", str(killed)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:  # the second run has begun when the first has ended
+        if "finished  digits-two" in line:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.stdout.close()
+    process.wait()
+    n_lines = _lines(killed)
+    time.sleep(1.5)
+    assert _lines(killed) <= n_lines + 1, "a worker went on without its driver"
+    assert (
+        not all(folder.is_finished() for folder in run_folders(killed))
+        or len(run_folders(killed)) < 6
+    )
+
+    assert call([*command, "--runs-dir", str(killed)]) == 0
+    whole = tmp_path / "whole"
+    for folder in run_folders(killed):
+        spec = RunSpec.model_validate(read_toml(folder.spec))
+        execute(spec, Places(whole, DataLocations.resolve()))
+    assert _records(killed) == _records(whole)
+    assert len(_records(whole)) == 6
+
+
+def _lines(root: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in root.rglob("cycles.jsonl"))
+
+
+def _records(root: Path) -> dict[str, list[dict[str, object]]]:
+    return {
+        str(folder.path.relative_to(root)): [record.without_times() for record in folder.records()]
+        for folder in run_folders(root)
+    }
+
+
+def test_a_plan_is_carried_out_by_index(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--strategies",
+        "random",
+        "--datasets",
+        "digits-two",
+        "--seeds",
+        "0-1",
+        "--set",
+        "budget=30",
+    ]
+    assert call(["sweep", "plan", *options]) == 0
+    assert "sbatch --array=0-1 --wrap 'alharness sweep run-one plan.json'" in capfd.readouterr().out
+    assert call(["sweep", "run-one", "plan.json", "--index", "1"]) == 0
+    (folder,) = run_folders(Path("runs"))
+    assert RunFolder(folder.path).is_finished()
+    assert call(["sweep", "plan", *options, "--out", "rest.json"]) == 0
+    assert "1 of 2 runs are left" in capfd.readouterr().out
+    assert call(["sweep", "run-one", "rest.json", "--index", "1"]) == 2
+    assert "has runs 0 to 0" in capfd.readouterr().err
+    assert call(["sweep", "run-one", "nowhere.json", "--index", "0"]) == 2
