@@ -185,9 +185,9 @@ class BoundaryLearner(Learner):
     Both terms are convex: the seed plays no part.
     """
 
-    STEPS = 1000
-    LR = 0.005  # as in the original
-    DECAY = 0.99  # per ten steps
+    STEPS = 300
+    LR = 0.02
+    DECAY = 0.98  # per ten steps
     L2 = 1e-3
 
     def __init__(self, item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> None:

@@ -59,7 +59,9 @@ class ForgetsWhatIsLabelled(Strategy):
         everything = torch.arange(view.pool.n)
         scores = view.scan(lambda items: -view.learner.log_probs(items).amax(1), everything)
         return PoolQuery(
-            torch.cat([view.labelled.indices[:2], acquisition.top_k(scores, query_size)])[:query_size]
+            torch.cat([view.labelled.indices[:2], acquisition.top_k(scores, query_size)])[
+                :query_size
+            ]
         )
 
 

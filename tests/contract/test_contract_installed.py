@@ -1,0 +1,30 @@
+"""Every installed strategy keeps the contract; a check that fails names itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from alharness import registry
+from alharness.conformance import check_strategy
+
+#: Controls that differ from a strategy that is checked by their feature extractor alone.
+_SIBLINGS = {
+    f"asal-{space}-{control}"
+    for space in ("rgb", "auto", "disc")
+    for control in ("rerank", "random-latent")
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in _SIBLINGS else [])
+        for name in registry.names(registry.STRATEGIES)
+    ],
+)
+def test_an_installed_strategy_passes_every_check(name: str) -> None:
+    results = check_strategy(registry.strategy_class(name))
+    failed = {result.name: result.detail for result in results if result.outcome == "fail"}
+    assert not failed
+    # A strategy to which hardly any check applies is not proven.
+    assert sum(result.outcome == "pass" for result in results) >= 18
