@@ -121,6 +121,8 @@ def obtain_generator(
             "steps": recipe.steps,
             "samples": str(artefact.path / SAMPLES),
         }
+        if artefact.details["warnings"]:
+            details["warnings"] = artefact.details["warnings"]
         ledger.add(
             "generator",
             artefact.seconds,

@@ -366,7 +366,11 @@ def train(
     with _matmul_precision(recipe.precision):
         written = time.monotonic()
         while training.step < recipe.steps:
+            before, start = training.step, time.monotonic()
             figures = training.run_chunk()
+            figures["s_per_step"] = (time.monotonic() - start) / (training.step - before)
+            if training.warnings:
+                figures["diverging"] = 1.0
             progress("train generator", training.step, recipe.steps, figures)
             if time.monotonic() - written > checkpoint_s:
                 training.save(checkpoint)

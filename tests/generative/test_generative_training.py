@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -146,6 +150,42 @@ def test_a_stopped_training_continues_to_the_same_bits(
     )
 
 
+TRAIN_UNTIL_KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_generative_training import digits, recipe
+from alharness.generative.wgan import train
+train(digits(), recipe(steps=10**6), Path(sys.argv[2]), lambda *report: None, checkpoint_s=0.0)
+"""
+
+
+def test_kill_9_in_the_middle_of_a_step_or_of_a_checkpoint(tmp_path: Path) -> None:
+    """A real process, killed for real, at no chosen moment; then 40 more steps."""
+    stopped = tmp_path / "stopped"
+    stopped.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAIN_UNTIL_KILLED, str(Path(__file__).parent), str(stopped)]
+    )
+    deadline = time.monotonic() + 60
+    while not (stopped / CHECKPOINT).exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    training = Training.start(digits(), recipe(steps=10**6))
+    training.restore(stopped / CHECKPOINT)
+    reached = training.step
+    assert reached >= wgan.CHUNK_STEPS
+    while training.step < reached + 40:
+        training.run_chunk()
+    uninterrupted = Training.start(digits(), recipe(steps=10**6))
+    while uninterrupted.step < training.step:
+        uninterrupted.run_chunk()
+    assert_same_bits(every_weight(training), every_weight(uninterrupted))
+
+
 def test_training_learns_and_leaves_the_random_state_alone(tmp_path: Path) -> None:
     state = torch.get_rng_state()
     chosen = recipe(steps=100, width=32, lr=2e-3)
@@ -253,7 +293,7 @@ def test_quick_digits_look_like_digits_to_the_figures(tmp_path: Path) -> None:
     pool, store = digits(), ArtefactStore(tmp_path)
     arguments = {"task": "digits-two", "fingerprint": pool.fingerprint}
     short = obtain_generator(pool, GeneratorSettings(steps=1), store, **arguments)  # type: ignore[arg-type]
-    settings = GeneratorSettings(steps=300)
+    settings = GeneratorSettings(steps=200)
     trained = obtain_generator(pool, settings, store, **arguments)  # type: ignore[arg-type]
     assert trained.quality["frechet_pixels"] < 0.3 * short.quality["frechet_pixels"]
     assert trained.quality["coverage_pixels"] > 0.5 > short.quality["coverage_pixels"]
