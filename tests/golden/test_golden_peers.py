@@ -1,0 +1,71 @@
+"""Our loop and entropy selection against three other libraries on the same classifier.
+
+modAL, scikit-activeml and small-text, asked for entropy sampling by scikit-learn's logistic regression
+on its digits, all give the curve below (design/protocol.md). Ours must give the same, label for label.
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from alharness.labelled import LabelledSet
+from alharness.learner import FitReport, Learner
+from alharness.loop import History, Problem, Sizes, run
+from alharness.oracle import Oracle, PoolQuery
+from alharness.pool import ArrayPool, Pool
+from alharness.timing import Ledger
+from alharness_strategies.max_entropy import MaxEntropy
+
+CURVE = [0.817, 0.856, 0.822, 0.848, 0.884, 0.894, 0.899, 0.913, 0.911, 0.915, 0.920]
+
+
+class ScikitLearn(Learner):
+    """scikit-learn's logistic regression behind our interface."""
+
+    def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> FitReport:
+        items, targets = labelled.training_data(pool)
+        self.model = LogisticRegression(max_iter=200)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self.model.fit(items.double().numpy(), targets.numpy())
+        return FitReport(int(self.model.n_iter_[0]), 0.0, True)
+
+    def logits(self, items: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(self.model.predict_log_proba(items.double().numpy()))
+
+    def features(self, items: torch.Tensor) -> torch.Tensor:
+        return items
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"weight": torch.from_numpy(self.model.coef_)}
+
+
+def test_entropy_sampling_reproduces_the_curve_of_three_libraries() -> None:
+    values, targets = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(values))
+    in_pool, in_test = order[:1200], order[1200:]
+    initial = torch.from_numpy(rng.choice(1200, size=50, replace=False))
+    rows = (values / 16).astype(np.float32)
+    problem = Problem(
+        pool=ArrayPool(rows[in_pool]),
+        test=ArrayPool(rows[in_test]),
+        test_targets=targets[in_test].astype(np.int64),
+        oracle=Oracle(targets[in_pool], 10),
+        n_classes=10,
+        learner_factory=ScikitLearn,
+    )
+    history = History(problem.oracle.annotate(PoolQuery(initial), cycle=-1), initial, ())
+    sizes = Sizes(seed=0, data_seed=0, budget=150, query_size=10, initial_size=50)
+    preparation = SimpleNamespace(task="digits", ledger=Ledger())
+    cycles = list(run(problem, MaxEntropy(), sizes, preparation, history))  # type: ignore[arg-type]
+    curve = [round(cycle.record.test.accuracy, 3) for cycle in cycles]
+    assert curve == CURVE
+    assert [cycle.record.n_labelled for cycle in cycles] == list(range(50, 151, 10))
