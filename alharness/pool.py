@@ -10,6 +10,7 @@ Shape letters: N items of the pool, B items of a block, ``...`` the shape of one
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import math
 import mmap
@@ -27,9 +28,10 @@ from alharness.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Float values per block of a pass. On the CPU a block's activations should stay near the caches;
-#: on a GPU a block should fill the chip.
-BLOCK_VALUES_CPU = 1 << 21
+#: Float values per block of a pass. On the CPU a block's activations should stay near the caches,
+#: and blocks of 8 MB and more are given back to the system and faulted in anew each time (measured:
+#: a third more CPU time, and worse on a busy machine); on a GPU a block should fill the chip.
+BLOCK_VALUES_CPU = 1 << 20
 BLOCK_VALUES_CUDA = 1 << 26
 
 
@@ -170,7 +172,9 @@ class ArrayPool(Pool):
         return self._fingerprint
 
     def read(self, indices: torch.Tensor) -> torch.Tensor:
-        return self._raw[indices.to(self._raw.device)].to(self.device, non_blocking=True)
+        # Ten times the speed of self._raw[indices]: whole rows are copied, not single bytes.
+        picked = self._raw.index_select(0, indices.to(self._raw.device))
+        return picked.to(self.device, non_blocking=True)
 
     def read_range(self, start: int, stop: int) -> torch.Tensor:
         return self._raw[start:stop].to(self.device, non_blocking=True)
@@ -191,9 +195,35 @@ def _resident(items: NDArray[Any], device: torch.device, residency: str) -> torc
         pin_memory=not to_device and device.type == "cuda",
     )
     step = max(1, BLOCK_VALUES_CPU * len(items) // max(1, items.size))
-    for start in range(0, len(items), step):
-        resident[start : start + step] = torch.from_numpy(np.array(items[start : start + step]))
+    try:
+        path, offset = file_extent(items)
+    except UserError:  # read-only, but in memory already
+        return torch.from_numpy(np.array(items)).to(resident.device)
+    # Read, not copied from the map: mapped pages would count as ours beside the copy.
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        for start in range(0, len(items), step):
+            part = np.empty((min(step, len(items) - start), *items.shape[1:]), items.dtype)
+            read_fully(file, part, path)
+            resident[start : start + len(part)] = torch.from_numpy(part)
     return resident
+
+
+def read_fully(file: io.RawIOBase, values: NDArray[Any], path: Path) -> None:
+    """Fill an array from an unbuffered file, wherever it stands.
+
+    Raises:
+        UserError: the file ends too early.
+    """
+    view = values.data.cast("B")
+    while len(view):
+        n_read = file.readinto(view)
+        if not n_read:
+            raise UserError(
+                f"{path} is shorter than its header says: the image cache is damaged. "
+                "Remove its folder and run 'alharness data prepare' again."
+            )
+        view = view[n_read:]
 
 
 class StreamedPool(Pool):
@@ -289,18 +319,10 @@ class StreamedPool(Pool):
             self._read_into(file, start, block)
         return block
 
-    def _read_into(self, file: Any, start: int, block: torch.Tensor) -> None:
+    def _read_into(self, file: io.RawIOBase, start: int, block: torch.Tensor) -> None:
         """Fill a block with consecutive items."""
         file.seek(self._offset + start * self.item_bytes)
-        view = block.numpy().data.cast("B")
-        while len(view):
-            n_read = file.readinto(view)
-            if not n_read:
-                raise UserError(
-                    f"{self._path} is shorter than its header says: the image cache is damaged. "
-                    "Remove its folder and run 'alharness data prepare' again."
-                )
-            view = view[n_read:]
+        read_fully(file, block.numpy(), self._path)
 
     def _read_host(self, indices: torch.Tensor) -> torch.Tensor:
         """Items in the order of ``indices``; the file is read in its own order, in long runs."""

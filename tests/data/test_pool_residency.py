@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_a_stream_reads_each_wanted_byte_about_once(
     reads: list[int] = []
     original = StreamedPool._read_into
 
-    def counted(self: StreamedPool, file: object, start: int, block: torch.Tensor) -> None:
+    def counted(self: StreamedPool, file: Any, start: int, block: torch.Tensor) -> None:
         reads.append(block.numel())
         original(self, file, start, block)
 
@@ -211,6 +212,7 @@ def test_free_memory_is_known_here() -> None:
 STREAMED_SCAN = """
 import sys
 from pathlib import Path
+from typing import Any
 import numpy as np
 import torch
 from alharness import acquisition
