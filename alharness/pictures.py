@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alharness.artefacts import ArtefactStore
 from alharness.contact_sheet import Row, as_uint8, contact_sheet, save
 from alharness.pool import Pool
 from alharness.records import QueryLog, RunFolder
@@ -25,12 +24,7 @@ N_CYCLES, N_COLUMNS = 6, 10
 
 
 def draw_pictures(
-    folder: RunFolder,
-    log: QueryLog,
-    pool: Pool,
-    data: TaskData,
-    ledger: Ledger,
-    artefacts: ArtefactStore,
+    folder: RunFolder, log: QueryLog, pool: Pool, data: TaskData, ledger: Ledger
 ) -> None:
     """All pictures of a finished run, into its folder."""
     matches = _match_rows(log, pool, data)

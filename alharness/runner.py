@@ -191,7 +191,9 @@ def _execute(
         learner_settings=spec.learner,
         artefacts=artefacts,
         ledger=ledger,
-        generator_settings=spec.generator.for_profile(spec.profile, task.pool.item_shape),
+        generator_settings=spec.generator.for_profile(
+            spec.profile, task.pool.item_shape, spec.task.name
+        ),
         autoencoder_settings=spec.autoencoder.for_profile(spec.profile, task.pool.item_shape),
         progress=progress,
     )
@@ -219,7 +221,7 @@ def _execute(
             observer.cycle(cycle.record)
         if max_cycles is not None and len(records) - done >= max_cycles and not cycle.record.final:
             return
-    draw_pictures(folder, log, task.pool, task.data, ledger, artefacts)
+    draw_pictures(folder, log, task.pool, task.data, ledger)
     for observer in observers:
         observer.finished(folder, records)
 
