@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +65,45 @@ Cell = str | float | int
 
 @dataclass(frozen=True)
 class Chart:
-    """One figure with its numbers.
+    """One figure with its numbers; pictures are drawn when they are asked for.
 
     Attributes:
         name: file name without ending.
         caption: what is shown, in a sentence.
-        svg: the picture as text.
-        png: the picture for slides and mails, 200 dots per inch.
         header, rows: the numbers.
+        draw: draws into an empty figure.
+        size: width and height in inches.
     """
 
     name: str
     caption: str
-    svg: str
-    png: bytes
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    draw: Callable[[Figure], None]
+    size: tuple[float, float]
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture as an SVG element."""
+        text = self._drawn("svg", metadata={"Date": None, "Creator": None}).decode()
+        # What stands before <svg> (XML declaration, document type) has no place inside a page.
+        text = text[text.index("<svg") :]
+        return re.sub(r"\s*<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture for slides and mails, 200 dots per inch."""
+        return self._drawn("png", dpi=200)
+
+    def _drawn(self, kind: str, **options: Any) -> bytes:
+        """Draw without pyplot: no global state, no window system."""
+        with rc_context(STYLE):  # type: ignore[arg-type] # keys are checked by matplotlib itself
+            figure = Figure(figsize=self.size, layout="constrained")
+            FigureCanvasAgg(figure)
+            self.draw(figure)
+            target = io.BytesIO()
+            figure.savefig(target, format=kind, **options)
+        return target.getvalue()
 
     @property
     def csv(self) -> str:
@@ -117,26 +142,9 @@ def _chart(
     rows: Sequence[Sequence[Cell]],
     draw: Callable[[Figure], None],
     *,
-    size: tuple[float, float] = (WIDTH, 4.0),
+    size: tuple[float, float],
 ) -> Chart:
-    """Draw without pyplot: no global state, no window system."""
-    with rc_context(STYLE):  # type: ignore[arg-type] # keys are checked by matplotlib itself
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
-        svg, png = io.StringIO(), io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-        figure.savefig(png, format="png", dpi=200)
-    # What stands before <svg> (XML declaration, document type) has no place inside a page.
-    text = svg.getvalue()
-    return Chart(
-        name,
-        caption,
-        text[text.index("<svg") :],
-        png.getvalue(),
-        tuple(header),
-        tuple(tuple(row) for row in rows),
-    )
+    return Chart(name, caption, tuple(header), tuple(tuple(row) for row in rows), draw, size)
 
 
 def line_styles(comparison: Comparison) -> dict[str, dict[str, Any]]:

@@ -326,7 +326,8 @@ def sentence(label: str, reference: str, test: PairedTest, metric: str = "accura
 def _more(test: PairedTest) -> str:
     if test.more_pairs is None:
         return "no reachable number of seeds would decide a difference of this size."
-    return f"about {test.more_pairs} more seeds would decide one of the observed size."
+    seeds = "one more seed" if test.more_pairs == 1 else f"about {test.more_pairs} more seeds"
+    return f"{seeds} would decide one of the observed size."
 
 
 def _results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str) -> Table:
@@ -615,6 +616,7 @@ def write(report: Report, folder: Path) -> Path:
         sub = _safe(section.comparison.title) if len(report.sections) > 1 else ""
         for chart in section.charts:
             chart.write(folder / "figures" / sub)
+        _write_text(folder / "tables" / sub / "figures_of_merit.csv", merit_csv([section]))
         for table in section.tables:
             _write_text(
                 folder / "tables" / sub / f"{table.name}.csv", as_csv(table.header, table.rows)

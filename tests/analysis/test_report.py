@@ -1,0 +1,246 @@
+"""The report says what it rests on, and no more than the runs show."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alharness.analysis.comparison import comparisons
+from alharness.analysis.paper import check_paper, claims
+from alharness.analysis.report import Report, build, render, sentence, write
+from alharness.analysis.runs import read_runs
+from alharness.analysis.statistics import paired_tests
+from alharness.cli import call
+
+Make = Callable[..., Path]
+GAINS = {"random": 0.0, "max-entropy": 0.02, "asal-gray": 0.008}
+
+
+def report_on(root: Path, **options: Any) -> Report:
+    return build(comparisons(read_runs(root)), heading="A comparison", **options)
+
+
+def test_a_complete_report_is_one_page_without_a_link_to_the_outside(
+    make_sweep: Make, tmp_path: Path
+) -> None:
+    page = write(report_on(make_sweep(GAINS, 8)), tmp_path / "report")
+    text = page.read_text()
+    assert "Complete: all 25 runs are finished." in text
+    assert "ranked by area" in text
+    assert text.count("<svg") >= 6
+    addresses = set(re.findall(r"https?://[^\s\"'<>)]+", text))
+    assert {address.split("/")[2] for address in addresses} <= {"www.w3.org"}  # names, not links
+    assert not re.search(r"<(script|link|img)\b|@import|url\((?!#)", text)
+    assert not re.findall(r"\bnan\b|\binf\b|None", re.sub(r"<svg.*?</svg>", "", text, flags=re.S))
+
+
+def test_every_figure_has_its_picture_for_print_and_its_numbers(
+    make_sweep: Make, tmp_path: Path
+) -> None:
+    made = report_on(make_sweep(GAINS, 8))
+    write(made, tmp_path / "report")
+    names = {chart.name for chart in made.sections[0].charts}
+    assert names == {
+        "curve_accuracy",
+        "gain",
+        "differences",
+        "entropy",
+        "class_balance",
+        "penalties",
+        "accuracy_time",
+        "selection_time",
+    }
+    for name in names:
+        for ending in ("svg", "png", "csv"):
+            assert (tmp_path / "report" / "figures" / f"{name}.{ending}").stat().st_size > 0
+    with (tmp_path / "report" / "figures" / "curve_accuracy.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    first = next(row for row in rows if row["strategy"] == "max-entropy")
+    assert float(first["n_asked"]) == 50
+    assert float(first["min"]) <= float(first["mean"]) <= float(first["max"])
+    assert first["runs"] == "8"
+    with (tmp_path / "report" / "tables" / "figures_of_merit.csv").open() as file:
+        merit = {row["strategy"]: row for row in csv.DictReader(file)}
+    assert merit["max-entropy"]["rank"] == "1"
+    assert float(merit["max-entropy"]["difference"]) == pytest.approx(0.02, abs=0.005)
+
+
+def test_the_same_records_give_the_same_files(make_sweep: Make) -> None:
+    root = make_sweep(GAINS, 6)
+    assert render(report_on(root)) == render(report_on(root))
+
+
+def test_a_half_finished_sweep_and_failed_runs_are_said_first(
+    make_sweep: Make, make_run: Any
+) -> None:
+    root = make_sweep(GAINS, 6)
+    budget = {"spec": {"budget": 130}, "protocol": {"budget": "130"}}
+    make_run("margin", 0, [0.7, 0.8], finished=False, **budget)
+    make_run("margin", 1, [0.7], finished=False, failure="MemoryError: <too> big", **budget)
+    made = report_on(root)
+    assert not made.complete
+    assert made.status.startswith("Incomplete: 19 of 21 runs are finished; 1 failed, 1 unfinished.")
+    text = render(made)
+    assert text.index("Incomplete: 19 of 21") < text.index("<h2>")
+    assert "MemoryError: &lt;too&gt; big" in text
+    assert "60 of 130 annotations" in text
+
+
+def test_without_random_or_bound_nothing_is_ranked(make_run: Any) -> None:
+    for seed in range(6):
+        make_run("max-entropy", seed)
+        make_run("margin", seed, [0.7, 0.85, 0.95])
+    text = render(report_on(make_run.root))
+    assert "No ranking:" in text
+    assert "random baseline" in text
+    assert "in alphabetical order" in text
+    assert ">rank<" not in text
+
+
+def test_nothing_is_significant_below_six_seeds(make_sweep: Make) -> None:
+    five = render(report_on(make_sweep({"random": 0.0, "max-entropy": 0.1}, 5)))
+    assert "nothing can be called significant here" in five
+    assert "significantly" not in five
+    assert "too few pairs" in five
+
+
+def test_sentences_claim_no_more_than_the_test_shows() -> None:
+    def told(values: list[float], n_tests: int = 1) -> str:
+        family = {"x": values, **{f"other{i}": values for i in range(n_tests - 1)}}
+        return sentence("x", "random", paired_tests(family)["x"])
+
+    clear = [0.010, 0.011, 0.012, 0.013, 0.009, 0.014]
+    assert "x is above random by 0.0115" in told(clear)
+    assert told(clear).endswith("significant.")
+    assert "is below random" in told([-v for v in clear])
+    assert "could not reach the level" in told(clear, n_tests=3)
+    assert "one more seed would decide" in told(clear, n_tests=3)
+    assert "too few pairs to decide anything" in told(clear[:5])
+    mixed = told([0.01, -0.012, 0.013, -0.008, 0.011, -0.009, 0.012, 0.003])
+    assert "not decided" in mixed
+    assert "would have been found" in mixed
+    assert "shares no seed" in told([])
+
+
+def test_times_of_different_machines_are_not_shown(make_run: Any) -> None:
+    for seed in range(2):
+        make_run("random", seed)
+        make_run("margin", seed, hardware={"cpu": "another"})
+    made = report_on(make_run.root)
+    assert any("Times are not shown" in text for text in made.sections[0].warnings)
+    assert "times" not in made.sections[0].by_name
+    assert "selection_time" not in made.sections[0].by_name
+
+
+def test_uneven_classes_bring_their_own_figures(make_sweep: Make) -> None:
+    root = make_sweep(GAINS, 6, task="rare", task_facts={"test_counts": [95, 5]})
+    made = report_on(root)
+    assert {"curve_balanced_accuracy", "curve_average_precision"} <= set(made.sections[0].by_name)
+    assert "final average precision" in render(made)
+
+
+def test_ranks_over_data_sets_need_three_of_them(make_sweep: Make) -> None:
+    make_sweep(GAINS, 6, task="a")
+    root = make_sweep(GAINS, 6, task="bb")
+    assert report_on(root).across == ()
+    make_sweep(GAINS, 6, task="ccc")
+    made = report_on(root)
+    assert [item.name for item in made.across] == ["critical_difference", "across"]
+    assert made.across[0].rows[0][0] == "max-entropy"  # the best mean rank first
+
+
+def test_generator_quality_stands_beside_generative_results(make_sweep: Make) -> None:
+    text = render(report_on(make_sweep(GAINS, 6)))
+    assert "frechet_distance 12.5" in text
+    assert "5 of 6" in text  # found ready made by all but the first run
+
+
+def test_paper_claims_are_held_against_runs(make_sweep: Make) -> None:
+    gains = {"random": 0.0, "asal-gray": 0.02, "asal-disc": 0.02, "asal-auto": 0.02, "adba": -0.1}
+    root = make_sweep(gains, 8, task="mnist-two", n_cycles=45)
+    verdicts = {v.claim: v for v in check_paper(comparisons(read_runs(root)))}
+    assert len(verdicts) == len(claims())
+    assert verdicts["ASAL outperforms random sampling on MNIST two classes"].verdict == "agrees"
+    assert verdicts["ADBA achieves worse performance than random sampling"].verdict == "agrees"
+    assert verdicts["The three feature spaces perform equally well"].verdict == "agrees"
+    reach = verdicts["All three ASAL variants reach 98.5 % with 200 labels on MNIST 5 against 7"]
+    assert reach.verdict == "disagrees"
+    assert re.search(r"asal-gray: 0\.9\d+ at 200 \(8 seeds\)", reach.measured)
+    assert verdicts["ASAL outperforms random sampling on SVHN"].verdict == "not run"
+    gaal = verdicts["GAAL drops after more than 350 samples"]
+    assert (gaal.verdict, gaal.measured) == ("not run", "no finished run of gaal")
+    eight = verdicts["ASAL outperforms random sampling on eight of ten benchmarks"]
+    assert (eight.verdict, "1 of 1 tasks run" in eight.measured) == ("undecided", True)
+
+
+def test_paper_claims_decide_nothing_on_five_seeds(make_sweep: Make) -> None:
+    root = make_sweep({"random": 0.0, "asal-auto": 0.05}, 5, task="cifar10-two", n_cycles=95)
+    verdicts = check_paper(comparisons(read_runs(root)))
+    assert {v.verdict for v in verdicts} == {"not run", "undecided"}
+
+
+def test_the_claims_file_names_installed_strategies_and_tasks() -> None:
+    from alharness.registry import STRATEGIES, TASKS, names
+
+    for claim in claims():
+        others = [claim.other] if claim.other else []
+        assert {*claim.strategies, *claim.others, *others} <= set(names(STRATEGIES))
+        assert {claim.task, *claim.tasks} - {""} <= set(names(TASKS))
+
+
+def test_report_and_compare_as_typed(
+    make_sweep: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_sweep(GAINS, 6, task="mnist-two")
+    out = tmp_path / "out"
+    assert call(["report", str(root), "--out", str(out), "--paper", "--x", "labels"]) == 0
+    assert "Complete: all 19 runs" in capsys.readouterr().out
+    assert json.loads((out / "claims.json").read_text())[0]["verdict"] == "not run"
+    path = tmp_path / "table.csv"
+    assert call(["compare", str(root), "--csv", str(path), "--against", "max-entropy"]) == 0
+    printed = capsys.readouterr().out
+    assert "random is below max-entropy by" in printed
+    assert path.read_text().startswith("comparison,strategy,runs,rank,aubc")
+    for wrong, message in (
+        (["compare", str(root), "--x", "lables"], "Did you mean 'labels'"),
+        (["compare", str(root), "--metric", "f1"], "Unknown metric"),
+        (["compare", str(root), "--against", "max-entrop"], "Did you mean 'max-entropy'"),
+        (["compare", str(root), "--seeds", "0"], "--seeds belongs to a sweep"),
+        (["report", str(tmp_path / "nowhere")], "no directory"),
+    ):
+        assert call(wrong) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_sweep_file_tells_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.toml").write_text(
+        'title = "Mine"\n[base]\ntask = "digits-two"\nbudget = 30\n'
+        '[[runs]]\nstrategy = ["random", "margin"]\nseed = "0-1"\n'
+    )
+    assert call(["report", "s.toml"]) == 2
+    assert "None of the 4 runs of 's' exists" in capsys.readouterr().err
+    run = [
+        "run",
+        "--strategy",
+        "random",
+        "--dataset",
+        "digits-two",
+        "--budget",
+        "30",
+        "--no-tracking",
+    ]
+    assert call([*run, "--quiet"]) == 0
+    assert call(["report", "s.toml"]) == 0
+    assert "Incomplete: 1 of 4 runs are finished; 3 not started." in capsys.readouterr().out
+    text = Path("report/report.html").read_text()
+    assert "<h1>Mine</h1>" in text
+    assert "digits-two / margin / seed 1" in text
