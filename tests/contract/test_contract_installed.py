@@ -14,6 +14,9 @@ _SIBLINGS = {
     for control in ("rerank", "random-latent")
 }
 
+#: The contract does not depend on how long something is trained or searched.
+_SHORT = {"latent_steps": 5, "encoder_steps": 20, "refine_steps": 2}
+
 
 @pytest.mark.parametrize(
     "name",
@@ -23,7 +26,13 @@ _SIBLINGS = {
     ],
 )
 def test_an_installed_strategy_passes_every_check(name: str) -> None:
-    results = check_strategy(registry.strategy_class(name))
+    strategy = registry.strategy_class(name)
+    short = {
+        key: value
+        for key, value in _SHORT.items()
+        if key in strategy.Parameters.model_fields and not name.endswith("random-latent")
+    }
+    results = check_strategy(strategy, **short)
     failed = {result.name: result.detail for result in results if result.outcome == "fail"}
     assert not failed
     # A strategy to which hardly any check applies is not proven.
