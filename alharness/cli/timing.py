@@ -1,0 +1,237 @@
+"""``alharness timing``: how long one selection takes, against the size of the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alharness.cli.options import data_root_option, places, runs_dir_option
+from alharness.errors import UserError
+
+if TYPE_CHECKING:
+    from alharness.analysis.scaling import Study
+    from alharness.analysis.scaling_report import Estimate
+
+
+def _numbers(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> tuple[int, ...] | None:
+    """``10000,1e6,16_000_000``: whole numbers above 0, ascending, each once."""
+    if text is None:
+        return None
+    found = set()
+    for part in filter(None, text.split(",")):
+        try:
+            number = float(part.replace("_", ""))
+        except ValueError:
+            number = 0.0
+        if number < 1 or number != int(number):
+            raise click.BadParameter(
+                f"expected whole numbers above 0, such as 10000,1e6; found '{part}'"
+            )
+        found.add(int(number))
+    return tuple(sorted(found))
+
+
+def _names(context: click.Context, option: click.Parameter, text: str) -> tuple[str, ...]:
+    """``a,b``: names, each once."""
+    return tuple(dict.fromkeys(filter(None, text.split(","))))
+
+
+@click.command()
+@click.option("--dataset", default="mnist-two", show_default=True, help="Whose pool is enlarged.")
+@click.option(
+    "--strategies",
+    callback=_names,
+    default="random,max-entropy,subset:500:max-entropy,asal-auto",
+    show_default=True,
+    help="What selects.",
+)
+@click.option(
+    "--sizes",
+    callback=_numbers,
+    default=None,
+    help="Pool sizes in images (default: 10^4 up to what memory holds, in half decades).",
+)
+@click.option(
+    "--query-sizes", callback=_numbers, default="10", show_default=True, help="Items per selection."
+)
+@click.option(
+    "--indices", callback=_names, default="exact,kdtree", show_default=True, help="What matches."
+)
+@click.option(
+    "--rows", callback=_numbers, default="", help="Feature rows to match in (default: none)."
+)
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--profile", type=click.Choice(["quick", "paper"]), default="quick")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--untrained", is_flag=True, help="Generator and encoder after one step: shapes, not pictures."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("timing"),
+    show_default=True,
+    help="Folder of the study; an existing one goes on.",
+)
+@data_root_option
+@runs_dir_option
+@click.option("--quiet", is_flag=True, help="Show nothing but errors.")
+def timing(
+    dataset: str,
+    strategies: tuple[str, ...],
+    sizes: tuple[int, ...] | None,
+    query_sizes: tuple[int, ...],
+    indices: tuple[str, ...],
+    rows: tuple[int, ...],
+    repeats: int,
+    profile: str,
+    device: str,
+    seed: int,
+    untrained: bool,
+    out: Path,
+    data_root: Path | None,
+    runs_dir: Path,
+    quiet: bool,
+) -> None:
+    """Measure selection time and work against pool size (Fig. 6a, 6b, Table 2).
+
+    Pools are random variations of the data set's own images. Everything is prepared and warmed up
+    first, then all strategies and sizes take turns. Results: OUT/timing.jsonl, table.csv,
+    slopes.csv and figures. The same command again goes on where it stopped.
+
+    \b
+    alharness timing --dataset mnist-two --sizes 1e4,1e5,1e6
+    alharness timing --sizes "" --indices exact,kdtree --rows 1e5,1e6,16e6
+    """
+    from alharness.analysis import scaling_report
+    from alharness.analysis.figures import as_csv
+    from alharness.analysis.scaling import ScalingSpec, run_study
+    from alharness.cli.display import make_display
+
+    spec = ScalingSpec.model_validate(
+        {
+            "task": dataset,
+            "strategies": strategies,
+            "sizes": default_sizes() if sizes is None else sizes,
+            "query_sizes": query_sizes,
+            "indices": indices,
+            "rows": rows,
+            "repeats": repeats,
+            "profile": profile,
+            "device": device,
+            "seed": seed,
+            "networks": "untrained" if untrained else "trained",
+        }
+    )
+    if not spec.sizes and not spec.rows:
+        raise UserError("Nothing to measure: give --sizes (images) or --rows (feature rows).")
+    display = make_display(quiet=quiet)
+    try:
+        study = run_study(spec, places(runs_dir, data_root), out, display.progress)
+    finally:
+        display.close()
+    (out / "table.csv").write_text(
+        as_csv(scaling_report.HEADER, scaling_report.table(study)), encoding="utf-8"
+    )
+    (out / "slopes.csv").write_text(
+        as_csv(scaling_report.SLOPE_HEADER, scaling_report.slopes(study)), encoding="utf-8"
+    )
+    for chart in scaling_report.charts(study):
+        chart.write(out)
+    if not quiet:
+        show(study, out)
+
+
+def default_sizes() -> tuple[int, ...]:
+    """Half decades from 10^4 while a pool of 28x28 images fits four times into free memory."""
+    free = _available_bytes()
+    steps = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 16_000_000)
+    return tuple(n for n in steps if n <= 100_000 or 4 * n * 784 <= free)
+
+
+def _available_bytes() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def show(study: Study, out: Path) -> None:
+    """The table, the exponents, Table 2 and the transition points on the terminal."""
+    from alharness.analysis import scaling_report
+
+    found = scaling_report.lines(study)
+    click.echo(f"\n{study.spec.task} on {_machine(study.machine)}")
+    rows = [
+        (
+            line.name,
+            f"{line.query_size}",
+            f"{n:,}",
+            _seconds(line.time(n)),
+            _work(line.work(n)),
+        )
+        for line in found
+        for n in line.sizes
+    ]
+    _columns(("", "items", "n", "seconds", "work"), rows)
+    exponents = [
+        (line.name, f"{line.query_size}", str(exponent))
+        for line in found
+        if (exponent := scaling_report.time_slope(line)) is not None
+    ]
+    if exponents:
+        click.echo("\nexponent of the time (1: linear, 0: constant), with 95 % interval")
+        _columns(("", "items", "exponent"), exponents)
+    if any(line.kind == "select" for line in found):
+        click.echo("\nwork in each cycle (Table 2)")
+        _columns(
+            scaling_report.TABLE_2_HEADER,
+            [
+                tuple(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row)
+                for row in scaling_report.table_2(study)
+            ],
+        )
+    points = scaling_report.transitions(study)
+    if points:
+        click.echo("\ncycles until the preparation has paid (Fig. 6b)")
+        _columns(
+            ("", "instead of", "items", "n", "cycles"),
+            [(a, b, str(q), f"{n:,}", _cycles(cycles)) for a, b, q, n, cycles in points],
+        )
+    click.echo(f"\n  study    {out}\n  figures  {out}/*.png")
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    chip = machine.get("gpu", machine.get("cpu"))
+    return f"{chip}, {machine.get('threads')} thread(s), torch {machine.get('torch')}"
+
+
+def _cycles(cycles: float) -> str:
+    import math
+
+    return "never" if math.isinf(cycles) else f"{cycles:,.0f}"
+
+
+def _seconds(spent: Estimate) -> str:
+    return f"{spent.value:.4g} [{spent.low:.3g}, {spent.high:.3g}]"
+
+
+def _work(work: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {count:,.0f}" for name, count in work.items() if name != "bytes_read")
+
+
+def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Left-aligned columns."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(f"  {cells.rstrip()}")
