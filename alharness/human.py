@@ -48,12 +48,14 @@ class Desk:
 
     Args:
         folder: ``annotations`` in the run's folder.
-        class_names: what may be answered, by name or by number.
+        class_names: what may be answered, by name, or by number where no name is a number.
     """
 
     def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
         self.folder = folder
         self.class_names = tuple(class_names)
+        # Classes 5 and 7 must not be answered by 0 and 1.
+        self.by_number = not any(name.isdecimal() for name in class_names)
 
     def labels(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
         """Class per image, int64 ``[Q]``; -1 where the person skipped.
@@ -80,8 +82,9 @@ class Desk:
             rows,
             columns=("image", "label"),
             help_=f"label: {self._choices()}, or {SKIP} when you cannot tell",
+            parse=lambda cells, where: [self._label(cells[0], where)],
         )
-        return torch.tensor([self._label(cells[0], where) for cells, where in answers])
+        return torch.tensor(answers).squeeze(1)
 
     def changes(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
         """Per line the class of its first image and where it changes, int64 ``[Q, 2]``.
@@ -97,6 +100,16 @@ class Desk:
             Row(f"line {number + 1}", list(as_uint8(line)), [str(i + 1) for i in range(n_points)])
             for number, line in enumerate(images)
         ]
+
+        def parse(cells: list[str], where: str) -> list[int]:
+            first = self._label(cells[0], where)
+            if first < 0:
+                return [-1, -1]
+            at = cells[1]
+            if not at.isdecimal() or not (int(at) == 0 or 2 <= int(at) <= n_points):
+                raise UserError(f"{where}: changes_at must be 0 or 2 .. {n_points}; found '{at}'.")
+            return [first, n_points if int(at) == 0 else int(at) - 1]
+
         answers = self._answers(
             images,
             cycle,
@@ -106,22 +119,13 @@ class Desk:
                 f"first_label: class of image 1, {self._choices()}, or {SKIP}; "
                 "changes_at: number of the first image of the other class, 0 when there is none"
             ),
+            parse=parse,
         )
-        found = []
-        for (first_cell, change_cell), where in answers:
-            first = self._label(first_cell, where)
-            if first < 0:
-                found.append([-1, -1])
-                continue
-            at = change_cell.strip()
-            if not at.isdecimal() or not (int(at) == 0 or 2 <= int(at) <= n_points):
-                raise UserError(
-                    f"{where}: changes_at must be 0 or 2 .. {n_points}; found '{change_cell}'."
-                )
-            found.append([first, n_points if int(at) == 0 else int(at) - 1])
-        return torch.tensor(found)
+        return torch.tensor(answers)
 
     def _choices(self) -> str:
+        if not self.by_number:
+            return ", ".join(self.class_names)
         return ", ".join(f"{name} ({label})" for label, name in enumerate(self.class_names))
 
     def _label(self, cell: str, where: str) -> int:
@@ -132,7 +136,7 @@ class Desk:
         for label, name in enumerate(self.class_names):
             if text == name.lower():
                 return label
-        if text.isdecimal() and int(text) < len(self.class_names):
+        if self.by_number and text.isdecimal() and int(text) < len(self.class_names):
             return int(text)
         raise UserError(f"{where}: expected {self._choices()} or {SKIP}; found '{cell}'.")
 
@@ -144,8 +148,9 @@ class Desk:
         *,
         columns: Sequence[str],
         help_: str,
-    ) -> list[tuple[list[str], str]]:
-        """The filled cells of every row, with the place to name in an error."""
+        parse: Callable[[list[str], str], list[int]],
+    ) -> list[list[int]]:
+        """What ``parse`` makes of every row's cells; it also gets the place to name in an error."""
         table = self.folder / f"cycle_{cycle:04d}.csv"
         picture = table.with_suffix(".png")
         mark = f"# query {_digest(images)}"
@@ -183,8 +188,10 @@ class Desk:
                 )
             wanted = cells[1 : len(columns)]
             skipped = wanted[0].lower() == SKIP
-            n_missing += not skipped and not all(wanted)
-            answers.append((wanted, where))
+            if skipped or all(wanted):
+                answers.append(parse(wanted, where))
+            else:
+                n_missing += 1
         if n_missing:
             raise AnnotationPendingError(table, picture, n_missing, len(images))
         return answers

@@ -260,6 +260,17 @@ def test_an_answer_that_is_no_class_is_named(
         desk(tmp_path).labels(images(0.1, 0.5, 0.9), 0)
 
 
+def test_classes_that_are_numbers_are_answered_by_name_only(tmp_path: Path) -> None:
+    digits = Desk(tmp_path, ("5", "7"))
+    with pytest.raises(AnnotationPendingError) as pending:
+        digits.labels(images(0.1, 0.9), 0)
+    fill(pending.value.table, "7", "5")
+    assert digits.labels(images(0.1, 0.9), 0).tolist() == [1, 0]
+    fill(pending.value.table, "7", "1")
+    with pytest.raises(UserError, match="expected 5, 7 or skip; found '1'"):
+        digits.labels(images(0.1, 0.9), 0)
+
+
 def test_a_table_of_another_query_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AnnotationPendingError):
         desk(tmp_path).labels(images(0.1, 0.5), 0)
