@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alharness.tasks.cache import ImageCache
     from alharness.tasks.dataset import Dataset
 
-#: Items of the picture that ``preview`` draws: rows and columns.
+#: Rows and columns of the picture that ``preview`` draws.
 PREVIEW = 8
 
 _source_option = click.option(
@@ -173,30 +173,31 @@ def preview(name: str, output: Path | None, data_root: Path | None) -> None:
     """Draw 64 pool items of the task NAME, evenly spaced, so that crop and labels can be looked at."""
     import numpy as np
     import torch
-    from PIL import Image
 
+    from alharness.contact_sheet import Row, as_uint8, contact_sheet, save
     from alharness.registry import resolve_task
 
     with _shown() as progress:
         loaded = resolve_task(name).load(_locations(data_root), progress)
-        pool = loaded.open_pool(torch.device("cpu"))
-        chosen = np.linspace(0, pool.n - 1, PREVIEW * PREVIEW).astype(np.int64)
-        items = (pool.gather(chosen) * 255).round().to(torch.uint8)
-    n, channels, height, width = items.shape
-    sheet = items.reshape(PREVIEW, PREVIEW, channels, height, width).permute(0, 3, 1, 4, 2)
-    picture = sheet.reshape(PREVIEW * height, PREVIEW * width, channels).squeeze(-1).numpy()
-    scale = max(1, 512 // (PREVIEW * height))
-    size = (picture.shape[1] * scale, picture.shape[0] * scale)
+    pool = loaded.open_pool(torch.device("cpu"))
+    chosen = np.linspace(0, pool.n - 1, PREVIEW * PREVIEW).astype(np.int64)
+    items = as_uint8(pool.gather(chosen))
+    labels = [loaded.class_names[target] for target in loaded.pool_targets[chosen]]
+    rows = [
+        Row(
+            f"from {chosen[start]:,}",
+            list(items[start : start + PREVIEW]),
+            labels[start : start + PREVIEW],
+        )
+        for start in range(0, PREVIEW * PREVIEW, PREVIEW)
+    ]
     path = output or Path(f"{name.replace(':', '-').replace('/', '-')}.png")
     try:
-        Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(path, format="PNG")
+        save(contact_sheet(rows), path)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error}. Choose another --output.") from error
-    for row in range(PREVIEW):
-        part = loaded.pool_targets[chosen[row * PREVIEW : (row + 1) * PREVIEW]]
-        click.echo(" | ".join(loaded.class_names[target] for target in part))
     synthetic = " (synthetic)" if loaded.synthetic else ""
-    click.echo(f"{n} items of {name}{synthetic}, labels above row by row: {path}")
+    click.echo(f"{len(chosen)} of {pool.n:,} items of {name}{synthetic} with their labels: {path}")
 
 
 @data.command()
