@@ -85,6 +85,7 @@ class Measurement(BaseModel):
         work: exact counters.
         peak_host_bytes: growth of the process's peak memory, where the system tells.
         peak_device_bytes: peak of device memory.
+        feature_bytes: of the pool's features, for a preparation that computed some.
         residency: where the pool's items live.
     """
 
@@ -100,6 +101,7 @@ class Measurement(BaseModel):
     work: dict[str, int] = {}
     peak_host_bytes: int | None = None
     peak_device_bytes: int | None = None
+    feature_bytes: int | None = None
     residency: str = ""
 
     @property
@@ -413,6 +415,7 @@ def _selections(
         source.factory(), source.task.pool, source.labelled(source.task.data, source.task.pool.n)
     )
     stages: dict[tuple[str, int], _Stage] = {}
+    slowest: dict[str, float] = {}  # seconds of the last warm-up
     for n in dict.fromkeys(n for _, n, _, _ in wanted):
         data, pool = source.enlarged(n)
         for name in dict.fromkeys(name for name, size, _, _ in wanted if size == n):
@@ -428,11 +431,18 @@ def _selections(
                     repeat=0,
                     seconds=sum(entry.seconds for entry in entries),
                     phases={entry.name: entry.seconds for entry in entries},
+                    feature_bytes=next(
+                        (e.details["bytes"] for e in entries if "bytes" in e.details), None
+                    ),
                     residency=pool.residency,
                 )
-            for q in spec.query_sizes:
-                if q <= n // 2:
-                    stage.ask(q, repeat=spec.repeats)  # warm-up
+            # A selection of seconds warms itself up; doing it twice would double the study.
+            if slowest.get(name, 0.0) < 1.0:
+                slowest[name] = max(
+                    stage.ask(q, repeat=spec.repeats).seconds
+                    for q in spec.query_sizes
+                    if q <= n // 2
+                )
     for number, (name, n, q, repeat) in enumerate(wanted):
         yield stages[name, n].ask(q, repeat)
         progress(f"select {name} from {n:,}", number + 1, len(wanted))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,7 @@ def slope(values: Mapping[int, Array]) -> Estimate | None:
     """Exponent of the medians against size, by least squares in logarithms.
 
     Args:
-        values: repeats by size. Exact counts are given once each and have no interval.
+        values: repeats by size.
 
     Returns:
         None with fewer than three sizes, or where a value is not above 0.
@@ -157,7 +157,11 @@ def slope(values: Mapping[int, Array]) -> Estimate | None:
     middle = float(weights @ np.log([np.median(values[n]) for n in sizes]))
     resampled = np.stack([np.median(_resample(values[n]), axis=1) for n in sizes])
     low, high = _interval(weights @ np.log(resampled))
-    return Estimate(middle, min(low, middle), max(high, middle), sum(map(len, values.values())))
+    found = Estimate(middle, min(low, middle), max(high, middle), sum(map(len, values.values())))
+    # Constant counts leave a few 1e-16 of arithmetic, which are no slope.
+    return replace(
+        found, **{name: round(getattr(found, name), 12) for name in ("value", "low", "high")}
+    )
 
 
 def time_slope(line: Line, phase: str | None = None, smallest: int = 0) -> Estimate | None:
@@ -172,8 +176,16 @@ def time_slope(line: Line, phase: str | None = None, smallest: int = 0) -> Estim
 
 
 def work_slope(line: Line, counter: str) -> Estimate | None:
-    """Exponent of a counter; 0 where it is constant, None where it does not occur."""
-    return slope({n: np.array([line.work(n).get(counter, 0.0)]) for n in line.sizes})
+    """Exponent of a counter; 0 where it is constant, None where it does not occur.
+
+    Work that depends on the query (a tree's) has an interval, work that does not is a point.
+    """
+    return slope(
+        {
+            n: np.array([float(found.work.get(counter, 0)) for found in repeats])
+            for n, repeats in line.repeats.items()
+        }
+    )
 
 
 def ratio(first: Line, second: Line, n: int) -> Estimate:
@@ -427,7 +439,16 @@ def _phase_chart(found: Sequence[Line]) -> Chart:
             shares = np.array(
                 [100 * p.get(name, 0.0) / max(sum(p.values()), 1e-12) for _, p in bars][::-1]
             )
-            axes.barh(labels, shares, left=left, label=name, color=COLOURS[place % len(COLOURS)])
+            axes.barh(
+                labels,
+                shares,
+                left=left,
+                label=name,
+                color=COLOURS[place % len(COLOURS)],
+                hatch="///" * (place // len(COLOURS)),
+                edgecolor="white",
+                linewidth=0.4,
+            )
             left += shares
         axes.set_xlabel("share of the selection's time in %")
         axes.set_xlim(0, 100)
