@@ -39,6 +39,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CASES = {
     "fc-8": ((1, 8, 8), True),
     "fc": ((1, 28, 28), True),
+    "conv-narrow": ((1, 28, 28), True),
     "conv-28": ((1, 28, 28), True),
     "conv-32": ((3, 32, 32), False),
     "conv-64": ((3, 64, 64), False),

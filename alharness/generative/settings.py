@@ -81,19 +81,19 @@ class AutoencoderRecipe(BaseModel):
 GENERATOR_RECIPES: dict[str, GeneratorRecipe] = {
     recipe.recipe: recipe
     for recipe in (
-        # Ours, for `quick`: minutes on two CPU cores (facts 11), seconds on 8x8 digits.
+        # Ours, for `quick`: seconds on 8x8 digits, minutes on two CPU cores for the others. Narrow
+        # convolutions with a large step cost as much as three fully connected layers of 512 (facts
+        # 11) and are better in every figure: on mnist-two, Fréchet distance in pixels .83 after
+        # 2,000 steps against 1.24 after 2,500 (both about 285 s on one core), coverage .94, .91.
         GeneratorRecipe(
             recipe="fc-8", network="fc", width=128, latent_dim=64, steps=700, lr=5e-4, batch_size=64
         ),
         GeneratorRecipe(recipe="fc", network="fc", width=512, steps=2_500, batch_size=64, lr=2e-4),
         GeneratorRecipe(
-            recipe="conv-small",
-            network="conv",
-            width=16,
-            batch_norm=True,
-            signed=True,
-            steps=2_000,
-            lr=2e-4,
+            recipe="conv-narrow", network="conv", width=16, steps=2_000, batch_size=50, lr=1e-3
+        ),
+        GeneratorRecipe(
+            recipe="conv-narrow-64", network="conv", width=8, steps=1_200, batch_size=50, lr=1e-3
         ),
         # gan_mnist.py, gan_cifar.py, gan_cifar_resnet.py with and without CT, gan_64x64.py.
         GeneratorRecipe(recipe="conv-28", network="conv", width=64, steps=30_000, batch_size=50),
@@ -196,7 +196,7 @@ class GeneratorSettings(BaseModel):
                     size, {8: "fc-8", 28: "conv-28", 32: "conv-32"}, "resnet-64"
                 )
             else:
-                name = _by_size(size, {8: "fc-8", 32: "fc"}, "conv-small")
+                name = _by_size(size, {8: "fc-8", 32: "conv-narrow"}, "conv-narrow-64")
         if name not in GENERATOR_RECIPES:
             raise unknown_name("generator recipe", name, ["auto", *GENERATOR_RECIPES])
         given = _given(self)

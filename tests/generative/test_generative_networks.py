@@ -27,6 +27,8 @@ from alharness.generative.wgan import renew_batch_norm
 SHAPES = {
     "fc-8": (1, 8, 8),
     "fc": (1, 28, 28),
+    "conv-narrow": (1, 28, 28),
+    "conv-narrow-64": (3, 64, 64),
     "conv-small": (3, 64, 64),
     "conv-28": (1, 28, 28),
     "conv-32": (3, 32, 32),
@@ -160,7 +162,7 @@ def test_dropout_draws_from_its_own_generator_and_is_off_in_evaluation() -> None
 def test_recipes_follow_profile_and_image_size() -> None:
     open_settings = GeneratorSettings()
     assert open_settings.resolve("quick", (1, 8, 8)).recipe == "fc-8"
-    assert open_settings.resolve("quick", (1, 28, 28)).recipe == "fc"
+    assert open_settings.resolve("quick", (1, 28, 28)).recipe == "conv-narrow"
     assert open_settings.resolve("paper", (1, 28, 28)).recipe == "conv-28"
     assert open_settings.resolve("paper", (3, 32, 32)).recipe == "conv-32"
     assert open_settings.resolve("paper", (3, 32, 32), "cifar10-ten").recipe == "resnet-32-ct"
