@@ -25,8 +25,9 @@ from alharness.strategy import (
 def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Tensor:
     """``size`` distinct unlabelled pool indices in random order, int64 on the CPU.
 
-    Draws positions of the whole pool and drops those that are labelled or already drawn: O(size)
-    while at least half of what is left remains undrawn, and a permutation of the rest otherwise.
+    Draws positions of the whole pool and drops those that cannot be asked about or are drawn
+    already: O(size). Only when most of the pool is taken, or most of the rest is wanted, it
+    permutes the rest instead.
 
     Args:
         view: the cycle's view.
@@ -36,14 +37,12 @@ def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Te
     Raises:
         ValueError: fewer than ``size`` items are unlabelled.
     """
-    n = view.pool.n
-    at_least = _at_least_unlabelled(view)
+    n, n_left = view.pool.n, view.n_unlabelled
+    if size > n_left:
+        raise ValueError(f"asked for {size} of {n_left} unlabelled items")
     rng = view.rng(*purpose)
-    if 2 * size > at_least or 4 * at_least < n:
-        rest = view.unlabelled.numpy()
-        if size > len(rest):
-            raise ValueError(f"asked for {size} of {len(rest)} unlabelled items")
-        return torch.from_numpy(rng.permutation(rest)[:size])
+    if 2 * size > n_left or 4 * n_left < n:
+        return torch.from_numpy(rng.permutation(view.unlabelled.numpy())[:size])
     is_labelled = view.is_labelled.numpy()
     drawn = np.empty(0, dtype=np.int64)
     while len(drawn) < size:
@@ -52,14 +51,6 @@ def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Te
         # Keeping the order of arrival makes every ordered subset equally likely.
         drawn = together[np.sort(np.unique(together, return_index=True)[1])]
     return torch.from_numpy(drawn[:size])
-
-
-def _at_least_unlabelled(view: CycleView) -> int:
-    """A lower bound of the number of unlabelled items, without a look at the pool.
-
-    An annotation takes at most one item out of the pool; synthetic ones take none.
-    """
-    return max(0, view.pool.n - view.labelled.n_asked)
 
 
 class SubsetStrategy(Strategy):
@@ -102,9 +93,7 @@ class SubsetStrategy(Strategy):
         return self.inner.work_bound(min(n_unlabelled, max(self.size, query_size)), query_size)
 
     def select(self, view: CycleView, query_size: int) -> Query:
-        size = max(self.size, query_size)
-        if size > _at_least_unlabelled(view):
-            size = min(size, len(view.unlabelled))
+        size = min(view.n_unlabelled, max(self.size, query_size))
         with view.stopwatch.phase("candidates"):
             candidates = draw_unlabelled(view, size, "subset").sort().values
         query = self.inner.select(view.narrowed(candidates), query_size)

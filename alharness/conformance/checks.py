@@ -105,6 +105,16 @@ def _none_labelled(stage: Stage, indices: torch.Tensor) -> None:
     assert len(known) == 0, f"asks about items that are labelled already: {known.tolist()}"
 
 
+@_check("rejected-items")
+def _rejected_items(bench: Bench) -> None:
+    """nor items that were asked about and that nobody could label"""
+    stage = bench.stage()
+    rejected = (~stage.is_labelled).nonzero().squeeze(1)[::2]
+    stage.take(rejected)
+    stage.labelled = replace(stage.labelled, n_asked=stage.labelled.n_asked + len(rejected))
+    _valid(stage, QUERY_SIZE)
+
+
 @_check("pool-indices")
 def _pool_indices_not_positions(bench: Bench) -> None:
     """pool indices, not positions among the unlabelled items"""

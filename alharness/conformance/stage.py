@@ -98,8 +98,9 @@ class Stage:
             targets=problem.targets[problem.initial],
             n_asked=len(problem.initial),
         )
+        self.asked = torch.empty(0, dtype=torch.int64)
         self.is_labelled = torch.zeros(self.pool.n, dtype=torch.bool)
-        self.is_labelled[problem.initial] = True
+        self.take(problem.initial)
         if learner is None:
             learner = factory(self.pool.item_shape, problem.n_classes, where)
             learner.fit(self.labelled, self.pool, seed=0)
@@ -109,12 +110,19 @@ class Stage:
     def n_unlabelled(self) -> int:
         return int((~self.is_labelled).sum())
 
+    def take(self, indices: torch.Tensor) -> None:
+        """Pool items cannot be asked about any more, whether they got a label or not."""
+        self.asked = torch.cat([self.asked, indices])
+        self.is_labelled = self.is_labelled.clone()
+        self.is_labelled[indices] = True
+
     def view(self, *, cycle: int = 0, seed: int = 0) -> CycleView:
         """What the strategy may see."""
         return CycleView(
             pool=self.pool,
             labelled=self.labelled,
             is_labelled=self.is_labelled,
+            asked=self.asked,
             learner=self.learner,
             n_classes=self.problem.n_classes,
             cycle=cycle,
@@ -130,8 +138,7 @@ class Stage:
         annotator = _Bright(self.problem.n_classes)
         oracle = Oracle(self.problem.targets, self.problem.n_classes, annotator=lambda: annotator)
         self.labelled = self.labelled.extended(oracle.annotate(query, cycle=0))
-        self.is_labelled = self.is_labelled.clone()
-        self.is_labelled[touched(query)] = True
+        self.take(touched(query))
         self.learner.fit(self.labelled, self.pool, seed=1)
 
 

@@ -65,6 +65,17 @@ class ForgetsWhatIsLabelled(Strategy):
         )
 
 
+class AsksTheUnanswerableAgain(Strategy):
+    """Takes what has no label for what was not asked about."""
+
+    caught_by = "rejected-items"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        everything = torch.arange(view.pool.n)
+        rest = everything[~torch.isin(everything, view.labelled.indices)]
+        return PoolQuery(rest[:query_size])
+
+
 class BeyondThePool(Strategy):
     """Counts from the end of pool and test set together."""
 

@@ -12,7 +12,7 @@ from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learner import FitReport, Learner
 from alharness.pool import ArrayPool, Pool
-from alharness.strategy import CycleView, PoolQuery
+from alharness.strategy import CycleView, PoolQuery, Strategy
 from alharness.subset import SubsetStrategy, draw_unlabelled
 from alharness_strategies.badge import seed_centres
 from alharness_strategies.full import FullySupervised
@@ -140,9 +140,16 @@ def test_a_subset_as_large_as_the_pool_changes_nothing() -> None:
     assert torch.equal(whole.indices, subset.indices)
 
 
+class LooksPastIt(Strategy):
+    """Lists by itself what has no label."""
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        return PoolQuery((~view.is_labelled).nonzero().squeeze(1)[:query_size])
+
+
 def test_a_subset_of_a_strategy_that_looks_past_it_is_refused() -> None:
-    with pytest.raises(UserError, match="RandomSampling does not"):
-        SubsetStrategy(RandomSampling(), 5).select(view_of(torch.rand(500, 2), [0]), 3)
+    with pytest.raises(UserError, match="LooksPastIt does not"):
+        SubsetStrategy(LooksPastIt(), 5).select(view_of(torch.rand(500, 2), [0]), 3)
     for refused in (SimpleGan(), FullySupervised()):
         with pytest.raises(UserError, match="does not"):
             SubsetStrategy(refused, 5)
