@@ -90,6 +90,8 @@ def prepare(
             return
         _refuse_missing(source)
         before = found.cached(locations)
+        if before is not None and not partial and not _is_complete(before, found):
+            rebuild = True  # what is there is a part, and the whole is asked for
         cache = found.prepare(
             locations, progress, source=source, partial=partial, workers=workers, rebuild=rebuild
         )
@@ -271,6 +273,12 @@ def _state(dataset: Dataset, locations: DataLocations) -> str:
     if not dataset.needs_originals:
         return "made when needed"
     return "originals here" if dataset.find(locations.data_root) is not None else "not here"
+
+
+def _is_complete(cache: ImageCache, dataset: Dataset) -> bool:
+    """Whether a cache has the official counts; an import of some classes has not."""
+    found = {name: stop - start for name, (start, stop) in cache.meta["splits"].items()}
+    return found == dict(dataset.counts)
 
 
 def _describe(cache: ImageCache) -> None:

@@ -248,7 +248,9 @@ def select(cache: ImageCache, selection: Selection) -> TaskData:
         stop = min(stop, start + selection.pool_limit)
     pool_images, pool_targets = _part(cache, labels, slice(start, stop), selection)
     test_images, test_targets = _part(cache, labels, cache.split(selection.test), selection)
-    check_targets(pool_targets, selection.class_names, f"the pool of {cache.path.name}")
+    cure = f"Convert the complete data set: 'alharness data prepare {cache.path.name} --rebuild'."
+    where = f"the pool of {cache.path.name}"
+    check_targets(pool_targets, selection.class_names, where, cure)
     notes = dict(cache.meta["notes"])
     if cache.partial:
         notes["partial"] = f"{len(cache.images):,} images: not the complete data set"
@@ -281,7 +283,12 @@ def _part(
     return np.ascontiguousarray(images[keep]), order[targets[keep]].astype(np.int64)
 
 
-def check_targets(targets: NDArray[np.int64], class_names: Sequence[str], where: str) -> None:
+def check_targets(
+    targets: NDArray[np.int64],
+    class_names: Sequence[str],
+    where: str,
+    cure: str = "Fetch the originals again.",
+) -> None:
     """Refuse labels out of range and classes without an image.
 
     Raises:
@@ -292,13 +299,13 @@ def check_targets(targets: NDArray[np.int64], class_names: Sequence[str], where:
         wrong = int(targets.min()) if (targets < 0).any() else int(targets.max())
         raise UserError(
             f"Labels of {where} must lie in 0 .. {len(class_names) - 1}; found {wrong}. "
-            "The label file belongs to something else or is damaged: fetch it again."
+            f"The label file belongs to something else or is damaged. {cure}"
         )
     for name, count in zip(class_names, counts, strict=True):
         if count == 0:
             raise UserError(
                 f"Class '{name}' has no image in {where}; expected at least one of each of "
-                f"{len(class_names)} classes. Add images or leave the class out."
+                f"{len(class_names)} classes. {cure}"
             )
 
 

@@ -26,7 +26,7 @@ BLOCK_BYTES = 5 * 1 + 2 * 4
 #: What a pass costs whatever its blocks: the reading thread and what the allocator keeps.
 PASS_BYTES = 16_000_000
 #: The same for items that are computed: float32 source, coordinates, result.
-VIRTUAL_BLOCK_BYTES = 8 * 4
+VIRTUAL_BLOCK_BYTES = 10 * 4
 #: Bytes per pool item of book-keeping in a cycle: targets, masks, indices, scores, choosing the best.
 ITEM_BYTES = 64
 
