@@ -55,7 +55,7 @@ def payload(job: Job, places: Places, *, fresh: bool) -> dict[str, Any]:
         "runs_dir": str(places.runs_dir.resolve()),
         "data_root": str(places.locations.data_root.resolve()),
         "cache_root": str(places.locations.cache_root.resolve()),
-        "store": str(places.store.resolve()) if places.store is not None else None,
+        "store": str(places.store_root.resolve()),
         "fresh": fresh,
     }
 
@@ -77,7 +77,7 @@ def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tupl
             Places(
                 Path(work["runs_dir"]),
                 DataLocations(Path(work["data_root"]), Path(work["cache_root"])),
-                Path(work["store"]) if work["store"] else None,
+                Path(work["store"]),
             ),
             fresh=bool(work["fresh"]),
             progress=progress or silent,

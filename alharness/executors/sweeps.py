@@ -1,4 +1,4 @@
-"""What a sweep is: a TOML file (or options) that expands to runs, in an order that makes pairs early.
+"""What a sweep is: a TOML file (or options) that expands to runs.
 
 title = "Fig. 3a"
 [base]                       # settings of every run
@@ -149,7 +149,9 @@ def parse_seeds(text: str | int) -> list[int]:
 
 
 def expand(sweep: Sweep, choices: Choices, runs_dir: Path) -> list[Job]:
-    """All runs of a sweep, resolved, without repetitions, all strategies of a seed before the next seed.
+    """All runs of a sweep, resolved, without repetitions, in the order of the file's blocks.
+
+    In a block all strategies of a seed come before the next seed, so that pairs are complete early.
 
     Raises:
         UserError: anything that does not resolve; nothing has been started then.
@@ -165,6 +167,7 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path) -> list[Job]:
     for block in sweep.runs:
         if block.get("profile", profile) != profile:
             continue  # a block that names a profile belongs to that profile only
+        found: dict[str, RunSpec] = {}
         for combination in _product(block, choices.seeds):
             for task in tasks:
                 layers = (sweep.base, sweep.profiles.get(profile, {}), combination, task)
@@ -175,12 +178,13 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path) -> list[Job]:
                 met.add(name)
                 if not choices.strategies or name in choices.strategies:
                     spec = resolve(settings)
-                    specs.setdefault(spec.run_key, spec)
+                    found[spec.run_key] = spec
+        for spec in sorted(found.values(), key=lambda spec: (spec.seed, spec.data_seed)):
+            specs.setdefault(spec.run_key, spec)
     for wanted in choices.strategies:
         if wanted not in met:
             raise unknown_name("strategy of this sweep", wanted, met)
-    ordered = sorted(specs.values(), key=lambda spec: (spec.seed, spec.data_seed))
-    return [Job(index, spec, runs_dir) for index, spec in enumerate(ordered)]
+    return [Job(index, spec, runs_dir) for index, spec in enumerate(specs.values())]
 
 
 def lay_over(*layers: Mapping[str, Any]) -> dict[str, Any]:

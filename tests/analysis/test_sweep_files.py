@@ -81,9 +81,9 @@ def test_two_seed_axes_may_vary_apart() -> None:
 def test_options_filter_strategies_and_replace_seeds_and_data_sets() -> None:
     runs = [{"strategy": ["random", "margin"], "seed": "0-9"}, {"strategy": "full", "seed": 0}]
     assert jobs(runs, Choices(strategies=("margin", "full"), seeds=(3, 4))) == [
-        "digits-two / full / seed 0",  # a block with one seed keeps it
         "digits-two / margin / seed 3",
         "digits-two / margin / seed 4",
+        "digits-two / full / seed 0",  # a block with one seed keeps it
     ]
     assert jobs(runs, Choices(("margin",), ("digits-ten",), (1,))) == [
         "digits-ten / margin / seed 1"
