@@ -91,7 +91,7 @@ def train(task: str, only: str | None, quiet: bool, runs_dir: Path, **options: A
     display = make_display(quiet=quiet)
     names: dict[str, Any] = {
         "task": task,
-        "fingerprint": opened.data.fingerprint,
+        "fingerprint": opened.pool.fingerprint,
         "progress": display.progress,
     }
     made = []
@@ -138,7 +138,7 @@ def inspect(
             opened.autoencoder,
             opened.store,
             task=task,
-            fingerprint=opened.data.fingerprint,
+            fingerprint=opened.pool.fingerprint,
             progress=display.progress,
         )
         subject = Subject(
@@ -295,7 +295,7 @@ def _chosen(opened: _Opened, key: str | None) -> Artefact:
     from alharness.artefacts import artefact_key
     from alharness.generative.generator import KIND, generator_identity
 
-    fingerprint = opened.data.fingerprint
+    fingerprint = opened.pool.fingerprint
     if key is None:
         recipe = opened.generator.resolve("quick", opened.pool.item_shape, opened.task)
         identity = generator_identity(recipe, opened.pool.item_shape, fingerprint)
@@ -326,7 +326,7 @@ def _comparison(opened: _Opened) -> list[dict[str, Any]]:
     rows = []
     for found in finished:
         fingerprint = found.identity.get("task_fingerprint")
-        if found.kind != "generator" or fingerprint != opened.data.fingerprint:
+        if found.kind != "generator" or fingerprint != opened.pool.fingerprint:
             continue
         recipe = found.identity["recipe"]
         rows.append(
