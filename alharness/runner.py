@@ -348,6 +348,7 @@ def _write_environment(
                 "class_names": list(data.class_names),
                 "n_pool": pool.n,
                 "n_test": len(data.test_targets),
+                "test_counts": np.bincount(data.test_targets, minlength=data.n_classes).tolist(),
                 "item_shape": list(pool.item_shape),
                 "residency": pool.residency,
                 "forecast": str(data.forecast(torch.device(spec.device), spec.pool)),

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from alharness.analysis import metrics
 from alharness.analysis.comparison import Comparison, Series, paired, shared_grid
-from alharness.analysis.runs import AXES, METRICS, Array
+from alharness.analysis.runs import AXES, LOSSES, METRICS, Array
 from alharness.analysis.statistics import RankTest
 
 #: Okabe and Ito's palette, without its yellow, which vanishes on white paper.
@@ -196,6 +196,20 @@ def _legend(axes: Axes) -> None:
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, handlelength=3.2)
 
 
+def _cut_outliers(axes: Axes, curves: Mapping[str, tuple[Array, Array]]) -> None:
+    """Let a curve that runs far below all others leave the figure rather than flatten them."""
+    lows = {
+        label: float(rows.min(axis=0)[1:].min(initial=np.inf))
+        for label, (_, rows) in curves.items()
+    }
+    top = max(float(rows.max()) for _, rows in curves.values())
+    middle = float(np.median([low for low in lows.values() if np.isfinite(low)] or [top]))
+    kept = [low for low in lows.values() if low >= middle - 2 * (top - middle)]
+    if not kept or len(kept) == len(lows):
+        return
+    axes.set_ylim(bottom=min(kept) - 0.05 * (top - min(kept)))
+
+
 def _curve_rows(curves: Mapping[str, tuple[Array, Array]]) -> list[tuple[Cell, ...]]:
     return [
         (label, float(position), float(v.mean()), float(v.min()), float(v.max()), len(v))
@@ -227,6 +241,8 @@ def learning_curves(
             axes.axhline(
                 majority, color="#999999", linewidth=1, linestyle=":", label="majority class"
             )
+        if metric not in LOSSES:
+            _cut_outliers(axes, curves)
         axes.set_xlabel(AXES[axis][1])
         axes.set_ylabel(METRICS[metric])
         _legend(axes)
@@ -234,7 +250,7 @@ def learning_curves(
     return _chart(
         f"curve_{metric}",
         f"{METRICS[metric].capitalize()} against {AXES[axis][1]}: mean over seeds, band from minimum "
-        "to maximum.",
+        "to maximum. What lies far below is cut off; its numbers are in the CSV.",
         ("strategy", AXES[axis][0], "mean", "min", "max", "runs"),
         rows,
         draw,
@@ -395,6 +411,8 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
         axes = figure.add_subplot()
         _curves(axes, curves, line_styles(comparison))
         axes.set_xscale("log")
+        if metric not in LOSSES:
+            _cut_outliers(axes, curves)
         axes.set_xlabel("seconds of preparation, training and selection")
         axes.set_ylabel(METRICS[metric])
         _legend(axes)

@@ -199,11 +199,14 @@ class PairedTest:
 
     @property
     def more_pairs(self) -> int | None:
-        """How many more pairs would decide it; 0 when it is decided."""
+        """How many more pairs would decide it; 0 when it is decided, None when nobody can tell."""
         if self.significant:
             return 0
+        # A deviation estimated from four numbers or fewer says next to nothing.
+        if self.needed is None or self.n < MIN_INTERVAL:
+            return None
         # An unlucky sample may already have as many pairs as such a difference needs on average.
-        return None if self.needed is None else max(self.needed - self.n, 1)
+        return max(self.needed - self.n, 1)
 
 
 def paired_tests(differences: Mapping[str, ArrayLike]) -> dict[str, PairedTest]:

@@ -46,8 +46,10 @@ def compare(
     """
     from alharness.analysis.report import build
 
-    heading, note, found = find_comparisons(targets, runs_dir, split_by, options)
-    report = build(found, heading=heading, note=note, axis=axis, metric=metric, against=against)
+    found = find_comparisons(targets, runs_dir, split_by, options)
+    report = build(
+        found.comparisons, heading=found.heading, axis=axis, metric=metric, against=against
+    )
     click.echo(report.status)
     for section in report.sections:
         _show(section)

@@ -7,13 +7,15 @@ from typing import Any
 
 import click
 
-from alharness.cli.options import runs_dir_option
+from alharness.cli.options import runs_dir_option, tracking_options
 from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
 
 
 @click.command()
 @click.argument("targets", nargs=-1, type=click.Path(path_type=Path))
 @runs_dir_option
+@tracking_options
+@click.option("--no-tracking", is_flag=True, help="Leave MLflow alone.")
 @comparison_options
 @sweep_options
 @click.option(
@@ -27,6 +29,9 @@ from alharness.cli.selection import comparison_options, find_comparisons, sweep_
 def report(
     targets: tuple[Path, ...],
     runs_dir: Path,
+    tracking_uri: str | None,
+    experiment: str,
+    no_tracking: bool,
     axis: str,
     metric: str,
     against: str | None,
@@ -38,7 +43,7 @@ def report(
     """Write figures, statistics and one HTML report.
 
     TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir. A sweep file
-    also tells which runs are missing.
+    also tells which runs are missing, and its report is laid beside the sweep in MLflow.
 
     \b
     alharness report benchmarks/specs/fig3a.toml --out fig3a
@@ -47,12 +52,12 @@ def report(
     from alharness.analysis.paper import check_paper
     from alharness.analysis.report import build, write
 
-    heading, note, found = find_comparisons(targets, runs_dir, split_by, options)
-    claims = check_paper(found) if paper else []
+    found = find_comparisons(targets, runs_dir, split_by, options)
+    claims = check_paper(found.comparisons) if paper else []
     made = build(
-        found,
-        heading=heading,
-        note=note,
+        found.comparisons,
+        heading=found.heading,
+        note=found.note,
         axis=axis,
         metric=metric,
         against=against,
@@ -64,3 +69,17 @@ def report(
         if verdict.verdict != "not run":
             click.echo(f"  {verdict.verdict:<10} {verdict.where}: {verdict.claim}")
     click.echo(f"Report:  {page}")
+    if found.sweep and not no_tracking:
+        _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)
+
+
+def _lay_beside_sweep(
+    sweep: str, page: Path, uri: str | None, experiment: str, runs_dir: Path
+) -> None:
+    """Page and figures as artefacts of the sweep's run in MLflow, where the sweep was tracked."""
+    from alharness.tracking import default_uri, open_tracking
+
+    if uri is None and not (runs_dir / "mlflow.db").exists():
+        return  # the sweep kept records only
+    tracking = open_tracking(uri or default_uri(runs_dir), experiment)
+    tracking.log_files(tracking.sweep(sweep), [page, *sorted(page.parent.glob("figures/**/*.png"))])

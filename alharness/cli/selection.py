@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -96,10 +97,26 @@ def comparison_options(function: Function) -> Function:
     return function
 
 
+@dataclass(frozen=True)
+class Found:
+    """What a user named.
+
+    Attributes:
+        heading, note: for the reader.
+        sweep: name of the sweep in MLflow; empty for directories.
+        comparisons: the runs, sorted out.
+    """
+
+    heading: str
+    note: str
+    sweep: str
+    comparisons: list[Comparison]
+
+
 def find_comparisons(
     targets: Sequence[Path], runs_dir: Path, split_by: Sequence[str], options: dict[str, Any]
-) -> tuple[str, str, list[Comparison]]:
-    """Heading, note and comparisons behind what a user named.
+) -> Found:
+    """The comparisons behind what a user named.
 
     Args:
         targets: one sweep file, or directories of runs; nothing means all of ``runs_dir``, or the
@@ -127,7 +144,7 @@ def find_comparisons(
             )
         runs = [run for path in (targets or [runs_dir]) for run in read_runs(path)]
         heading = ", ".join(str(path) for path in targets) or str(runs_dir)
-        return f"Runs of {heading}", "", comparisons(runs, split_by=split_by)
+        return Found(f"Runs of {heading}", "", "", comparisons(runs, split_by=split_by))
     sweep, jobs = jobs_of(files[0] if files else None, runs_dir, **options)
     present = []
     expected = []
@@ -143,4 +160,5 @@ def find_comparisons(
             "'alharness sweep' and the same options."
         )
     split = [*sweep.split_by, *split_by]
-    return sweep.heading, sweep.note, comparisons(present, split_by=split, expected=expected)
+    found = comparisons(present, split_by=split, expected=expected)
+    return Found(sweep.heading, sweep.note, sweep.name, found)

@@ -107,15 +107,19 @@ def start(
         return 0
     signal.signal(signal.SIGTERM, _terminate)
     display = make_sweep_display(everything, state.left, quiet=quiet)
+    follow = None
     try:
-        follow = None
         if not no_tracking:
             follow = _follow(tracking_uri, experiment, runs_dir, found, display.warn)
             for job in state.finished:
                 follow.finished(job)  # a stop may have come between the last record and its copy
         outcome = drive(state.left, where, carrier, fresh=fresh, follow=follow, show=display.event)
+        if follow is not None:
+            follow.ended("FAILED" if outcome.failed else "FINISHED")
     except KeyboardInterrupt:
         display.close()
+        if follow is not None:
+            follow.ended("KILLED")
         raise click.Abort from None
     finally:
         display.close()

@@ -39,10 +39,19 @@ class Follow:
         """Copy the records of a finished run."""
         from alharness.tracking import sync_run
 
+        self._attempt(lambda: sync_run(job.folder, self.tracking, self.parent))
+
+    def ended(self, status: str) -> None:
+        """Set the status of the sweep's own run: FINISHED, FAILED or KILLED."""
+        if self.parent is not None:
+            parent = self.parent
+            self._attempt(lambda: self.tracking.finish(parent, status))
+
+    def _attempt(self, action: Callable[[], object]) -> None:
         if self.broken:
             return
         try:
-            sync_run(job.folder, self.tracking, self.parent)
+            action()
         except Exception as error:  # whatever the store raises, the records matter more
             self.broken = True
             text = (str(error).splitlines() or [type(error).__name__])[0][:160]

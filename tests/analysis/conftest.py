@@ -21,7 +21,6 @@ from alharness.records import (
     RunFolder,
     TestFigures,
     Times,
-    append_record,
     write_json,
 )
 
@@ -104,10 +103,10 @@ class RunsMaker:
         if failure is not None:
             write_json(folder.path / "failure.json", {"reason": failure})
         values = accuracy[:1] if bound else accuracy
+        lines = []
         for cycle, value in enumerate(values):
             last = cycle == len(values) - 1
-            append_record(
-                folder.cycles,
+            lines.append(
                 CycleRecord(
                     cycle=cycle,
                     n_labelled=POOL
@@ -156,8 +155,9 @@ class RunsMaker:
                     ),
                     ts_ms=1_800_000_000_000 + cycle,
                     final=last and finished,
-                ),
+                ).model_dump_json()
             )
+        folder.cycles.write_text("".join(line + "\n" for line in lines))
         return folder.path
 
 
