@@ -124,6 +124,7 @@ def main() -> None:
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
+            "load_average": os.getloadavg()[0],
             "threads": os.environ.get("OMP_NUM_THREADS", "default"),
         },
         "features": [N, D],
