@@ -218,11 +218,12 @@ def _build(
 
 def _wrap(training: Training, pool: Pool) -> Generator:
     """What has been learned so far, as it would be used."""
-    import copy
-
+    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
+        critic = build_critic(training.recipe, pool.item_shape)
+    critic.load_state_dict(training.critic.state_dict())
     return Generator(
         training.finished_generator(),
-        copy.deepcopy(training.critic),
+        critic,
         training.recipe,
         pool.item_shape,
         pool.device,

@@ -288,6 +288,17 @@ def test_a_generator_is_trained_once_and_found_again(tmp_path: Path) -> None:
     assert other.artefact_key != found.artefact_key
 
 
+def test_a_generator_with_consistency_term_is_stored_without_its_dropout(tmp_path: Path) -> None:
+    pool = digits()
+    settings = GeneratorSettings(recipe="fc-8", consistency=2.0, steps=3, width=8)
+    made = obtain_generator(
+        pool, settings, ArtefactStore(tmp_path), task="digits-two", fingerprint=pool.fingerprint
+    )
+    images = pool.gather(torch.arange(4))
+    assert made.recipe.dropout
+    assert torch.equal(made.critic_features(images), made.critic_features(images))
+
+
 def test_quick_digits_look_like_digits_to_the_figures(tmp_path: Path) -> None:
     """The real thing as a stranger gets it: seconds, and far better than an untrained generator."""
     pool, store = digits(), ArtefactStore(tmp_path)
