@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Runs in progress that the live table lists.
 LIVE_ROWS = 12
 
+#: Runs that have to be over before the rest is estimated: the first ones pay for the start.
+FEWEST = 3
+
 
 class SweepDisplay:
     """Plain lines: one for the end of each run."""
@@ -40,6 +43,8 @@ class SweepDisplay:
         if job is None:
             return
         if event.kind == "started":
+            if not self.started_at:
+                self.since = time.monotonic()  # opening the store is no part of the runs
             self.running[job.index] = job
             self.started_at[job.index] = time.monotonic()
         elif event.kind == "progress":
@@ -107,7 +112,7 @@ class LiveSweepDisplay(SweepDisplay):
         passed = time.monotonic() - self.since
         # What runs now is counted as half done on average.
         shown_left = ""
-        if done:
+        if done >= FEWEST:
             rest = self.n_left - done - len(self.running) / 2
             shown_left = f", about {duration(max(rest, 0.5) * passed / done)} left"
         failed = f", {self.counts['failed']} failed" if self.counts["failed"] else ""

@@ -7,7 +7,7 @@ brings MLflow up to date whenever one has finished.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -43,9 +43,10 @@ class Follow:
 
     def ended(self, status: str) -> None:
         """Set the status of the sweep's own run: FINISHED, FAILED or KILLED."""
-        if self.parent is not None:
-            parent = self.parent
-            self._attempt(lambda: self.tracking.finish(parent, status))
+        # After an interruption in the middle of a copy the store may refuse; 'sync' mends the view.
+        with suppress(Exception):
+            if self.parent is not None:
+                self.tracking.finish(self.parent, status)
 
     def _attempt(self, action: Callable[[], object]) -> None:
         if self.broken:
