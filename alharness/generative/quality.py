@@ -39,6 +39,9 @@ SAMPLES = 2_000
 NEIGHBOURS = 5
 #: Dimensions of the pixels' principal components, as ASAL's own features (Sec. 4.2).
 PIXEL_COMPONENTS = 50
+#: Larger images are averaged down to this side first: the components of 64x64x3 pixels would take
+#: minutes and more memory than many machines have, and fine detail is not what they show.
+COARSE_SIDE = 32
 
 
 def frechet_distance(real_RD: torch.Tensor, synthetic_SD: torch.Tensor) -> float:
@@ -195,9 +198,9 @@ def label_free_quality(
     progress("measure the generator", 0, 1)
     n = min(SAMPLES, pool.n // 2)
     order = torch.randperm(pool.n, generator=seeds.torch_rng(seed, "quality"))
-    real = pool.gather(order[:n]).flatten(1)
-    other = pool.gather(order[n : 2 * n]).flatten(1)
-    synthetic = sample(n, seed=seed).flatten(1)
+    real = _coarse(pool.gather(order[:n]))
+    other = _coarse(pool.gather(order[n : 2 * n]))
+    synthetic = _coarse(sample(n, seed=seed))
     pca = PCA.fit(iter([real]), PIXEL_COMPONENTS)
     real, other, synthetic = pca(real), pca(other), pca(synthetic)
     figures = {
@@ -209,3 +212,9 @@ def label_free_quality(
         figures |= {f"{name}_pixels": value for name, value in found.items()}
     progress("measure the generator", 1, 1)
     return {name: round(value, 6) for name, value in figures.items()}
+
+
+def _coarse(images: torch.Tensor) -> torch.Tensor:
+    """Images ``[B, C, H, W]`` as rows ``[B, D]``, at most ``COARSE_SIDE`` pixels wide and high."""
+    sides = [min(side, COARSE_SIDE) for side in images.shape[2:]]
+    return functional.adaptive_avg_pool2d(images, sides).flatten(1)

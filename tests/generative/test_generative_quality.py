@@ -12,6 +12,7 @@ from torch import nn
 
 from alharness.generative.pictures import grid, interpolate
 from alharness.generative.quality import (
+    _coarse,
     attainable_entropy,
     frechet_distance,
     label_agreement,
@@ -126,6 +127,18 @@ def test_label_free_quality_tells_noise_from_the_pool() -> None:
     assert good["coverage_pixels"] > 0.5
     assert bad["coverage_pixels"] == 0.0
     assert good == label_free_quality(copies, pool)
+
+
+def test_large_images_are_measured_at_a_coarser_size() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, size=(60, 3, 40, 80), dtype=np.uint8)
+    pool = ArrayPool(images, "cpu")
+
+    def sample(n: int, *, seed: int) -> torch.Tensor:
+        return pool.gather(torch.arange(n))
+
+    assert _coarse(sample(2, seed=0)).shape == (2, 3 * 32 * 32)
+    assert 0.0 <= label_free_quality(sample, pool)["frechet_pixels"] < math.inf
 
 
 def test_a_grid_shows_images_row_by_row() -> None:
