@@ -216,5 +216,5 @@ def label_free_quality(
 
 def _coarse(images: torch.Tensor) -> torch.Tensor:
     """Images ``[B, C, H, W]`` as rows ``[B, D]``, at most ``COARSE_SIDE`` pixels wide and high."""
-    sides = [min(side, COARSE_SIDE) for side in images.shape[2:]]
-    return functional.adaptive_avg_pool2d(images, sides).flatten(1)
+    height, columns = (min(side, COARSE_SIDE) for side in images.shape[2:])
+    return functional.adaptive_avg_pool2d(images, (height, columns)).flatten(1)
