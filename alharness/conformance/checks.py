@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import random
 import sys
@@ -348,6 +349,8 @@ def _moved(learner: Learner, device: torch.device) -> Learner:
     """The same learner, its tensors and networks on another device."""
     moved = object.__new__(type(learner))
     for name, value in vars(learner).items():
+        if isinstance(value, nn.Module):
+            value = copy.deepcopy(value)  # a module moves in place
         movable = isinstance(value, torch.Tensor | nn.Module)
         setattr(moved, name, value.to(device) if movable else value)
     moved.device = device

@@ -9,11 +9,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from alharness import conformance
 from alharness.cli import call
 from alharness.conformance import check_strategy
+from alharness.conformance.checks import _moved
 from alharness.errors import UserError
+from alharness.learner import LearnerSettings, NetworkLearner
 from alharness.strategy import CycleView, PoolQuery, ScoreStrategy, Strategy
 
 SAMPLES = Path(__file__).with_name("broken_samples.py")
@@ -103,3 +106,13 @@ def test_the_command_checks_a_strategy_over_a_random_subset(
 def test_the_command_names_the_nearest_strategy(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["check", "max-entropie"]) == 2
     assert "Did you mean 'max-entropy'?" in capsys.readouterr().err
+
+
+def test_a_learner_taken_to_another_device_leaves_the_first_one_alone() -> None:
+    settings = LearnerSettings(kind="mlp", width=4, min_steps=1, epochs=1)
+    learner = NetworkLearner((1, 8, 8), 2, torch.device("cpu"), settings)
+    learner.network = learner.build().eval()
+    moved = _moved(learner, torch.device("meta"))
+    assert moved.device.type == "meta"
+    assert {values.device.type for values in moved.state().values()} == {"meta"}
+    assert {values.device.type for values in learner.state().values()} == {"cpu"}
