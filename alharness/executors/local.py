@@ -33,14 +33,20 @@ class LocalExecutor:
 
     Args:
         jobs: how many at once.
-        threads: CPU threads of each; cores / jobs by default. Results may differ in the last bits
-            between numbers of threads, and timings do, so keep it through a sweep.
+        threads: CPU threads of each; ``OMP_NUM_THREADS`` where it is set, else cores / jobs. Times
+            differ between numbers of threads, so keep it through a sweep. More threads than
+            idle cores cost far more than they give: they wait for each other.
         n_gpus: GPUs that workers take in turn; 0 leaves the choice of the device to the spec.
     """
 
     def __init__(self, jobs: int = 1, threads: int | None = None, n_gpus: int = 0) -> None:
         self.jobs = jobs
-        self.threads = threads or max(1, (os.cpu_count() or 1) // jobs)
+        said = os.environ.get("OMP_NUM_THREADS", "")
+        self.threads = (
+            threads
+            or (int(said) if said.isdecimal() else 0)
+            or max(1, (os.cpu_count() or 1) // jobs)
+        )
         self.n_gpus = n_gpus
 
     def run(

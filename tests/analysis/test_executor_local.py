@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
+from alharness.executors.local import LocalExecutor
 from alharness.records import RunFolder, run_folders
 from alharness.runner import Places, execute
 from alharness.spec import RunSpec, read_toml
@@ -109,6 +110,17 @@ def _records(root: Path) -> dict[str, list[dict[str, object]]]:
         str(folder.path.relative_to(root)): [record.without_times() for record in folder.records()]
         for folder in run_folders(root)
     }
+
+
+def test_threads_follow_the_option_the_environment_and_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert LocalExecutor(jobs=2, threads=3).threads == 3
+    assert LocalExecutor(jobs=2).threads == 1  # OMP_NUM_THREADS=1 above
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert LocalExecutor(jobs=2).threads == 4
+    assert LocalExecutor(jobs=16).threads == 1
 
 
 def test_a_plan_is_carried_out_by_index(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
