@@ -430,7 +430,7 @@ def _tests(rows: Sequence[Row], reference: str, metric: str) -> list[Table]:
     )  # fmt: skip
     caption = (
         f"Paired comparison with {reference}: area under the {METRICS[metric]} curve, exact Wilcoxon test, "
-        f"Holm's correction over {len(tested)} comparisons"
+        f"Holm's correction over {len(tested)} {'comparison' if len(tested) == 1 else 'comparisons'}"
     )
     return [Table("tests", caption, header, cells)]
 
