@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shutil
+import stat
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -185,6 +186,10 @@ class ArtefactStore:
             "details": details,
         }
         _write_text(partial / META, json.dumps(meta, indent=2) + "\n")
+        # safetensors writes files that only their owner reads; a store may be shared.
+        mode = stat.S_IMODE((partial / META).stat().st_mode)
+        for path in _plain_files(partial):
+            path.chmod(mode)
         partial.rename(final)
         return meta
 

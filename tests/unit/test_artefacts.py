@@ -60,6 +60,16 @@ def test_built_once_then_found(tmp_path: Path) -> None:
     assert found.meta["versions"]["torch"] == torch.__version__
 
 
+def test_all_files_are_as_readable_as_the_users_other_files(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path)
+    before = os.umask(0o027)
+    try:
+        path = store.obtain("thing", IDENTITY, build).path
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o640}
+
+
 def test_the_key_names_all_of_the_identity() -> None:
     key = artefact_key("thing", IDENTITY)
     assert len(key) == 16
