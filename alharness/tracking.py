@@ -91,17 +91,23 @@ class Tracking:
                 )
             return str(found.experiment_id)
         location = None if artefact_dir is None else artefact_dir.resolve().as_uri()
-        return str(self.client.create_experiment(self.experiment, artifact_location=location))
+        # Without its kind MLflow's pages open on traces of language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        created = self.client.create_experiment(
+            self.experiment, artifact_location=location, tags=tags
+        )
+        return str(created)
 
     def open_run(
         self, spec: RunSpec, folder: RunFolder, environment: Mapping[str, Any], parent: str | None
     ) -> str:
         """The MLflow run of a run key: the one that exists, or a new one."""
-        marker = f"{PREFIX}run_key"
+        # The folder's name, not the spec's hash now: a later version hashes further settings.
+        marker, run_key = f"{PREFIX}run_key", folder.path.name
         found = self.client.search_runs(
-            [self.experiment_id], filter_string=f"tags.`{marker}` = '{spec.run_key}'", max_results=1
+            [self.experiment_id], filter_string=f"tags.`{marker}` = '{run_key}'", max_results=1
         )
-        tags = {marker: spec.run_key, **_tags(spec, folder, environment)}
+        tags = {marker: run_key, **_tags(spec, folder, environment)}
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
         if found:

@@ -62,7 +62,7 @@ def ui(runs_dir: Path, tracking_uri: str | None, experiment: str, port: int) -> 
             f"There is no tracking store at '{uri}'. Run something first, or 'alharness sync'."
         )
     identity = open_tracking(uri, experiment).experiment_id
-    click.echo(f"http://127.0.0.1:{port}/#/experiments/{identity}")
+    click.echo(f"http://127.0.0.1:{port}/#/experiments/{identity}/runs")
     # The job executor and further workers cost a gigabyte and 15 s of start-up and serve nothing here.
     environment = {
         **os.environ,
