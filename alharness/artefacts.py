@@ -234,20 +234,34 @@ class ArtefactStore:
         """Folders of builds that were stopped; the next one that asks for them continues them."""
         return sorted(path for path in self.root.glob(f"*/*{PARTIAL}") if path.is_dir())
 
-    def find(self, prefix: str) -> Artefact:
-        """The one finished artefact whose key starts with ``prefix``.
+    def locate(self, prefix: str) -> tuple[str, str]:
+        """Kind and key of the one artefact, finished or not, whose key starts with ``prefix``.
+
+        Looks at names only, so that a damaged one can be named too.
 
         Raises:
             UserError: none or several.
         """
-        matching = [artefact for artefact in self.finished() if artefact.key.startswith(prefix)]
+        folders = [path for path in self.root.glob("*/*") if path.is_dir()]
+        held = {(path.parent.name, path.name.removesuffix(PARTIAL)) for path in folders}
+        matching = sorted(found for found in held if found[1].startswith(prefix))
         if len(matching) == 1:
             return matching[0]
         if not matching:
-            held = ", ".join(f"{a.key} ({a.kind})" for a in self.finished()) or "none"
-            raise UserError(f"No artefact '{prefix}' in '{self.root}'. There: {held}.")
-        keys = ", ".join(artefact.key for artefact in matching)
+            there = ", ".join(f"{key} ({kind})" for kind, key in sorted(held)) or "none"
+            raise UserError(f"No artefact '{prefix}' in '{self.root}'. There: {there}.")
+        keys = ", ".join(key for _, key in matching)
         raise UserError(f"'{prefix}' fits several artefacts: {keys}. Give more of the key.")
+
+    def find(self, prefix: str) -> Artefact:
+        """The one finished artefact whose key starts with ``prefix``; files are not verified.
+
+        Raises:
+            UserError: none or several.
+        """
+        kind, key = self.locate(prefix)
+        meta = _read_meta(self.root / kind / key, kind, key)
+        return Artefact(kind, key, self.root / kind / key, meta, True, float(meta["seconds"]), 0.0)
 
     def remove(self, kind: str, key: str) -> None:
         """Delete an artefact, also an unfinished one.
@@ -400,7 +414,10 @@ def _parse_meta(text: bytes, where: str) -> dict[str, Any]:
     except (ValueError, TypeError):
         whole, meta = False, {}
     if not whole:
-        raise UserError(f"'{where}' is damaged: it is not an artefact's {META}.")
+        raise UserError(
+            f"'{where}' is damaged: it is not an artefact's {META}. Remove the artefact "
+            "('alharness artefacts remove KEY'), or copy the file again."
+        )
     if meta["format"] != FORMAT:
         raise UserError(
             f"'{where}' has format {meta['format']}, this version reads {FORMAT}. "

@@ -70,17 +70,9 @@ def show(key: str, runs_dir: Path) -> None:
 @click.argument("keys", nargs=-1, required=True)
 @runs_dir_option
 def remove(keys: tuple[str, ...], runs_dir: Path) -> None:
-    """Delete artefacts; a run that needs one will make it anew. Unfinished ones by their full key."""
+    """Delete artefacts, also unfinished ones; a run that needs one will make it anew."""
     store = open_store(runs_dir)
-    unfinished = {path.stem: path.parent.name for path in store.unfinished()}
-    # All keys are looked up before anything is deleted.
-    chosen = []
-    for key in keys:
-        if key in unfinished:
-            chosen.append((unfinished[key], key))
-        else:
-            found = store.find(key)
-            chosen.append((found.kind, found.key))
+    chosen = [store.locate(key) for key in keys]  # all, before anything is deleted
     for kind, key in chosen:
         store.remove(kind, key)
         click.echo(f"Removed {kind} {key}.")

@@ -53,7 +53,11 @@ def test_show_finds_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     error = capsys.readouterr().err
     assert "weights.bin" in error
     assert f"alharness artefacts remove {found.key}" in error
+    (found.path / "meta.json").write_text("{")
+    assert artefacts(tmp_path, "list") == 2
+    assert str(found.path) in capsys.readouterr().err
     assert artefacts(tmp_path, "remove", found.key) == 0  # the cure that was named
+    assert not found.path.exists()
 
 
 def test_unfinished_ones_are_shown_and_can_be_removed(
