@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +22,8 @@ from alharness.generative.settings import (
     AutoencoderSettings,
     GeneratorSettings,
 )
-from alharness.generative.wgan import renew_batch_norm
+from alharness.generative.wgan import Training, renew_batch_norm
+from alharness.pool import ArrayPool
 
 #: The image that each recipe was written for.
 SHAPES = {
@@ -194,3 +196,26 @@ def test_auto_encoder_settings_resolve_alike() -> None:
     filled = settings.for_profile("paper", (1, 28, 28))
     assert (filled.recipe, filled.code_dim) == ("conv-28", 5)
     assert None not in filled.model_dump().values()
+
+
+@pytest.mark.parametrize("name", GENERATOR_RECIPES)
+def test_every_recipe_takes_a_step_of_training(name: str) -> None:
+    changes = {"width": 2, "batch_size": 4, "critic_steps": 1, "steps": 2}
+    recipe = GENERATOR_RECIPES[name].model_copy(update=changes)
+    rng = np.random.default_rng(0)
+    pool = ArrayPool(rng.integers(0, 256, size=(8, *SHAPES[name]), dtype=np.uint8), "cpu")
+    training = Training.start(pool, recipe)
+    before = [
+        {key: value.clone() for key, value in module.named_parameters()}
+        for module in (training.generator, training.critic)
+    ]
+    figures = training.run_chunk()
+    assert all(np.isfinite(list(figures.values())))
+    assert (figures["consistency"] > 0) == (recipe.consistency > 0)
+    for module, held in zip((training.generator, training.critic), before, strict=True):
+        moved = [
+            key for key, value in module.named_parameters() if not torch.equal(value, held[key])
+        ]
+        still = set(held) - set(moved)
+        # A bias in front of a normalisation, and the critic's last one, have no gradient.
+        assert all(key.endswith("bias") for key in still), still
