@@ -1,150 +1,32 @@
-"""Figures of a comparison, each a picture for the screen, one for print, and the numbers behind it.
-
-Curves are drawn as in the paper: the mean over seeds as a line, minimum to maximum as a band. Colours are
-told apart by people who do not see red and green alike (Okabe and Ito), and line styles
-with markers by everybody on a grey print-out.
-"""
+"""Figures of a comparison: curves as the paper draws them, the mean over seeds as a line, minimum to
+maximum as a band."""
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from alharness.analysis import metrics
+from alharness.analysis.charts import (
+    COLOURS,
+    MARKERS,
+    STYLES,
+    WIDTH,
+    Cell,
+    Chart,
+    legend,
+    make_chart,
+)
 from alharness.analysis.comparison import Comparison, Series, paired, shared_grid
 from alharness.analysis.runs import AXES, LOSSES, METRICS, Array
 from alharness.analysis.statistics import RankTest
 
-#: Okabe and Ito's palette, without its yellow, which vanishes on white paper.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES: tuple[Any, ...] = (
-    "-",
-    (0, (5, 2)),
-    (0, (1, 1.2)),
-    (0, (6, 2, 1, 2)),
-    (0, (3, 1, 1, 1, 1, 1)),
-)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
 #: The baseline is always the same: grey, so that every other colour stands for a method.
 BASELINE_COLOUR = "#666666"
-
-STYLE: dict[str, Any] = {
-    "font.size": 10,
-    "font.family": "sans-serif",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "svg.fonttype": "path",  # looks the same where a font is missing
-    "svg.hashsalt": "alharness",  # the same numbers give the same file
-}
-
-#: Inches: fills the page of the report and an A4 page alike.
-WIDTH = 9.4
-
-Cell = str | float | int
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One figure with its numbers; pictures are drawn when they are asked for.
-
-    Attributes:
-        name: file name without ending.
-        caption: what is shown, in a sentence.
-        header, rows: the numbers.
-        draw: draws into an empty figure.
-        size: width and height in inches.
-    """
-
-    name: str
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    draw: Callable[[Figure], None]
-    size: tuple[float, float]
-
-    @cached_property
-    def svg(self) -> str:
-        """The picture as an SVG element."""
-        text = self._drawn("svg", metadata={"Date": None, "Creator": None}).decode()
-        # What stands before <svg> (XML declaration, document type) has no place inside a page.
-        text = text[text.index("<svg") :]
-        return re.sub(r"\s*<metadata>.*?</metadata>", "", text, count=1, flags=re.DOTALL)
-
-    @cached_property
-    def png(self) -> bytes:
-        """The picture for slides and mails, 200 dots per inch."""
-        return self._drawn("png", dpi=200)
-
-    def _drawn(self, kind: str, **options: Any) -> bytes:
-        """Draw without pyplot: no global state, no window system."""
-        with rc_context(STYLE):  # type: ignore[arg-type] # keys are checked by matplotlib itself
-            figure = Figure(figsize=self.size, layout="constrained")
-            FigureCanvasAgg(figure)
-            self.draw(figure)
-            target = io.BytesIO()
-            figure.savefig(target, format=kind, **options)
-        return target.getvalue()
-
-    @property
-    def csv(self) -> str:
-        return as_csv(self.header, self.rows)
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write NAME.svg, NAME.png and NAME.csv, beside and renamed."""
-        folder.mkdir(parents=True, exist_ok=True)
-        written = []
-        for ending, content in (
-            ("svg", self.svg.encode()),
-            ("png", self.png),
-            ("csv", self.csv.encode()),
-        ):
-            path = folder / f"{self.name}.{ending}"
-            partial = path.with_name(path.name + ".partial")
-            partial.write_bytes(content)
-            partial.replace(path)
-            written.append(path)
-        return written
-
-
-def as_csv(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table as CSV, numbers in full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _chart(
-    name: str,
-    caption: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[Cell]],
-    draw: Callable[[Figure], None],
-    *,
-    size: tuple[float, float],
-) -> Chart:
-    return Chart(name, caption, tuple(header), tuple(tuple(row) for row in rows), draw, size)
 
 
 def line_styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
@@ -189,11 +71,6 @@ def _curves(
             markevery=(every // 2, every),
             **style,
         )
-
-
-def _legend(axes: Axes) -> None:
-    """Beside the axes: a legend inside hides curves that saturate."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, handlelength=3.2)
 
 
 def _cut_outliers(axes: Axes, curves: Mapping[str, tuple[Array, Array]]) -> None:
@@ -245,9 +122,9 @@ def learning_curves(
             _cut_outliers(axes, curves)
         axes.set_xlabel(AXES[axis][1])
         axes.set_ylabel(METRICS[metric])
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         f"curve_{metric}",
         f"{METRICS[metric].capitalize()} against {AXES[axis][1]}: mean over seeds, band from minimum "
         "to maximum. What lies far below is cut off; its numbers are in the CSV.",
@@ -295,9 +172,9 @@ def gain_curves(
             axes.set_ylim(bottom=-3 * high)
         axes.set_xlabel(AXES[axis][1])
         axes.set_ylabel(f"difference to {reference.label}")
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         "gain",
         f"Difference of {METRICS[metric]} to {reference.label} at equal seeds: mean over seeds. What lies "
         "far below is cut off; its numbers are in the CSV.",
@@ -335,9 +212,9 @@ def entropy_curves(comparison: Comparison, *, axis: str = "queries") -> Chart | 
         axes.set_xlabel(AXES[axis][1])
         axes.set_ylabel("mean entropy of the query (nats)")
         axes.set_ylim(bottom=0)
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         "entropy",
         "Entropy of the queried items under the classifier that asked for them: mean over seeds, band "
         "from minimum to maximum.",
@@ -380,9 +257,9 @@ def selection_times(comparison: Comparison) -> Chart | None:
         axes.set_xlabel("milliseconds per selection")
         axes.margins(x=0.14)
         axes.grid(axis="y", visible=False)
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         "selection_time",
         "Time of one selection, split into phases: mean over cycles (the first one, a warm-up, left out) "
         "and seeds. Preparation and training are not in it.",
@@ -415,9 +292,9 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
             _cut_outliers(axes, curves)
         axes.set_xlabel("seconds of preparation, training and selection")
         axes.set_ylabel(METRICS[metric])
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         "accuracy_time",
         f"{METRICS[metric].capitalize()} against machine time: building what the strategy needs (in full, "
         "also where it was found ready made), training and selecting; annotation and evaluation left out.",
@@ -452,7 +329,7 @@ def differences(rows: Sequence[metrics.Row], reference: str) -> Chart | None:
         axes.set_ylim(-0.6, len(tested) - 0.4)
         axes.set_xlabel(f"difference of the area under the curve to {reference}")
 
-    return _chart(
+    return make_chart(
         "differences",
         f"Paired difference to {reference} of the area under the learning curve, with 95 % bootstrap "
         "interval over seeds (from five seeds on). A filled dot: significant after Holm's correction.",
@@ -489,7 +366,7 @@ def penalty_matrix(found: metrics.Penalties) -> Chart:
         axes.set_xlabel("... beats this one")
         axes.set_ylabel("how often this one ...")
 
-    return _chart(
+    return make_chart(
         "penalties",
         "Pairwise penalties: share of the evaluated positions at which the row is ahead of the column by a "
         f"paired t-test over {found.n_pairs} seeds at the 5 % level (about 2.5 % by chance alone).",
@@ -540,9 +417,9 @@ def class_balance(comparison: Comparison) -> Chart | None:
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of the labels asked for")
         axes.grid(axis="y", visible=False)
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         "class_balance",
         "Classes of what was asked for, over all queries and seeds, beside those of the test set.",
         ("strategy", "class", "share"),
@@ -592,7 +469,7 @@ def critical_difference(test: RankTest) -> Chart:
                 color="#0072B2", linewidth=3.5, solid_capstyle="round",
             )  # fmt: skip
 
-    return _chart(
+    return make_chart(
         "critical_difference",
         f"Mean ranks over {test.n_sets} data sets (1 is best). Strategies joined by a bar cannot be told "
         f"apart at the 5 % level (Nemenyi); Friedman's test: p = {test.p:.3g}.",

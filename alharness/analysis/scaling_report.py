@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from alharness import seeds
-from alharness.analysis.figures import COLOURS, MARKERS, STYLES, Cell, Chart, _chart, _legend
+from alharness.analysis.charts import COLOURS, MARKERS, STYLES, Cell, Chart, legend, make_chart
 from alharness.analysis.scaling import NOT_SELECTION, Measurement, Study
 
 Array = NDArray[np.float64]
@@ -385,9 +385,9 @@ def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
                 **_style(place),
             )
         _both_logarithmic(axes, "pool size" if kind == "select" else "feature rows", "seconds")
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         f"{kind}_time",
         f"Time of {title} against size: medians with 95 % intervals, fitted exponents beside "
         "(Fig. 6a).",
@@ -413,9 +413,9 @@ def _work_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
         for place, (label, points) in enumerate(curves):
             axes.plot(*zip(*points, strict=True), label=label, **_style(place))
         _both_logarithmic(axes, "pool size" if kind == "select" else "feature rows", "count")
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         f"{kind}_work",
         f"Work of {title} against size: exact counters.",
         ("what", "n", "count"),
@@ -454,9 +454,9 @@ def _phase_chart(found: Sequence[Line]) -> Chart:
         axes.set_xlim(0, 100)
         axes.tick_params(axis="y", labelsize=8)
         axes.grid(axis="y", visible=False)
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         "select_phases",
         "Where the time of one selection goes, by pool size: medians of the phases.",
         ("what", "phase", "seconds"),
@@ -476,9 +476,9 @@ def _transition_chart(points: Sequence[tuple[str, str, int, int, float]]) -> Cha
         for place, (label, curve) in enumerate(curves.items()):
             axes.plot(*zip(*curve, strict=True), label=label, **_style(place))
         _both_logarithmic(axes, "pool size", "cycles until the preparation has paid")
-        _legend(axes)
+        legend(axes)
 
-    return _chart(
+    return make_chart(
         "transition",
         "Transition point (Fig. 6b): cycles after which generator, features and index have paid for "
         "themselves; sizes at which they never do are left out.",

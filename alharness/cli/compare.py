@@ -11,7 +11,8 @@ from alharness.cli.options import runs_dir_option
 from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
 
 if TYPE_CHECKING:
-    from alharness.analysis.report import Section, Table
+    from alharness.analysis.report import Section
+    from alharness.analysis.tables import Table
 
 
 @click.command()
@@ -92,7 +93,7 @@ def _table(table: Table) -> None:
 
 def _write_csv(path: Path, sections: tuple[Section, ...]) -> None:
     """The figures of merit in full precision, beside and renamed."""
-    from alharness.analysis.report import merit_csv
+    from alharness.analysis.page import merit_csv
 
     partial = path.with_name(path.name + ".partial")
     path.parent.mkdir(parents=True, exist_ok=True)

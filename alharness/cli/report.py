@@ -49,8 +49,9 @@ def report(
     alharness report benchmarks/specs/fig3a.toml --out fig3a
     alharness report --paper
     """
+    from alharness.analysis.page import write
     from alharness.analysis.paper import check_paper
-    from alharness.analysis.report import build, write
+    from alharness.analysis.report import build
 
     found = find_comparisons(targets, runs_dir, split_by, options)
     claims = check_paper(found.comparisons) if paper else []

@@ -110,7 +110,7 @@ def timing(
     alharness timing --sizes "" --indices exact,kdtree --rows 1e5,1e6,16e6
     """
     from alharness.analysis import scaling_report
-    from alharness.analysis.figures import as_csv
+    from alharness.analysis.charts import as_csv
     from alharness.analysis.scaling import ScalingSpec, run_study
     from alharness.cli.display import make_display
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from alharness.analysis.comparison import comparisons
+from alharness.analysis.page import render, write
 from alharness.analysis.paper import check_paper, claims
-from alharness.analysis.report import Report, build, render, sentence, write
+from alharness.analysis.report import Report, build, sentence
 from alharness.analysis.runs import read_runs
 from alharness.analysis.statistics import paired_tests
 from alharness.cli import call
