@@ -1,0 +1,56 @@
+"""A stopped run whose labels are not all in the pool continues to the same records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alharness.records import RunFolder
+from alharness.runner import Places, execute
+from alharness.spec import resolve
+from alharness.tasks.base import DataLocations
+
+SHORT = {
+    "task": "digits-two",
+    "device": "cpu",
+    "budget": 40,
+    "query_size": 5,
+    "initial_size": 20,
+    "generator": {"steps": 40},
+}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "mode"),
+    [
+        ({"name": "gaal", "latent_steps": 20}, "abstain"),
+        ({"name": "gaal", "latent_steps": 20}, "noisy"),
+        ({"name": "adba", "encoder_steps": 40, "refine_steps": 5}, "hard"),
+        ({"name": "adba-boundary", "encoder_steps": 40, "refine_steps": 5}, "hard"),
+    ],
+    ids=["gaal-abstain", "gaal-noisy", "adba", "adba-boundary"],
+)
+def test_synthetic_labels_survive_a_stop(
+    tmp_path: Path, strategy: dict[str, object], mode: str
+) -> None:
+    spec = resolve({**SHORT, "strategy": strategy, "oracle": {"mode": mode}})
+    store = tmp_path / "store"
+
+    def finish(runs: str, *stops: int) -> RunFolder:
+        places = Places(tmp_path / runs, DataLocations.resolve(), store)
+        for stop in stops:
+            execute(spec, places, max_cycles=stop)
+        return execute(spec, places)
+
+    whole, parts = finish("whole"), finish("parts", 1, 2)
+    records = whole.records()
+    assert len(records) == 5
+    assert records[-1].n_asked == 40
+    assert [r.without_times() for r in records] == [r.without_times() for r in parts.records()]
+    kinds = {r.query.kind for r in records if r.query is not None}
+    assert kinds == ({"image"} if strategy["name"] == "gaal" else {"line"})
+    if strategy["name"] == "adba":
+        assert records[-1].n_synthetic == 20 * 11
+    if strategy["name"] == "adba-boundary":
+        assert records[-1].n_labelled == 40
