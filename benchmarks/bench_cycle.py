@@ -1,0 +1,78 @@
+"""The selection of whole cycles on growing pools: what depends on the pool and what must not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from alharness.analysis.gates import gate_slope, gate_work
+from alharness.analysis.scaling import ScalingSpec, Study, run_study
+from alharness.runner import Places
+from alharness.tasks.base import DataLocations
+
+SIZES = (1_000, 3_000, 10_000, 30_000)
+STRATEGIES = ("random", "max-entropy", "subset:500:max-entropy", "asal-gray", "asal-auto")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Selections from variations of scikit-learn's digits, with untrained networks."""
+    root = tmp_path_factory.mktemp("study")
+    spec = ScalingSpec(
+        task="digits-two",
+        strategies=STRATEGIES,
+        sizes=SIZES,
+        repeats=5,
+        device="cpu",
+        networks="untrained",
+    )
+    return run_study(spec, Places(root / "runs", DataLocations.resolve()), root / "timing")
+
+
+def counts(study: Study, name: str) -> dict[int, dict[str, int]]:
+    return {m.n: m.work for m in study.measurements if m.name == name and m.kind == "select"}
+
+
+def seconds(study: Study, name: str, *phases: str) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = defaultdict(list)
+    for m in study.measurements:
+        if m.name == name and m.kind == "select":
+            found[m.n].append(sum(m.phases[phase] for phase in phases) if phases else m.seconds)
+    return found
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("n", SIZES)
+def test_select(benchmark: Any, study: Study, name: str, n: int) -> None:
+    """The study's own times, beside the others' in the table of ``tox -e bench``."""
+    spent = iter(2 * seconds(study, name)[n])
+    benchmark.extra_info["seconds"] = seconds(study, name)[n]
+    benchmark.pedantic(lambda: next(spent), rounds=1)
+
+
+@pytest.mark.regress
+def test_max_entropy_works_on_every_item(study: Study) -> None:
+    gate_work(counts(study, "max-entropy"), linear=["pool_items_scored", "bytes_read"])
+
+
+@pytest.mark.regress
+@pytest.mark.parametrize("name", ["asal-gray", "asal-auto"])
+def test_asal_works_on_the_pool_in_matching_only(study: Study, name: str) -> None:
+    found = {
+        n: {key: value for key, value in work.items() if key != "distances"}
+        for n, work in counts(study, name).items()
+    }
+    gate_work(found, constant=["images_generated"], linear=["feature_rows_read"])
+
+
+@pytest.mark.regress
+@pytest.mark.parametrize("name", ["asal-gray", "asal-auto"])
+def test_asal_takes_no_longer_in_larger_pools_apart_from_matching(study: Study, name: str) -> None:
+    gate_slope(seconds(study, name, "other", "generate", "features"), at_most=0.25)
+
+
+@pytest.mark.regress
+def test_a_random_subset_is_scored_in_constant_work(study: Study) -> None:
+    gate_work(counts(study, "subset:500:max-entropy"), constant=["pool_items_scored", "bytes_read"])

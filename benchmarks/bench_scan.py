@@ -1,0 +1,85 @@
+"""The scan behind uncertainty sampling: how near it comes to the bare forward pass of its network."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from alharness.analysis.gates import CountingPool, gate_ratio, gate_reads, gate_slope, gate_work
+from alharness.labelled import LabelledSet
+from alharness.learner import LearnerSettings, NetworkLearner
+from alharness.pool import ArrayPool
+from alharness.strategy import CycleView
+from alharness_strategies.max_entropy import MaxEntropy
+
+SIZES = (1_000, 2_000, 4_000, 8_000)
+
+
+def scene(n: int, device: torch.device, kind: str = "mnist-cnn") -> tuple[CycleView, torch.Tensor]:
+    """A pool of random 28x28 images before an untrained network; nothing is labelled."""
+    rng = torch.Generator().manual_seed(0)
+    raw = torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8, generator=rng).to(device)
+    learner = NetworkLearner((1, 28, 28), 10, device, LearnerSettings(kind=kind))
+    learner.network = learner.build().eval().requires_grad_(False)
+    view = CycleView(
+        pool=CountingPool(ArrayPool(raw, device)),
+        labelled=LabelledSet(),
+        is_labelled=torch.zeros(n, dtype=torch.bool),
+        learner=learner,
+        n_classes=10,
+        cycle=0,
+        seed=0,
+    )
+    return view, raw
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_scan(benchmark: Any, n: int, device: torch.device) -> None:
+    view, _ = scene(n, device)
+    benchmark(MaxEntropy().select, view, 10)
+
+
+@pytest.mark.regress
+def test_scan_runs_at_80_percent_of_the_bare_forward_pass(
+    device: torch.device, plain: ModuleType
+) -> None:
+    view, raw = scene(1_000 if device.type == "cpu" else 100_000, device)
+    learner = view.learner
+    assert isinstance(learner, NetworkLearner)
+    gate_ratio(
+        lambda: MaxEntropy().select(view, 10),
+        lambda: plain.bare_forward(learner.network, raw, view.pool.block_size()),
+        at_most=1 / 0.8,
+        device=device,
+    )
+
+
+@pytest.mark.regress
+def test_scan_reads_each_item_once_and_says_so(device: torch.device) -> None:
+    counts = {}
+    for n in SIZES:
+        view, _ = scene(n, device, "mlp")
+        MaxEntropy().select(view, 10)
+        assert isinstance(view.pool, CountingPool)
+        gate_reads(view.pool, at_most=n)
+        counts[n] = dict(view.work.counts)
+        assert counts[n]["pool_items_scored"] == n
+    gate_work(counts, linear=["pool_items_scored", "bytes_read"])
+
+
+@pytest.mark.regress
+def test_scan_is_linear(device: torch.device) -> None:
+    sizes = (
+        (2_000, 6_000, 18_000, 54_000) if device.type == "cpu" else (10**5, 10**6, 3 * 10**6, 10**7)
+    )
+    seconds: dict[int, list[float]] = {n: [] for n in sizes}
+    views = {n: scene(n, device, "mlp")[0] for n in sizes}
+    for _ in range(3):
+        for n, view in views.items():
+            view.stopwatch.seconds.clear()
+            MaxEntropy().select(view, 10)
+            seconds[n].append(view.stopwatch.seconds["score"])
+    gate_slope(seconds, at_least=0.75, at_most=1.2)

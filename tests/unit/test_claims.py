@@ -1,0 +1,159 @@
+"""Claims: the verdict follows from the interval, and only from what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alharness.analysis.claims import (
+    MEASUREMENTS,
+    Claim,
+    ClaimsFile,
+    check,
+    check_all,
+    default_file,
+    failed,
+    judge,
+)
+from alharness.analysis.scaling import Measurement, ScalingSpec, Study
+from alharness.analysis.scaling_report import Estimate
+from alharness.errors import UserError
+
+SIZES = (1_000, 10_000, 100_000)
+
+
+def study(networks: str = "trained", **exponents: float) -> Study:
+    """Selections whose time and work grow as told; 'asal' prepares for 60 s."""
+    found = []
+    for name, exponent in exponents.items():
+        for n in SIZES:
+            prepared = 60.0 if name == "asal" else 0.0
+            feature_bytes = 200 * n if name == "asal" else None
+            found.append(
+                Measurement(
+                    kind="prepare", name=name, n=n, query_size=0, repeat=0,
+                    seconds=prepared, feature_bytes=feature_bytes,
+                )
+            )  # fmt: skip
+            for query_size in (10, 100):
+                found += [
+                    Measurement(
+                        kind="select", name=name, n=n, query_size=query_size, repeat=repeat,
+                        seconds=0.01 * n**exponent * (1 + 0.02 * repeat) * (query_size / 10) ** 0.1,
+                        work={"seen": round(n**exponent)},
+                    )
+                    for repeat in range(3)
+                ]  # fmt: skip
+    return Study(ScalingSpec(networks=networks), {}, tuple(found))
+
+
+def claim(kind: str, accept: tuple[float, float], **fields: object) -> Claim:
+    return Claim.model_validate(
+        {"id": "x", "where": "here", "text": "...", "kind": kind, "accept": accept, **fields}
+    )
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [(1.1, 1.9, "holds"), (0.5, 0.9, "fails"), (2.1, 3.0, "fails"), (0.9, 1.5, "inconclusive")],
+)
+def test_an_interval_across_the_border_decides_nothing(low: float, high: float, word: str) -> None:
+    assert judge(Estimate((low + high) / 2, low, high, 5), (1.0, 2.0)) == word
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "value"),
+    [
+        ("time_exponent", {"name": "scan"}, 1.0),
+        ("time_exponent", {"name": "asal", "smallest": 1000}, 0.0),
+        ("work_exponent", {"name": "scan", "counter": "seen"}, 1.0),
+        ("share_of_pool", {"name": "scan", "counter": "seen"}, 1.0),
+        ("work_total", {"name": "scan", "counters": ["seen", "other"]}, 100_000),
+        ("time_ratio", {"name": "scan", "other": "asal", "n": 10_000}, 10_000),
+        ("query_size_ratio", {"name": "scan", "n": 1000, "query_size": 100, "to_query_size": 10}, 1.26),
+        ("transition", {"name": "asal", "other": "scan", "n": 10_000}, 0.588),
+        ("feature_bytes", {"name": "asal"}, 200),
+    ],
+)  # fmt: skip
+def test_every_kind_measures_what_it_says(
+    kind: str, fields: dict[str, object], value: float
+) -> None:
+    found = check(
+        claim(kind, (value - 0.1 * abs(value) - 0.1, value + 0.1 * abs(value) + 0.1), **fields),
+        {"a": study(scan=1.0, asal=0.0)},
+    )
+    assert found.estimate is not None
+    assert found.estimate.value == pytest.approx(value, rel=0.01, abs=1e-6)
+    assert found.word == "holds"
+
+
+def test_all_kinds_are_tested_above() -> None:
+    assert set(MEASUREMENTS) == {
+        "time_exponent", "work_exponent", "share_of_pool", "work_total", "time_ratio",
+        "query_size_ratio", "transition", "feature_bytes",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"name": "core-set"}, "no select of 10 items by core-set"),
+        ({"name": "scan", "query_size": 7}, "no select of 7 items by scan"),
+        ({"name": "scan", "smallest": 5_000}, "fewer than three sizes"),
+        ({"name": "scan", "study": "cnn"}, "no study cnn"),
+    ],
+)
+def test_what_was_not_measured_has_no_verdict(fields: dict[str, object], reason: str) -> None:
+    found = check(claim("time_exponent", (0, 2), **fields), {"timing/a": study(scan=1.0)})
+    assert found.word == "not measured here"
+    assert reason in found.evidence
+
+
+def test_the_cost_of_untrained_networks_decides_no_transition() -> None:
+    wanted = claim("transition", (0, 1e9), name="asal", other="scan", n=1000)
+    found = check(wanted, {"a": study("untrained", scan=1.0, asal=0.0)})
+    assert found.word == "not measured here"
+
+
+def test_a_later_study_answers_what_the_first_cannot() -> None:
+    wanted = claim("time_exponent", (0.9, 1.1), name="scan")
+    found = check(wanted, {"a": study(asal=0.0), "b": study(scan=1.0)})
+    assert found.word == "holds"
+    assert "study b" in found.evidence
+
+
+def test_only_broken_promises_count() -> None:
+    promised = claim("time_exponent", (2, 3), name="scan", must=True)
+    papers = claim("time_exponent", (2, 3), name="scan")
+    verdicts = check_all([promised, papers], {"a": study(scan=1.0)})
+    assert [v.word for v in verdicts] == ["fails", "fails"]
+    assert failed(verdicts) == [verdicts[0]]
+
+
+def test_the_checkouts_file_is_read_and_its_names_are_unique() -> None:
+    content = ClaimsFile.read(default_file())
+    assert len({c.id for c in content.claims}) == len(content.claims) >= 20
+    named = {s.name for s in content.studies}
+    assert {c.study for c in content.claims if c.study} <= named
+    assert all(c.accept[0] <= c.accept[1] for c in content.claims)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[claim]\n", "not valid TOML"),
+        ('[[claim]]\nid = "a"\n', "field required"),
+        (
+            '[[claim]]\nid="a"\nwhere=""\ntext=""\nkind="time_exponnent"\nname=""\naccept=[0,1]\n',
+            "Did you mean 'time_exponent'",
+        ),
+    ],
+)
+def test_a_bad_file_is_one_clear_error(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "claims.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        ClaimsFile.read(path)
+    with pytest.raises(UserError, match="No claims at"):
+        ClaimsFile.read(tmp_path / "none.toml")
