@@ -109,9 +109,10 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
                 number(comparison.bound("average_precision")),
             ]
         cells.append(tuple(line + ["–"] * (len(header) - len(line))))
-    order = (
-        "ranked by area over the shared seeds" if comparison.can_rank else "in alphabetical order"
-    )
+    n = len(comparison.common_pairs())
+    shared = "the one seed" if n == 1 else f"the {n} seeds"
+    ranked = comparison.can_rank and n > 0
+    order = f"ranked by area over {shared} that all share" if ranked else "in alphabetical order"
     return Table("results", f"Results, {order}", tuple(header), tuple(cells))
 
 

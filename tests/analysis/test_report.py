@@ -33,7 +33,7 @@ def test_a_complete_report_is_one_page_without_a_link_to_the_outside(
     page = write(report_on(make_sweep(GAINS, 8)), tmp_path / "report")
     text = page.read_text()
     assert "Complete: all 25 runs are finished." in text
-    assert "ranked by area" in text
+    assert "ranked by area over the 8 seeds that all share" in text
     assert text.count("<svg") >= 6
     addresses = set(re.findall(r"https?://[^\s\"'<>)]+", text))
     assert {address.split("/")[2] for address in addresses} <= {"www.w3.org"}  # names, not links
