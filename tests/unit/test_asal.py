@@ -14,7 +14,7 @@ import torch
 from alharness import acquisition, features
 from alharness.artefacts import ArtefactStore
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, LinearLearner, learner_factory
+from alharness.learner import Learner, LearnerSettings, LinearLearner, learner_factory
 from alharness.matching import ExactIndex, match
 from alharness.pool import ArrayPool
 from alharness.strategy import CycleView, Preparation, Strategy
@@ -50,7 +50,12 @@ class Scene:
     """A pool of blends, a linear classifier of them, and one strategy."""
 
     def __init__(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Strategy], **parameters: Any
+        self,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: type[Strategy],
+        settings: LearnerSettings | None = None,
+        **parameters: Any,
     ) -> None:
         self.generator = Blend()
         monkeypatch.setattr(Preparation, "generator", lambda _: self.generator)
@@ -60,10 +65,12 @@ class Scene:
         self.targets = (z[:, 0] > 0).long()
         self.pool = ArrayPool((images * 255).round().to(torch.uint8))
         self.labelled = LabelledSet(torch.arange(N_INITIAL), self.targets[:N_INITIAL])
-        self.learner = LinearLearner((1, 4, 4), 2, torch.device("cpu"), LearnerSettings(c=100))
+        self.learner: Learner = LinearLearner(
+            (1, 4, 4), 2, torch.device("cpu"), LearnerSettings(c=100)
+        )
         self.learner.fit(self.labelled, self.pool, seed=0)
         self.ledger = Ledger()
-        settings = LearnerSettings()
+        settings = settings or LearnerSettings()
         self.strategy = kind(**parameters)
         self.adaptation = self.strategy.prepare(
             Preparation(
@@ -256,3 +263,18 @@ def test_unsuitable_tasks_are_named() -> None:
     assert "asal-gray is its counterpart" in str(asal.AsalRgb().unsuitable(2, (1, 8, 8)))
     assert "it generates images" in str(asal.AsalAuto().unsuitable(2, (64,)))
     assert asal.AsalAuto().unsuitable(10, (3, 8, 8)) is None
+
+
+def test_learned_loss_can_take_the_place_of_entropy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The paper's future work (Sec. 6): synthesise what the loss module expects to be wrong."""
+    settings = LearnerSettings(kind="mnist-cnn", width=8, min_steps=30, epochs=1)
+    scene = Scene(tmp_path, monkeypatch, asal.AsalGray, settings, score="learning-loss")
+    assert scene.adaptation is not None
+    assert scene.adaptation.learner_factory is not None
+    scene.learner = scene.adaptation.learner_factory((1, 4, 4), 2, torch.device("cpu"))
+    scene.learner.fit(scene.labelled, scene.pool, seed=0)
+    query = scene.strategy.select(scene.view(), 5)
+    assert len(set(query.indices.tolist())) == 5
+    assert query.diagnostics["score_after"] > query.diagnostics["score_before"]
