@@ -117,9 +117,12 @@ class PeeksIntoTheCaller(Strategy):
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         frame = sys._getframe()
-        while "targets" not in frame.f_locals:
-            frame = frame.f_back  # type: ignore[assignment]
-        order = torch.argsort(frame.f_locals["targets"][view.unlabelled], stable=True)
+        while frame.f_back is not None and "targets" not in frame.f_locals:
+            frame = frame.f_back
+        targets = frame.f_locals.get("targets")
+        if targets is None:
+            return PoolQuery(view.unlabelled[:query_size])
+        order = torch.argsort(targets[view.unlabelled], stable=True)
         return PoolQuery(view.unlabelled[order[:query_size]])
 
 
