@@ -128,7 +128,7 @@ def forecast(
                 f"This pool is computed, not stored: pool.residency={asked} is impossible. "
                 "Leave pool.residency at auto."
             )
-        return make("virtual", "its items are a function of their index")
+        return _checked(make("virtual", "its items are a function of their index"), allowed_host)
     if asked == "memmap" and not in_file:
         raise UserError(
             "Only a pool that lies in one file can be streamed; this one is in memory. "
@@ -141,7 +141,7 @@ def forecast(
     if not on_cpu and _fits(make("host", "").host_bytes, allowed_host):
         return make("host", "too large for the device")
     if in_file:
-        return make("memmap", "too large for memory")
+        return _checked(make("memmap", "too large for memory"), allowed_host)
     raise UserError(
         f"A pool of {n:,} items needs {megabytes(pool_bytes)} of memory and "
         f"{megabytes(allowed_device or 0)} may be taken. Free memory, raise pool.memory_mb, or use "
@@ -158,16 +158,24 @@ def _fits(needed: int, allowed: int | None) -> bool:
 
 
 def _checked(chosen: Forecast, allowed_host: int | None) -> Forecast:
-    """Refuse a residency that was asked for and cannot work, before the run rather than in it."""
+    """Refuse what cannot work, before the run rather than in it.
+
+    Raises:
+        UserError: what it needs, what there is, what to do.
+    """
     allowed = chosen.free_device_bytes
-    if chosen.residency == "memmap":
-        return chosen
     if _fits(chosen.device_bytes, allowed) and _fits(chosen.host_bytes, allowed_host):
         return chosen
-    raise UserError(
-        f"pool.residency={chosen.residency} needs {megabytes(chosen.total_bytes)} and "
-        f"{megabytes(allowed or 0)} may be taken (a share of what is free, or pool.memory_mb). "
+    in_memory = chosen.residency in ("device", "host")
+    cure = (
         "Use pool.residency=auto, which streams what does not fit."
+        if in_memory
+        else "Free memory, or raise pool.memory_mb: less is not possible."
+    )
+    raise UserError(
+        f"A pool of {chosen.n:,} items with pool.residency={chosen.residency} needs "
+        f"{megabytes(chosen.total_bytes)} and {megabytes(allowed or 0)} may be taken (a share of "
+        f"what is free, or pool.memory_mb). {cure}"
     )
 
 
