@@ -37,6 +37,7 @@ def sweep() -> None:
     alharness sweep benchmarks/specs/fig3a.toml --profile quick --jobs 2
     alharness sweep --strategies random,max-entropy,full --datasets digits-two --seeds 0-9
     alharness sweep plan benchmarks/specs/fig3a.toml       (for Slurm; then: sweep run-one)
+    alharness sweep start --help                           (all options)
     """
 
 
@@ -86,7 +87,11 @@ def start(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Carry out a sweep here or on a Ray cluster."""
+    """Carry out a sweep here or on a Ray cluster ('start' may be left out).
+
+    SPEC is a TOML file as in benchmarks/specs; without one, --strategies and --datasets say it all.
+    Ctrl-C stops it, the same command continues. Exit code 1: at least one run failed.
+    """
     import signal
 
     from alharness.cli.sweep_display import make_sweep_display
