@@ -7,6 +7,7 @@ began with the same labelled set are pairs; everything that is left out is named
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,16 +163,22 @@ def comparisons(
     for run in everything:
         by_task[run.task].append(run)
     found: list[Comparison] = []
-    for task, members in sorted(by_task.items()):
+    for task, members in sorted(by_task.items(), key=lambda item: _natural(item[0])):
         groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
         for run in members:
             groups[tuple(_split_value(run, name) for name in split_by)].append(run)
-        for values, group in sorted(groups.items()):
+        for values, group in sorted(groups.items(), key=lambda item: [*map(_natural, item[0])]):
             split = {
                 name: value for name, value in zip(split_by, values, strict=True) if len(groups) > 1
             }
             found.append(_comparison(task, split, group))
     return found
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Numbers inside names in their order: 40000 before 160000."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _split_value(run: Run, name: str) -> str:

@@ -27,15 +27,15 @@ def test_a_protocol_field_can_be_an_axis(make_run: Any) -> None:
         comparisons(read_runs(make_run.root))
     found = comparisons(read_runs(make_run.root), split_by=["query_size", "budget"])
     assert [c.title for c in found] == [
-        "digits-two, query_size 10, budget 70",
         "digits-two, query_size 5, budget 60",
+        "digits-two, query_size 10, budget 70",
     ]
 
 
 def test_tasks_are_compared_apart(make_run: Any) -> None:
-    make_run("random", 0, task="a")
-    make_run("random", 0, task="b")
-    assert [c.task for c in comparisons(read_runs(make_run.root))] == ["a", "b"]
+    for task in ("b", "a-16", "a-4"):
+        make_run("random", 0, task=task)
+    assert [c.task for c in comparisons(read_runs(make_run.root))] == ["a-4", "a-16", "b"]
 
 
 def test_no_ranking_without_random_and_bound(make_run: Any) -> None:
