@@ -89,7 +89,7 @@ def prepare(
             click.echo(f"{task_name}: {len(loaded.pool_targets):,} pool items are ready.")
             return
         _refuse_missing(source)
-        before = found.cached(locations)
+        before = None if rebuild else found.cached(locations)
         if before is not None and not partial and not _is_complete(before, found):
             rebuild = True  # what is there is a part, and the whole is asked for
         cache = found.prepare(
@@ -126,7 +126,7 @@ def import_images(
     if isinstance(found, tuple):
         raise UserError(f"'{name}' needs no import. Use it as it is, or folder:PATH.")
     locations = _locations(data_root)
-    if found.cached(locations) is not None and not rebuild:
+    if not rebuild and found.cached(locations) is not None:
         raise UserError(
             f"{found.title} is already prepared in {found.cache_path(locations)}. "
             "Use --rebuild to replace it."

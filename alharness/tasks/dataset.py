@@ -137,8 +137,9 @@ class Dataset(ABC):
             return self.plan(originals, partial=partial, progress=progress)
 
         path = self.cache_path(locations)
-        cache = self.cached(locations)
-        rebuild = rebuild or (cache is not None and self.is_stale(cache))
+        if not rebuild:  # a damaged cache is refused here, and replaced by a rebuild
+            cache = self.cached(locations)
+            rebuild = cache is not None and self.is_stale(cache)
         return obtain_cache(path, make_plan, progress, workers=workers, rebuild=rebuild)
 
     def cached(self, locations: DataLocations) -> ImageCache | None:
