@@ -103,7 +103,10 @@ class PeeksThroughTheCollector(Strategy):
     caught_by = "hidden-targets"
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
-        oracle = [found for found in gc.get_objects() if type(found) is Oracle][-1]
+        oracles = [found for found in gc.get_objects() if type(found) is Oracle]
+        if not oracles:
+            return PoolQuery(view.unlabelled[:query_size])
+        oracle = oracles[-1]
         zeros = view.unlabelled[oracle._targets[view.unlabelled] == 0]
         return PoolQuery(
             torch.cat([zeros, view.unlabelled[~torch.isin(view.unlabelled, zeros)]])[:query_size]
