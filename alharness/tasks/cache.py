@@ -67,7 +67,7 @@ class ImageCache:
             images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
             labels = np.load(path / LABELS, allow_pickle=False)
             shape = tuple(meta["shape"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise damaged(path, str(error)) from error
         if images.shape != shape or images.dtype != np.uint8 or len(labels) != len(images):
             raise damaged(
