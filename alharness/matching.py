@@ -213,7 +213,7 @@ class ExactIndex(Index):
 
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
         """Points by pool index, float32 ``[c, K]``."""
-        return self._rows[indices, : self.n_dims]
+        return self._rows.index_select(0, indices)[:, : self.n_dims]
 
     def _minima(self, queries_QK: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
         """Smallest ``|f|^2 - 2 q.f`` of each group of free rows, float32 ``[Q, G]``."""
@@ -327,6 +327,12 @@ class _GroupSearch:
         certain: NDArray[np.bool_] = squares - norm * norm + error < closed_from
         return certain
 
+    def _squares(self, rows: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
+        """Squared distances of rows from the queries that they were opened for, float64 ``[c]``."""
+        gap = self.index.rows(rows).double()
+        gap -= self.queries.index_select(0, owners)
+        return torch.einsum("ck,ck->c", gap, gap)
+
     def _open(
         self, which_q: torch.Tensor, above: torch.Tensor, up_to: torch.Tensor
     ) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
@@ -342,7 +348,7 @@ class _GroupSearch:
         owners = which_q[pair_q].repeat_interleave(size)
         squares = torch.cat(
             [
-                (self.index.rows(row).double() - self.queries[owner]).square().sum(dim=1)
+                self._squares(row, owner)
                 for row, owner in zip(
                     torch.split(rows, self.ROWS), torch.split(owners, self.ROWS), strict=True
                 )
