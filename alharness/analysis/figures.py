@@ -84,7 +84,8 @@ def _cut_outliers(axes: Axes, curves: Mapping[str, tuple[Array, Array]]) -> None
     kept = [low for low in lows.values() if low >= middle - 2 * (top - middle)]
     if not kept or len(kept) == len(lows):
         return
-    axes.set_ylim(bottom=min(kept) - 0.05 * (top - min(kept)))
+    margin = 0.05 * (top - min(kept))
+    axes.set_ylim(min(kept) - margin, top + margin)
 
 
 def _curve_rows(curves: Mapping[str, tuple[Array, Array]]) -> list[tuple[Cell, ...]]:
