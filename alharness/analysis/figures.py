@@ -254,9 +254,10 @@ def selection_times(comparison: Comparison) -> Chart | None:
             )
             left += widths
         for i, total in enumerate(left):
-            axes.annotate(f" {total:.3g} ms", (total, i), va="center", fontsize=8)
+            told = f"{total:,.0f}" if total >= 100 else f"{total:.3g}"
+            axes.annotate(f" {told} ms", (total, i), va="center", fontsize=8)
         axes.set_xlabel("milliseconds per selection")
-        axes.margins(x=0.14)
+        axes.set_xlim(0, 1.16 * float(left.max()))  # room for the numbers
         axes.grid(axis="y", visible=False)
         legend(axes)
 
