@@ -199,7 +199,7 @@ def _comparison(task: str, split: Mapping[str, str], runs: Sequence[Run]) -> Com
     notes: list[str] = []
     series, dropped = _series(rest)
     left_out += dropped
-    notes += _start_notes(series)
+    notes += [*_start_notes(series), *_artefact_notes(series)]
     if any(run.environment.get("task", {}).get("synthetic") for run in finished):
         notes.append("The data of this task are drawn or generated, not photographs.")
     return Comparison(task, dict(split), tuple(series), bounds, tuple(left_out), tuple(notes))
@@ -301,6 +301,25 @@ def _start_notes(series: Sequence[Series]) -> list[str]:
             f"Cycle 0 has another classifier for {', '.join(own)}: the strategy trains its own, or its "
             "runs were made with other versions or hardware. Read differences with that in mind."
         )
+    return notes
+
+
+def _artefact_notes(series: Sequence[Series]) -> list[str]:
+    """Whether the runs of a strategy rest on the same generator, auto-encoder and so on."""
+    notes: list[str] = []
+    for item in series:
+        keys: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for run in item.runs:
+            for entry in run.preparation:
+                if key := entry.get("details", {}).get("key"):
+                    keys[str(entry["name"])][str(key)] += 1
+        for name, found in keys.items():
+            if len(found) > 1:
+                told = ", ".join(f"{key} in {n}" for key, n in sorted(found.items()))
+                notes.append(
+                    f"The runs of {item.label} do not rest on the same {name} ({told}): their spread is "
+                    "not that of seeds alone. Run the odd ones again with --fresh."
+                )
     return notes
 
 

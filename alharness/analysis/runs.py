@@ -113,8 +113,13 @@ class Run:
 
     @property
     def preparation(self) -> list[dict[str, Any]]:
-        """The ledger of one-off costs."""
-        return list(self.records[0].time.preparation or []) if self.records else []
+        """The ledger of one-off costs; an artefact that was asked for twice was built once."""
+        entries = self.records[0].time.preparation or [] if self.records else []
+        kept: dict[object, dict[str, Any]] = {}
+        for index, entry in enumerate(entries):
+            key = entry.get("details", {}).get("key")
+            kept.setdefault((entry["name"], key) if key is not None else index, entry)
+        return list(kept.values())
 
     @property
     def preparation_s(self) -> float:

@@ -143,3 +143,17 @@ def test_reading_says_what_is_wrong(make_run: Any, tmp_path: Path) -> None:
     (path / "spec.toml").write_text("= broken")
     with pytest.raises(UserError, match="damaged"):
         read_runs(tmp_path / "runs")
+
+
+def test_an_artefact_asked_for_twice_counts_once(make_run: Any) -> None:
+    entry = {"name": "generator", "seconds": 9.0, "cached": True, "load_s": 0.1}
+    same, other = {**entry, "details": {"key": "k"}}, {**entry, "details": {"key": "other"}}
+    path = make_run(
+        "asal-gray", 0, preparation=[same, same, {**entry, "name": "pca", "details": {}}]
+    )
+    assert read_run(path).preparation_s == 18
+    make_run("asal-gray", 1, preparation=[other])
+    notes = comparisons(read_runs(make_run.root))[0].notes
+    assert any(
+        "asal-gray do not rest on the same generator (k in 1, other in 1)" in n for n in notes
+    )
