@@ -32,6 +32,9 @@ from alharness.errors import UserError, unknown_name
 
 Word = Literal["holds", "fails", "inconclusive", "not measured here"]
 
+#: Repeats of a timed selection below which its interval means nothing.
+MIN_REPEATS = 3
+
 #: Where the file lies in a checkout; it is no part of the installed package.
 FILE = Path("benchmarks") / "claims.toml"
 
@@ -147,11 +150,19 @@ class _Evidence:
     def at(self, line: Line, n: int) -> Line:
         if n not in line.repeats:
             raise _NotMeasuredError(f"{line.name} was not measured at n = {n:,}")
-        return line
+        return _repeated(line, n)
+
+
+def _repeated(line: Line, *sizes: int) -> Line:
+    """A time that was taken once or twice has no interval and decides nothing."""
+    if any(len(line.repeats[n]) < MIN_REPEATS for n in sizes):
+        raise _NotMeasuredError(f"fewer than {MIN_REPEATS} repeats of {line.name}")
+    return line
 
 
 def _time_exponent(claim: Claim, evidence: _Evidence) -> Estimate:
     line = evidence.line(claim)
+    _repeated(line, *(n for n in line.sizes if n >= claim.smallest))
     return _known(time_slope(line, claim.phase, claim.smallest), "fewer than three sizes")
 
 
