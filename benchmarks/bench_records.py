@@ -74,7 +74,9 @@ def test_share_of_a_cycle_on_mnist_ten(tmp_path: Path, strategy: str) -> None:
 def test_query_log_write(benchmark: Any, tmp_path: Path, n_cycles: int) -> None:
     """Rewriting queries.npz: as many rows as mnist-ten has after so many cycles."""
     log = QueryLog()
-    log.add(INITIAL, {"asked": np.arange(100), "indices": np.arange(100), "targets": np.arange(100)})
+    log.add(
+        INITIAL, {"asked": np.arange(100), "indices": np.arange(100), "targets": np.arange(100)}
+    )
     pictures = np.zeros((10, 1, 28, 28), np.uint8)
     for cycle in range(n_cycles):
         rows = {name: np.arange(50) for name in ("asked", "indices", "targets", "entropy")}
