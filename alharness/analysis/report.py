@@ -224,9 +224,13 @@ def _seed_warnings(comparison: Comparison) -> list[str]:
             f"Strategies have different numbers of finished runs ({told}); tests use shared seeds."
         )
     fewest = min(counts.values())
-    if fewest < MIN_PAIRS:
+    few = [label for label, n in counts.items() if n < MIN_PAIRS]
+    if few:
+        which = "" if len(few) == len(counts) else f" of {', '.join(few)}"
+        about = "" if not which else " about them"
         warnings.append(
-            f"Fewer than {MIN_PAIRS} seeds: nothing can be called significant here, whatever it looks like."
+            f"Fewer than {MIN_PAIRS} seeds{which}: nothing{about} can be called significant here, "
+            "whatever it looks like."
         )
     elif fewest < 10:
         warnings.append("Claims should rest on ten seeds or more.")
