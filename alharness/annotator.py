@@ -1,4 +1,4 @@
-"""The network that stands in for a human annotator of synthetic images (facts 3).
+"""The network that stands in for a human annotator of synthetic images (decisions 3).
 
 Trained once on all labelled training data of a task, which no strategy may see; its own test accuracy
 is part of the artefact and of the run's ledger, because a GAAL curve can be no better than its labels.

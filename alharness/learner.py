@@ -31,7 +31,9 @@ class LearnerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str = Field("linear", description="linear, mnist-cnn, all-cnn, strided-cnn or mlp")
-    c: float = Field(1.0, gt=0, description="inverse L2 strength of the linear model (facts 8.2)")
+    c: float = Field(
+        1.0, gt=0, description="inverse L2 strength of the linear model (decisions 8.2)"
+    )
     width: int = Field(128, ge=1, description="width of the network")
     lr: float = Field(1e-3, gt=0, description="Adam's step size")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of the network")
@@ -193,7 +195,7 @@ class NetworkLearner(Learner):
     """A network trained by Adam for a fixed number of steps with a floor.
 
     ``steps = max(min_steps, epochs * ceil(n / batch_size))``: with 100 labels, 20 epochs would be
-    40 steps, and an under-trained random baseline fakes gains of active learning (facts 1.8).
+    40 steps, and an under-trained random baseline fakes gains of active learning (decisions 1.8).
     There is no early stopping and no look at the test set.
     """
 
@@ -269,7 +271,7 @@ class NetworkLearner(Learner):
 
 
 def flip_crop(images: torch.Tensor, rng: torch.Generator, pad: int = 4) -> torch.Tensor:
-    """Random horizontal flips and shifts of up to ``pad`` pixels, per image (LSUN; facts 1.8)."""
+    """Random horizontal flips and shifts of up to ``pad`` pixels, per image (LSUN; decisions 1.8)."""
     n, _, height, width = images.shape
     flips = torch.rand(n, generator=rng) < 0.5
     shifts = torch.randint(0, 2 * pad + 1, (n, 2), generator=rng)

@@ -2,7 +2,7 @@
 
 D. Yoo, I. S. Kweon, "Learning Loss for Active Learning", CVPR 2019. A small module reads the
 network's hidden activations and predicts one number per item; it is trained to order the items of
-each batch by their loss. Constants as in the public re-implementation (facts 6).
+each batch by their loss. Constants as in the public re-implementation (decisions 6).
 
 Differs from the paper: the networks and their optimiser are the harness's (Adam, from scratch in each
 cycle), and every ReLU's output is read instead of four residual stages. A linear classifier has no

@@ -2,11 +2,11 @@
 
 An index holds the points S of the pool once and gives, for a query point, its neighbours from near
 to far. ``match`` walks along them: queries choose one after the other, each its nearest point that
-is neither labelled nor chosen by an earlier query (facts 1.7; the paper does not say how collisions
+is neither labelled nor chosen by an earlier query (decisions 1.7; the paper does not say how collisions
 are resolved).
 
 ``ExactIndex`` is the default: one read of the features, on any device, exact. ``KDTreeIndex`` is the
-paper's structure; in 50 dimensions it is no faster (facts 9). ``FaissIndex`` is an extra.
+paper's structure; in 50 dimensions it is no faster (decisions 9). ``FaissIndex`` is an extra.
 
 Shape letters: N pool items, K feature dimensions, Q queries, G groups of neighbouring rows,
 c candidates of one query.

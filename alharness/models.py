@@ -32,7 +32,7 @@ class Classifier(nn.Module):
 
 
 def mnist_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifier:
-    """Two 5x5 convolutions with pooling and one hidden layer (facts 1.8; not given in the paper)."""
+    """Two 5x5 convolutions with pooling and one hidden layer (decisions 1.8; not given in the paper)."""
     channels, height, rows = item_shape
     body = nn.Sequential(
         nn.Conv2d(channels, 32, 5, padding=2),
@@ -50,7 +50,7 @@ def mnist_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classi
 
 
 def all_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifier:
-    """All-CNN-C of Springenberg et al. 2015 (reference 21 of the paper), width 96 (facts 1.8).
+    """All-CNN-C of Springenberg et al. 2015 (reference 21 of the paper), width 96 (decisions 1.8).
 
     The last 1x1 convolution to the classes commutes with global average pooling, so it stands
     behind the pooling as a linear head: the features are the pooled output of the layer before.
@@ -76,7 +76,7 @@ def all_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifi
 
 
 def strided_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifier:
-    """Strided 3x3 convolutions width, 2, 4, 8 x width, then global average (facts 1.8, CelebA/LSUN).
+    """Strided 3x3 convolutions width, 2, 4, 8 x width, then global average (decisions 1.8, CelebA/LSUN).
 
     As many halvings as the image bears, at most four, so that small images work too.
     """

@@ -100,7 +100,7 @@ class OracleSettings(BaseModel):
         "drawn from the probabilities; human: a person answers every query",
     )
     threshold: float = Field(
-        0.9, ge=0, le=1, description="confidence below which 'abstain' rejects (facts 3)"
+        0.9, ge=0, le=1, description="confidence below which 'abstain' rejects (decisions 3)"
     )
     image_cost: float = Field(1.0, ge=0, description="cost of looking at an image")
     line_cost: float = Field(1.0, ge=0, description="cost of a line: one annotation in Sec. 5.3")

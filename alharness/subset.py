@@ -1,7 +1,7 @@
 """A random subset of the unlabelled items at a cost that does not depend on the pool's size.
 
 ``subset:500:max-entropy`` scores 500 random candidates instead of the whole pool: the control that
-the paper lacks (facts 11), because it takes constant time without any generator.
+the paper lacks (decisions 11), because it takes constant time without any generator.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from alharness.analysis.statistics import ALPHA, MIN_PAIRS, interval, wilcoxon_p
 
 Word = Literal["agrees", "disagrees", "undecided", "not run"]
 
-#: Differences of accuracy below this are "equal": about what one reads off the paper's figures (facts 8).
+#: Differences of accuracy below this are "equal": about what one reads off the paper's figures (decisions 8).
 MARGIN = 0.005
 
 #: A claimed number of labels agrees within this share, a gain of entropy down to this share less.

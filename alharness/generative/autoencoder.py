@@ -1,6 +1,6 @@
 """The task's auto-encoder: deterministic, squared error (Sec. 3.2), best state by held-out error.
 
-Sizes and training are ours, mirrored from the generator's networks (facts 1.5): the paper gives the
+Sizes and training are ours, mirrored from the generator's networks (decisions 1.5): the paper gives the
 loss and the use of the code only. Trained on pool images without labels; a small share of the pool
 is held out of the training to choose the best state.
 """

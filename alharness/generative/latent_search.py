@@ -6,7 +6,7 @@ the batch, so that latents do not see each other: the batch is a matter of speed
 
 Differs from the paper: the best iterate is kept (the last one with ``keep_best=False``), and a
 Gaussian prior on z may be added. The step size is not given in the paper: .02 by measurement, .1
-leaves the manifold of images and loses to random selection (facts 1.6, 11).
+leaves the manifold of images and loses to random selection (decisions 1.6, 11).
 
 Shape letters: B latents, L latent dimensions, ``...`` the shape of one image.
 """

@@ -1,6 +1,6 @@
 """Networks of generators, critics and auto-encoders.
 
-They follow the reference scripts (facts 7: gan_mnist.py, gan_cifar.py, gan_cifar_resnet.py,
+They follow the reference scripts (decisions 7: gan_mnist.py, gan_cifar.py, gan_cifar_resnet.py,
 gan_64x64.py of igul222/improved_wgan_training, and their CT versions) in sizes and initialisation.
 All work on pixels in the range the recipe trains in: [0, 1], or [-1, 1] when ``signed``.
 
@@ -39,7 +39,7 @@ class Critic(nn.Module):
         self.n_features = n_features
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Input of the last linear layer, flattened ``[B, D]``: F_disc (Sec. 3.2, facts 1.4)."""
+        """Input of the last linear layer, flattened ``[B, D]``: F_disc (Sec. 3.2, decisions 1.4)."""
         return cast(torch.Tensor, self.body(pixels)).flatten(1)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -129,7 +129,7 @@ def build_critic(recipe: GeneratorRecipe, item_shape: tuple[int, ...]) -> Critic
 
 
 def build_encoder(recipe: AutoencoderRecipe, item_shape: tuple[int, ...]) -> nn.Module:
-    """Pixels ``[B, C, H, W]`` to codes ``[B, code_dim]``: the critic's stack, linear (facts 1.5)."""
+    """Pixels ``[B, C, H, W]`` to codes ``[B, code_dim]``: the critic's stack, linear (decisions 1.5)."""
     if recipe.network == "fc":
         layers = _fc_layers(math.prod(item_shape), recipe.width, ())
         return nn.Sequential(nn.Flatten(), *layers, _linear(recipe.width, recipe.code_dim))
@@ -214,7 +214,7 @@ def _squash(signed: bool) -> nn.Module:
 
 
 def _fc_layers(into: int, width: int, rates: Sequence[float]) -> list[nn.Module]:
-    """Three hidden layers with LeakyReLU 0.2 (facts 11)."""
+    """Three hidden layers with LeakyReLU 0.2 (decisions 11)."""
     layers: list[nn.Module] = []
     for number in range(3):
         layers += [_linear(into if number == 0 else width, width), nn.LeakyReLU(0.2)]

@@ -22,7 +22,7 @@ Precision = Literal["float32", "tf32", "bf16"]
 class GeneratorRecipe(BaseModel):
     """All numbers of one WGAN-GP or WGAN-CT training; hashed into the artefact's identity.
 
-    Defaults are those that the reference scripts share (facts 7).
+    Defaults are those that the reference scripts share (decisions 7).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,7 +54,7 @@ class GeneratorRecipe(BaseModel):
 
 
 class AutoencoderRecipe(BaseModel):
-    """All numbers of one auto-encoder training (Sec. 3.2: squared error; sizes are ours, facts 1.5)."""
+    """All numbers of one auto-encoder training (Sec. 3.2: squared error; sizes are ours, decisions 1.5)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,13 +77,13 @@ class AutoencoderRecipe(BaseModel):
 
 
 #: Generators by name. "steps" of the large ones: losses and samples flatten long before the 200k of
-#: the scripts (facts 7, our choice); the 28x28 script trains with batch 50.
+#: the scripts (decisions 7, our choice); the 28x28 script trains with batch 50.
 GENERATOR_RECIPES: dict[str, GeneratorRecipe] = {
     recipe.recipe: recipe
     for recipe in (
         # Ours, for `quick`: seconds on 8x8 digits, minutes on two CPU cores for the others. Narrow
-        # convolutions with a large step cost as much as three fully connected layers of 512 (facts
-        # 11) and are better in every figure: on mnist-two, Fréchet distance in pixels .83 after
+        # convolutions with a large step cost as much as three fully connected layers of 512 (decisions
+        # 11) and lie closer to real images in pixels: on mnist-two, Fréchet distance .83 after
         # 2,000 steps against 1.24 after 2,500 (both about 285 s on one core), coverage .94, .91.
         GeneratorRecipe(
             recipe="fc-8", network="fc", width=128, latent_dim=64, steps=700, lr=5e-4, batch_size=64
@@ -143,7 +143,7 @@ GENERATOR_RECIPES: dict[str, GeneratorRecipe] = {
     )
 }
 
-#: Auto-encoders by name; steps are about the epochs of facts 1.5 on the paper's pools.
+#: Auto-encoders by name; steps are about the epochs of decisions 1.5 on the paper's pools.
 AUTOENCODER_RECIPES: dict[str, AutoencoderRecipe] = {
     recipe.recipe: recipe
     for recipe in (

@@ -1,7 +1,7 @@
 """Training of WGAN-GP and WGAN-CT on pool images, to be stopped and continued at any time.
 
 Gulrajani et al. 2017 (WGAN-GP, reference 6 of the paper) and Wei et al. 2018 (WGAN-CT, reference
-24), with the numbers of their code (facts 7). The critic minimises
+24), with the numbers of their code (decisions 7). The critic minimises
 
     mean D(fake) - mean D(real) + penalty * mean (|grad D(mixed)| - 1)^2 [+ consistency term]
 
@@ -50,7 +50,7 @@ CURVE = ("step", "wasserstein", "penalty", "consistency", "generator_loss")
 CHUNK_BYTES = 1 << 26
 CHUNK_STEPS = 25
 
-#: Latents that re-estimate the running statistics of batch normalisation (facts 1.3).
+#: Latents that re-estimate the running statistics of batch normalisation (decisions 1.3).
 BATCH_NORM_LATENTS = 10_000
 
 
@@ -197,7 +197,7 @@ class Training:
         self._totals[:3] += figures / recipe.critic_steps
 
     def _consistency(self, real: torch.Tensor) -> torch.Tensor:
-        """Two passes with independent dropout over the real images must agree (CT, facts 7).
+        """Two passes with independent dropout over the real images must agree (CT, decisions 7).
 
         ``mean_b max(0, lambda2 [(D' - D'')^2 + 0.1 mean_units (D_' - D_'')^2] - M')``, with D_ the
         input of the last layer; lambda2 multiplies before M' is subtracted, as in the code.

@@ -6,7 +6,7 @@ and shift, a change of brightness, and a mirror image for colour pictures. Item 
 of (seed, i), computed on the device when it is asked for; nothing is stored. Its label is that of
 its source image, i modulo the size of the source pool.
 
-Meant for timing: the items are near-duplicates, so accuracies on it say little (facts 9).
+Meant for timing: the items are near-duplicates, so accuracies on it say little (decisions 9).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pool and test set are the standard partition's training (162,770) and test images (19,962); the
 centre square of the aligned images is shrunk to 64x64. Table 1 says "Initial 1000", which
-contradicts its own 190 cycles: it must be 100 (facts T1).
+contradicts its own 190 cycles: it must be 100 (decisions T1).
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ def _rows(content: bytes, where: str) -> Iterator[list[str]]:
 
 
 def face_defaults(profile: Profile) -> TaskDefaults:
-    """Table 1's CelebA row: budget 2000, 10 new, 100 initial (facts T1), a small strided CNN."""
+    """Table 1's CelebA row: budget 2000, 10 new, 100 initial (decisions T1), a small strided CNN."""
     if profile == "paper":
         learner = LearnerSettings(
             kind="strided-cnn", width=32, batch_size=50, epochs=20, min_steps=1000

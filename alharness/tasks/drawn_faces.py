@@ -24,7 +24,7 @@ DRAWING = 1
 SEED = seeds.derive(2020, "faces")
 #: Test faces are numbered from here, so that they stay the same whatever the size of the pool.
 TEST_FROM = 1 << 40
-#: Attribute -> share of faces that have it (CelebA's, facts T5).
+#: Attribute -> share of faces that have it (CelebA's, decisions T5).
 ATTRIBUTES = {"Blond_Hair": 0.15, "Wearing_Hat": 0.05, "Bangs": 0.15, "Eyeglasses": 0.065}
 #: Random numbers per face; the meaning of each is fixed by the order in which ``_Draws`` hands out.
 N_DRAWS = 128

@@ -1,7 +1,7 @@
 """MNIST from its four official archives: 5 against 7 and all ten digits (paper, Sec. 4.1, Table 1).
 
 The pool is the first 50,000 training images, as in the split of the code that the paper's
-generators come from (facts T2); the last 10,000 (its validation set) are left alone, the test set
+generators come from (decisions T2); the last 10,000 (its validation set) are left alone, the test set
 is the official one.
 """
 
@@ -42,7 +42,7 @@ MD5 = {
     ),
 }
 COUNTS = {"train": 60_000, "test": 10_000}
-#: Pool of the paper: the first 50,000 of the 60,000 training images (facts T2).
+#: Pool of the paper: the first 50,000 of the 60,000 training images (decisions T2).
 POOL_IMAGES = 50_000
 
 

@@ -50,7 +50,7 @@ class AdbaParameters(Parameters):
 
     n_points: int = Field(11, ge=2, description="images per line (Sec. 5.3)")
     encoder_steps: int = Field(1000, ge=1, description="training steps of the encoder")
-    refine_steps: int = Field(100, ge=0, description="gradient steps per code (facts 4)")
+    refine_steps: int = Field(100, ge=0, description="gradient steps per code (decisions 4)")
     n_pictures: int = Field(3, ge=0, description="lines per cycle kept for the picture")
 
 

@@ -2,7 +2,7 @@
 
 O. Sener, S. Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR
 2018: with all labelled items as centres, ask again and again about the item that is farthest from its
-nearest centre. Euclidean distance between inputs of the last layer, no normalisation (facts 5).
+nearest centre. Euclidean distance between inputs of the last layer, no normalisation (decisions 5).
 
 Differs from the paper: the greedy solution only, as in the ASAL paper's O(kn) (Table 2); the robust
 variant needs a mixed-integer solver.

@@ -2,7 +2,7 @@
 
 An encoder is trained on pairs (G(z), z), which are free, and each code is then refined by gradient
 steps on ``|G(z) - x|^2 + prior |z|^2``. Random starts without an encoder end in local minima
-(facts 4).
+(decisions 4).
 
 Shape letters: N items, B items of a block, L latent dimensions.
 """
@@ -35,7 +35,7 @@ FILE = "codes.safetensors"
 BATCH_SIZE = 64
 ENCODER_LR = 1e-3
 REFINE_LR = 0.05
-PRIOR_WEIGHT = 1e-3  # facts 4
+PRIOR_WEIGHT = 1e-3  # decisions 4
 #: Images that are refined at once.
 BLOCK = 512
 

@@ -57,7 +57,9 @@ def test_settings_from_file_option_and_set_in_that_order(tmp_path: Path) -> None
     assert "seed = 2" in text
     assert "c = 0.25" in text
     assert "budget = 30" in text
-    assert run(tmp_path, "--config", str(folder.spec), "--quiet") == 0  # its own spec is the same run
+    assert (
+        run(tmp_path, "--config", str(folder.spec), "--quiet") == 0
+    )  # its own spec is the same run
     assert len(run_folders(tmp_path / "runs")) == 1
 
 
@@ -84,7 +86,10 @@ def test_a_plugin_file_runs_without_installing(tmp_path: Path) -> None:
         (["--dataset", "digits-two"], "Use --strategy"),
         (["--strategy", "random", "--dataset", "digits-two", "--seed", "x"], "'--seed'"),
         (["--strategy", "random", "--dataset", "digits-two", "--budget", "5"], "initial size 20"),
-        (["--strategy", "random", "--dataset", "digits-two", "--budget", "9999"], "larger than the pool"),
+        (
+            ["--strategy", "random", "--dataset", "digits-two", "--budget", "9999"],
+            "larger than the pool",
+        ),
         (["--strategy", "random", "--dataset", "digits-two", "--set", "learner.x=1"], "learner.x"),
         (["--strategy", "random", "--dataset", "digits-two", "--set", "oops"], "KEY=VALUE"),
         (["--strategy", "random", "--dataset", "digits-two", "--sed", "1"], "--seed"),

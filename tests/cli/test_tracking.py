@@ -56,9 +56,12 @@ def test_every_number_of_every_record_is_in_the_view(runs: Path) -> None:
     tracking = open_tracking(default_uri(runs))
     for folder in run_folders(runs):
         assert points(tracking, folder) == expected(folder)
-    assert {"test/accuracy", "test/balanced_accuracy", "query/entropy_mean", "time/select_s"} <= set(
-        expected(run_folders(runs)[0])
-    )
+    assert {
+        "test/accuracy",
+        "test/balanced_accuracy",
+        "query/entropy_mean",
+        "time/select_s",
+    } <= set(expected(run_folders(runs)[0]))
 
 
 def test_parameters_are_the_resolved_spec_and_tags_say_where_it_ran(runs: Path) -> None:
@@ -73,9 +76,7 @@ def test_parameters_are_the_resolved_spec_and_tags_say_where_it_ran(runs: Path) 
         assert {"spec.toml", "cycles.jsonl", "queries.npz", "env.json"} <= names
 
 
-def test_syncing_what_is_there_adds_nothing(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_syncing_what_is_there_adds_nothing(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["sync", "--runs-dir", str(runs)]) == 0
     assert "2 runs: 0 cycles added" in capsys.readouterr().out
     tracking = open_tracking(default_uri(runs))
@@ -120,4 +121,8 @@ def test_sync_without_runs_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_nested_settings_become_flat_parameters() -> None:
-    assert flat({"a": 1, "b": {"c": None, "d": {"e": "x"}}}) == {"a": "1", "b.c": "None", "b.d.e": "x"}
+    assert flat({"a": 1, "b": {"c": None, "d": {"e": "x"}}}) == {
+        "a": "1",
+        "b.c": "None",
+        "b.d.e": "x",
+    }

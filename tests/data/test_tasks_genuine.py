@@ -182,7 +182,7 @@ def test_opening_a_cache_costs_milliseconds_and_no_originals(
 def test_real_mnist_has_the_papers_counts(real_data: Path, tmp_path: Path) -> None:
     locations = DataLocations(real_data, tmp_path)
     two, ten = load("mnist-two", locations), load("mnist-ten", locations)
-    assert two.pool_images.shape[0] == 9_681  # facts T3
+    assert two.pool_images.shape[0] == 9_681  # decisions T3
     assert np.bincount(two.pool_targets).tolist() == [4_506, 5_175]
     assert np.bincount(two.test_targets).tolist() == [892, 1_028]
     assert ten.pool_images.shape[0] == 50_000
@@ -198,7 +198,7 @@ def test_real_cifar10_from_jpeg_copies(real_data: Path, tmp_path: Path) -> None:
     locations = DataLocations(real_data, tmp_path)
     CIFAR10_DATASET.prepare(locations, source=source, as_images=True)
     two = load("cifar10-two", locations)
-    assert np.bincount(two.pool_targets).tolist() == [5_000, 5_000]  # facts T4
+    assert np.bincount(two.pool_targets).tolist() == [5_000, 5_000]  # decisions T4
     assert np.bincount(two.test_targets).tolist() == [1_000, 1_000]
     items = two.open_pool(torch.device("cpu")).gather(torch.arange(100))
     assert 0.3 < float(items.mean()) < 0.6

@@ -8,7 +8,7 @@ from alharness import registry
 from alharness.models import NETWORKS
 from alharness.tasks.base import TaskPlugin
 
-#: Budget, New, Initial, classifier (paper, Table 1; CelebA's initial set after facts T1).
+#: Budget, New, Initial, classifier (paper, Table 1; CelebA's initial set after decisions T1).
 TABLE_1 = {
     "mnist-two": (500, 10, 50, "linear"),
     "cifar10-two": (1000, 10, 50, "linear"),

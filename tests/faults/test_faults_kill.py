@@ -89,7 +89,9 @@ def test_killed_and_started_again(plugin: Path, tmp_path: Path) -> None:
     (run,) = tracking.client.search_runs([tracking.experiment_id])
     assert run.info.status == "FINISHED"
     for metric in ("test/accuracy", "cycle", "query/entropy_mean"):
-        steps = [point.step for point in tracking.client.get_metric_history(run.info.run_id, metric)]
+        steps = [
+            point.step for point in tracking.client.get_metric_history(run.info.run_id, metric)
+        ]
         assert len(steps) == len(set(steps))
     accuracy = tracking.client.get_metric_history(run.info.run_id, "test/accuracy")
     assert {p.step: p.value for p in accuracy} == {
@@ -97,7 +99,9 @@ def test_killed_and_started_again(plugin: Path, tmp_path: Path) -> None:
     }
 
 
-def test_a_finished_run_is_not_run_again_and_fresh_starts_over(plugin: Path, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_run_again_and_fresh_starts_over(
+    plugin: Path, tmp_path: Path
+) -> None:
     runs = tmp_path / "runs"
     for _ in range(2):
         subprocess.run(command(plugin, runs, "--quiet", "--no-tracking"), check=True)

@@ -96,7 +96,7 @@ def test_gradients_reach_the_latents(name: str) -> None:
     [("conv-28", 4096), ("conv-32", 4096), ("resnet-32", 128), ("resnet-64", 8192)],
 )
 def test_feature_counts_of_the_scripts(name: str, n_features: int) -> None:
-    # facts 1.4; conv-32 has DIM 64 (decision list), half of the script's 8192.
+    # decisions 1.4; conv-32 has DIM 64 (decision list), half of the script's 8192.
     recipe = GENERATOR_RECIPES[name]
     with torch.random.fork_rng():
         assert build_critic(recipe, SHAPES[name]).n_features == n_features

@@ -23,7 +23,9 @@ from alharness.pool import ArrayPool
 CPU = torch.device("cpu")
 
 
-def digits(classes: tuple[int, ...], n: int) -> tuple[ArrayPool, LabelledSet, np.ndarray, np.ndarray]:
+def digits(
+    classes: tuple[int, ...], n: int
+) -> tuple[ArrayPool, LabelledSet, np.ndarray, np.ndarray]:
     data = load_digits()
     mask = np.isin(data.target, classes)
     images = data.images[mask].astype(np.uint8)[:, None]
@@ -107,9 +109,7 @@ def test_logits_carry_gradients_to_the_items_but_the_learner_does_not_change() -
 @pytest.mark.parametrize("kind", sorted(NETWORKS))
 def test_every_network_gives_features_and_logits_and_no_dropout_outside_fit(kind: str) -> None:
     settings = LearnerSettings(kind=kind, width=8, min_steps=2, epochs=0, batch_size=4)
-    pool = ArrayPool(
-        np.random.default_rng(0).integers(0, 255, (8, 3, 16, 16)).astype(np.uint8)
-    )
+    pool = ArrayPool(np.random.default_rng(0).integers(0, 255, (8, 3, 16, 16)).astype(np.uint8))
     index = torch.arange(8)
     labelled = LabelledSet().extended(Annotation(index, index % 3))
     learner = learner_factory(settings)((3, 16, 16), 3, CPU)

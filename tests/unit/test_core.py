@@ -33,7 +33,9 @@ class TestSeeds:
 
     def test_the_same_in_another_process(self) -> None:
         code = "from alharness import seeds; print(seeds.derive(7, 'select', 3))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         assert int(done.stdout) == seeds.derive(7, "select", 3)
 
     def test_known_number_so_that_old_runs_stay_reproducible(self) -> None:
@@ -110,7 +112,9 @@ class TestScores:
         assert acquisition.least_confidence(log_p).tolist() == pytest.approx([0.3, 0.6], abs=1e-6)
 
     def test_for_two_classes_all_scores_order_alike(self) -> None:
-        log_p = torch.log_softmax(torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), -1)
+        log_p = torch.log_softmax(
+            torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), -1
+        )
         orders = {tuple(score(log_p).argsort().tolist()) for score in acquisition.SCORES.values()}
         assert len(orders) == 1
 
@@ -143,7 +147,9 @@ class TestPool:
         pool = ArrayPool(raw)
         blocks = list(pool.blocks(block_size=5))
         assert torch.cat([index for index, _ in blocks]).tolist() == list(range(23))
-        np.testing.assert_array_equal(torch.cat([x for _, x in blocks]), pool.gather(torch.arange(23)))
+        np.testing.assert_array_equal(
+            torch.cat([x for _, x in blocks]), pool.gather(torch.arange(23))
+        )
         wanted = torch.tensor([7, 3, 22, 0, 1, 9])
         some = list(pool.blocks(wanted, block_size=4))
         assert torch.cat([index for index, _ in some]).tolist() == wanted.tolist()

@@ -69,7 +69,9 @@ def test_a_run_spends_its_budget_and_counts_what_it_did(blobs: Problem) -> None:
 
 
 def test_sizes_that_do_not_divide_end_on_the_budget(blobs: Problem) -> None:
-    records = [c.record for c in cycles(blobs, resolve_strategy("random"), replace(SIZES, budget=45))]
+    records = [
+        c.record for c in cycles(blobs, resolve_strategy("random"), replace(SIZES, budget=45))
+    ]
     assert [record.n_labelled for record in records] == [20, 30, 40, 45]
 
 

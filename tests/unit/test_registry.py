@@ -73,7 +73,9 @@ def test_listing_survives_a_plugin_that_cannot_be_imported(fake_distribution: Pa
 
 
 def test_two_distributions_that_claim_one_name_are_named(
-    fake_distribution: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    fake_distribution: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     info = tmp_path_factory.mktemp("rival") / "rival-1.0.dist-info"
     info.mkdir()
@@ -98,7 +100,10 @@ def test_a_class_by_module_or_by_file_needs_no_installation(fake_distribution: P
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("max-entrpy", r"Unknown strategy 'max-entrpy'. Did you mean 'max-entropy'\? Available: .*"),
+        (
+            "max-entrpy",
+            r"Unknown strategy 'max-entrpy'. Did you mean 'max-entropy'\? Available: .*",
+        ),
         ("no_such_module:Class", "Unknown strategy 'no_such_module:Class'"),
         ("./nowhere.py:Class", "does not exist"),
         ("some/where:Class", r"Expected ./file.py:Class"),

@@ -18,7 +18,7 @@ def test_defaults_come_from_the_plugins_and_the_models() -> None:
     assert (spec.seed, spec.data_seed, spec.profile, spec.device) == (0, 0, "quick", "cpu")
     assert (spec.budget, spec.query_size, spec.initial_size) == (100, 10, 20)
     assert spec.strategy.parameters["latent_steps"] == 100  # Sec. 4.2
-    assert spec.strategy.parameters["latent_lr"] == 0.02  # facts 1.6
+    assert spec.strategy.parameters["latent_lr"] == 0.02  # decisions 1.6
     assert spec.strategy.parameters["pca_dims"] == 50  # Sec. 4.2
     assert spec.n_cycles == 8
 
@@ -29,7 +29,12 @@ def test_table_1_in_the_paper_profile() -> None:
         "cifar10-two": (1000, 10, 50, 95),
         "mnist-ten": (10_000, 50, 100, 198),
         "cifar10-ten": (30_000, 1000, 1000, 29),
-        "celeba-bangs": (2000, 10, 100, 190),  # Table 1 prints Initial 1000; its 190 cycles need 100
+        "celeba-bangs": (
+            2000,
+            10,
+            100,
+            190,
+        ),  # Table 1 prints Initial 1000; its 190 cycles need 100
         "svhn": (50_000, 1000, 1000, 49),
         "lsun": (30_000, 1000, 1000, 29),
     }
