@@ -226,7 +226,7 @@ class AsalDisc(Asal):
     """ASAL, matched by the last hidden layer of the generator's critic."""
 
     def extractor(self, preparation: Preparation) -> FeatureExtractor:
-        return features.critic(preparation.generator())
+        return features.critic(self.generator)  # prepared just before
 
 
 class AsalCls(Asal):
