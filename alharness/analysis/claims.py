@@ -1,6 +1,6 @@
 """Claims about time and work held against timing studies: holds, fails, inconclusive, not measured here.
 
-What is claimed lies in ``benchmarks/claims.toml``; this module knows kinds of measurement only. A
+What is claimed lies in ``claims.toml`` beside it; this module knows kinds of measurement only. A
 verdict compares a 95 % interval with what the claim accepts; an interval across the border decides
 nothing. Counters are exact: their intervals are points.
 """
@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import alharness
 from alharness.analysis.scaling import ScalingSpec, Study
 from alharness.analysis.scaling_report import (
     Estimate,
@@ -35,8 +34,8 @@ Word = Literal["holds", "fails", "inconclusive", "not measured here"]
 #: Repeats of a timed selection below which its interval means nothing.
 MIN_REPEATS = 3
 
-#: Where the file lies in a checkout; it is no part of the installed package.
-FILE = Path("benchmarks") / "claims.toml"
+#: The claims that ship with the package (``benchmarks/claims.toml`` of a checkout points here).
+FILE = Path(__file__).with_name("claims.toml")
 
 
 class Claim(BaseModel):
@@ -86,9 +85,7 @@ class ClaimsFile:
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(
-                f"No claims at '{path}'. Run in a checkout of alharness, or give --claims FILE."
-            ) from None
+            raise UserError(f"No claims at '{path}'. Give an existing file to --claims.") from None
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"'{path}' is not valid TOML: {error}.") from error
         try:
@@ -102,13 +99,6 @@ class ClaimsFile:
             if claim.kind not in MEASUREMENTS:
                 raise unknown_name("kind of claim", claim.kind, MEASUREMENTS)
         return cls(claims, studies)
-
-
-def default_file() -> Path:
-    """The checkout's claims: below the working directory, else beside the package."""
-    if FILE.exists():
-        return FILE
-    return Path(alharness.__file__).parent.parent / FILE
 
 
 @dataclass(frozen=True)

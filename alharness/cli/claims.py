@@ -16,7 +16,7 @@ def _claims_option(function: click.decorators.FC) -> click.decorators.FC:
         "claims_file",
         type=click.Path(path_type=Path),
         default=None,
-        help="The file of claims (default: benchmarks/claims.toml of the checkout).",
+        help="The file of claims (default: the one that ships with alharness).",
     )(function)
 
 
@@ -35,9 +35,9 @@ def claims() -> None:
 @_claims_option
 def list_claims(claims_file: Path | None) -> None:
     """List the claims: where they stand, what supports them."""
-    from alharness.analysis.claims import ClaimsFile, default_file
+    from alharness.analysis.claims import FILE, ClaimsFile
 
-    for claim in ClaimsFile.read(claims_file or default_file()).claims:
+    for claim in ClaimsFile.read(claims_file or FILE).claims:
         low, high = claim.accept
         must = "  must hold" if claim.must else ""
         click.echo(f"{claim.id}  ({claim.where}){must}")
@@ -76,16 +76,16 @@ def check_claims(
     exit code is 1 when a claim that must hold fails.
     """
     from alharness.analysis.claims import (
+        FILE,
         ClaimsFile,
         check_all,
-        default_file,
         failed,
         hardware,
     )
     from alharness.analysis.scaling import ScalingSpec, Study, run_study
     from alharness.cli.display import make_display
 
-    content = ClaimsFile.read(claims_file or default_file())
+    content = ClaimsFile.read(claims_file or FILE)
     studies = {str(folder): Study.read(folder) for folder in folders}
     if measure:
         display = make_display(quiet=quiet)

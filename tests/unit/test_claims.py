@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from alharness.analysis.claims import (
+    FILE,
     MEASUREMENTS,
     Claim,
     ClaimsFile,
     check,
     check_all,
-    default_file,
     failed,
     judge,
 )
@@ -132,7 +132,7 @@ def test_only_broken_promises_count() -> None:
 
 
 def test_the_checkouts_file_is_read_and_its_names_are_unique() -> None:
-    content = ClaimsFile.read(default_file())
+    content = ClaimsFile.read(FILE)
     assert len({c.id for c in content.claims}) == len(content.claims) >= 20
     named = {s.name for s in content.studies}
     assert {c.study for c in content.claims if c.study} <= named
