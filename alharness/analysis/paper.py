@@ -86,7 +86,7 @@ def check(claim: Claim, by_task: Mapping[str, Comparison]) -> Verdict:
     if comparison is None:
         return _verdict(claim, "not run", f"no finished runs on {claim.task}")
     needed = [*claim.strategies, *claim.others, *([claim.other] if claim.other else [])]
-    present = {series.label: series for series in comparison.series}
+    present = _by_name(comparison)
     missing = [name for name in needed if name not in present]
     if missing:
         return _verdict(claim, "not run", f"no finished run of {', '.join(missing)}")
@@ -98,6 +98,16 @@ def check(claim: Claim, by_task: Mapping[str, Comparison]) -> Verdict:
         told.append(f"{name}: {text}")
     profiles = sorted({str(run.spec.get("profile", "?")) for run in comparison.runs})
     return _verdict(claim, _together(words), f"{'; '.join(told)} [{', '.join(profiles)} profile]")
+
+
+def _by_name(comparison: Comparison) -> dict[str, Series]:
+    """Strategies by the paper's name; of several oracles the one that labels everything is the paper's."""
+    named = {series.label: series for series in comparison.series}
+    for series in comparison.series:
+        oracle = series.runs[0].spec.get("oracle", {})
+        if series.label.startswith(f"{series.strategy} [") and oracle.get("mode") == "hard":
+            named.setdefault(series.strategy, series)
+    return named
 
 
 def _verdict(claim: Claim, word: Word, measured: str) -> Verdict:
@@ -246,7 +256,7 @@ def _wins(claim: Claim, by_task: Mapping[str, Comparison]) -> tuple[Word, str]:
     """How many of the tasks the strategy wins; decided only when all tasks were run."""
     won, run = [], []
     for task in claim.tasks:
-        present = {s.label: s for s in by_task[task].series} if task in by_task else {}
+        present = _by_name(by_task[task]) if task in by_task else {}
         if claim.strategies[0] in present and claim.other in present:
             run.append(task)
             gaps = _gaps(claim, present[claim.strategies[0]], present[claim.other])
