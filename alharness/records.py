@@ -269,6 +269,30 @@ def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     partial.replace(path)
 
 
+#: Below the root of all runs: what ``alharness check`` found of each strategy (R18).
+CONFORMANCE = "conformance.json"
+
+
+def keep_conformance(runs_dir: Path, strategy: str, found: Mapping[str, Any]) -> Path:
+    """Keep what the contract's checks said of a strategy, for reports on runs of it.
+
+    Args:
+        found: ``distribution``, ``commit``, ``passed``, ``skipped`` and the names that ``failed``.
+    """
+    path = runs_dir / CONFORMANCE
+    write_json(path, {**read_conformance(runs_dir), strategy: dict(found)})
+    return path
+
+
+def read_conformance(runs_dir: Path) -> dict[str, Any]:
+    """What was kept by strategy; empty when nothing was."""
+    path = runs_dir / CONFORMANCE
+    if not path.exists():
+        return {}
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
 class RunFolder:
     """``runs/<task>/<strategy>/<run_key>/``: the files of one run."""
 

@@ -13,8 +13,9 @@ import numpy as np
 from alharness.analysis import metrics
 from alharness.analysis.comparison import Comparison, Series
 from alharness.analysis.metrics import TARGETS, Row
-from alharness.analysis.runs import AXES, METRICS, flatten
+from alharness.analysis.runs import AXES, METRICS, Run, flatten
 from alharness.analysis.statistics import MIN_PAIRS, PairedTest
+from alharness.records import read_conformance
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ def _cycles(first: Series, second: Series) -> str:
 def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
     """Where the numbers come from: machines, versions, data, implementations."""
     machines: dict[tuple[str, str], int] = defaultdict(int)
-    origins: set[tuple[str, str, str]] = set()
+    origins: set[tuple[str, str, str, str]] = set()
     for comparison in found:
         for run in [*comparison.runs, *comparison.bounds]:
             environment = run.environment
@@ -284,10 +285,11 @@ def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
             versions = ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())
             machines[(hardware, versions)] += 1
             origin = environment.get("strategy", {}).get("distribution", "?")
+            contract = _contract(run, str(origin))
             commit = str(environment.get("git_commit", ""))[:12]
             if str(environment.get("git_commit", "")).endswith("+changes"):
                 commit += " with changes"
-            origins.add((run.strategy, str(origin), commit))
+            origins.add((run.strategy, str(origin), commit, contract))
     return (
         Table(
             "machines",
@@ -298,7 +300,20 @@ def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
         Table(
             "origins",
             "Implementations",
-            ("strategy", "from", "commit"),
+            ("strategy", "from", "commit", "plug-in contract"),
             tuple(sorted(origins)),
         ),
     )
+
+
+def _contract(run: Run, origin: str) -> str:
+    """What ``alharness check`` said of the strategy, kept beside the runs (R18)."""
+    found = read_conformance(run.folder.parents[2]).get(run.strategy)
+    if found is None:
+        return "not checked"
+    if found["distribution"] != origin:
+        return f"checked as {found['distribution']}"
+    if found["failed"]:
+        return f"FAILS {', '.join(found['failed'])}"
+    since = "" if found["commit"] == run.environment.get("git_commit") else ", at another commit"
+    return f"keeps it ({found['passed']} checks{since})"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
+
+from alharness.cli.options import runs_dir_option
 
 
 @click.command()
@@ -16,13 +19,15 @@ import click
     metavar="NAME=VALUE",
     help="A parameter of the strategy, for instance steps=10.",
 )
-def check(strategy: str, settings: Sequence[str]) -> int:
+@runs_dir_option
+def check(strategy: str, settings: Sequence[str], runs_dir: Path) -> int:
     """Prove that a strategy keeps the plug-in contract.
 
     STRATEGY is a name of 'alharness list', package.module:Class or ./file.py:Class. Prints a table
-    of all checks; the exit code is 1 when one of them fails.
+    of all checks; the exit code is 1 when one of them fails. Where there are runs, the result is
+    kept beside them, and their report shows it.
     """
-    from alharness import registry
+    from alharness import environment, registry
     from alharness.conformance import check_strategy
     from alharness.spec import merge, parse_set
     from alharness.subset import SubsetStrategy
@@ -42,4 +47,19 @@ def check(strategy: str, settings: Sequence[str]) -> int:
     skipped = sum(result.outcome == "skip" for result in results)
     passed = len(results) - len(failed) - skipped
     click.echo(f"{strategy}: {passed} passed, {len(failed)} failed, {skipped} do not apply.")
+    if runs_dir.is_dir():
+        from alharness.records import keep_conformance
+
+        kept = keep_conformance(
+            runs_dir,
+            strategy,
+            {
+                "distribution": registry.provider(registry.STRATEGIES, strategy),
+                "commit": environment.git_commit(),
+                "passed": passed,
+                "skipped": skipped,
+                "failed": failed,
+            },
+        )
+        click.echo(f"Kept in {kept}")
     return 1 if failed else 0

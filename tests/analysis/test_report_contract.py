@@ -1,0 +1,50 @@
+"""The report says whether a strategy was proved to keep the contract (R18)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alharness.analysis.runs import Run
+from alharness.analysis.tables import _contract
+from alharness.cli import call
+from alharness.records import keep_conformance, read_conformance
+
+OURS = {"distribution": "alharness 1", "commit": "abc", "passed": 20, "skipped": 5, "failed": []}
+
+
+def run(root: Path, commit: str = "abc") -> Run:
+    return Run(
+        root / "task" / "random" / "key", {"strategy": {"name": "random"}}, {"git_commit": commit}
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        (None, "not checked"),
+        (OURS, "keeps it (20 checks)"),
+        ({**OURS, "commit": "older"}, "keeps it (20 checks, at another commit)"),
+        ({**OURS, "failed": ["distinct"]}, "FAILS distinct"),
+        ({**OURS, "distribution": "alharness 0"}, "checked as alharness 0"),
+    ],
+)
+def test_each_state_in_words(tmp_path: Path, kept: dict[str, Any] | None, expected: str) -> None:
+    if kept is not None:
+        keep_conformance(tmp_path, "random", kept)
+    assert _contract(run(tmp_path), "alharness 1") == expected
+
+
+def test_check_keeps_its_result_beside_the_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["check", "random", "--runs-dir", str(tmp_path / "none")]) == 0
+    assert not (tmp_path / "none").exists()
+    assert call(["check", "random", "--runs-dir", str(tmp_path)]) == 0
+    assert "conformance.json" in capsys.readouterr().out
+    found = read_conformance(tmp_path)["random"]
+    assert found["failed"] == []
+    assert found["passed"] > 10
+    assert found["distribution"].startswith("alharness")
