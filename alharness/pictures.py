@@ -65,7 +65,7 @@ def _match_rows(log: QueryLog, pool: Pool, data: TaskData) -> list[Row]:
             before = [f"H {value:.2f}" for value in synthetic_entropy[:n]]
         rows.append(Row(f"cycle {cycle}\nsynthetic", list(synthetic[:n]), before))
         captions = [
-            f"{data.class_names[targets[i]]}  H {entropy[i]:.2f}"
+            f"H {entropy[i]:.2f}  {data.class_names[targets[i]]}"
             for i in range(min(n, len(targets)))
         ]
         rows.append(Row("match", list(found), captions))
