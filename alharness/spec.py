@@ -12,7 +12,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -32,8 +32,6 @@ TOP_LEVEL = ("profile", "seed", "data_seed", "budget", "query_size", "initial_si
 
 #: Sections of a spec; ``--set SECTION.NAME=VALUE`` reaches into them.
 SECTIONS = ("task", "strategy", "learner", "pool", "oracle", "generator", "autoencoder")
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 class Choice(BaseModel):

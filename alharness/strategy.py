@@ -20,8 +20,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -191,7 +190,8 @@ class CycleView:
         self.stopwatch = stopwatch or Stopwatch(pool.device)
         self.work = work or WorkCounters()
         self._unlabelled: torch.Tensor | None = None
-        self._n_unlabelled = len(is_labelled) - int(is_labelled.sum())
+        n_asked = int(is_labelled.sum()) if asked is None else len(asked)  # O(pool) when not told
+        self._n_unlabelled = len(is_labelled) - n_asked
 
     @property
     def device(self) -> torch.device:
@@ -368,12 +368,3 @@ def _refuse(name: str, expected: str, found: str) -> NoReturn:
         f"The strategy '{name}' broke the contract: expected {expected}, found {found}. "
         f"'alharness check {name}' shows what is wrong."
     )
-
-
-@contextmanager
-def unchanged(learner: Learner) -> Iterator[None]:
-    """Assert that the block leaves the learner's parameters as they were."""
-    before = learner.digest()
-    yield
-    if learner.digest() != before:
-        raise AssertionError("the strategy changed the learner")

@@ -6,9 +6,7 @@ slopes and ratios within one run; a time of another day counts only on the same 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 import time
 from pathlib import Path
 from types import ModuleType
@@ -61,29 +59,3 @@ def pytest_configure(config: pytest.Config) -> None:
 def _synchronised() -> float:
     synchronise("cuda")
     return time.perf_counter()
-
-
-def fingerprint(where: torch.device) -> str:
-    """Digest of what times depend on: processor, GPU, threads, versions."""
-    facts = {**environment.hardware(where), **environment.versions()}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-@pytest.fixture
-def baseline() -> Any:
-    """``baseline(name, seconds, device)``: no more than twice the stored time of this very machine.
-
-    Stored as ``results/baseline-FINGERPRINT.json``, by hand, from a quiet machine; anywhere else
-    the test is skipped and says so.
-    """
-
-    def check(name: str, seconds: float, where: torch.device, at_most: float = 2.0) -> None:
-        path = HERE / "results" / f"baseline-{fingerprint(where)}.json"
-        if not path.exists():
-            pytest.skip(f"no stored times of this machine ({path.name}); ratios are gated instead")
-        stored = json.loads(path.read_text(encoding="utf-8")).get(name)
-        if stored is None:
-            pytest.skip(f"{path.name} has no time of '{name}'")
-        assert seconds <= at_most * stored, f"{name}: {seconds:.4g} s, stored {stored:.4g} s"
-
-    return check

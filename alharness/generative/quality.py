@@ -30,9 +30,6 @@ from alharness.generative.latent_search import search
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 
-#: Images ``[B, C, H, W]`` -> features ``[B, D]``.
-Features = Callable[[torch.Tensor], torch.Tensor]
-
 #: Images per set: enough for a steady Fréchet distance, seconds to compute.
 SAMPLES = 2_000
 #: Neighbours that span the manifold (k = 5 in the density and coverage paper).
