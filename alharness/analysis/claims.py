@@ -193,8 +193,7 @@ def _transition(claim: Claim, evidence: _Evidence) -> Estimate:
         raise _NotMeasuredError("generator and encoder were not trained: their cost is not known")
     prepared = evidence.at(evidence.line(claim), claim.n)
     scan = evidence.at(evidence.line(claim, claim.other), claim.n)
-    cycles = transition(prepared, scan, claim.n)
-    return Estimate(cycles, cycles, cycles, len(prepared.repeats[claim.n]))
+    return transition(prepared, scan, claim.n)
 
 
 def _feature_bytes(claim: Claim, evidence: _Evidence) -> Estimate:

@@ -9,6 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from alharness import seeds
-from alharness.analysis.charts import COLOURS, MARKERS, STYLES, Cell, Chart, legend, make_chart
+from alharness.analysis.charts import (
+    COLOURS,
+    MARKERS,
+    STYLES,
+    Cell,
+    Chart,
+    as_csv,
+    legend,
+    make_chart,
+)
 from alharness.analysis.scaling import NOT_SELECTION, Measurement, Study
 
 Array = NDArray[np.float64]
@@ -190,27 +200,45 @@ def work_slope(line: Line, counter: str) -> Estimate | None:
 
 def ratio(first: Line, second: Line, n: int) -> Estimate:
     """How many times as long the first takes as the second at size n."""
-    rng = seeds.rng(0, "scaling ratio")
-    a, b = first.seconds(n), second.seconds(n)
-    draws = [
-        np.median(values[rng.integers(len(values), size=(N_RESAMPLES, len(values)))], axis=1)
-        for values in (a, b)
-    ]
-    low, high = _interval(draws[0] / draws[1])
-    value = float(np.median(a) / np.median(b))
-    return Estimate(value, min(low, value), max(high, value), min(len(a), len(b)))
+    a, b = _resampled_medians("scaling ratio", first, second, n)
+    value = float(np.median(first.seconds(n)) / np.median(second.seconds(n)))
+    low, high = _interval(a / b)
+    n_repeats = min(len(first.repeats[n]), len(second.repeats[n]))
+    return Estimate(value, min(low, value), max(high, value), n_repeats)
 
 
-def transition(prepared: Line, exhaustive: Line, n: int) -> float:
-    """Cycles after which the preparation has paid at size n (Fig. 6b); infinite when it never does."""
-    saved = exhaustive.time(n).value - prepared.time(n).value
+def transition(prepared: Line, exhaustive: Line, n: int) -> Estimate:
+    """Cycles after which the preparation has paid at size n (Fig. 6b); infinite when it never does.
+
+    The interval is that of the selections' times: a preparation is measured once.
+    """
     extra = prepared.preparation.get(n, 0.0) - exhaustive.preparation.get(n, 0.0)
-    if saved <= 0:
-        return math.inf
-    return max(0.0, extra / saved)
+
+    def cycles(saved: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(saved > 0, max(0.0, extra) / np.maximum(saved, 0.0), math.inf)
+
+    a, b = _resampled_medians("scaling transition", exhaustive, prepared, n)
+    value = cycles(np.array(exhaustive.time(n).value - prepared.time(n).value)).item()
+    # Ranks, not interpolation: between a finite number and infinity there is nothing.
+    ranked = np.sort(cycles(a - b))
+    tail = (1 - LEVEL) / 2
+    low, high = ranked[int(tail * len(ranked))], ranked[math.ceil((1 - tail) * len(ranked)) - 1]
+    n_repeats = min(len(prepared.repeats[n]), len(exhaustive.repeats[n]))
+    return Estimate(value, min(float(low), value), max(float(high), value), n_repeats)
 
 
-def transitions(study: Study) -> list[tuple[str, str, int, int, float]]:
+def _resampled_medians(purpose: str, first: Line, second: Line, n: int) -> tuple[Array, Array]:
+    """Bootstrap medians of both lines' seconds at size n, ``[N_RESAMPLES]`` each."""
+    rng = seeds.rng(0, purpose)
+    a, b = (
+        np.median(values[rng.integers(len(values), size=(N_RESAMPLES, len(values)))], axis=1)
+        for values in (first.seconds(n), second.seconds(n))
+    )
+    return a, b
+
+
+def transitions(study: Study) -> list[tuple[str, str, int, int, Estimate]]:
     """(prepared, exhaustive, query size, n, cycles) for all that prepare against all that scan."""
     found = [line for line in lines(study) if line.kind == "select"]
     rows = []
@@ -332,7 +360,7 @@ def charts(study: Study) -> list[Chart]:
     selections = [line for line in found if line.kind == "select"]
     if selections:
         drawn.append(_phase_chart(selections))
-    points = [row for row in transitions(study) if math.isfinite(row[4])]
+    points = [row for row in transitions(study) if math.isfinite(row[4].value)]
     if points:
         drawn.append(_transition_chart(points))
     return drawn
@@ -466,24 +494,40 @@ def _phase_chart(found: Sequence[Line]) -> Chart:
     )
 
 
-def _transition_chart(points: Sequence[tuple[str, str, int, int, float]]) -> Chart:
-    curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
+def _transition_chart(points: Sequence[tuple[str, str, int, int, Estimate]]) -> Chart:
+    curves: dict[str, list[tuple[int, Estimate]]] = defaultdict(list)
     for prepared, scan, query_size, n, cycles in points:
         curves[f"{prepared} instead of {scan}, {query_size} items"].append((n, cycles))
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for place, (label, curve) in enumerate(curves.items()):
-            axes.plot(*zip(*curve, strict=True), label=label, **_style(place))
+            sizes, cycles = zip(*curve, strict=True)
+            middle = np.array([e.value for e in cycles])
+            # An interval may reach to infinity ("never"): its bar then leaves the figure's top.
+            highest = 1e3 * middle.max()
+            above = np.array([min(e.high, highest) for e in cycles]) - middle
+            below = middle - np.array([e.low for e in cycles])
+            axes.errorbar(
+                sizes, middle, yerr=[below, above], label=label, capsize=2, **_style(place)
+            )
         _both_logarithmic(axes, "pool size", "cycles until the preparation has paid")
         legend(axes)
 
     return make_chart(
         "transition",
         "Transition point (Fig. 6b): cycles after which generator, features and index have paid for "
-        "themselves; sizes at which they never do are left out.",
-        ("prepared", "instead of", "query size", "n", "cycles"),
-        points,
+        "themselves, with 95 % intervals; sizes at which they never do are left out.",
+        ("prepared", "instead of", "query size", "n", "cycles", "low", "high"),
+        [(*row[:4], row[4].value, row[4].low, row[4].high) for row in points],
         draw,
         size=(9.4, 4.0),
     )
+
+
+def write(study: Study, folder: Path) -> None:
+    """The study's table, exponents and figures as files: ``table.csv``, ``slopes.csv``, PNG, SVG."""
+    (folder / "table.csv").write_text(as_csv(HEADER, table(study)), encoding="utf-8")
+    (folder / "slopes.csv").write_text(as_csv(SLOPE_HEADER, slopes(study)), encoding="utf-8")
+    for chart in charts(study):
+        chart.write(folder)

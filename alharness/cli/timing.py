@@ -110,7 +110,6 @@ def timing(
     alharness timing --sizes "" --indices exact,kdtree --rows 1e5,1e6,16e6
     """
     from alharness.analysis import scaling_report
-    from alharness.analysis.charts import as_csv
     from alharness.analysis.scaling import ScalingSpec, run_study
     from alharness.cli.display import make_display
 
@@ -136,14 +135,7 @@ def timing(
         study = run_study(spec, places(runs_dir, data_root), out, display.progress)
     finally:
         display.close()
-    (out / "table.csv").write_text(
-        as_csv(scaling_report.HEADER, scaling_report.table(study)), encoding="utf-8"
-    )
-    (out / "slopes.csv").write_text(
-        as_csv(scaling_report.SLOPE_HEADER, scaling_report.slopes(study)), encoding="utf-8"
-    )
-    for chart in scaling_report.charts(study):
-        chart.write(out)
+    scaling_report.write(study, out)
     if not quiet:
         show(study, out)
 
@@ -205,7 +197,7 @@ def show(study: Study, out: Path) -> None:
         click.echo("\ncycles until the preparation has paid (Fig. 6b)")
         _columns(
             ("", "instead of", "items", "n", "cycles"),
-            [(a, b, str(q), f"{n:,}", _cycles(cycles)) for a, b, q, n, cycles in points],
+            [(a, b, str(q), f"{n:,}", _cycles(found)) for a, b, q, n, found in points],
         )
     click.echo(f"\n  study    {out}\n  figures  {out}/*.png")
 
@@ -215,10 +207,15 @@ def _machine(machine: Mapping[str, Any]) -> str:
     return f"{chip}, {machine.get('threads')} thread(s), torch {machine.get('torch')}"
 
 
-def _cycles(cycles: float) -> str:
+def _cycles(cycles: Estimate) -> str:
     import math
 
-    return "never" if math.isinf(cycles) else f"{cycles:,.0f}"
+    def told(value: float) -> str:
+        return "never" if math.isinf(value) else f"{value:,.0f}"
+
+    if cycles.low == cycles.high:
+        return told(cycles.value)
+    return f"{told(cycles.value)} [{told(cycles.low)}, {told(cycles.high)}]"
 
 
 def _seconds(spent: Estimate) -> str:

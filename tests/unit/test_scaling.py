@@ -166,10 +166,10 @@ def test_a_slope_of_two_sizes_or_of_nothing_is_no_slope() -> None:
     assert slope({n: np.zeros(3) for n in (1, 2, 4)}) is None
 
 
-def made_up(**seconds: float) -> Study:
-    """Three strategies at n = 1000 whose times and preparation are known."""
+def made_up(**seconds: float | tuple[float, ...]) -> Study:
+    """Strategies at n = 1000 whose times (three repeats) and preparation are known."""
     measurements = []
-    for name, spent in seconds.items():
+    for name, given in seconds.items():
         preparation = 100.0 if name == "asal" else 0.0
         measurements.append(
             Measurement(
@@ -177,19 +177,29 @@ def made_up(**seconds: float) -> Study:
             )
         )
         work = {"pool_items_scored": 1000} if name == "scan" else {}
+        repeats = given if isinstance(given, tuple) else (given,) * 3
         measurements += [
             Measurement(
                 kind="select", name=name, n=1000, query_size=10, repeat=r, seconds=spent, work=work
             )
-            for r in range(3)
+            for r, spent in enumerate(repeats)
         ]
     return Study(SPEC, {}, tuple(measurements))
 
 
 def test_the_transition_point_is_preparation_over_savings() -> None:
     found = scaling_report.transitions(made_up(scan=3.0, asal=1.0))
-    assert found == [("asal", "scan", 10, 1000, 50.0)]
-    assert math.isinf(scaling_report.transitions(made_up(scan=1.0, asal=1.0))[0][4])
+    assert found == [("asal", "scan", 10, 1000, Estimate(50.0, 50.0, 50.0, 3))]
+    never = scaling_report.transitions(made_up(scan=1.0, asal=1.0))[0][4]
+    assert (never.value, never.low, never.high) == (math.inf, math.inf, math.inf)
+
+
+def test_the_interval_of_a_transition_point_is_that_of_the_savings() -> None:
+    (row,) = scaling_report.transitions(made_up(scan=(3.0, 5.0, 6.0), asal=1.0))
+    assert row[4] == Estimate(25.0, 20.0, 50.0, 3)
+    # One of three repeats saved nothing: whether it ever pays is open.
+    (row,) = scaling_report.transitions(made_up(scan=(0.5, 3.0, 3.0), asal=1.0))
+    assert (row[4].value, row[4].low, row[4].high) == (50.0, 50.0, math.inf)
 
 
 def test_ratios_have_intervals() -> None:
