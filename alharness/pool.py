@@ -394,6 +394,39 @@ class VirtualPool(Pool):
         return raw.float().div_(self.pixel_max)
 
 
+class PoolWrapper(Pool):
+    """Another pool's items, seen on their way: for those who count or time what is read.
+
+    Subclasses override ``read`` and ``read_range``; a pass goes through ``read_range``, so a streamed
+    pool is not read ahead.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.wrapped = pool
+        self.n, self.item_shape, self.device = pool.n, pool.item_shape, pool.device
+        self.residency = pool.residency
+
+    @property
+    def item_bytes(self) -> int:
+        return self.wrapped.item_bytes
+
+    @property
+    def fingerprint(self) -> str:
+        return self.wrapped.fingerprint
+
+    def read(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.wrapped.read(indices)
+
+    def read_range(self, start: int, stop: int) -> torch.Tensor:
+        return self.wrapped.read_range(start, stop)
+
+    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
+        return self.wrapped.to_float(raw)
+
+    def block_size(self) -> int:
+        return self.wrapped.block_size()
+
+
 class VirtualItems(Protocol):
     """Items that are computed, as a task hands them over before there is a device."""
 

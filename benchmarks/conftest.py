@@ -1,12 +1,20 @@
 """What all benchmarks share: devices, a timer that waits for the device, the frozen references.
 
 ``tox -e bench`` times, ``tox -e regress`` runs the gates (marker ``regress``). Gates compare counters,
-slopes and ratios within one run; a time of another day counts only on the same machine.
+slopes and ratios within one run. Times of another day count on the same machine only:
+
+    tox -e bench -- --benchmark-save=before
+    tox -e bench -- --benchmark-compare --benchmark-compare-fail=median:30%
+
+Saved times lie in ``.benchmarks/FINGERPRINT``, one folder per machine, so that a comparison finds
+those of this machine; a file from elsewhere is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import time
 from pathlib import Path
 from types import ModuleType
@@ -46,14 +54,40 @@ def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
     """pytest-benchmark knows neither processor model nor GPU: times belong to both."""
-    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    machine_info["alharness"] = {**environment.hardware(where), **environment.versions()}
+    machine_info["alharness"] = {**machine(), **environment.versions()}
+
+
+def machine() -> dict[str, Any]:
+    """What a time depends on: processor, cores, threads, GPU. Versions may differ: they are compared."""
+    return environment.hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Benchmarks on CUDA wait for the device before the clock is read."""
-    if torch.cuda.is_available() and hasattr(config.option, "benchmark_timer"):
+    """Benchmarks on CUDA wait for the device before the clock is read; times are kept by machine."""
+    if not hasattr(config.option, "benchmark_timer"):
+        return  # pytest-benchmark is switched off
+    if torch.cuda.is_available():
         config.option.benchmark_timer = _synchronised
+    if config.option.benchmark_storage == "file://./.benchmarks":
+        digest = hashlib.sha256(json.dumps(machine(), sort_keys=True).encode()).hexdigest()[:12]
+        config.option.benchmark_storage = f"file://{config.rootpath}/.benchmarks/{digest}"
+
+
+def pytest_benchmark_compare_machine_info(
+    machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
+    """Times of another machine are no baseline.
+
+    Raises:
+        pytest.UsageError: the saved times come from elsewhere.
+    """
+    theirs = compared_benchmark["machine_info"].get("alharness", {})
+    for name, here in machine().items():
+        if theirs.get(name) != here:
+            raise pytest.UsageError(
+                f"The saved times were measured with {name}={theirs.get(name)}, here it is {here}: "
+                "times of two machines do not compare. Save new ones with --benchmark-save=NAME."
+            )
 
 
 def _synchronised() -> float:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from alharness.analysis.scaling_report import Estimate, slope
-from alharness.pool import Pool
+from alharness.pool import Pool, PoolWrapper
 from alharness.timing import Stopwatch, synchronise
 
 #: What an exponent of exact counts may differ from its claim.
@@ -53,33 +53,20 @@ def gate_work(
             raise AssertionError(f"undeclared work: {name} {told}")
 
 
-class CountingPool(Pool):
+class CountingPool(PoolWrapper):
     """A pool that counts what is read of it, whatever the reader says."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self.n, self.item_shape, self.device = pool.n, pool.item_shape, pool.device
-        self.residency = pool.residency
+        super().__init__(pool)
         self.n_read = 0
-
-    @property
-    def item_bytes(self) -> int:
-        return self._pool.item_bytes
-
-    @property
-    def fingerprint(self) -> str:
-        return self._pool.fingerprint
 
     def read(self, indices: torch.Tensor) -> torch.Tensor:
         self.n_read += len(indices)
-        return self._pool.read(indices)
+        return super().read(indices)
 
     def read_range(self, start: int, stop: int) -> torch.Tensor:
         self.n_read += stop - start
-        return self._pool.read_range(start, stop)
-
-    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        return self._pool.to_float(raw)
+        return super().read_range(start, stop)
 
 
 def gate_reads(pool: CountingPool, at_most: int) -> None:

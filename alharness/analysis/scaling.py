@@ -33,7 +33,7 @@ from alharness.generative import Autoencoder, Generator
 from alharness.labelled import LabelledSet
 from alharness.learner import Learner, LearnerFactory, learner_factory
 from alharness.matching import build_index, match
-from alharness.pool import ArrayPool, Pool
+from alharness.pool import ArrayPool, Pool, PoolWrapper
 from alharness.progress import Progress, silent
 from alharness.records import write_json
 from alharness.runner import OpenTask, Places, open_task
@@ -310,33 +310,20 @@ class _SharedNetworks(Preparation):
         return self.source.autoencoder()
 
 
-class _AttributedPool(Pool):
+class _AttributedPool(PoolWrapper):
     """A virtual pool whose computing of items is a phase of its own."""
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-        self.n, self.item_shape, self.device = pool.n, pool.item_shape, pool.device
-        self.residency = pool.residency
+        super().__init__(pool)
         self.stopwatch = Stopwatch(pool.device)
-
-    @property
-    def item_bytes(self) -> int:
-        return self._pool.item_bytes
-
-    @property
-    def fingerprint(self) -> str:
-        return self._pool.fingerprint
 
     def read(self, indices: torch.Tensor) -> torch.Tensor:
         with self.stopwatch.phase(READ):
-            return self._pool.read(indices)
+            return super().read(indices)
 
     def read_range(self, start: int, stop: int) -> torch.Tensor:
         with self.stopwatch.phase(READ):
-            return self._pool.read_range(start, stop)
-
-    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        return self._pool.to_float(raw)
+            return super().read_range(start, stop)
 
 
 class _Stage:
