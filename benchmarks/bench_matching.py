@@ -68,11 +68,15 @@ def floor_ratio(n: int, device: torch.device, plain: ModuleType) -> dict[str, fl
     }
 
 
+@pytest.mark.parametrize("n", [1_000_000, pytest.param(16_000_000, marks=pytest.mark.slow)])
 @pytest.mark.regress
-def test_exact_match_is_near_its_floor(plain: ModuleType) -> None:
+def test_exact_match_is_near_its_floor(plain: ModuleType, n: int) -> None:
     """3 times the floor is the target on a quiet machine; 5 leaves room for a busy one."""
-    found = [floor_ratio(1_000_000, torch.device("cpu"), plain)["ratio"] for _ in range(3)]
-    assert min(found) <= 5, f"{found} times the floor"
+    found = [floor_ratio(n, torch.device("cpu"), plain) for _ in range(3)]
+    best = min(found, key=lambda figures: figures["ratio"])
+    told = ", ".join(f"{name} {value:.3g}" for name, value in best.items())
+    print(f"\nexact match of {Q} in {n:,} x {K}: {told} (limit 5)")
+    assert best["ratio"] <= 5, f"{[figures['ratio'] for figures in found]} times the floor"
 
 
 @pytest.mark.regress

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alharness.analysis import figures, metrics, statistics, tables
@@ -76,6 +76,7 @@ def build(
     metric: str = "accuracy",
     against: str | None = None,
     claims: Sequence[Verdict] = (),
+    inspections: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Report:
     """Work everything out.
 
@@ -86,9 +87,11 @@ def build(
         metric: test figure that strategies are compared by.
         against: strategy that the others are tested against; the random baseline by default.
         claims: the paper's claims, checked.
+        inspections: figures of inspected generators, by the generator's key.
     """
     sections = tuple(
-        _section(comparison, f"c{i}", axis, metric, against) for i, comparison in enumerate(found)
+        _section(comparison, f"c{i}", axis, metric, against, inspections or {})
+        for i, comparison in enumerate(found)
     )
     complete, status = _status(found)
     return Report(
@@ -119,7 +122,12 @@ def _status(found: Sequence[Comparison]) -> tuple[bool, str]:
 
 
 def _section(
-    comparison: Comparison, anchor: str, axis: str, metric: str, against: str | None
+    comparison: Comparison,
+    anchor: str,
+    axis: str,
+    metric: str,
+    against: str | None,
+    inspections: Mapping[str, Mapping[str, float]],
 ) -> Section:
     rows: list[Row] = []
     shown: list[Table] = []
@@ -168,6 +176,7 @@ def _section(
         if found is not None:
             charts.append(figures.penalty_matrix(found))
         shown += tables.preparations(comparison)
+        shown += tables.generators(comparison, inspections)
         different = comparison.hardware_differences()
         if different:
             told = "; ".join(f"{key}: {', '.join(values)}" for key, values in different.items())

@@ -427,21 +427,33 @@ def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
 
 
 def _work_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
+    """One panel per counter: many lines of work coincide, which one panel would hide."""
     many = len({line.query_size for line in found}) > 1
-    curves = [
-        (f"{_label(line, many)}: {name}", [(n, line.work(n).get(name, 0.0)) for n in line.sizes])
-        for line in found
-        for name in line.work(line.sizes[-1])
-        if name != "bytes_read"
+    panels: dict[str, dict[int, list[float]]] = defaultdict(dict)  # by counter and place in found
+    for place, line in enumerate(found):
+        for name in line.work(line.sizes[-1]):
+            if name != "bytes_read":
+                panels[name][place] = [line.work(n).get(name, 0.0) for n in line.sizes]
+    rows = [
+        (f"{_label(found[place], many)}: {name}", n, count)
+        for name, curves in panels.items()
+        for place, counts in curves.items()
+        for n, count in zip(found[place].sizes, counts, strict=True)
     ]
-    rows = [(label, n, count) for label, points in curves for n, count in points]
+    n_rows = max(1, -(-len(panels) // 2))
 
     def draw(figure: Figure) -> None:
-        axes = figure.add_subplot()
-        for place, (label, points) in enumerate(curves):
-            axes.plot(*zip(*points, strict=True), label=label, **_style(place))
-        _both_logarithmic(axes, "pool size" if kind == "select" else "feature rows", "count")
-        legend(axes)
+        grid = figure.subplots(n_rows, 2, squeeze=False, sharex=True).flat
+        for axes, (name, curves) in zip(grid, panels.items(), strict=False):
+            for place, counts in curves.items():
+                label = _label(found[place], many)
+                axes.plot(found[place].sizes, counts, label=label, **_style(place))
+            axes.set_title(name.replace("_", " "), fontsize=10)
+            _both_logarithmic(axes, "", "count")
+            axes.legend(fontsize=7, handlelength=3.2)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        figure.supxlabel("pool size" if kind == "select" else "feature rows", fontsize=10)
 
     return make_chart(
         f"{kind}_work",
@@ -449,7 +461,7 @@ def _work_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
         ("what", "n", "count"),
         rows,
         draw,
-        size=(9.4, max(4.0, 0.9 + 0.22 * len(curves))),
+        size=(9.4, 0.6 + 3.0 * n_rows),
     )
 
 
@@ -480,6 +492,7 @@ def _phase_chart(found: Sequence[Line]) -> Chart:
             left += shares
         axes.set_xlabel("share of the selection's time in %")
         axes.set_xlim(0, 100)
+        axes.set_ylim(-0.6, len(bars) - 0.4)
         axes.tick_params(axis="y", labelsize=8)
         axes.grid(axis="y", visible=False)
         legend(axes)

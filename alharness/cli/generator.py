@@ -169,9 +169,9 @@ def inspect(
 @_common
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     default=None,
-    help="JSON file to write the table to.",
+    help="Folder for the table (comparison.json) and samples of each generator (comparison.png).",
 )
 def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options: Any) -> None:
     """All generators of TASK in one table, the best by Fréchet distance first.
@@ -204,8 +204,11 @@ def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options:
         "what a latent search reaches, share of log C; matched: of the nearest real images."
     )
     if out is not None:
-        out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-        click.echo(f"Table: {out}")
+        out.mkdir(parents=True, exist_ok=True)
+        table_file = out / "comparison.json"
+        table_file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        _draw_comparison(opened, rows, out / "comparison.png")
+        click.echo(f"Table and samples: {table_file}, {out / 'comparison.png'}")
 
 
 @dataclass(frozen=True)
@@ -317,14 +320,11 @@ def _chosen(opened: _Opened, key: str | None) -> Artefact:
 
 def _comparison(opened: _Opened) -> list[dict[str, Any]]:
     """One row per generator of the task's data; figures of its newest inspection beside its own."""
-    finished = opened.store.finished()
-    inspected = {
-        found.details["generator"]: found.details["figures"]
-        for found in finished
-        if found.kind == "inspection"
-    }
+    from alharness.generative.inspection import newest_inspections
+
+    inspected = newest_inspections(opened.store)
     rows = []
-    for found in finished:
+    for found in opened.store.finished():
         fingerprint = found.identity.get("task_fingerprint")
         if found.kind != "generator" or fingerprint != opened.pool.fingerprint:
             continue
@@ -339,6 +339,28 @@ def _comparison(opened: _Opened) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: float(row["frechet_pixels"]))
+
+
+#: Samples of each generator in the picture of a comparison.
+N_COMPARED = 12
+
+
+def _draw_comparison(opened: _Opened, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Samples of every generator, in the order of the table, below real images."""
+    import torch
+
+    from alharness.generative.generator import KIND, load_generator
+    from alharness.generative.pictures import save_rows
+
+    shown = [("real images", opened.pool.gather(torch.arange(min(N_COMPARED, opened.pool.n))))]
+    for row in rows:
+        generator = load_generator(opened.store.load(KIND, row["key"]), opened.device)
+        label = (
+            f"{row['recipe']}, width {row['width']}\n{row['steps']} steps\n"
+            f"FD pixels {row['frechet_pixels']:.3g}"
+        )
+        shown.append((label, generator.sample(N_COMPARED)))
+    save_rows(path, shown)
 
 
 def _tell(artefact: Artefact) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from alharness.cli.artefacts import open_store
 from alharness.cli.options import runs_dir_option, tracking_options
 from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
 
@@ -52,6 +53,7 @@ def report(
     from alharness.analysis.page import write
     from alharness.analysis.paper import check_paper
     from alharness.analysis.report import build
+    from alharness.generative.inspection import newest_inspections
 
     found = find_comparisons(targets, runs_dir, split_by, options)
     claims = check_paper(found.comparisons) if paper else []
@@ -63,6 +65,7 @@ def report(
         metric=metric,
         against=against,
         claims=claims,
+        inspections=newest_inspections(open_store(runs_dir)),
     )
     page = write(made, out)
     click.echo(made.status)

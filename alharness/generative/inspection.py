@@ -97,6 +97,15 @@ def obtain_inspection(
     return artefacts.obtain(KIND, identity, build, progress)
 
 
+def newest_inspections(artefacts: ArtefactStore) -> dict[str, Mapping[str, float]]:
+    """Figures of each generator's newest inspection, by the generator's key."""
+    return {
+        str(found.details["generator"]): found.details["figures"]
+        for found in artefacts.finished()  # in the order of making
+        if found.kind == KIND
+    }
+
+
 def _inspect(subject: Subject, folder: Path, progress: Progress) -> dict[str, float]:
     generator = subject.generator
     progress("train the reference classifier", 0, 1)

@@ -65,3 +65,21 @@ def save_curve(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float
     beside = path.with_name(path.name + ".new")
     figure.savefig(beside, format="png", dpi=120)
     beside.replace(path)
+
+
+def save_rows(path: Path, rows: Sequence[tuple[str, torch.Tensor]]) -> None:
+    """Draw labelled rows of images ``[B, C, H, W]`` in [0, 1] under each other, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 0.2 + 0.75 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for panel, (label, images) in zip(panels, rows, strict=True):
+        panel.imshow(grid(images, columns=len(images)).numpy(), interpolation="nearest")
+        panel.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        panel.set_xticks([])
+        panel.set_yticks([])
+        for side in panel.spines.values():
+            side.set_visible(False)
+    beside = path.with_name(path.name + ".new")
+    figure.savefig(beside, format="png", dpi=120)
+    beside.replace(path)

@@ -162,6 +162,20 @@ def test_generator_quality_stands_beside_generative_results(make_sweep: Make) ->
     assert "5 of 6" in text  # found ready made by all but the first run
 
 
+def test_inspected_generators_stand_beside_the_runs_that_rest_on_them(make_run: Any) -> None:
+    entry = {"name": "generator", "seconds": 3.0, "cached": True, "load_s": 0.1}
+    for name, key in (("asal-gray", "aaa"), ("asal-auto", "aaa"), ("gaal", "bbb")):
+        make_run(name, preparation=[{**entry, "details": {"key": key}}])
+    make_run("random")
+    made = report_on(make_run.root, inspections={"aaa": {"entropy_after": 0.83}, "other": {}})
+    (table,) = (shown for shown in made.sections[0].tables if shown.name == "generators")
+    first, second = table.rows
+    assert (first[0], set(first[1].split(", "))) == ("aaa", {"asal-gray", "asal-auto"})
+    assert first[table.header.index("attainable entropy")] == "0.830"
+    assert second[:2] == ("bbb", "gaal")
+    assert "alharness generator inspect digits-two --key bbb" in second[2]
+
+
 def test_paper_claims_are_held_against_runs(make_sweep: Make) -> None:
     gains = {"random": 0.0, "asal-gray": 0.02, "asal-disc": 0.02, "asal-auto": 0.02, "adba": -0.1}
     root = make_sweep(gains, 8, task="mnist-two", n_cycles=45)

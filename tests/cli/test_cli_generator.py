@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from alharness.cli import call
 
@@ -47,15 +48,18 @@ def test_train_inspect_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
     assert generator(tmp_path, "train", "--set", "generator.seed=1", "--only", "generator") == 0
     capsys.readouterr()
-    saved = tmp_path / "table.json"
+    saved = tmp_path / "compared"
     assert generator(tmp_path, "compare", "--out", str(saved)) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["key", "recipe", "width"]
     assert sum(line.split()[1:2] == ["fc-8"] for line in lines) == 2
-    rows = json.loads(saved.read_text())
+    rows = json.loads((saved / "comparison.json").read_text())
     assert [row["frechet_pixels"] for row in rows] == sorted(row["frechet_pixels"] for row in rows)
     assert {row["seed"] for row in rows} == {0, 1}
     assert sum("frechet_cls" in row for row in rows) == 1  # one of the two was inspected
+    with Image.open(saved / "comparison.png") as picture:
+        assert picture.height > 120  # three rows: real images, two generators
+        assert len(picture.convert("L").getcolors()) > 10  # not blank
 
 
 @pytest.mark.parametrize(
