@@ -35,7 +35,7 @@ def test_a_run_does_not_go_on_with_another_generator(
     with monkeypatch.context() as patch:
         changed = recipe.model_copy(update={"lr": 2 * recipe.lr})
         patch.setitem(GENERATOR_RECIPES, "fc-8", changed)
-        with pytest.raises(UserError, match="was begun with the generator .* now lead to"):
+        with pytest.raises(UserError, match="was begun with the generator"):
             execute(spec, places)
         assert folder.cycles.read_bytes() == kept
 
