@@ -104,10 +104,15 @@ class ArtefactStore:
     """All artefacts under one folder; several processes may use it at once.
 
     The lock is the operating system's: it ends with the process that held it, however that ended.
+
+    Args:
+        root: the folder.
+        pinned: by kind, the only keys that may be asked for: those that a stopped run began with.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, pinned: Mapping[str, set[str]] | None = None) -> None:
         self.root = Path(root)
+        self.pinned = pinned or {}
 
     def obtain(
         self,
@@ -124,10 +129,18 @@ class ArtefactStore:
             build: called when there is none, or when an unfinished one lies there.
 
         Raises:
-            UserError: the stored artefact is damaged, or is not what its folder's name says.
+            UserError: the stored artefact is damaged, is not what its folder's name says, or is
+                another one than a stopped run began with.
         """
         start = time.perf_counter()
         key = artefact_key(kind, identity)
+        allowed = self.pinned.get(kind, {key})
+        if key not in allowed:
+            raise UserError(
+                f"This run was begun with the {kind} {', '.join(sorted(allowed))}; what it asks for now "
+                f"is {key}, because recipes or formats changed since. Go on with the version of alharness "
+                "that began the run, or start it over with --fresh."
+            )
         final = self.root / kind / key
         if not final.is_dir():
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -216,10 +229,10 @@ class ArtefactStore:
         spent = time.perf_counter() - start
         return Artefact(kind, key, path, meta, True, float(meta["seconds"]), spent)
 
-    def finished(self) -> list[Artefact]:
-        """All finished artefacts by kind and time of making; files are not verified."""
+    def finished(self, kind: str = "*") -> list[Artefact]:
+        """All finished artefacts, or those of one kind, by time of making; files are not verified."""
         found = []
-        for path in sorted(self.root.glob(f"*/*/{META}")):
+        for path in sorted(self.root.glob(f"{kind}/*/{META}")):
             folder = path.parent
             if not folder.name.endswith(PARTIAL):
                 meta = _read_meta(folder, folder.parent.name, folder.name)

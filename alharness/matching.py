@@ -9,7 +9,7 @@ are resolved).
 paper's structure; in 50 dimensions it is no faster (decisions 9). ``FaissIndex`` is an extra.
 
 Shape letters: N pool items, K feature dimensions, Q queries, G groups of neighbouring rows,
-c candidates of one query.
+P parts of a block of rows, B rows of a part, c candidates of one query.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ class ExactIndex(Index):
     name = "exact"
     #: Rows per group: a larger one leaves fewer minima to keep and more rows to measure again.
     GROUP = 64
-    #: Rows per block of the pass: the products of a block should stay in the processor's cache.
-    BLOCK_CPU = 16384
+    #: Rows per block of the pass, on a CPU for each thread: the products should stay in its cache.
+    PART_CPU = 16384
     BLOCK_CUDA = 1 << 22
     #: Queries per pass; more would need more memory and not make the product faster.
     QUERIES = 128
@@ -222,22 +222,41 @@ class ExactIndex(Index):
         columns[:, : self.n_dims] = -2 * queries_QK
         columns[:, self.n_dims] = 1
         n = len(self._rows)
-        block = self.BLOCK_CUDA if self.device.type == "cuda" else self.BLOCK_CPU
+        blocks = list(self._blocks(n))
         minima_QG = torch.empty(Q, n // self.GROUP, device=self.device)
-        product = torch.empty(Q * min(block, n), device=self.device)
+        product = torch.empty(
+            Q * max(stop - start for start, stop, _ in blocks), device=self.device
+        )
         at = taken.to(self.device)
         norms_of_taken = self._norms[at]
         self._norms[at] = torch.inf
         try:
-            for start in range(0, n, block):
-                stop = min(start + block, n)
-                product_QN = product[: Q * (stop - start)].view(Q, stop - start)
-                torch.mm(columns, self._rows[start:stop].T, out=product_QN)
-                groups = slice(start // self.GROUP, stop // self.GROUP)
-                minima_QG[:, groups] = product_QN.view(Q, -1, self.GROUP).amin(dim=2)
+            for start, stop, n_parts in blocks:
+                # A product as flat as this one is not shared out among the processor's cores; a
+                # batch of them is.
+                parts = self._rows[start:stop].view(n_parts, -1, self._rows.shape[1])
+                product_PQB = product[: Q * (stop - start)].view(n_parts, Q, -1)
+                torch.bmm(columns.expand(n_parts, -1, -1), parts.transpose(1, 2), out=product_PQB)
+                minima_PQG = product_PQB.view(n_parts, Q, -1, self.GROUP).amin(dim=3)
+                groups = minima_QG[:, start // self.GROUP : stop // self.GROUP]
+                groups.view(Q, n_parts, -1).copy_(minima_PQG.transpose(0, 1))
         finally:
             self._norms[at] = norms_of_taken
         return minima_QG
+
+    def _blocks(self, n: int) -> Iterator[tuple[int, int, int]]:
+        """Ranges of rows ``start, stop`` of the pass, and into how many equal parts to cut each."""
+        if self.device.type == "cuda":
+            part, n_parts = self.BLOCK_CUDA, 1
+        else:
+            part, n_parts = self.PART_CPU, torch.get_num_threads()
+        start = 0
+        while n - start >= part:
+            n_whole = min(n_parts, (n - start) // part)
+            yield start, start + n_whole * part, n_whole
+            start += n_whole * part
+        if start < n:
+            yield start, n, 1
 
 
 class _GroupSearch:

@@ -262,11 +262,17 @@ def drop_torn_line(path: Path) -> None:
             os.fsync(file.fileno())
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside and rename: never half a file. Folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write JSON beside and rename."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 #: Below the root of all runs: what ``alharness check`` found of each strategy (R18).

@@ -159,7 +159,7 @@ def _execute(
     task = open_task(spec, places, progress)
     device = torch.device(spec.device)
     ledger = Ledger(device)
-    artefacts = ArtefactStore(places.store_root)
+    artefacts = ArtefactStore(places.store_root, pinned=_begun_with(records))
     strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
     oracle = make_oracle(
         task.data,
@@ -212,8 +212,6 @@ def _execute(
     _warm_up(device)
     done = len(records)
     for cycle in run(problem, strategy, sizes, preparation, history):
-        if done and len(records) == done:  # the first cycle after a stop: nothing of it is kept yet
-            _require_same_artefacts(records[0], ledger, folder)
         if cycle.query is not None and cycle.annotation is not None:
             log.add(cycle.record.cycle, _cycle_rows(cycle))
         log.write(folder.queries)
@@ -228,29 +226,16 @@ def _execute(
         observer.finished(folder, records)
 
 
-def _require_same_artefacts(first: CycleRecord, ledger: Ledger, folder: RunFolder) -> None:
-    """A run goes on with the generator, auto-encoder, ... that it was begun with, or not at all.
+def _begun_with(records: Sequence[CycleRecord]) -> dict[str, set[str]]:
+    """Keys of the artefacts, by kind, that a stopped run rests on.
 
     Settings that are left open ("auto") follow the version's recipes, which the run key does not name.
     """
-
-    def keys(entries: Sequence[Mapping[str, Any]]) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
-        for entry in entries:
-            if "key" in entry["details"]:
-                found.setdefault(entry["name"], set()).add(entry["details"]["key"])
-        return found
-
-    before = keys(first.time.preparation or [])
-    now = keys([entry.as_dict() for entry in ledger.entries])
-    for name in sorted(before.keys() & now.keys()):
-        if before[name] != now[name]:
-            raise UserError(
-                f"The run in '{folder.path}' was begun with the {name} "
-                f"{', '.join(sorted(before[name]))}; its settings now lead to "
-                f"{', '.join(sorted(now[name]))}, because a default recipe or the data changed. Name "
-                "the old recipe with --set, or start over with --fresh."
-            )
+    found: dict[str, set[str]] = {}
+    for entry in (records[0].time.preparation or []) if records else []:
+        if "key" in entry["details"]:
+            found.setdefault(entry["name"], set()).add(entry["details"]["key"])
+    return found
 
 
 def _warm_up(device: torch.device) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alharness.analysis.gates import gate_slope, gate_work
 from alharness.analysis.scaling import ScalingSpec, Study, run_study
-from alharness.runner import Places
+from alharness.runner import Places, execute
+from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 
 SIZES = (1_000, 3_000, 10_000, 30_000)
@@ -44,12 +46,22 @@ def seconds(study: Study, name: str, *phases: str) -> dict[int, list[float]]:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("n", SIZES)
-def test_select(benchmark: Any, study: Study, name: str, n: int) -> None:
-    """The study's own times, beside the others' in the table of ``tox -e bench``."""
-    spent = iter(2 * seconds(study, name)[n])
-    benchmark.extra_info["seconds"] = seconds(study, name)[n]
-    benchmark.pedantic(lambda: next(spent), rounds=1)
+def test_cycles(benchmark: Any, tmp_path: Path, name: str) -> None:
+    """Five whole cycles of a run with its records; generator and features are ready made."""
+    spec = resolve(
+        {
+            "task": "digits-two",
+            "strategy": name,
+            "device": "cpu",
+            "budget": 90,
+            "generator": {"steps": 5},
+            "autoencoder": {"steps": 5},
+        }
+    )
+    places = Places(tmp_path, DataLocations.resolve())
+    benchmark.pedantic(
+        execute, (spec, places), {"fresh": True}, rounds=3, warmup_rounds=1, iterations=1
+    )
 
 
 @pytest.mark.regress

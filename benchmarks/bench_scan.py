@@ -49,12 +49,13 @@ def test_scan_runs_at_80_percent_of_the_bare_forward_pass(
     view, raw = scene(1_000 if device.type == "cpu" else 100_000, device)
     learner = view.learner
     assert isinstance(learner, NetworkLearner)
-    gate_ratio(
+    ratio = gate_ratio(
         lambda: MaxEntropy().select(view, 10),
         lambda: plain.bare_forward(learner.network, raw, view.pool.block_size()),
         at_most=1 / 0.8,
         device=device,
     )
+    print(f"\nscan: {1 / ratio:.0%} of the bare forward pass's images per second (limit 80%)")
 
 
 @pytest.mark.regress

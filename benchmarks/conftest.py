@@ -1,13 +1,13 @@
 """What all benchmarks share: devices, a timer that waits for the device, the frozen references.
 
 ``tox -e bench`` times, ``tox -e regress`` runs the gates (marker ``regress``). Gates compare counters,
-slopes and ratios within one run. Times of another day count on the same machine only:
+slopes and ratios within one run. Times of another day count on the same kind of machine only:
 
     tox -e bench -- --benchmark-save=before
     tox -e bench -- --benchmark-compare --benchmark-compare-fail=median:30%
 
-Saved times lie in ``.benchmarks/FINGERPRINT``, one folder per machine, so that a comparison finds
-those of this machine; a file from elsewhere is refused.
+Saved times lie in ``.benchmarks/FINGERPRINT``, one folder per processor, number of cores and of
+threads, and GPU, so that a comparison finds those of such a machine; a file from elsewhere is refused.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def pytest_benchmark_update_machine_info(
 
 def machine() -> dict[str, Any]:
     """What a time depends on: processor, cores, threads, GPU. Versions may differ: they are compared."""
-    return environment.hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    found = environment.hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    found.pop("cuda", None)  # a version
+    return found
 
 
 def pytest_configure(config: pytest.Config) -> None:

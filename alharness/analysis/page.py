@@ -14,6 +14,7 @@ from alharness import __version__
 from alharness.analysis.charts import Cell, Chart, as_csv
 from alharness.analysis.metrics import Row
 from alharness.analysis.report import Report, Section
+from alharness.records import write_text
 
 
 def render(report: Report) -> str:
@@ -45,18 +46,18 @@ def write(report: Report, folder: Path) -> Path:
         sub = _safe(section.comparison.title) if len(report.sections) > 1 else ""
         for chart in section.charts:
             chart.write(folder / "figures" / sub)
-        _write_text(folder / "tables" / sub / "figures_of_merit.csv", merit_csv([section]))
+        write_text(folder / "tables" / sub / "figures_of_merit.csv", merit_csv([section]))
         for table in section.tables:
-            _write_text(
+            write_text(
                 folder / "tables" / sub / f"{table.name}.csv", as_csv(table.header, table.rows)
             )
     for item in report.across:
         if isinstance(item, Chart):
             item.write(folder / "figures")
         else:
-            _write_text(folder / "tables" / f"{item.name}.csv", as_csv(item.header, item.rows))
+            write_text(folder / "tables" / f"{item.name}.csv", as_csv(item.header, item.rows))
     if report.claims:
-        _write_text(
+        write_text(
             folder / "claims.json",
             json.dumps(
                 [verdict.as_dict() for verdict in report.claims], indent=2, ensure_ascii=False
@@ -64,7 +65,7 @@ def write(report: Report, folder: Path) -> Path:
             + "\n",
         )
     page = folder / "report.html"
-    _write_text(page, render(report))
+    write_text(page, render(report))
     return page
 
 
@@ -81,10 +82,3 @@ def merit_csv(sections: Sequence[Section]) -> str:
 
 def _safe(title: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in title).strip("-.")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

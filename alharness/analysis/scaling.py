@@ -35,7 +35,7 @@ from alharness.learner import Learner, LearnerFactory, learner_factory
 from alharness.matching import build_index, match
 from alharness.pool import ArrayPool, Pool, PoolWrapper
 from alharness.progress import Progress, silent
-from alharness.records import write_json
+from alharness.records import write_json, write_text
 from alharness.runner import OpenTask, Places, open_task
 from alharness.spec import RunSpec, resolve, resolve_device
 from alharness.strategy import CycleView, Preparation, Strategy, check_query
@@ -192,10 +192,7 @@ def _require_same(
 
 
 def _rewrite(log: Path, measurements: tuple[Measurement, ...]) -> None:
-    partial = log.with_name(log.name + ".partial")
-    lines = [measurement.model_dump_json() + "\n" for measurement in measurements]
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(log)
+    write_text(log, "".join(measurement.model_dump_json() + "\n" for measurement in measurements))
 
 
 def measure(

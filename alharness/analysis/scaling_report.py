@@ -29,6 +29,7 @@ from alharness.analysis.charts import (
     make_chart,
 )
 from alharness.analysis.scaling import NOT_SELECTION, Measurement, Study
+from alharness.records import write_text
 
 Array = NDArray[np.float64]
 
@@ -44,7 +45,9 @@ class Estimate:
 
     Attributes:
         value: the estimate.
-        low, high: 95 % bootstrap interval over repeats; equal to the value for exact counts.
+        low, high: 95 % bootstrap interval over repeats; equal to the value for exact counts. Of three
+            repeats it is their range, which holds the true median in three cases of four; of five
+            it is right in 94 of 100.
         n: numbers that it rests on.
     """
 
@@ -86,8 +89,7 @@ class Line:
     def time(self, n: int) -> Estimate:
         """Median seconds at size n."""
         values = self.seconds(n)
-        resampled = np.median(_resample(values), axis=1)
-        low, high = _interval(resampled)
+        low, high = _interval(_resampled_medians(values, seeds.rng(0, "scaling bootstrap")))
         return Estimate(float(np.median(values)), low, high, len(values))
 
     def work(self, n: int) -> dict[str, float]:
@@ -137,11 +139,11 @@ def lines(study: Study) -> list[Line]:
     ]
 
 
-def _resample(values: Array) -> NDArray[np.float64]:
-    """Bootstrap samples ``[N_RESAMPLES, len(values)]``."""
-    rng = seeds.rng(0, "scaling bootstrap", len(values))
+def _resampled_medians(values: Array, rng: np.random.Generator) -> Array:
+    """Medians of bootstrap samples, ``[N_RESAMPLES]``; of independent ones for each call on one rng."""
     at = rng.integers(len(values), size=(N_RESAMPLES, len(values)))
-    return values[at]
+    medians: Array = np.median(values[at], axis=1)
+    return medians
 
 
 def _interval(samples: Array) -> tuple[float, float]:
@@ -165,7 +167,8 @@ def slope(values: Mapping[int, Array]) -> Estimate | None:
     x = np.log([float(n) for n in sizes])
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     middle = float(weights @ np.log([np.median(values[n]) for n in sizes]))
-    resampled = np.stack([np.median(_resample(values[n]), axis=1) for n in sizes])
+    rng = seeds.rng(0, "scaling slope")
+    resampled = np.stack([_resampled_medians(values[n], rng) for n in sizes])
     low, high = _interval(weights @ np.log(resampled))
     found = Estimate(middle, min(low, middle), max(high, middle), sum(map(len, values.values())))
     # Constant counts leave a few 1e-16 of arithmetic, which are no slope.
@@ -200,7 +203,8 @@ def work_slope(line: Line, counter: str) -> Estimate | None:
 
 def ratio(first: Line, second: Line, n: int) -> Estimate:
     """How many times as long the first takes as the second at size n."""
-    a, b = _resampled_medians("scaling ratio", first, second, n)
+    rng = seeds.rng(0, "scaling ratio")
+    a, b = (_resampled_medians(line.seconds(n), rng) for line in (first, second))
     value = float(np.median(first.seconds(n)) / np.median(second.seconds(n)))
     low, high = _interval(a / b)
     n_repeats = min(len(first.repeats[n]), len(second.repeats[n]))
@@ -218,24 +222,16 @@ def transition(prepared: Line, exhaustive: Line, n: int) -> Estimate:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(saved > 0, max(0.0, extra) / np.maximum(saved, 0.0), math.inf)
 
-    a, b = _resampled_medians("scaling transition", exhaustive, prepared, n)
-    value = cycles(np.array(exhaustive.time(n).value - prepared.time(n).value)).item()
+    rng = seeds.rng(0, "scaling transition")
+    a, b = (_resampled_medians(line.seconds(n), rng) for line in (exhaustive, prepared))
+    saved = np.median(exhaustive.seconds(n)) - np.median(prepared.seconds(n))
+    value = cycles(np.asarray(saved)).item()
     # Ranks, not interpolation: between a finite number and infinity there is nothing.
     ranked = np.sort(cycles(a - b))
     tail = (1 - LEVEL) / 2
     low, high = ranked[int(tail * len(ranked))], ranked[math.ceil((1 - tail) * len(ranked)) - 1]
     n_repeats = min(len(prepared.repeats[n]), len(exhaustive.repeats[n]))
     return Estimate(value, min(float(low), value), max(float(high), value), n_repeats)
-
-
-def _resampled_medians(purpose: str, first: Line, second: Line, n: int) -> tuple[Array, Array]:
-    """Bootstrap medians of both lines' seconds at size n, ``[N_RESAMPLES]`` each."""
-    rng = seeds.rng(0, purpose)
-    a, b = (
-        np.median(values[rng.integers(len(values), size=(N_RESAMPLES, len(values)))], axis=1)
-        for values in (first.seconds(n), second.seconds(n))
-    )
-    return a, b
 
 
 def transitions(study: Study) -> list[tuple[str, str, int, int, Estimate]]:
@@ -370,9 +366,13 @@ def _label(line: Line, many_query_sizes: bool) -> str:
     return f"{line.name}, {line.query_size} items" if many_query_sizes else line.name
 
 
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
 def _style(place: int) -> dict[str, Any]:
     return {
-        "color": COLOURS[place % len(COLOURS)],
+        "color": _colour(place),
         "linestyle": STYLES[place % len(STYLES)],
         "marker": MARKERS[place % len(MARKERS)],
         "markersize": 5,
@@ -417,7 +417,8 @@ def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
 
     return make_chart(
         f"{kind}_time",
-        f"Time of {title} against size: medians with 95 % intervals, fitted exponents beside "
+        f"Time of {title} against size: medians with 95 % bootstrap intervals (of three repeats: their "
+        "range), fitted exponents beside "
         "(Fig. 6a).",
         ("name", "n", "seconds", "low", "high"),
         rows,
@@ -427,7 +428,7 @@ def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
 
 
 def _work_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
-    """One panel per counter: many lines of work coincide, which one panel would hide."""
+    """One panel per counter, each with its own legend: counters of several strategies coincide."""
     many = len({line.query_size for line in found}) > 1
     panels: dict[str, dict[int, list[float]]] = defaultdict(dict)  # by counter and place in found
     for place, line in enumerate(found):
@@ -443,7 +444,7 @@ def _work_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
     n_rows = max(1, -(-len(panels) // 2))
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(n_rows, 2, squeeze=False, sharex=True).flat
+        grid = figure.subplots(n_rows, 2, squeeze=False).flat
         for axes, (name, curves) in zip(grid, panels.items(), strict=False):
             for place, counts in curves.items():
                 label = _label(found[place], many)
@@ -517,12 +518,16 @@ def _transition_chart(points: Sequence[tuple[str, str, int, int, Estimate]]) -> 
         for place, (label, curve) in enumerate(curves.items()):
             sizes, cycles = zip(*curve, strict=True)
             middle = np.array([e.value for e in cycles])
-            # An interval may reach to infinity ("never"): its bar then leaves the figure's top.
-            highest = 1e3 * middle.max()
-            above = np.array([min(e.high, highest) for e in cycles]) - middle
             below = middle - np.array([e.low for e in cycles])
+            # An interval up to infinity ("never") has an arrow in the place of its upper half.
+            open_above = np.array([math.isinf(e.high) for e in cycles])
+            above = np.where(open_above, 0.0, np.array([e.high for e in cycles]) - middle)
             axes.errorbar(
                 sizes, middle, yerr=[below, above], label=label, capsize=2, **_style(place)
+            )
+            reach = np.where(open_above, middle, 0.0)
+            axes.errorbar(
+                sizes, middle, yerr=reach, lolims=open_above, fmt="none", ecolor=_colour(place)
             )
         _both_logarithmic(axes, "pool size", "cycles until the preparation has paid")
         legend(axes)
@@ -539,8 +544,8 @@ def _transition_chart(points: Sequence[tuple[str, str, int, int, Estimate]]) -> 
 
 
 def write(study: Study, folder: Path) -> None:
-    """The study's table, exponents and figures as files: ``table.csv``, ``slopes.csv``, PNG, SVG."""
-    (folder / "table.csv").write_text(as_csv(HEADER, table(study)), encoding="utf-8")
-    (folder / "slopes.csv").write_text(as_csv(SLOPE_HEADER, slopes(study)), encoding="utf-8")
+    """``table.csv``, ``slopes.csv`` (exponents), and each figure as PNG, SVG and CSV."""
+    write_text(folder / "table.csv", as_csv(HEADER, table(study)))
+    write_text(folder / "slopes.csv", as_csv(SLOPE_HEADER, slopes(study)))
     for chart in charts(study):
         chart.write(folder)

@@ -72,8 +72,8 @@ def check_claims(
 ) -> int:
     """Judge every claim: holds, fails, inconclusive, not measured here.
 
-    Measuring takes about forty minutes on two CPU cores that have nothing else to do; a stopped one
-    goes on where it stopped. Tables and figures lie beside each study.
+    Measuring takes about half an hour and 8 GB of memory on two CPU cores that have nothing else to
+    do; a stopped one goes on where it stopped. Tables and figures lie beside each study.
 
     FOLDERS are studies of 'alharness timing'; by default those of the claims file below --out. The
     exit code is 1 when a claim that must hold fails.

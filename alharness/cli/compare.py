@@ -94,8 +94,6 @@ def _table(table: Table) -> None:
 def _write_csv(path: Path, sections: tuple[Section, ...]) -> None:
     """The figures of merit in full precision, beside and renamed."""
     from alharness.analysis.page import merit_csv
+    from alharness.records import write_text
 
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(merit_csv(sections), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, merit_csv(sections))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +35,9 @@ COMPARED = {
     "entropy_of_matches": "matched",
     "agreement_searched": "agreement",
 }
+
+#: Samples of each generator in the picture of ``compare``.
+N_COMPARED = 12
 
 
 @click.group()
@@ -178,6 +180,8 @@ def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options:
 
     Figures from FD auto on need an inspection ('alharness generator inspect TASK --key KEY').
     """
+    from alharness.records import write_json
+
     opened = _open(task, runs_dir=runs_dir, **options)
     rows = _comparison(opened)
     if not rows:
@@ -206,7 +210,7 @@ def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         table_file = out / "comparison.json"
-        table_file.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        write_json(table_file, rows)
         _draw_comparison(opened, rows, out / "comparison.png")
         click.echo(f"Table and samples: {table_file}, {out / 'comparison.png'}")
 
@@ -339,10 +343,6 @@ def _comparison(opened: _Opened) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: float(row["frechet_pixels"]))
-
-
-#: Samples of each generator in the picture of a comparison.
-N_COMPARED = 12
 
 
 def _draw_comparison(opened: _Opened, rows: Sequence[Mapping[str, Any]], path: Path) -> None:

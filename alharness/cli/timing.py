@@ -211,7 +211,7 @@ def _cycles(cycles: Estimate) -> str:
     import math
 
     def told(value: float) -> str:
-        return "never" if math.isinf(value) else f"{value:,.0f}"
+        return "never" if math.isinf(value) else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
     if cycles.low == cycles.high:
         return told(cycles.value)

@@ -101,8 +101,7 @@ def newest_inspections(artefacts: ArtefactStore) -> dict[str, Mapping[str, float
     """Figures of each generator's newest inspection, by the generator's key."""
     return {
         str(found.details["generator"]): found.details["figures"]
-        for found in artefacts.finished()  # in the order of making
-        if found.kind == KIND
+        for found in artefacts.finished(KIND)  # in the order of making
     }
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def grid(images: torch.Tensor, columns: int, *, gap: int = 2) -> torch.Tensor:
@@ -62,9 +66,7 @@ def save_curve(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float
         panel.set_ylabel(columns[at].replace("_", " "))
         panel.grid(alpha=0.3)
     panels[-1].set_xlabel(columns[0])
-    beside = path.with_name(path.name + ".new")
-    figure.savefig(beside, format="png", dpi=120)
-    beside.replace(path)
+    _save_figure(figure, path)
 
 
 def save_rows(path: Path, rows: Sequence[tuple[str, torch.Tensor]]) -> None:
@@ -80,6 +82,11 @@ def save_rows(path: Path, rows: Sequence[tuple[str, torch.Tensor]]) -> None:
         panel.set_yticks([])
         for side in panel.spines.values():
             side.set_visible(False)
+    _save_figure(figure, path)
+
+
+def _save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, beside and renamed."""
     beside = path.with_name(path.name + ".new")
     figure.savefig(beside, format="png", dpi=120)
     beside.replace(path)

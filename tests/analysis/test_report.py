@@ -173,7 +173,8 @@ def test_inspected_generators_stand_beside_the_runs_that_rest_on_them(make_run: 
     assert (first[0], set(first[1].split(", "))) == ("aaa", {"asal-gray", "asal-auto"})
     assert first[table.header.index("attainable entropy")] == "0.830"
     assert second[:2] == ("bbb", "gaal")
-    assert "alharness generator inspect digits-two --key bbb" in second[2]
+    assert set(second[2:]) == {"–"}
+    assert "alharness generator inspect" in table.caption
 
 
 def test_paper_claims_are_held_against_runs(make_sweep: Make) -> None:

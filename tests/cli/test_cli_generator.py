@@ -58,8 +58,7 @@ def test_train_inspect_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert {row["seed"] for row in rows} == {0, 1}
     assert sum("frechet_cls" in row for row in rows) == 1  # one of the two was inspected
     with Image.open(saved / "comparison.png") as picture:
-        assert picture.height > 120  # three rows: real images, two generators
-        assert len(picture.convert("L").getcolors()) > 10  # not blank
+        assert picture.height > 250  # three rows: real images, two generators
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_a_slower_step_fails_against_saved_times_of_this_machine_only(tmp_path: 
     saved = bench(tmp_path, 0.02, "--benchmark-save=before")
     assert saved.returncode == 0, saved.stdout + saved.stderr
     (file,) = (tmp_path / ".benchmarks").rglob("*.json")
+    assert len(file.relative_to(tmp_path).parts) == 4  # .benchmarks, fingerprint, Python, file
 
     as_fast = bench(tmp_path, 0.02, *compare)
     assert as_fast.returncode == 0, as_fast.stdout + as_fast.stderr

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from PIL import Image
 from torch import nn
 
-from alharness.generative.pictures import grid, interpolate
+from alharness.generative.pictures import grid, interpolate, save_rows
 from alharness.generative.quality import (
     _coarse,
     attainable_entropy,
@@ -158,3 +160,14 @@ def test_an_interpolation_starts_and_ends_at_its_latents() -> None:
     torch.testing.assert_close(rows[0], z[0])
     torch.testing.assert_close(rows[4], z[1])
     torch.testing.assert_close(rows[7], (z[2] + z[3]) / 2)
+
+
+def test_rows_of_images_are_drawn_under_each_other(tmp_path: Path) -> None:
+    red, blue = torch.zeros(2, 4, 3, 8, 8).unbind()
+    red[:, 0], blue[:, 2] = 1.0, 1.0
+    save_rows(tmp_path / "rows.png", [("first", red), ("second", blue)])
+    with Image.open(tmp_path / "rows.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    where = [np.argwhere((pixels == colour).all(axis=2)) for colour in ((255, 0, 0), (0, 0, 255))]
+    assert all(len(found) > 1_000 for found in where)
+    assert where[0][:, 0].max() < where[1][:, 0].min()

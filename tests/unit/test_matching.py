@@ -79,6 +79,18 @@ def test_a_pool_of_many_blocks_and_groups(monkeypatch: pytest.MonkeyPatch) -> No
     assert found.depth.tolist() == depths
 
 
+@pytest.mark.parametrize("n", [127, 128, 384, 385, 520, 900])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_pass_shared_out_among_threads(
+    monkeypatch: pytest.MonkeyPatch, n: int, threads: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(ExactIndex, "PART_CPU", 128)
+    features, queries, taken = cloud(n, 5), cloud(7, 5, seed=1), some(20, n)
+    found = match(ExactIndex(features), queries, taken=taken)
+    assert found.indices.tolist() == obvious_match(features, queries, taken)[0]
+
+
 def test_cancellation_does_not_change_the_winner() -> None:
     """Far from the origin |f|^2 - 2 q.f loses all digits in float32; the result must not."""
     features = cloud(2000, 8) * 0.01 + 100
