@@ -91,6 +91,7 @@ class Plain(_Base):
     def __init__(self) -> None:
         self._stage = ""
         self._since = self._last = 0.0
+        self._first = 0  # where this session began: a stopped training goes on in the middle
 
     def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
         click.echo(headline(spec))
@@ -107,13 +108,14 @@ class Plain(_Base):
     ) -> None:
         now = time.monotonic()
         if stage != self._stage:
-            self._stage, self._since, self._last = stage, now, now
+            self._stage, self._since, self._last, self._first = stage, now, now, done
         elif now - self._last < self.EVERY_S:
             return
         else:
             self._last = now
         figures = "".join(f"  {key} {value:.4g}" for key, value in (notes or {}).items())
-        left = (now - self._since) * (total - done) / done if done and now > self._since else None
+        spent, n = now - self._since, done - self._first
+        left = spent * (total - done) / n if n > 0 and spent > 0 else None
         remaining = f"  {duration(left)} left" if left is not None and done < total else ""
         click.echo(f"{stage}  {done}/{total}{remaining}{figures}")
 
@@ -185,7 +187,10 @@ class Live(_Base):
     ) -> None:
         text = "  ".join(f"{key} {value:.4g}" for key, value in (notes or {}).items())
         if stage not in self._stages:
-            self._stages[stage] = self._bars.add_task(stage, total=total, notes=text)
+            # What an earlier session did is no measure of this one's speed.
+            self._stages[stage] = self._bars.add_task(
+                stage, total=total, completed=done, notes=text
+            )
         self._bars.update(self._stages[stage], completed=done, total=total, notes=text)
         self._show()
 

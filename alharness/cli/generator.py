@@ -352,7 +352,8 @@ def _draw_comparison(opened: _Opened, rows: Sequence[Mapping[str, Any]], path: P
     from alharness.generative.generator import KIND, load_generator
     from alharness.generative.pictures import save_rows
 
-    shown = [("real images", opened.pool.gather(torch.arange(min(N_COMPARED, opened.pool.n))))]
+    spread = torch.linspace(0, opened.pool.n - 1, N_COMPARED).long()  # pools may be sorted by class
+    shown = [("real images", opened.pool.gather(spread))]
     for row in rows:
         generator = load_generator(opened.store.load(KIND, row["key"]), opened.device)
         label = (
