@@ -4,7 +4,7 @@ title = "Fig. 3a"
 [base]                       # settings of every run
 task = "mnist-two"
 [[runs]]                     # one block: the product of its lists
-strategy = ["random", "max-entropy", {name = "asal-gray", n_components = [10, 50]}]
+strategy = ["random", "max-entropy", {name = "asal-gray", pca_dims = [10, 50]}]
 seed = "0-9"
 [[runs]]
 strategy = "full"
