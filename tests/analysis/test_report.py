@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,10 @@ def test_inspected_generators_stand_beside_the_runs_that_rest_on_them(make_run: 
     assert second[:2] == ("bbb", "gaal")
     assert set(second[2:]) == {"–"}
     assert "alharness generator inspect" in table.caption
+    page = render(made)
+    for section in made.sections:
+        for name in section.by_name:  # the template names what it shows
+            assert section.by_name[name].caption.split("(")[0] in unescape(page), name
 
 
 def test_paper_claims_are_held_against_runs(make_sweep: Make) -> None:
