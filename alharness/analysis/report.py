@@ -148,7 +148,7 @@ def _section(
     if comparison.series:
         rows = metrics.table(comparison, axis=axis, metric=metric, against=against)
         reference = against or (comparison.baseline.label if comparison.baseline else "")
-        warnings += _seed_warnings(comparison)
+        warnings += _seed_warnings(comparison) + _annotator_warnings(comparison)
         sentences = _sentences(rows, reference, metric)
         shown += [
             tables.results(comparison, rows, axis, metric),
@@ -222,6 +222,27 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     ]
     facts += [(str(key), str(value)) for key, value in task.get("notes", {}).items()]
     return facts
+
+
+def _annotator_warnings(comparison: Comparison) -> list[str]:
+    """Labels of synthetic images are worth what their annotator is."""
+    best = max(
+        record.test.accuracy
+        for run in [*comparison.runs, *comparison.bounds]
+        for record in run.records
+    )
+    found = {
+        float(entry["details"]["test_accuracy"])
+        for run in comparison.runs
+        for entry in run.preparation
+        if entry["name"] == "annotator" and "test_accuracy" in entry["details"]
+    }
+    return [
+        f"A network that is right in {accuracy:.1%} of the test images labels synthetic ones here; "
+        f"classifiers of this comparison reach {best:.1%}. What is asked of it measures the annotator."
+        for accuracy in sorted(found)
+        if accuracy < best
+    ]
 
 
 def _seed_warnings(comparison: Comparison) -> list[str]:

@@ -182,6 +182,15 @@ def test_inspected_generators_stand_beside_the_runs_that_rest_on_them(make_run: 
             assert section.by_name[name].caption.split("(")[0] in unescape(page), name
 
 
+@pytest.mark.parametrize(("right", "warned"), [(0.69, True), (0.96, False)])
+def test_a_weak_annotator_is_told(make_run: Any, right: float, warned: bool) -> None:
+    entry = {"name": "annotator", "seconds": 3.0, "cached": True, "load_s": 0.1}
+    make_run("gaal", preparation=[{**entry, "details": {"key": "a", "test_accuracy": right}}])
+    make_run("random", accuracy=(0.7, 0.8, 0.9))
+    warnings = " ".join(report_on(make_run.root).sections[0].warnings)
+    assert ("right in 69.0% of the test images" in warnings) == warned
+
+
 def test_paper_claims_are_held_against_runs(make_sweep: Make) -> None:
     gains = {"random": 0.0, "asal-gray": 0.02, "asal-disc": 0.02, "asal-auto": 0.02, "adba": -0.1}
     root = make_sweep(gains, 8, task="mnist-two", n_cycles=45)
