@@ -29,33 +29,21 @@ from torch.utils.flop_counter import flop_registry
 
 from alharness.generative import wgan
 from alharness.generative.networks import build_critic, build_generator
-from alharness.generative.settings import GENERATOR_RECIPES, GeneratorRecipe
+from alharness.generative.settings import GENERATOR_RECIPES, WRITTEN_FOR, GeneratorRecipe
 from alharness.generative.wgan import Training
 from alharness.pool import ArrayPool
 from alharness.timing import synchronise
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-#: The image that each recipe is measured on.
-CASES = {
-    "fc-8": (1, 8, 8),
-    "fc": (1, 28, 28),
-    "conv-narrow": (1, 28, 28),
-    "conv-narrow-64": (3, 64, 64),
-    "conv-28": (1, 28, 28),
-    "conv-32": (3, 32, 32),
-    "conv-64": (3, 64, 64),
-    "resnet-32": (3, 32, 32),
-    "resnet-32-ct": (3, 32, 32),
-    "resnet-64": (3, 64, 64),
-}
-
 #: Seconds of a call above which it is timed once instead of five times.
 LONG_S = 1.0
 
 
 def case(name: str) -> tuple[GeneratorRecipe, ArrayPool]:
-    images = np.random.default_rng(0).integers(0, 256, size=(1_000, *CASES[name]), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(
+        0, 256, size=(1_000, *WRITTEN_FOR[name]), dtype=np.uint8
+    )
     return GENERATOR_RECIPES[name], ArrayPool(images, DEVICE)
 
 
@@ -198,7 +186,7 @@ def adam_bytes(module: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize("step", ["critic", "generator"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", WRITTEN_FOR)
 def test_step(benchmark: Any, name: str, step: str) -> None:
     recipe, pool = case(name)
     with wgan._matmul_precision(recipe.precision):  # for the floor and the obvious loop as well

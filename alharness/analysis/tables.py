@@ -240,9 +240,7 @@ def generators(
         return []
     cells = []
     for key, labels in users.items():
-        figures = inspections.get(key)
-        if figures is None:
-            figures = {}
+        figures = inspections.get(key, {})
         told = (number(figures.get(name), 3) for name in INSPECTED)
         cells.append((key, ", ".join(labels), *told))
     caption = (

@@ -324,13 +324,13 @@ def _chosen(opened: _Opened, key: str | None) -> Artefact:
 
 def _comparison(opened: _Opened) -> list[dict[str, Any]]:
     """One row per generator of the task's data; figures of its newest inspection beside its own."""
+    from alharness.generative.generator import KIND
     from alharness.generative.inspection import newest_inspections
 
     inspected = newest_inspections(opened.store)
     rows = []
-    for found in opened.store.finished():
-        fingerprint = found.identity.get("task_fingerprint")
-        if found.kind != "generator" or fingerprint != opened.pool.fingerprint:
+    for found in opened.store.finished(KIND):
+        if found.identity["task_fingerprint"] != opened.pool.fingerprint:
             continue
         recipe = found.identity["recipe"]
         rows.append(

@@ -143,6 +143,20 @@ GENERATOR_RECIPES: dict[str, GeneratorRecipe] = {
     )
 }
 
+#: The images [C, H, W] that each generator recipe was written for: what tests and benchmarks use.
+WRITTEN_FOR: dict[str, tuple[int, int, int]] = {
+    "fc-8": (1, 8, 8),
+    "fc": (1, 28, 28),
+    "conv-narrow": (1, 28, 28),
+    "conv-narrow-64": (3, 64, 64),
+    "conv-28": (1, 28, 28),
+    "conv-32": (3, 32, 32),
+    "conv-64": (3, 64, 64),
+    "resnet-32": (3, 32, 32),
+    "resnet-32-ct": (3, 32, 32),
+    "resnet-64": (3, 64, 64),
+}
+
 #: Auto-encoders by name; steps are about the epochs of decisions 1.5 on the paper's pools.
 AUTOENCODER_RECIPES: dict[str, AutoencoderRecipe] = {
     recipe.recipe: recipe

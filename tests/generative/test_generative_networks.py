@@ -19,26 +19,14 @@ from alharness.generative.networks import (
 from alharness.generative.settings import (
     AUTOENCODER_RECIPES,
     GENERATOR_RECIPES,
+    WRITTEN_FOR,
     AutoencoderSettings,
     GeneratorSettings,
 )
 from alharness.generative.wgan import Training, renew_batch_norm
 from alharness.pool import ArrayPool
 
-#: The image that each recipe was written for.
-SHAPES = {
-    "fc-8": (1, 8, 8),
-    "fc": (1, 28, 28),
-    "conv-narrow": (1, 28, 28),
-    "conv-narrow-64": (3, 64, 64),
-    "conv-small": (3, 64, 64),
-    "conv-28": (1, 28, 28),
-    "conv-32": (3, 32, 32),
-    "conv-64": (3, 64, 64),
-    "resnet-32": (3, 32, 32),
-    "resnet-32-ct": (3, 32, 32),
-    "resnet-64": (3, 64, 64),
-}
+SHAPES = {**WRITTEN_FOR, "conv-small": (3, 64, 64)}  # the last one is an auto-encoder
 
 
 def small(name: str) -> Generator:
