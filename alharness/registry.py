@@ -5,8 +5,8 @@ A name is one of
 * an entry point of the group ``alharness.strategies`` or ``alharness.tasks`` (ours like anyone's),
 * ``package.module:Class``, for a class that is importable but not installed as a plug-in,
 * ``./file.py:Class``, for a class in a file,
-* ``NAME:ARGUMENT`` for data sets that take one (``folder:PATH``, ``augmented:mnist-two:1000000``),
-* ``subset:500:NAME`` for a scoring strategy that sees 500 random candidates per cycle.
+* ``NAME:ARGUMENT`` for plug-ins that take one (``folder:PATH``, ``augmented:mnist-two:1000000``,
+  ``subset:500:max-entropy``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from alharness.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    from alharness.strategy import Strategy
+    from alharness.strategy import Parameters, Strategy
     from alharness.tasks.base import TaskPlugin
 
 STRATEGIES = "alharness.strategies"
@@ -182,15 +182,56 @@ def _import_file(kind: str, path: Path) -> ModuleType:
     return module
 
 
+def _split(group: str, name: str) -> tuple[str, str | None]:
+    """Name of the plug-in and what follows its colon: ``folder:pics`` -> ("folder", "pics").
+
+    A name that is installed whole, a module's or a file's class has no argument.
+    """
+    prefix, colon, rest = name.partition(":")
+    if not colon or _find(group, name) is not None or _find(group, prefix) is None:
+        return name, None
+    return prefix, rest
+
+
+@dataclass(frozen=True)
+class StrategyPlugin:
+    """What a strategy's name stands for.
+
+    Attributes:
+        cls: the class.
+        arguments: keyword arguments of its constructor that come from the name.
+        inner: the strategy that it wraps and whose parameters it takes, for ``subset:500:NAME``.
+    """
+
+    cls: type[Strategy]
+    arguments: Mapping[str, Any]
+    inner: StrategyPlugin | None = None
+
+    @property
+    def parameters(self) -> type[Parameters]:
+        """The model of its parameters."""
+        return self.inner.parameters if self.inner is not None else self.cls.Parameters
+
+    def keywords(self, **parameters: Any) -> dict[str, Any]:
+        """All keyword arguments of the constructor."""
+        if self.inner is None:
+            return {**self.arguments, **parameters}
+        return {**self.arguments, "inner": self.inner.make(**parameters)}
+
+    def make(self, **parameters: Any) -> Strategy:
+        """The strategy, with its parameters checked."""
+        return self.cls(**self.keywords(**parameters))
+
+
 def strategy_class(name: str) -> type[Strategy]:
-    """The class behind a strategy's name (without a ``subset:`` wrapper).
+    """The class behind a strategy's name, whatever follows its colon.
 
     Raises:
         UserError: no such name, or what it names is not a ``Strategy``.
     """
     from alharness.strategy import Strategy
 
-    found = _load("strategy", STRATEGIES, name)
+    found = _load("strategy", STRATEGIES, _split(STRATEGIES, name)[0])
     if not (isinstance(found, type) and issubclass(found, Strategy)):
         raise UserError(
             f"'{name}' is {_describe(found)}, not a strategy. Derive a class from "
@@ -202,34 +243,30 @@ def strategy_class(name: str) -> type[Strategy]:
     return found
 
 
-def split_subset(name: str) -> tuple[int | None, str]:
-    """``subset:500:max-entropy`` -> (500, "max-entropy"); other names -> (None, name)."""
-    if not name.startswith("subset:"):
-        return None, name
-    _, size, inner = [*name.split(":", 2), "", ""][:3]
-    if not size.isdecimal() or int(size) < 1 or not inner:
-        raise UserError(
-            f"Expected subset:SIZE:STRATEGY, for instance subset:500:max-entropy; found '{name}'."
-        )
-    return int(size), inner
+def find_strategy(name: str) -> StrategyPlugin:
+    """The plug-in behind a strategy's name, with what its argument says.
+
+    Raises:
+        UserError: no such strategy, or an argument that it does not take.
+    """
+    found = strategy_class(name)
+    key, argument = _split(STRATEGIES, name)
+    if not found.takes and argument is None:
+        return StrategyPlugin(found, {})
+    if not found.takes:
+        raise UserError(f"The strategy '{key}' takes nothing after a colon; found '{name}'.")
+    arguments, inner = found.parse(argument or "")
+    return StrategyPlugin(found, arguments, find_strategy(inner))
 
 
 def resolve_strategy(name: str, **parameters: Any) -> Strategy:
     """A strategy by name, with its parameters checked."""
-    size, inner_name = split_subset(name)
-    inner = strategy_class(inner_name)(**parameters)
-    if size is None:
-        return inner
-    from alharness.subset import SubsetStrategy
-
-    return SubsetStrategy(inner, size)
+    return find_strategy(name).make(**parameters)
 
 
 def provider(group: str, name: str) -> str:
     """The distribution and version that a name comes from (``file`` or module for the other forms)."""
-    if group == STRATEGIES:
-        _, name = split_subset(name)
-    point = _find(group, name) or (_find(group, name.split(":", 1)[0]) if ":" in name else None)
+    point = _find(group, _split(group, name)[0])
     return distribution_of(point) if point is not None else name
 
 
@@ -237,12 +274,7 @@ def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
     """A task by name, with its parameters checked."""
     from alharness.tasks.base import TaskPlugin
 
-    argument: str | None = None
-    key = name
-    if _find(TASKS, name) is None and ":" in name:
-        prefix, rest = name.split(":", 1)
-        if _find(TASKS, prefix) is not None:
-            key, argument = prefix, rest
+    key, argument = _split(TASKS, name)
     found = _load("data set", TASKS, key)
     if not (isinstance(found, type) and issubclass(found, TaskPlugin)):
         raise UserError(

@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from alharness import registry
 from alharness.errors import UserError, unknown_name
+from alharness.files import merge
 from alharness.generative import AutoencoderSettings, GeneratorSettings
-from alharness.learner import LearnerSettings
+from alharness.learners.learner import LearnerSettings
 from alharness.oracle import OracleSettings
 from alharness.tasks.base import PoolSettings, Profile
 
@@ -112,24 +113,6 @@ def _safe(name: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.") or "unnamed"
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A spec file as nested plain values.
-
-    Raises:
-        UserError: no such file, or not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"The spec file '{path}' does not exist (looked in {Path.cwd()})."
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"'{path}' is a folder; expected a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not valid TOML: {error}.") from error
-
-
 def parse_set(text: str) -> dict[str, Any]:
     """``learner.steps=500`` -> ``{"learner": {"steps": 500}}``; the value is TOML, else a string."""
     key, equals, value = text.partition("=")
@@ -146,19 +129,6 @@ def parse_set(text: str) -> dict[str, Any]:
         parsed = {part: parsed}
     nested: dict[str, Any] = parsed
     return nested
-
-
-def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings laid over each other; later ones win."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            old = merged.get(key)
-            if isinstance(value, Mapping):
-                merged[key] = merge(old if isinstance(old, Mapping) else {}, value)
-            else:
-                merged[key] = value
-    return merged
 
 
 def resolve(overrides: Mapping[str, Any]) -> RunSpec:

@@ -31,11 +31,12 @@ from pydantic import BaseModel, ConfigDict
 from alharness import acquisition, seeds
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learner import Learner, LearnerFactory, LearnerSettings
-from alharness.oracle import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
-from alharness.timing import Ledger, Stopwatch, WorkCounters
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.records import Ledger
+from alharness.timing import Stopwatch, WorkCounters
 
 if TYPE_CHECKING:
     from alharness.artefacts import ArtefactStore
@@ -255,6 +256,37 @@ class CycleView:
         return scores
 
 
+def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Tensor:
+    """``size`` distinct unlabelled pool indices in random order, int64 on the CPU.
+
+    Draws positions of the whole pool and drops those that cannot be asked about or are drawn
+    already: O(size). Only when most of the pool is taken, or most of the rest is wanted, it
+    permutes the rest instead.
+
+    Args:
+        view: the cycle's view.
+        size: how many.
+        purpose: names the randomness, as in ``view.rng``.
+
+    Raises:
+        ValueError: fewer than ``size`` items are unlabelled.
+    """
+    n, n_left = view.pool.n, view.n_unlabelled
+    if size > n_left:
+        raise ValueError(f"asked for {size} of {n_left} unlabelled items")
+    rng = view.rng(*purpose)
+    if 2 * size > n_left or 4 * n_left < n:
+        return torch.from_numpy(rng.permutation(view.unlabelled.numpy())[:size])
+    is_labelled = view.is_labelled.numpy()
+    drawn = np.empty(0, dtype=np.int64)
+    while len(drawn) < size:
+        more = rng.integers(n, size=2 * (size - len(drawn)) + 16)
+        together = np.concatenate([drawn, more[~is_labelled[more]]])
+        # Keeping the order of arrival makes every ordered subset equally likely.
+        drawn = together[np.sort(np.unique(together, return_index=True)[1])]
+    return torch.from_numpy(drawn[:size])
+
+
 class Strategy(ABC):
     """A query strategy: ``prepare`` once, ``select`` in each cycle.
 
@@ -265,6 +297,8 @@ class Strategy(ABC):
     Parameters: ClassVar[type[Parameters]] = Parameters
     #: Where the method comes from: paper and section, shown by ``alharness show``.
     source: ClassVar[str] = ""
+    #: For a strategy around another one: what follows the colon of its name, as a user reads it.
+    takes: ClassVar[str] = ""
     #: Which tasks it can serve; a reason when it cannot (see ``unsuitable``).
     binary_only: ClassVar[bool] = False
     #: True for strategies that ask about synthetic items and need an oracle that can see.
@@ -276,6 +310,18 @@ class Strategy(ABC):
 
     def __init__(self, **parameters: Any) -> None:
         self.parameters = type(self).Parameters(**parameters)
+
+    @classmethod
+    def parse(cls, argument: str) -> tuple[dict[str, Any], str]:
+        """What follows the colon of the name, for classes that say in ``takes`` that they take it.
+
+        Returns:
+            keyword arguments for the constructor, and the name of the strategy that it gets as ``inner``.
+
+        Raises:
+            UserError: the argument is not of that form.
+        """
+        raise NotImplementedError(f"{cls.__name__} takes {cls.takes} and does not parse it")
 
     def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
         """Why this strategy cannot serve such a task, or None when it can."""

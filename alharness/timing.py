@@ -7,13 +7,13 @@ first and on the clock second.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
 
 #: What the counters count. A strategy may add names of its own; these mean the same everywhere.
 WORK = {
@@ -77,62 +77,3 @@ class WorkCounters:
     def add(self, name: str, n: int) -> None:
         """Count ``n`` more of ``name``."""
         self.counts[name] = self.counts.get(name, 0) + int(n)
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """One preparation: what it cost when it was built, and whether this run had to pay for it.
-
-    Attributes:
-        name: what was prepared, for instance ``generator`` or ``pca``.
-        seconds: what building it took, wherever and whenever it was built.
-        cached: true when this run found it ready made; then ``load_s`` is what this run paid.
-        load_s: seconds that this run spent on it.
-        details: anything that explains the cost or the quality (steps, rows, Fréchet distance).
-    """
-
-    name: str
-    seconds: float
-    cached: bool
-    load_s: float
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "details": dict(self.details)}
-
-
-class Ledger:
-    """The one-off costs of a run, reported beside the per-cycle times and never hidden in them."""
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.entries: list[LedgerEntry] = []
-        self.device = device
-
-    def add(
-        self,
-        name: str,
-        seconds: float,
-        *,
-        cached: bool = False,
-        load_s: float | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Enter one preparation."""
-        paid = seconds if load_s is None else load_s
-        self.entries.append(LedgerEntry(name, seconds, cached, paid, details or {}))
-
-    @contextmanager
-    def entry(self, name: str, **details: Any) -> Iterator[dict[str, Any]]:
-        """Time the ``with`` block as one preparation; the block may add to the yielded details."""
-        found: dict[str, Any] = dict(details)
-        synchronise(self.device)
-        start = time.perf_counter()
-        yield found
-        synchronise(self.device)
-        self.add(name, time.perf_counter() - start, details=found)
-
-    @property
-    def seconds(self) -> float:
-        """What all preparations cost to build."""
-        return sum(entry.seconds for entry in self.entries)

@@ -19,8 +19,9 @@ from typing import Any
 from filelock import FileLock
 
 from alharness.errors import UserError
+from alharness.files import read_toml
 from alharness.records import CycleRecord, RunFolder, read_records
-from alharness.spec import RunSpec, read_toml
+from alharness.spec import RunSpec
 
 PREFIX = "alharness."
 DEFAULT_EXPERIMENT = "alharness"

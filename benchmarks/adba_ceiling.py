@@ -19,12 +19,12 @@ import torch
 from alharness.artefacts import ArtefactStore, default_store_root
 from alharness.generative import GeneratorSettings, obtain_generator
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, LinearLearner
+from alharness.learners.learner import LearnerSettings, LinearLearner
 from alharness.pool import ArrayPool, Pool
 from alharness.progress import silent
+from alharness.records import Ledger
 from alharness.registry import resolve_task
 from alharness.tasks.base import DataLocations
-from alharness.timing import Ledger
 from alharness_strategies.adba import AdbaParameters
 from alharness_strategies.inversion import obtain_codes
 

@@ -32,11 +32,10 @@ import torch
 
 from alharness import acquisition
 from alharness.labelled import LabelledSet
-from alharness.learner import LinearLearner
-from alharness.pool import ArrayPool, Pool, StreamedPool, VirtualPool
+from alharness.learners.learner import LinearLearner
+from alharness.pool import ArrayPool, Pool, StreamedPool, VirtualPool, forecast
 from alharness.strategy import CycleView
 from alharness.tasks.augmented import augment
-from alharness.tasks.residency import forecast
 
 SHAPE = (3, 32, 32)
 QUERY_SIZE = 10

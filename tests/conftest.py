@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from alharness.learner import LearnerSettings, learner_factory
-from alharness.loop import Problem
+from alharness.learners.learner import LearnerSettings, learner_factory
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool
+from alharness.run.loop import Problem
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from alharness import __version__
 from alharness.analysis.charts import Cell, Chart, as_csv
 from alharness.analysis.metrics import Row
 from alharness.analysis.report import Report, Section
-from alharness.records import write_text
+from alharness.files import write_text
 
 
 def render(report: Report) -> str:

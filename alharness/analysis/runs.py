@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError, unknown_name
-from alharness.records import CycleRecord, RunFolder, run_folders, write_json
+from alharness.files import write_json
+from alharness.records import CycleRecord, RunFolder, run_folders
 
 Array = NDArray[np.float64]
 #: (seed, data seed): runs of different strategies with the same pair are compared one to one.
@@ -236,10 +237,10 @@ _DEFAULTS: dict[str, dict[str, Any] | None] = {}
 def _default_parameters(strategy: str) -> dict[str, Any] | None:
     """Defaults of a strategy's parameters; None when the plug-in is not installed here."""
     if strategy not in _DEFAULTS:
-        from alharness.registry import split_subset, strategy_class
+        from alharness.registry import find_strategy
 
         try:
-            fields = strategy_class(split_subset(strategy)[1]).Parameters.model_fields
+            fields = find_strategy(strategy).parameters.model_fields
         except UserError:
             _DEFAULTS[strategy] = None
         else:

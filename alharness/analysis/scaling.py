@@ -26,21 +26,23 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from alharness import environment, features, registry, seeds
+from alharness import registry, seeds
 from alharness.artefacts import ArtefactStore
 from alharness.errors import UserError
+from alharness.files import write_json, write_text
 from alharness.generative import Autoencoder, Generator
 from alharness.labelled import LabelledSet
-from alharness.learner import Learner, LearnerFactory, learner_factory
-from alharness.matching import build_index, match
+from alharness.learners.learner import Learner, LearnerFactory, learner_factory
+from alharness.matching import build_index, features, match
 from alharness.pool import ArrayPool, Pool, PoolWrapper
 from alharness.progress import Progress, silent
-from alharness.records import write_json, write_text
-from alharness.runner import OpenTask, Places, open_task
+from alharness.records import Ledger
+from alharness.run import environment
+from alharness.run.runner import OpenTask, Places, open_task
 from alharness.spec import RunSpec, resolve, resolve_device
 from alharness.strategy import CycleView, Preparation, Strategy, check_query
 from alharness.tasks.base import TaskData
-from alharness.timing import Ledger, Stopwatch, WorkCounters, synchronise
+from alharness.timing import Stopwatch, WorkCounters, synchronise
 
 #: Phase of computing the items of a virtual pool: a stand-in for images in memory, not selection.
 READ = "virtual_items"

@@ -29,7 +29,7 @@ from alharness.analysis.charts import (
     make_chart,
 )
 from alharness.analysis.scaling import NOT_SELECTION, Measurement, Study
-from alharness.records import write_text
+from alharness.files import write_text
 
 Array = NDArray[np.float64]
 

@@ -94,6 +94,6 @@ def _table(table: Table) -> None:
 def _write_csv(path: Path, sections: tuple[Section, ...]) -> None:
     """The figures of merit in full precision, beside and renamed."""
     from alharness.analysis.page import merit_csv
-    from alharness.records import write_text
+    from alharness.files import write_text
 
     write_text(path, merit_csv(sections))

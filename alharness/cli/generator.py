@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from alharness.artefacts import Artefact, ArtefactStore
     from alharness.generative import AutoencoderSettings, GeneratorSettings
-    from alharness.learner import LearnerSettings
+    from alharness.learners.learner import LearnerSettings
     from alharness.pool import Pool
     from alharness.tasks.base import TaskData
 
@@ -180,7 +180,7 @@ def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options:
 
     Figures from FD auto on need an inspection ('alharness generator inspect TASK --key KEY').
     """
-    from alharness.records import write_json
+    from alharness.files import write_json
 
     opened = _open(task, runs_dir=runs_dir, **options)
     rows = _comparison(opened)
@@ -246,10 +246,11 @@ def _open(
     import torch
     from pydantic import BaseModel, ValidationError
 
+    from alharness.files import merge
     from alharness.generative import AutoencoderSettings, GeneratorSettings
-    from alharness.learner import LearnerSettings
+    from alharness.learners.learner import LearnerSettings
     from alharness.registry import resolve_task
-    from alharness.spec import explain, merge, parse_set, resolve_device
+    from alharness.spec import explain, parse_set, resolve_device
     from alharness.tasks.base import DataLocations
 
     if profile not in ("quick", "paper"):
@@ -350,7 +351,7 @@ def _draw_comparison(opened: _Opened, rows: Sequence[Mapping[str, Any]], path: P
     import torch
 
     from alharness.generative.generator import KIND, load_generator
-    from alharness.generative.pictures import save_rows
+    from alharness.pictures.grids import save_rows
 
     spread = torch.linspace(0, opened.pool.n - 1, N_COMPARED).long()  # pools may be sorted by class
     shown = [("real images", opened.pool.gather(spread))]

@@ -46,7 +46,8 @@ def jobs_of(
 ) -> tuple[Sweep, list[Job]]:
     """A sweep and all of its runs, resolved."""
     from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep, sweep_of
-    from alharness.spec import merge, parse_set
+    from alharness.files import merge
+    from alharness.spec import parse_set
 
     top = {"profile": profile, "device": device}
     choices = Choices(

@@ -231,7 +231,7 @@ def _as_typed(spec: Path | None, options: dict[str, Any]) -> str:
 def plan(spec: Path | None, runs_dir: Path, out: Path, **options: Any) -> None:
     """Write down the runs that are left, numbered, for a job array."""
     from alharness.executors.sweeps import standing
-    from alharness.records import write_json
+    from alharness.files import write_json
 
     found, jobs = jobs_of(spec, runs_dir, **options)
     left = standing(jobs).left

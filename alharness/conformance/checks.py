@@ -19,8 +19,9 @@ from alharness import seeds
 from alharness.conformance.process import helper
 from alharness.conformance.queries import content, digest, same, touched
 from alharness.conformance.stage import N_POOL, QUERY_SIZE, Bench, Stage
-from alharness.learner import Learner
-from alharness.oracle import ImageQuery, LineQuery, Oracle, PoolQuery, Query
+from alharness.learners.learner import Learner
+from alharness.oracle import Oracle
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 
 Check = Callable[[Bench], None]
 CHECKS: dict[str, Check] = {}

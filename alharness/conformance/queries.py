@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from alharness.oracle import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 
 
 def content(query: Query) -> list[torch.Tensor]:

@@ -17,11 +17,12 @@ from alharness import seeds
 from alharness.conformance.queries import touched
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learner import Learner, LearnerSettings, learner_factory
-from alharness.oracle import Oracle, Query
+from alharness.learners.learner import Learner, LearnerSettings, learner_factory
+from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
+from alharness.queries import Query
+from alharness.records import Ledger
 from alharness.strategy import CycleView, Preparation, Strategy
-from alharness.timing import Ledger
 
 N_POOL = 96
 N_TEST = 24

@@ -25,9 +25,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alharness.errors import UserError, unknown_name
+from alharness.files import merge, read_toml
 from alharness.records import RunFolder
-from alharness.registry import split_subset
-from alharness.spec import RunSpec, explain, merge, read_toml, resolve
+from alharness.spec import RunSpec, explain, resolve
 from alharness.tasks.base import Profile
 
 PROFILES: tuple[str, ...] = get_args(Profile)
@@ -283,5 +283,4 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> Standing:
 
 
 def _kind(job: Job) -> tuple[str, str, str]:
-    size, inner = split_subset(job.spec.strategy.name)
-    return job.spec.task.name, f"{size}:{inner}", job.spec.profile
+    return job.spec.task.name, job.spec.strategy.name, job.spec.profile

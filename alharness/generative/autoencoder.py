@@ -26,12 +26,12 @@ from alharness.artefacts import Artefact, ArtefactStore, read_notes, read_tensor
 from alharness.errors import UserError
 from alharness.generative.generator import CURVE_FILE, SAMPLES, load_weights
 from alharness.generative.networks import build_decoder, build_encoder
-from alharness.generative.pictures import save_grid
 from alharness.generative.settings import AutoencoderRecipe, AutoencoderSettings
 from alharness.generative.wgan import CHECKPOINT
+from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
-from alharness.timing import Ledger
+from alharness.records import Ledger
 
 KIND = "autoencoder"
 WEIGHTS = "autoencoder.safetensors"

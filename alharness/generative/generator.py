@@ -15,13 +15,13 @@ from alharness import seeds
 from alharness.artefacts import Artefact, ArtefactStore, write_tensors
 from alharness.errors import UserError
 from alharness.generative.networks import Critic, build_critic, build_generator
-from alharness.generative.pictures import save_grid
 from alharness.generative.quality import label_free_quality
 from alharness.generative.settings import GeneratorRecipe, GeneratorSettings
 from alharness.generative.wgan import CHECKPOINT, CURVE, Training, train
+from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
-from alharness.timing import Ledger
+from alharness.records import Ledger
 
 KIND = "generator"
 WEIGHTS = "generator.safetensors"

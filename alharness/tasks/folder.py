@@ -19,7 +19,7 @@ from pydantic import Field
 
 from alharness import seeds
 from alharness.errors import UserError
-from alharness.learner import LearnerSettings
+from alharness.learners.learner import LearnerSettings
 from alharness.progress import Progress, silent
 from alharness.tasks.base import (
     DataLocations,

@@ -29,7 +29,13 @@ from torch.nn import functional
 
 from alharness import acquisition
 from alharness.labelled import LabelledSet
-from alharness.learner import FitReport, Learner, LearnerFactory, LearnerSettings, learner_factory
+from alharness.learners.learner import (
+    FitReport,
+    Learner,
+    LearnerFactory,
+    LearnerSettings,
+    learner_factory,
+)
 from alharness.pool import ArrayPool, Pool
 from alharness.strategy import (
     Adaptation,

@@ -20,10 +20,18 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from alharness import acquisition, features
-from alharness.features import FeatureExtractor, FeatureSpace
+from alharness import acquisition
 from alharness.generative.latent_search import SearchResult, search
-from alharness.matching import Index, Matches, build_index, match, match_best
+from alharness.matching import (
+    FeatureExtractor,
+    FeatureSpace,
+    Index,
+    Matches,
+    build_index,
+    features,
+    match,
+    match_best,
+)
 from alharness.strategy import Adaptation, CycleView, Parameters, PoolQuery, Preparation, Strategy
 
 if TYPE_CHECKING:
@@ -100,7 +108,7 @@ class Asal(Strategy):
             with preparation.ledger.entry("index", kind=self.parameters.index, rows=rows):
                 self.index = build_index(self.parameters.index, reduced.features)
         if self.parameters.score == "learning-loss":
-            from alharness.learning_loss import learning_loss_factory
+            from alharness.learners.loss_prediction import learning_loss_factory
 
             return Adaptation(learner_factory=learning_loss_factory(preparation.learner_settings))
         return None
@@ -142,7 +150,7 @@ class Asal(Strategy):
     def score(self, view: CycleView) -> Callable[[torch.Tensor], torch.Tensor]:
         """The acquisition score as a differentiable function of images, ``[B, ...]`` to ``[B]``."""
         if self.parameters.score == "learning-loss":
-            from alharness.learning_loss import LearningLossLearner
+            from alharness.learners.loss_prediction import LearningLossLearner
 
             assert isinstance(view.learner, LearningLossLearner)  # what prepare asked for
             return view.learner.predicted_loss

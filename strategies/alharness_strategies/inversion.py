@@ -26,7 +26,7 @@ from alharness.generative.networks import build_encoder
 from alharness.generative.settings import AutoencoderRecipe
 from alharness.pool import Pool
 from alharness.progress import Progress
-from alharness.timing import Ledger
+from alharness.records import Ledger
 
 if TYPE_CHECKING:
     from alharness.generative import Generator

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
+from alharness.files import read_toml
 from alharness.records import run_folders
-from alharness.runner import Places, execute
-from alharness.spec import RunSpec, read_toml
+from alharness.run.runner import Places, execute
+from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations
 
 pytest.importorskip("ray", reason="the Ray executor needs: pip install 'alharness[ray]'")

@@ -13,9 +13,17 @@ import torch
 
 from alharness import pool as pool_module
 from alharness.errors import UserError
-from alharness.pool import ArrayPool, Pool, StreamedPool, VirtualPool, file_extent
+from alharness.pool import (
+    ArrayPool,
+    Forecast,
+    Pool,
+    StreamedPool,
+    VirtualPool,
+    file_extent,
+    forecast,
+)
+from alharness.pool.residency import free_bytes
 from alharness.tasks.base import PoolSettings, TaskData
-from alharness.tasks.residency import Forecast, forecast, free_bytes
 
 CPU = torch.device("cpu")
 N = 500
@@ -142,7 +150,7 @@ def test_items_in_memory_cannot_be_streamed() -> None:
 def choose(
     monkeypatch: pytest.MonkeyPatch, device: str, free: dict[str, int | None], **asked: object
 ) -> Forecast:
-    from alharness.tasks import residency
+    from alharness.pool import residency
 
     monkeypatch.setattr(residency, "free_bytes", lambda device: free[device.type])
     shape = (1_000_000, 3, 64, 64)  # 12.3 GB
@@ -224,10 +232,10 @@ import numpy as np
 import torch
 from alharness import acquisition
 from alharness.labelled import LabelledSet
-from alharness.learner import LinearLearner
+from alharness.learners.learner import LinearLearner
 from alharness.pool import ArrayPool, StreamedPool
 from alharness.strategy import CycleView
-from alharness.tasks.residency import forecast
+from alharness.pool.residency import forecast
 
 def peak():
     for line in Path("/proc/self/status").read_text().splitlines():

@@ -9,7 +9,7 @@ import pytest
 
 from alharness.errors import UserError
 from alharness.generative import settings
-from alharness.runner import Places, execute
+from alharness.run.runner import Places, execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alharness.records import RunFolder
-from alharness.runner import Places, execute
+from alharness.run.runner import Places, execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

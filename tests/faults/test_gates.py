@@ -16,9 +16,9 @@ from alharness import timing
 from alharness.analysis import gates
 from alharness.analysis.scaling import ScalingSpec, Study, run_study
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, NetworkLearner
+from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
-from alharness.runner import Places
+from alharness.run.runner import Places
 from alharness.strategy import CycleView
 from alharness.tasks.base import DataLocations
 from alharness_strategies.max_entropy import MaxEntropy

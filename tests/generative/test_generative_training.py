@@ -34,7 +34,7 @@ from alharness.generative.settings import (
 from alharness.generative.wgan import CHECKPOINT, Training, gradient_penalty, train
 from alharness.pool import ArrayPool
 from alharness.progress import silent
-from alharness.timing import Ledger
+from alharness.records import Ledger
 
 
 class KilledError(Exception):

@@ -16,11 +16,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from alharness.labelled import LabelledSet
-from alharness.learner import FitReport, Learner
-from alharness.loop import History, Problem, Sizes, run
-from alharness.oracle import Oracle, PoolQuery
+from alharness.learners.learner import FitReport, Learner
+from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
-from alharness.timing import Ledger
+from alharness.queries import PoolQuery
+from alharness.records import Ledger
+from alharness.run.loop import History, Problem, Sizes, run
 from alharness_strategies.max_entropy import MaxEntropy
 
 CURVE = [0.817, 0.856, 0.822, 0.848, 0.884, 0.894, 0.899, 0.913, 0.911, 0.915, 0.920]

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from alharness import acquisition, features
+from alharness import acquisition
 from alharness.artefacts import ArtefactStore
 from alharness.labelled import LabelledSet
-from alharness.learner import Learner, LearnerSettings, LinearLearner, learner_factory
-from alharness.matching import ExactIndex, match
+from alharness.learners.learner import Learner, LearnerSettings, LinearLearner, learner_factory
+from alharness.matching import ExactIndex, features, match
 from alharness.pool import ArrayPool
+from alharness.records import Ledger
 from alharness.strategy import CycleView, Preparation, Strategy
-from alharness.timing import Ledger, Stopwatch
+from alharness.timing import Stopwatch
 from alharness_strategies import asal
 
 N, N_INITIAL = 400, 20

@@ -15,7 +15,8 @@ from alharness import acquisition, seeds
 from alharness.errors import UserError, unknown_name
 from alharness.labelled import Annotation, LabelledSet
 from alharness.pool import ArrayPool
-from alharness.timing import Ledger, Stopwatch, WorkCounters
+from alharness.records import Ledger
+from alharness.timing import Stopwatch, WorkCounters
 
 
 class TestSeeds:

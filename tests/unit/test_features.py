@@ -9,11 +9,11 @@ import pytest
 import torch
 from sklearn import decomposition
 
-from alharness import features
 from alharness.artefacts import ArtefactStore
-from alharness.features import PCA, FeatureExtractor
+from alharness.matching import PCA, FeatureExtractor, features
 from alharness.pool import ArrayPool
-from alharness.timing import Ledger, WorkCounters
+from alharness.records import Ledger
+from alharness.timing import WorkCounters
 
 
 def rows(n: int = 300, d: int = 12, seed: int = 0) -> torch.Tensor:

@@ -12,14 +12,13 @@ import torch
 
 from alharness.errors import UserError
 from alharness.labelled import Annotation
-from alharness.learner import LearnerSettings, learner_factory
-from alharness.loop import Cycle, History, Problem, Sizes, run, start
+from alharness.learners.learner import LearnerSettings, learner_factory
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool
-from alharness.records import CycleRecord
+from alharness.records import CycleRecord, Ledger
 from alharness.registry import resolve_strategy
+from alharness.run.loop import Cycle, History, Problem, Sizes, run, start
 from alharness.strategy import CycleView, PoolQuery, Preparation, Strategy
-from alharness.timing import Ledger
 
 SIZES = Sizes(seed=0, data_seed=0, budget=50, query_size=10, initial_size=20)
 

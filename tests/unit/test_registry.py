@@ -10,7 +10,7 @@ import pytest
 from alharness import registry
 from alharness.errors import UserError
 from alharness.strategy import Strategy
-from alharness.subset import SubsetStrategy
+from alharness_strategies.subset import SubsetStrategy
 
 PLUGIN = '''
 """A third party's module."""

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from alharness.errors import UserError
-from alharness.spec import RunSpec, merge, parse_set, protocol_fields, read_toml, resolve
+from alharness.files import merge, read_toml
+from alharness.spec import RunSpec, parse_set, protocol_fields, resolve
 
 BASE = {"task": "digits-two", "strategy": "asal-auto"}
 

@@ -9,10 +9,10 @@ import torch
 from alharness.artefacts import ArtefactStore
 from alharness.generative import GeneratorSettings, obtain_generator
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, LinearLearner
+from alharness.learners.learner import LearnerSettings, LinearLearner
 from alharness.pool import ArrayPool
+from alharness.records import Ledger
 from alharness.strategy import CycleView
-from alharness.timing import Ledger
 from alharness_strategies.adba import Adba, AdbaBoundary, BoundaryLearner, chords, decision, uphill
 from alharness_strategies.inversion import obtain_codes
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, LinearLearner, learner_factory
+from alharness.learners.learner import LearnerSettings, LinearLearner, learner_factory
 from alharness.pool import ArrayPool
 from alharness.strategy import CycleView
 from alharness_strategies.gaal import Gaal, SimpleGan

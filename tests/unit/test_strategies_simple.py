@@ -10,10 +10,9 @@ import torch
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learner import FitReport, Learner
+from alharness.learners.learner import FitReport, Learner
 from alharness.pool import ArrayPool, Pool
-from alharness.strategy import CycleView, PoolQuery, Strategy
-from alharness.subset import SubsetStrategy, draw_unlabelled
+from alharness.strategy import CycleView, PoolQuery, Strategy, draw_unlabelled
 from alharness_strategies.badge import seed_centres
 from alharness_strategies.full import FullySupervised
 from alharness_strategies.gaal import SimpleGan
@@ -21,6 +20,7 @@ from alharness_strategies.least_confidence import LeastConfidence
 from alharness_strategies.margin import Margin
 from alharness_strategies.max_entropy import MaxEntropy
 from alharness_strategies.random_sampling import RandomSampling
+from alharness_strategies.subset import SubsetStrategy
 from alharness_strategies.typiclust import TypiClust
 
 

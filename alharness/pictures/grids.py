@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from alharness.files import beside
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -39,9 +41,8 @@ def save_grid(path: Path, images: torch.Tensor, columns: int = 8) -> None:
     if factor > 1:
         size = (picture.width * factor, picture.height * factor)
         picture = picture.resize(size, Image.Resampling.NEAREST)
-    beside = path.with_name(path.name + ".new")
-    picture.save(beside, format="PNG")
-    beside.replace(path)
+    with beside(path) as partial:
+        picture.save(partial, format="PNG")
 
 
 def interpolate(
@@ -87,6 +88,5 @@ def save_rows(path: Path, rows: Sequence[tuple[str, torch.Tensor]]) -> None:
 
 def _save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, beside and renamed."""
-    beside = path.with_name(path.name + ".new")
-    figure.savefig(beside, format="png", dpi=120)
-    beside.replace(path)
+    with beside(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

@@ -18,29 +18,29 @@ import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from alharness import environment, registry
+from alharness import registry
 from alharness.artefacts import ArtefactStore, default_store_root
 from alharness.errors import UserError
+from alharness.files import drop_torn_line, write_json, write_text
 from alharness.labelled import Annotation
-from alharness.learner import learner_factory
-from alharness.loop import Cycle, History, Problem, Sizes, asked_indices, run, start
+from alharness.learners.learner import learner_factory
 from alharness.oracle import make_oracle
-from alharness.pictures import draw_pictures
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 from alharness.records import (
     INITIAL,
     CycleRecord,
+    Ledger,
     QueryLog,
     RunFolder,
     append_record,
-    drop_torn_line,
-    write_json,
 )
+from alharness.run import environment
+from alharness.run.loop import Cycle, History, Problem, Sizes, asked_indices, run, start
+from alharness.run.pictures import draw_pictures
 from alharness.spec import RunSpec, protocol_fields
 from alharness.strategy import Preparation
 from alharness.tasks.base import DataLocations, TaskData
-from alharness.timing import Ledger
 
 
 @dataclass(frozen=True)
@@ -376,6 +376,4 @@ def _write_environment(
             "sessions": sessions,
         },
     )
-    partial = folder.spec.with_name("spec.toml.partial")
-    partial.write_text(spec.to_toml(), encoding="utf-8")
-    partial.replace(folder.spec)
+    write_text(folder.spec, spec.to_toml())

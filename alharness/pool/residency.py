@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from alharness.errors import UserError
-from alharness.pool import BLOCK_VALUES_CPU, BLOCK_VALUES_CUDA
+from alharness.pool.base import BLOCK_VALUES_CPU, BLOCK_VALUES_CUDA
 
 #: Share of the free memory that a pool may take by itself: the rest is for networks and features.
 SHARE = 0.6

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
-from alharness.contact_sheet import Row, as_uint8, contact_sheet, save
 from alharness.errors import UserError
+from alharness.files import beside
+from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
 
 #: Images per row of the picture.
 N_COLUMNS = 10
@@ -157,7 +158,8 @@ class Desk:
         if not table.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             save(contact_sheet(rows), picture)
-            _write_beside(table, lambda file: _write_table(file, mark, help_, columns, len(images)))
+            with beside(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+                _write_table(file, mark, help_, columns, len(images))
         lines = table.read_text(encoding="utf-8-sig").splitlines()
         if mark not in (line.strip().strip('",;') for line in lines):
             raise UserError(
@@ -205,13 +207,6 @@ def _write_table(
     writer.writerow(columns)
     for number in range(1, n_rows + 1):
         writer.writerow([number, *[""] * (len(columns) - 1)])
-
-
-def _write_beside(path: Path, write: Callable[[io.TextIOBase], None]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        write(file)
-    partial.replace(path)
 
 
 def _digest(images: torch.Tensor) -> str:

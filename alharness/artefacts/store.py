@@ -31,7 +31,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from alharness import __version__
+from alharness.artefacts.tensors import read_tensors
 from alharness.errors import UserError
+from alharness.files import PARTIAL, beside, write_text
 from alharness.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -40,9 +42,12 @@ if TYPE_CHECKING:
 #: Raised when the meaning of stored files changes; old artefacts are then built anew.
 FORMAT = 1
 
+
 META = "meta.json"
+
+
 CHECKSUMS = "SHA256SUMS"
-PARTIAL = ".partial"
+
 
 #: Builds an artefact's files into the folder it gets (which may hold a killed build's checkpoints)
 #: and returns what belongs into ``meta.json`` under ``details``, as plain JSON values.
@@ -181,7 +186,7 @@ class ArtefactStore:
             nonlocal noted
             now = time.perf_counter()
             if now - noted > 1.0:
-                _write_text(partial / "spent", str(spent_before + now - start))
+                write_text(partial / "spent", str(spent_before + now - start))
                 noted = now
             progress(stage, done, total, notes)
 
@@ -198,7 +203,7 @@ class ArtefactStore:
             "files": _describe_files(partial),
             "details": details,
         }
-        _write_text(partial / META, json.dumps(meta, indent=2) + "\n")
+        write_text(partial / META, json.dumps(meta, indent=2) + "\n")
         # safetensors writes files that only their owner reads; a store may be shared.
         mode = stat.S_IMODE((partial / META).stat().st_mode)
         for path in _plain_files(partial):
@@ -308,14 +313,12 @@ class ArtefactStore:
             raise UserError(f"'{target}' exists. Remove it or give another name.")
         names = [META, *sorted(artefact.meta["files"])]
         sums = "".join(f"{sha256_of(artefact.path / name)}  {name}\n" for name in names)
-        beside = target.with_name(target.name + PARTIAL)
-        with tarfile.open(beside, "w") as archive:
+        with beside(target) as partial, tarfile.open(partial, "w") as archive:
             member = tarfile.TarInfo(CHECKSUMS)
             member.size = len(sums.encode())
             archive.addfile(member, io.BytesIO(sums.encode()))
             for name in names:
                 archive.add(artefact.path / name, arcname=name, filter=_anonymous)
-        beside.replace(target)
         return target
 
     def import_file(self, source: Path) -> Artefact:
@@ -365,42 +368,6 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_tensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, str] | None = None
-) -> None:
-    """Write tensors as safetensors, beside and renamed; ``notes`` go into the file's header."""
-    from safetensors.torch import save_file
-
-    beside = path.with_name(path.name + PARTIAL)
-    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(held, beside, metadata=dict(notes or {}))
-    beside.replace(path)
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file, on the CPU.
-
-    Raises:
-        UserError: not a safetensors file.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"'{path}' is not a whole safetensors file: {error}.") from error
-    return tensors
-
-
-def read_notes(path: Path) -> dict[str, str]:
-    """The notes in the header of a safetensors file."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
 
 
 def _read_meta(path: Path, kind: str, key: str) -> dict[str, Any]:
@@ -509,12 +476,6 @@ def _spent(partial: Path) -> float:
         return float((partial / "spent").read_text())
     except (FileNotFoundError, ValueError):
         return 0.0
-
-
-def _write_text(path: Path, text: str) -> None:
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def _cure(kind: str, key: str) -> str:

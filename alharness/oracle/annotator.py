@@ -20,10 +20,10 @@ from torch import nn
 from torch.nn import functional
 
 from alharness import seeds
-from alharness.models import build_classifier
+from alharness.learners.networks import build_classifier
 from alharness.pool import Pool
 from alharness.progress import Progress
-from alharness.timing import Ledger
+from alharness.records import Ledger
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

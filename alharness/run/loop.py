@@ -18,22 +18,24 @@ from numpy.typing import NDArray
 
 from alharness import seeds
 from alharness.errors import UserError
-from alharness.evaluation import evaluate, query_entropy
 from alharness.labelled import Annotation, LabelledSet
-from alharness.learner import FitReport, Learner, LearnerFactory
-from alharness.oracle import ImageQuery, LineQuery, Oracle, PoolQuery, Query
+from alharness.learners.learner import FitReport, Learner, LearnerFactory
+from alharness.oracle import Oracle
 from alharness.pool import Pool
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.records import (
     INITIAL,
     AnnotationFigures,
     CycleRecord,
     FitFigures,
+    Ledger,
     QueryFigures,
     TestFigures,
     Times,
 )
+from alharness.run.evaluation import evaluate, query_entropy
 from alharness.strategy import CycleView, Preparation, Strategy, check_query
-from alharness.timing import Ledger, synchronise
+from alharness.timing import synchronise
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ the paper lacks (decisions 11), because it takes constant time without any gener
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import torch
 
 from alharness.errors import UserError
@@ -19,42 +19,12 @@ from alharness.strategy import (
     Preparation,
     Query,
     Strategy,
+    draw_unlabelled,
 )
 
 
-def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Tensor:
-    """``size`` distinct unlabelled pool indices in random order, int64 on the CPU.
-
-    Draws positions of the whole pool and drops those that cannot be asked about or are drawn
-    already: O(size). Only when most of the pool is taken, or most of the rest is wanted, it
-    permutes the rest instead.
-
-    Args:
-        view: the cycle's view.
-        size: how many.
-        purpose: names the randomness, as in ``view.rng``.
-
-    Raises:
-        ValueError: fewer than ``size`` items are unlabelled.
-    """
-    n, n_left = view.pool.n, view.n_unlabelled
-    if size > n_left:
-        raise ValueError(f"asked for {size} of {n_left} unlabelled items")
-    rng = view.rng(*purpose)
-    if 2 * size > n_left or 4 * n_left < n:
-        return torch.from_numpy(rng.permutation(view.unlabelled.numpy())[:size])
-    is_labelled = view.is_labelled.numpy()
-    drawn = np.empty(0, dtype=np.int64)
-    while len(drawn) < size:
-        more = rng.integers(n, size=2 * (size - len(drawn)) + 16)
-        together = np.concatenate([drawn, more[~is_labelled[more]]])
-        # Keeping the order of arrival makes every ordered subset equally likely.
-        drawn = together[np.sort(np.unique(together, return_index=True)[1])]
-    return torch.from_numpy(drawn[:size])
-
-
 class SubsetStrategy(Strategy):
-    """Another strategy that sees some random unlabelled items instead of all.
+    """subset:SIZE:NAME: any scoring strategy over SIZE random candidates per cycle.
 
     Args:
         inner: a strategy that chooses among ``view.unlabelled``, as every ``ScoreStrategy`` does.
@@ -66,6 +36,7 @@ class SubsetStrategy(Strategy):
     """
 
     source = "control: constant time without a generator"
+    takes = "SIZE:STRATEGY"
 
     def __init__(self, inner: Strategy, size: int) -> None:
         super().__init__()
@@ -76,6 +47,16 @@ class SubsetStrategy(Strategy):
         self.parameters = inner.parameters
         if inner.asks_synthetic or inner.labels_everything:
             raise self._refusal()
+
+    @classmethod
+    def parse(cls, argument: str) -> tuple[dict[str, Any], str]:
+        size, _, inner = argument.partition(":")
+        if not size.isdecimal() or int(size) < 1 or not inner:
+            raise UserError(
+                "Expected subset:SIZE:STRATEGY, for instance subset:500:max-entropy; found "
+                f"'subset:{argument}'."
+            )
+        return {"size": int(size)}, inner
 
     def _refusal(self) -> UserError:
         return UserError(

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from alharness.labelled import LabelledSet
-from alharness.models import Classifier, build_classifier, check_classifier
+from alharness.learners.networks import Classifier, build_classifier, check_classifier
 from alharness.pool import Pool
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alharness.contact_sheet import Row, as_uint8, contact_sheet, save
+from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
 from alharness.pool import Pool
-from alharness.records import QueryLog, RunFolder
+from alharness.records import Ledger, QueryLog, RunFolder
 from alharness.tasks.base import TaskData
-from alharness.timing import Ledger
 
 #: Cycles and columns that a picture shows.
 N_CYCLES, N_COLUMNS = 6, 10

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from alharness.labelled import LabelledSet
-from alharness.learner import (
+from alharness.learners.learner import (
     FitReport,
     Learner,
     LearnerFactory,
@@ -31,7 +31,7 @@ from alharness.learner import (
     LinearLearner,
     NetworkLearner,
 )
-from alharness.models import Classifier, build_classifier
+from alharness.learners.networks import Classifier, build_classifier
 from alharness.pool import Pool
 
 HIDDEN = 128

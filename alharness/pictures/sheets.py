@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from alharness.files import beside
+
 _TILE, _GAP, _CAPTION = 84, 6, 16
 
 
@@ -68,6 +70,5 @@ def picture(image: NDArray[np.uint8]) -> Image.Image:
 
 def save(sheet: Image.Image, path: Path) -> None:
     """Write beside and rename."""
-    partial = path.with_name(path.name + ".partial")
-    sheet.save(partial, format="PNG")
-    partial.replace(path)
+    with beside(path) as partial:
+        sheet.save(partial, format="PNG")

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from torch.nn import functional
 
 from alharness import acquisition
-from alharness.learner import Learner
+from alharness.learners.learner import Learner
 from alharness.pool import Pool
 from alharness.records import TestFigures
 

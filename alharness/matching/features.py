@@ -9,24 +9,23 @@ Shape letters: N pool items, B items of a block, D raw features, K features afte
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 
+from alharness.matching.pca import N_COMPONENTS, PCA
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
-from alharness.timing import Ledger, WorkCounters, synchronise
+from alharness.records import Ledger
+from alharness.timing import WorkCounters, synchronise
 
 if TYPE_CHECKING:
     from alharness.artefacts import ArtefactStore
-    from alharness.generative import Autoencoder, Generator
-    from alharness.learner import Learner
+    from alharness.learners.learner import Learner
 
-N_COMPONENTS = 50  # Sec. 4.2
 FILE = "features.safetensors"
 #: Raw features of the whole pool are kept between fitting the PCA and applying it up to this size;
 #: above it they are computed twice, which is what a pass over the pool costs.
@@ -57,12 +56,32 @@ def pixels() -> FeatureExtractor:
     return FeatureExtractor("pixels", "pixels", lambda items: items)
 
 
-def encoder(autoencoder: Autoencoder) -> FeatureExtractor:
+class Encodes(Protocol):
+    """An auto-encoder, as far as features need one."""
+
+    artefact_key: str
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Images ``[B, C, H, W]`` to codes ``[B, D]``."""
+        ...
+
+
+class Criticises(Protocol):
+    """A generator's critic, as far as features need one."""
+
+    artefact_key: str
+
+    def critic_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Images ``[B, C, H, W]`` to the input of the critic's last layer, ``[B, D]``."""
+        ...
+
+
+def encoder(autoencoder: Encodes) -> FeatureExtractor:
     """F_auto(x) = phi(x)."""
     return FeatureExtractor("encoder", f"encoder {autoencoder.artefact_key}", autoencoder.encode)
 
 
-def critic(generator: Generator) -> FeatureExtractor:
+def critic(generator: Criticises) -> FeatureExtractor:
     """F_disc(x) = D^(j-1)(x): the input of the critic's last layer."""
     return FeatureExtractor("critic", f"critic {generator.artefact_key}", generator.critic_features)
 
@@ -70,79 +89,6 @@ def critic(generator: Generator) -> FeatureExtractor:
 def classifier(learner: Learner) -> FeatureExtractor:
     """F_CLS(x) = h^(l-1)(x): obsolete as soon as the classifier is trained again."""
     return FeatureExtractor("classifier", "", learner.features)
-
-
-@dataclass(frozen=True)
-class PCA:
-    """F_PCA(x) = PCA(F(x) - mu).
-
-    Attributes:
-        mean: mu over the pool, float32 ``[D]``.
-        components: directions of largest variance, orthonormal columns, float32 ``[D, K]``.
-        variances: variance along them, falling, float32 ``[K]``.
-        explained: share of the total variance that they hold.
-    """
-
-    mean: torch.Tensor
-    components: torch.Tensor
-    variances: torch.Tensor
-    explained: float
-
-    @classmethod
-    def fit(cls, blocks: Iterator[torch.Tensor], n_components: int = N_COMPONENTS) -> PCA:
-        """Exact PCA of all rows of ``blocks`` (``[B, D]`` each), without keeping them.
-
-        Fewer components where there are fewer features or rows. The sign of a direction is such
-        that its largest entry is positive.
-        """
-        n = 0
-        shift = total = gram = None
-        for rows in blocks:
-            if shift is None:
-                # Rows are taken relative to the first block's mean, so that sums of squares of
-                # features far from 0 do not cancel.
-                shift = rows.mean(dim=0)
-                total = torch.zeros_like(shift, dtype=torch.float64)
-                gram = torch.zeros(len(shift), len(shift), dtype=torch.float64, device=shift.device)
-            assert total is not None
-            assert gram is not None
-            centred = rows - shift
-            total += centred.sum(dim=0, dtype=torch.float64)
-            gram += centred.T @ centred  # float32 within a block, float64 across blocks
-            n += len(rows)
-        if shift is None or total is None or gram is None:
-            raise ValueError("PCA of no rows")
-        offset = total / n
-        covariance = gram / n - torch.outer(offset, offset)
-        k = min(n_components, len(shift), n)
-        variances, components = _largest_eigenpairs(covariance, k)
-        at = components.abs().argmax(dim=0)
-        components = components * components.gather(0, at[None]).sign()
-        trace = float(covariance.trace())
-        return cls(
-            mean=(shift.double() + offset).float(),
-            components=components.float().contiguous(),
-            variances=variances.clamp_min(0).float(),
-            explained=float(variances.sum()) / trace if trace > 0 else 1.0,
-        )
-
-    def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        """Rows ``[B, D]`` as ``[B, K]``."""
-        return (features - self.mean) @ self.components
-
-
-def _largest_eigenpairs(matrix: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k largest eigenvalues, falling, and their vectors as columns, of a symmetric matrix."""
-    if matrix.is_cuda:
-        values, vectors = torch.linalg.eigh(matrix)
-        return values[-k:].flip(0), vectors[:, -k:].flip(1)
-    # Only the wanted ones: several times faster than all for 4096 critic features.
-    from scipy.linalg import eigh
-
-    size = len(matrix)
-    found = eigh(matrix.numpy(), subset_by_index=[size - k, size - 1])
-    values, vectors = (torch.from_numpy(np.ascontiguousarray(part)) for part in found)
-    return values.flip(0), vectors.flip(1)
 
 
 def pool_features(

@@ -1,0 +1,151 @@
+"""Files: the one way in which something is written, and TOML.
+
+A file is written beside its name, brought to the disk and renamed, so that a reader sees the old one
+or the new one and a power cut leaves one of them. A line that is appended is brought to the disk
+before anything goes on. What the system refuses is told in one line with the file's name.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alharness.errors import UserError
+
+#: What a file or folder is called until it is whole.
+PARTIAL = ".partial"
+
+_CURES = {
+    errno.ENOSPC: "Free some space and give the same command again",
+    errno.EDQUOT: "Free some space and give the same command again",
+    errno.EFBIG: "Lift the limit on file sizes and give the same command again",
+    errno.EACCES: "Ask its owner, or choose another place",
+    errno.EPERM: "Ask its owner, or choose another place",
+    errno.EROFS: "Choose another place",
+    errno.ENAMETOOLONG: "Choose a place or a name that is shorter",
+    errno.ENOENT: "Was its folder removed meanwhile? Give the same command again",
+}
+
+
+@contextmanager
+def explained(path: Path, doing: str = "written") -> Iterator[None]:
+    """Turn what the system refuses in the ``with`` block into one line about ``path``.
+
+    Raises:
+        UserError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise refusal(error, path, doing) from error
+
+
+def refusal(error: OSError, path: Path | str, doing: str = "written") -> UserError:
+    """What the system refused, as one line with a cure."""
+    cure = _CURES.get(error.errno or 0, "Look at the place, then give the same command again")
+    why = error.strerror or str(error) or type(error).__name__
+    return UserError(f"'{path}' cannot be {doing}: {why}. {cure}; what is on the disk stays whole.")
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to; on the disk and renamed when the block ends.
+
+    Folders are made. When the block fails, nothing is left and the old file stays.
+
+    Raises:
+        UserError: the system refuses to write there.
+    """
+    partial = path.with_name(path.name + PARTIAL)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            to_disk(partial)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside and rename. Folders are made."""
+    with beside(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write JSON beside and rename."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and wait until it is on the disk.
+
+    Raises:
+        UserError: the system refuses; what was there before is whole, a torn line is cut off.
+    """
+    with explained(path), path.open("ab") as file:
+        start = file.tell()
+        try:
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            os.ftruncate(file.fileno(), start)
+            raise
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off what a kill left of an unfinished last line, before appending again."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        with explained(path), path.open("rb+") as file:
+            file.truncate(end)
+            os.fsync(file.fileno())
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as nested plain values.
+
+    Raises:
+        UserError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"The spec file '{path}' does not exist (looked in {Path.cwd()})."
+        ) from None
+    except IsADirectoryError:
+        raise UserError(f"'{path}' is a folder; expected a TOML file.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' is not valid TOML: {error}.") from error
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings laid over each other; later ones win."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = merged.get(key)
+            if isinstance(value, Mapping):
+                merged[key] = merge(old if isinstance(old, Mapping) else {}, value)
+            else:
+                merged[key] = value
+    return merged

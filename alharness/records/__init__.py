@@ -1,0 +1,36 @@
+"""The truth of a run: records of cycles, what was asked, the ledger of one-off costs, and where they lie."""
+
+from __future__ import annotations
+
+from alharness.records.folder import RunFolder, keep_conformance, read_conformance, run_folders
+from alharness.records.ledger import Ledger, LedgerEntry
+from alharness.records.query_log import INITIAL, QueryLog
+from alharness.records.records import (
+    AnnotationFigures,
+    CycleRecord,
+    FitFigures,
+    QueryFigures,
+    TestFigures,
+    Times,
+    append_record,
+    read_records,
+)
+
+__all__ = [
+    "INITIAL",
+    "AnnotationFigures",
+    "CycleRecord",
+    "FitFigures",
+    "Ledger",
+    "LedgerEntry",
+    "QueryFigures",
+    "QueryLog",
+    "RunFolder",
+    "TestFigures",
+    "Times",
+    "append_record",
+    "keep_conformance",
+    "read_conformance",
+    "read_records",
+    "run_folders",
+]
