@@ -86,7 +86,7 @@ class RunSpec(BaseModel):
     @property
     def run_key(self) -> str:
         """Hash of the whole spec: names the run's folder."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(identity(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def folder(self, runs_dir: Path) -> Path:
@@ -96,6 +96,22 @@ class RunSpec(BaseModel):
     def to_toml(self) -> str:
         """The spec as TOML; ``alharness run --config`` takes it back."""
         return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def identity(model: BaseModel) -> dict[str, Any]:
+    """What tells a setting apart from another, as plain values: what keys and fingerprints hash.
+
+    A field that is marked ``json_schema_extra={"added": VERSION}`` is left out while it has its default,
+    so that a new setting does not rename every run that was made before there was one.
+    """
+    values = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value, extra = getattr(model, name), field.json_schema_extra
+        if isinstance(extra, dict) and "added" in extra and value == field.default:
+            del values[name]
+        elif isinstance(value, BaseModel):
+            values[name] = identity(value)
+    return values
 
 
 def _without_none(value: Any) -> Any:
@@ -244,12 +260,12 @@ def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
     """
     fields: dict[str, Any] = {
         "protocol": spec.protocol,
-        "task": spec.task.model_dump(mode="json"),
+        "task": identity(spec.task),
         "task_fingerprint": task_fingerprint,
         "budget": spec.budget,
         "query_size": spec.query_size,
         "initial_size": spec.initial_size,
-        "learner": spec.learner.model_dump(mode="json"),
+        "learner": identity(spec.learner),
         "device": spec.device,
     }
     return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}
