@@ -16,8 +16,8 @@ from alharness.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from alharness.progress import Progress
     from alharness.tasks.base import DataLocations, TaskPlugin
-    from alharness.tasks.cache import ImageCache
-    from alharness.tasks.dataset import Dataset
+    from alharness.tasks.originals.cache import ImageCache
+    from alharness.tasks.originals.dataset import Dataset
 
 #: Rows and columns of the picture that ``preview`` draws.
 PREVIEW = 8

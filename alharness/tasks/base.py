@@ -7,12 +7,10 @@ the runner hands them to the oracle and to nobody else.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,9 +21,10 @@ from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
 from alharness.pool import ArrayPool, Forecast, Pool, StreamedPool, VirtualItems, forecast
 from alharness.progress import Progress, silent
+from alharness.tasks.originals.dataset import Dataset
 
-if TYPE_CHECKING:
-    from alharness.tasks.dataset import Dataset
+# ``load`` takes one: whoever writes a task imports it from here.
+from alharness.tasks.originals.locations import DataLocations as DataLocations
 
 Profile = Literal["quick", "paper"]
 
@@ -52,31 +51,6 @@ class PoolSettings(BaseModel):
     memory_mb: int | None = Field(
         None, gt=0, description="memory the pool may take; by default a share of what is free"
     )
-
-
-@dataclass(frozen=True)
-class DataLocations:
-    """Where data sets are looked for and where converted ones are kept.
-
-    Attributes:
-        data_root: originals: ``--data-root``, else ``ALHARNESS_DATA``, else the cache's ``data``.
-            May be read-only.
-        cache_root: converted uint8 caches: ``ALHARNESS_CACHE``, else ``~/.cache/alharness``.
-        download: fetch what is missing. Runs never download in silence; ``alharness data prepare`` does.
-    """
-
-    data_root: Path
-    cache_root: Path
-    download: bool = False
-
-    @classmethod
-    def resolve(
-        cls, data_root: str | Path | None = None, *, download: bool = False
-    ) -> DataLocations:
-        """Locations from the option, the environment and the defaults."""
-        cache = Path(os.environ.get("ALHARNESS_CACHE", Path.home() / ".cache" / "alharness"))
-        root = data_root or os.environ.get("ALHARNESS_DATA") or cache / "data"
-        return cls(Path(root).expanduser(), cache.expanduser(), download)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, fetching, md5, select
-from alharness.tasks.readers import FileTree, Fit, ImageFiles
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, fetching, md5
+from alharness.tasks.originals.readers import FileTree, Fit, ImageFiles
+from alharness.tasks.selection import Selection, select
 
 COUNTS = {"train": 162_770, "valid": 19_867, "test": 19_962}
 N_IMAGES = sum(COUNTS.values())  # 202,599

@@ -21,10 +21,11 @@ from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.class_folders import plan_import
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, check_targets, fetching, select
-from alharness.tasks.readers import Fit
+from alharness.tasks.originals.class_folders import plan_import
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, check_targets, fetching
+from alharness.tasks.originals.readers import Fit
+from alharness.tasks.selection import Selection, select
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FOLDER = "cifar-10-batches-py"

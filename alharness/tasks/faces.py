@@ -23,11 +23,12 @@ from alharness.tasks.base import (
     TaskParameters,
     TaskPlugin,
 )
-from alharness.tasks.cache import ImageCache
 from alharness.tasks.celeba import COUNTS, N_IMAGES, face_defaults
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, select
 from alharness.tasks.drawn_faces import ATTRIBUTES, DRAWING, SEED, FacesReader, attributes, draw
+from alharness.tasks.originals.cache import ImageCache
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset
+from alharness.tasks.selection import Selection, select
 
 N_POOL, N_TEST = 20_000, 4_000
 ORIGIN = {"seed": str(SEED), "drawing": str(DRAWING)}

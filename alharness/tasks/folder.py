@@ -29,11 +29,11 @@ from alharness.tasks.base import (
     TaskParameters,
     TaskPlugin,
 )
-from alharness.tasks.cache import CacheMissingError, ImageCache
-from alharness.tasks.class_folders import ClassFolders, plan_images, scan
-from alharness.tasks.conversion import Plan, obtain_cache
-from alharness.tasks.dataset import Selection, select
-from alharness.tasks.readers import Fit
+from alharness.tasks.originals.cache import CacheMissingError, ImageCache
+from alharness.tasks.originals.class_folders import ClassFolders, plan_images, scan
+from alharness.tasks.originals.conversion import Plan, obtain_cache
+from alharness.tasks.originals.readers import Fit
+from alharness.tasks.selection import Selection, select
 
 #: Images of one size up to this side are kept as they are; all others become this large.
 COMMON_SIZE = 64

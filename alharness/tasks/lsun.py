@@ -15,9 +15,10 @@ from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, check_targets, select
-from alharness.tasks.readers import Fit, LmdbImages, LmdbSegment, lmdb_anchors
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, check_targets
+from alharness.tasks.originals.readers import Fit, LmdbImages, LmdbSegment, lmdb_anchors
+from alharness.tasks.selection import Selection, select
 
 #: Training images per scene, as the makers count them.
 SCENES = {

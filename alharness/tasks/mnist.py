@@ -19,8 +19,9 @@ from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, check_targets, fetching, select
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, check_targets, fetching
+from alharness.tasks.selection import Selection, select
 
 #: MD5 of the official archives (the list that torchvision checks) and of what they unpack to.
 MD5 = {

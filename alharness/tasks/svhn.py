@@ -14,8 +14,9 @@ from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, check_targets, fetching, md5, select
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, check_targets, fetching, md5
+from alharness.tasks.selection import Selection, select
 
 #: MD5 of the official files, as torchvision checks them.
 MD5 = {

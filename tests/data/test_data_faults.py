@@ -20,15 +20,15 @@ from PIL import Image
 
 from alharness.errors import UserError
 from alharness.registry import resolve_task
-from alharness.tasks import conversion
 from alharness.tasks.base import DataLocations
-from alharness.tasks.cache import META, VERSION, CacheMissingError, ImageCache
 from alharness.tasks.celeba import CELEBA_DATASET, read_attributes
 from alharness.tasks.cifar10 import CIFAR10_DATASET, read_batch
-from alharness.tasks.conversion import Plan, obtain_cache, writing
-from alharness.tasks.dataset import check_targets
 from alharness.tasks.lsun import LSUN_DATASET
 from alharness.tasks.mnist import MNIST_DATASET
+from alharness.tasks.originals import conversion
+from alharness.tasks.originals.cache import META, VERSION, CacheMissingError, ImageCache
+from alharness.tasks.originals.conversion import Plan, obtain_cache, writing
+from alharness.tasks.originals.dataset import check_targets
 from alharness.tasks.svhn import SVHN_DATASET
 
 Write = Callable[..., Path]
@@ -387,7 +387,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from alharness.errors import UserError
-from alharness.tasks.conversion import Plan, obtain_cache
+from alharness.tasks.originals.conversion import Plan, obtain_cache
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 zeros = np.zeros((100, 1, 64, 64), np.uint8)
 plan = Plan(zeros.shape, lambda a, b: zeros[a:b], np.zeros(100, np.int64), ("a",), {"pool": 100}, {})
@@ -407,7 +407,7 @@ def test_two_processes_prepare_one_cache(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 import numpy as np
-from alharness.tasks.conversion import Plan, obtain_cache
+from alharness.tasks.originals.conversion import Plan, obtain_cache
 root = Path(sys.argv[1])
 def plan():
     with open(root / "plans", "a") as file:
@@ -431,7 +431,7 @@ def test_killed_in_the_middle_and_started_again(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np
-from alharness.tasks import conversion
+from alharness.tasks.originals import conversion
 from alharness.tasks.drawn_faces import FacesReader
 if __name__ == "__main__":
     conversion.CHUNK_BYTES = 12288 * 50

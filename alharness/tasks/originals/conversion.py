@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError
 from alharness.progress import Progress, silent
-from alharness.tasks.cache import (
+from alharness.tasks.originals.cache import (
     IMAGES,
     LABELS,
     META,

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from alharness.errors import UserError
-from alharness.tasks.conversion import Plan
-from alharness.tasks.readers import FileTree, Fit, ImageFiles, is_image
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.readers import FileTree, Fit, ImageFiles, is_image
 
 #: Folder names that mean a split.
 SPLITS = {"train": "train", "training": "train", "test": "test", "val": "test", "valid": "test"}
