@@ -28,6 +28,9 @@ from alharness.tasks.originals.locations import DataLocations as DataLocations
 
 Profile = Literal["quick", "paper"]
 
+#: Notes that are warnings, not descriptions.
+DOUBTS = ("partial", "duplicates", "left out")
+
 
 class TaskDefaults(BaseModel):
     """One row of Table 1, and the classifier that belongs to it."""
@@ -85,6 +88,11 @@ class TaskData:
     @property
     def n_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes results on these data doubtful, for people: out of the notes, one line each."""
+        return tuple(f"{name}: {self.notes[name]}" for name in DOUBTS if name in self.notes)
 
     def forecast(self, device: torch.device, settings: PoolSettings | None = None) -> Forecast:
         """Where the pool will live and what memory it will need; said before a run begins.
@@ -169,6 +177,11 @@ class TaskPlugin(ABC):
 
     takes_argument: ClassVar[bool] = False
 
+    @property
+    def canonical_name(self) -> str:
+        """The name, from which the same data are found whatever the working directory is."""
+        return self.name if self.argument is None else f"{self.name}:{self.argument}"
+
     @abstractmethod
     def defaults(self, profile: Profile) -> TaskDefaults:
         """Budget, sizes and classifier for a profile."""
@@ -180,3 +193,13 @@ class TaskPlugin(ABC):
         Raises:
             UserError: data missing (what, where it was looked for, how to get it, its size) or damaged.
         """
+
+    def fingerprint(self, locations: DataLocations, progress: Progress = silent) -> str:
+        """The fingerprint of the data that ``load`` would give now, as cheaply as can be.
+
+        A task that can tell without its images overrides this; here they are loaded.
+
+        Raises:
+            UserError: as ``load``.
+        """
+        return self.load(locations, progress).fingerprint

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import lzma
 import pickle
 import tarfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,13 +22,15 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
-from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+from alharness.progress import Progress
+from alharness.tasks.base import Profile, TaskDefaults
+from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import plan_import
 from alharness.tasks.originals.conversion import Plan
 from alharness.tasks.originals.dataset import Dataset, check_targets, fetching
-from alharness.tasks.originals.readers import Fit
-from alharness.tasks.selection import Selection, select
+from alharness.tasks.originals.images import Fit
+from alharness.tasks.originals.tree import read_limited, refuse_large
+from alharness.tasks.selection import CachedTask, Selection
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FOLDER = "cifar-10-batches-py"
@@ -73,6 +78,11 @@ class Cifar10(Dataset):
             return root
         return root if (root / "data_batch_1").is_file() else None
 
+    def parts(self, originals: Path) -> Sequence[Path]:
+        if originals.is_file():
+            return [originals]
+        return [originals / name for name in MD5 if (originals / name).is_file()]
+
     def fetch(self, root: Path) -> None:
         from torchvision.datasets import CIFAR10
 
@@ -82,14 +92,17 @@ class Cifar10(Dataset):
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
         files = _files(originals)
         parts, labels, origin = [], [], {}
+        foreign = []
         for number, (name, official) in enumerate(MD5.items()):
             progress("read CIFAR-10", number, len(MD5))
             found = hashlib.md5(files[name]).hexdigest()
-            if not partial and found != official:
-                raise UserError(
-                    f"{name} in {originals} is not the official file (expected MD5 {official}, "
-                    f"found {found}): truncated or changed. Fetch it again."
-                )
+            if found != official:
+                foreign.append(name)
+                if not partial:
+                    raise UserError(
+                        f"{name} in {originals} is not the official file (expected MD5 {official}, "
+                        f"found {found}): truncated or changed. Fetch it again."
+                    )
             images, targets = read_batch(files[name], f"{name} in {originals}")
             parts.append(images)
             labels.append(targets)
@@ -98,6 +111,7 @@ class Cifar10(Dataset):
         targets = np.concatenate(labels)
         check_targets(targets, CLASSES, f"CIFAR-10 in {originals}")
         splits = {"train": sum(len(part) for part in parts[:-1]), "test": len(parts[-1])}
+        self.check_counts(splits, originals, partial)
         return Plan(
             shape=(len(images), *SHAPE),
             read=lambda start, stop: images[start:stop],
@@ -105,8 +119,7 @@ class Cifar10(Dataset):
             label_names=CLASSES,
             splits=splits,
             origin=origin,
-            notes={"source": "CIFAR-10, official Python batches"},
-            partial=self.check_counts(splits, originals, partial),
+            **self.told("CIFAR-10, official Python batches", "Python batches", foreign, splits),
         )
 
     def plan_import(self, path: Path, *, partial: bool, progress: Progress) -> Plan:
@@ -123,19 +136,20 @@ def _files(originals: Path) -> dict[str, bytes]:
     try:
         if originals.is_dir():
             contents = {
-                name: (originals / name).read_bytes()
-                for name in MD5
-                if (originals / name).is_file()
+                name: read_limited(originals / name) for name in MD5 if (originals / name).is_file()
             }
         else:
             with tarfile.open(originals) as archive:
                 for member in archive:
                     name = Path(member.name).name
                     if name in MD5 and member.isfile():
+                        refuse_large(member.size)
+                        if name in contents:
+                            raise ValueError(f"it holds two files {name}")
                         file = archive.extractfile(member)
                         assert file is not None
                         contents[name] = file.read()
-    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+    except (OSError, EOFError, tarfile.TarError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
             f"{originals} cannot be read ({error}): truncated or changed. Fetch it again."
         ) from error
@@ -157,7 +171,8 @@ class _PlainUnpickler(pickle.Unpickler):
 
     ALLOWED = frozenset(
         {
-            ("multiarray", "_reconstruct"),
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),  # numpy 2 has moved it
             ("numpy", "ndarray"),
             ("numpy", "dtype"),
             ("_codecs", "encode"),
@@ -165,9 +180,9 @@ class _PlainUnpickler(pickle.Unpickler):
     )
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module.split(".")[-1], name) not in self.ALLOWED:
+        if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        if name == "_reconstruct":  # numpy 2 has moved it
+        if name == "_reconstruct":  # where this numpy has it
             return importlib.import_module(
                 np.ndarray.__reduce__(np.empty(0))[0].__module__
             )._reconstruct
@@ -193,24 +208,20 @@ def read_batch(content: bytes, where: str) -> tuple[NDArray[np.uint8], NDArray[n
     return images, labels
 
 
-class _Cifar10Task(TaskPlugin):
+class _Cifar10Task(CachedTask):
     """What the two tasks share."""
 
     source = "CIFAR-10, 170 MB: 'alharness data prepare cifar10'"
     dataset = CIFAR10_DATASET
     classes: ClassVar[tuple[str, ...]]
 
-    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+    def selection(self, cache: ImageCache) -> Selection:
         labels = tuple(CLASSES.index(name) for name in self.classes)
-        everything = self.classes == CLASSES
-        return select(
-            self.dataset.prepare(locations, progress),
-            Selection(
-                pool=["train"],
-                test="test",
-                class_names=self.classes,
-                classes=None if everything else labels,
-            ),
+        return Selection(
+            pool=["train"],
+            test="test",
+            class_names=self.classes,
+            classes=None if self.classes == CLASSES else labels,
         )
 
 

@@ -1,11 +1,12 @@
 """Images sorted into class folders: the users' own (``folder:PATH``) and imported data sets.
 
-Two layouts: ``{train,test}/CLASS/*.png``, or ``CLASS/*.png`` alone. Folders around them do not
-matter, and a zip archive of them is as good as the folder.
+Folders around the classes do not matter, and a zip archive of them is as good as the folder. What is
+left out is counted, and what was used for what is said in the notes.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,10 +15,14 @@ import numpy as np
 
 from alharness.errors import UserError
 from alharness.tasks.originals.conversion import Plan
-from alharness.tasks.originals.readers import FileTree, Fit, ImageFiles, is_image
+from alharness.tasks.originals.images import Fit, ImageFiles, is_image
+from alharness.tasks.originals.layout import Layout, recognise
+from alharness.tasks.originals.tree import FileTree, Listing, shown
 
-#: Folder names that mean a split.
-SPLITS = {"train": "train", "training": "train", "test": "test", "val": "test", "valid": "test"}
+#: The data's notes under which it is said what was not used.
+LEFT_OUT, SPLITS = "left out", "splits"
+
+Members = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,15 @@ class ClassFolders:
 
     Attributes:
         tree: the folder or archive.
-        members: split -> class -> image names, all sorted; the split is ``""`` without split folders.
+        listing: all that lies there.
+        members: class -> image names, all sorted: ``pool`` and ``test``, or ``""`` without splits.
+        notes: what was used for what, and what was left out.
     """
 
     tree: FileTree
-    members: Mapping[str, Mapping[str, Sequence[str]]]
+    listing: Listing
+    members: Mapping[str, Members]
+    notes: Mapping[str, str]
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -38,79 +47,124 @@ class ClassFolders:
         return tuple(sorted({name for split in self.members.values() for name in split}))
 
     def all_names(self) -> list[str]:
-        """All images, sorted."""
+        """All images that are used, sorted."""
         return sorted(
             name for split in self.members.values() for part in split.values() for name in part
         )
+
+    def digest(self) -> str:
+        """Changes when an image does."""
+        return self.listing.digest(self.all_names())
 
 
 def scan(path: Path) -> ClassFolders:
     """Look at a folder or archive of class folders.
 
     Raises:
-        UserError: nothing there, no images, images outside class folders, or empty classes.
+        UserError: nothing there, no images, images outside class folders, empty classes, splits
+            that do not fit together; by name.
     """
     tree = FileTree(path)
-    names = tree.names()
-    images = [name for name in names if is_image(name)]
+    listing = tree.listing()
+    where = shown(str(path))
+    images = sorted(name for name in listing.files if is_image(name))
+    others = [name for name in listing.files if not is_image(name)]
     if not images:
+        kinds = f" ({_suffixes(others)})" if others else ""
         raise UserError(
-            f"No images in {path}: expected train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png "
-            f"(also jpg, bmp, gif, tiff, webp); found {len(names)} other files."
+            f"No images in {where}: expected train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png "
+            f"(or any other format that Pillow reads); found {len(others):,} other files{kinds}."
         )
-    parts = [PurePosixPath(name).parts for name in images]
-    depth = _depth_of_classes(parts)
-    members: dict[str, dict[str, list[str]]] = {}
-    for name, part in zip(images, parts, strict=True):
-        if len(part) != depth + 2:
-            raise UserError(
-                f"{path}/{name} does not lie in a class folder like the others: expected "
-                f"{'/'.join(part[:depth])}{'/' if depth else ''}CLASS/IMAGE. Move or remove it."
-            )
-        split = SPLITS.get(part[depth - 1].lower(), "") if depth else ""
-        members.setdefault(split, {}).setdefault(part[depth], []).append(name)
-    if "" in members and len(members) > 1:
-        raise UserError(f"{path} has images both inside and outside train and test. Sort them.")
-    _refuse_empty_classes(tree, members)
-    return ClassFolders(tree, members)
+    layout = recognise(images, where)
+    _refuse_empty_classes(layout, listing, where)
+    members, splits = _pool_and_test(layout, where)
+    notes = {}
+    if splits:
+        notes[SPLITS] = splits
+    left_out = _left_out(others, layout, listing)
+    if left_out:
+        notes[LEFT_OUT] = left_out
+    return ClassFolders(tree, listing, members, notes)
 
 
-def _depth_of_classes(parts: Sequence[tuple[str, ...]]) -> int:
-    """How many folders stand above the class folders: those that all images share, and the split."""
-    depth = 0
-    shortest = min(len(part) for part in parts)
-    while depth < shortest - 1:
-        level = {part[depth] for part in parts}
-        if {name.lower() for name in level} <= set(SPLITS):
-            return depth + 1
-        # A lone folder is a wrapper as long as more than one level of folders follows.
-        if len(level) > 1 or depth + 2 >= shortest:
-            return depth
-        depth += 1
-    return depth
+def _pool_and_test(layout: Layout, where: str) -> tuple[Mapping[str, Members], str]:
+    """What the pool and the test set are, and how to say it."""
+    splits = layout.members
+    if "" in splits:
+        return splits, ""
+    held_out = "test" if "test" in splits else "val"
+    if "train" not in splits or held_out not in splits:
+        there = ", ".join(
+            shown(folder) for names in layout.split_folders.values() for folder in names
+        )
+        raise UserError(
+            f"{where} has a train or a test folder but not both ({there}). Add the other one, "
+            "or put the class folders side by side to have them split."
+        )
+    folders = {split: shown(names[0]) for split, names in layout.split_folders.items()}
+    said = f"pool: {folders['train']}; test: {folders[held_out]}"
+    if held_out == "test" and "val" in splits:
+        n = sum(map(len, splits["val"].values()))
+        said += f"; {folders['val']}: {n:,} images, not used"
+    _refuse_other_classes(
+        splits["train"], splits[held_out], folders["train"], folders[held_out], where
+    )
+    return {"pool": splits["train"], "test": splits[held_out]}, said
 
 
-def _refuse_empty_classes(
-    tree: FileTree, members: Mapping[str, Mapping[str, Sequence[str]]]
+def _refuse_other_classes(
+    one: Members, other: Members, name: str, other_name: str, where: str
 ) -> None:
-    if not tree.is_archive:
-        split = next(iter(members.values()))
-        first = next(iter(split.values()))[0]
-        classes = (tree.path / first).parent.parent
-        for folder in classes.iterdir():
-            if folder.is_dir() and not folder.name.startswith(".") and folder.name not in split:
+    if set(one) == set(other):
+        return
+    for class_name in sorted(set(one) - set(other)):
+        for like in sorted(set(other) - set(one)):
+            if class_name.casefold() == like.casefold():
                 raise UserError(
-                    f"Class folder {folder} has no image; expected at least one in each class. "
-                    "Add images or remove the folder."
+                    f"{where}: {name} has the class '{class_name}' and {other_name} has '{like}': "
+                    "they differ in upper and lower case only. Rename one of them."
                 )
-    if len(members) > 1:
-        (one, first_classes), (other, other_classes) = members.items()
-        if set(first_classes) != set(other_classes):
-            odd = sorted(set(first_classes) ^ set(other_classes))
+    only = [
+        f"{split} alone has {', '.join(sorted(rest))}"
+        for split, rest in ((name, set(one) - set(other)), (other_name, set(other) - set(one)))
+        if rest
+    ]
+    raise UserError(
+        f"{where}: '{name}' and '{other_name}' must have the same classes; {'; '.join(only)}. "
+        "Add the missing images or remove the folder."
+    )
+
+
+def _refuse_empty_classes(layout: Layout, listing: Listing, where: str) -> None:
+    used = {
+        str(PurePosixPath(name).parent)
+        for split in layout.members.values()
+        for names in split.values()
+        for name in names
+    }
+    for folder in listing.folders:
+        parent = str(PurePosixPath(folder).parent)
+        if ("" if parent == "." else parent) in layout.class_parents and folder not in used:
             raise UserError(
-                f"{tree.path}: '{one}' and '{other}' must have the same classes; only one of them "
-                f"has {', '.join(odd)}. Add the missing images or remove the folder."
+                f"Class folder {where}/{shown(folder)} has no image; expected at least one in each "
+                "class. Add images or remove the folder."
             )
+
+
+def _left_out(others: Sequence[str], layout: Layout, listing: Listing) -> str:
+    said = []
+    if others:
+        said.append(f"{len(others):,} files that are no images ({_suffixes(others)})")
+    if layout.unlabelled:
+        said.append(f"{layout.unlabelled:,} images without labels")
+    if listing.doubled:
+        said.append(f"{listing.doubled:,} members that stand in the archive twice")
+    return "; ".join(said)
+
+
+def _suffixes(names: Sequence[str]) -> str:
+    counts = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in names)
+    return ", ".join(f"{n:,} {shown(suffix)}" for suffix, n in counts.most_common(5))
 
 
 def plan_images(
@@ -121,7 +175,7 @@ def plan_images(
     *,
     origin: Mapping[str, str],
     notes: Mapping[str, str],
-    partial: bool = False,
+    standing: str = "complete",
 ) -> Plan:
     """The conversion of chosen images.
 
@@ -130,7 +184,7 @@ def plan_images(
         ordered: split -> (image name, label), in the order of the cache.
         fit: how they become items.
         label_names: names of the classes.
-        origin, notes, partial: as in ``Plan``.
+        origin, notes, standing: as in ``Plan``.
     """
     pairs = [pair for split in ordered.values() for pair in split]
     names = tuple(name for name, _ in pairs)
@@ -141,9 +195,9 @@ def plan_images(
         label_names=label_names,
         splits={split: len(members) for split, members in ordered.items()},
         origin=origin,
-        notes=notes,
+        notes={**notes, **folders.notes},
         parallel=True,
-        partial=partial,
+        standing=standing,
     )
 
 
@@ -173,18 +227,17 @@ def plan_import(
         UserError: unknown or incomplete classes, no train and test folders.
     """
     folders = scan(path)
-    if set(folders.members) != {"train", "test"}:
+    if set(folders.members) != {"pool", "test"}:
         raise UserError(
-            f"{title} as images needs train/CLASS/* and test/CLASS/*; {path} has "
-            f"{', '.join(sorted(folders.members)) or 'neither'} only."
+            f"{title} as images needs train/CLASS/* and test/CLASS/*; {path} has class folders only."
         )
     known = {name.lower(): label for label, name in enumerate(class_names)}
     known |= {str(label): label for label in range(len(class_names))}
     ordered: dict[str, list[tuple[str, int]]] = {}
     incomplete = False
-    for split in ("train", "test"):
+    for split, role in (("train", "pool"), ("test", "test")):
         ordered[split] = []
-        for name, members in folders.members[split].items():
+        for name, members in folders.members[role].items():
             if name.lower() not in known:
                 raise UserError(
                     f"{title} has no class '{name}' (folder in {path}); expected some of "
@@ -206,7 +259,11 @@ def plan_import(
         ordered,
         fit,
         class_names,
-        origin={path.name: folders.tree.listing_digest(folders.all_names())},
-        notes={"source": f"{title}, imported from image files", "classes": present},
-        partial=incomplete,
+        origin={path.name: folders.digest()},
+        notes={
+            "source": f"{title}, imported from image files",
+            "imported": shown(path.name),
+            "classes": present,
+        },
+        standing="partial" if incomplete else "imported",
     )
