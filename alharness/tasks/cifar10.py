@@ -149,6 +149,9 @@ def _files(originals: Path) -> dict[str, bytes]:
                         file = archive.extractfile(member)
                         assert file is not None
                         contents[name] = file.read()
+                # To its end, where the sum stands that tells of damage in what was unpacked.
+                while archive.fileobj is not None and archive.fileobj.read(1 << 20):
+                    pass
     except (OSError, EOFError, tarfile.TarError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
             f"{originals} cannot be read ({error}): truncated or changed. Fetch it again."

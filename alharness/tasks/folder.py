@@ -198,8 +198,8 @@ class Folder(CachedTask):
                 with opened(folders.tree.source(name)) as image:
                     refuse_stacks(image)
                     kinds.setdefault(kind(image), []).append(name)
+                    turned += is_turned(image)  # before: a TIFF that was turned no longer says so
                     sizes[upright_size(image)] += 1
-                    turned += is_turned(image)
                     if image.mode in DEEP:
                         largest = max(largest, deepest(image))
             except Exception as error:  # decoders raise a dozen types for damaged files

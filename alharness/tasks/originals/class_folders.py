@@ -17,7 +17,7 @@ from alharness.errors import UserError
 from alharness.tasks.originals.conversion import Plan
 from alharness.tasks.originals.images import Fit, ImageFiles, is_image
 from alharness.tasks.originals.layout import Layout, recognise
-from alharness.tasks.originals.tree import FileTree, Listing, shown
+from alharness.tasks.originals.tree import NAMED, FileTree, Listing, shown
 
 #: The data's notes under which it is said what was not used.
 LEFT_OUT, SPLITS = "left out", "splits"
@@ -164,7 +164,9 @@ def _left_out(others: Sequence[str], layout: Layout, listing: Listing) -> str:
 
 def _suffixes(names: Sequence[str]) -> str:
     counts = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in names)
-    return ", ".join(f"{n:,} {shown(suffix)}" for suffix, n in counts.most_common(5))
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    more = ", ..." if len(ordered) > NAMED else ""
+    return ", ".join(f"{n:,} {shown(suffix)}" for suffix, n in ordered[:NAMED]) + more
 
 
 def plan_images(

@@ -1,0 +1,152 @@
+"""Originals as the world ships them: too large, packed oddly, doubled, or meant for something else."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from alharness.errors import UserError
+from alharness.tasks.base import DataLocations
+from alharness.tasks.celeba import CELEBA_DATASET
+from alharness.tasks.cifar10 import CIFAR10_DATASET, read_batch
+from alharness.tasks.lsun import LSUN_DATASET
+from alharness.tasks.originals import lmdb_folders, tree
+from alharness.tasks.svhn import SVHN_DATASET, read_mat
+
+Write = Callable[..., Path]
+
+
+def with_images_in_the_wild(folder: Path, path: Path) -> Path:
+    """CelebA in one archive, and beside the aligned images those of the same names that are not."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
+        for file in sorted((folder / "img_align_celeba").iterdir()):
+            buffer = io.BytesIO()
+            with Image.open(file) as image:
+                ImageOps.invert(image).save(buffer, "JPEG")
+            archive.writestr(f"img_celeba/{file.name}", buffer.getvalue())
+    return path
+
+
+def test_the_aligned_images_are_taken_from_an_archive_that_holds_both(
+    tmp_path: Path, celeba_folder: Path
+) -> None:
+    archive = with_images_in_the_wild(celeba_folder, tmp_path / "archive.zip")
+    digests = {
+        CELEBA_DATASET.prepare(
+            DataLocations(tmp_path, tmp_path / f"cache{number}"), source=source, partial=True
+        ).digest
+        for number, source in enumerate((celeba_folder, archive))
+    }
+    assert len(digests) == 1
+
+
+def test_two_images_or_tables_of_one_name_are_refused(
+    tmp_path: Path, locations: DataLocations, celeba_folder: Path
+) -> None:
+    copy = shutil.copytree(celeba_folder, tmp_path / "celeba")
+    inner = copy / "img_align_celeba"
+    (inner / "old").mkdir()
+    shutil.copy(inner / "000003.jpg", inner / "old" / "000003.jpg")
+    with pytest.raises(UserError, match=r"000003.jpg lies there more than once .*old/000003.jpg"):
+        CELEBA_DATASET.prepare(locations, source=copy, partial=True)
+    archive = tmp_path / "archive.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for place in ("one", "other"):
+            file.write(copy / "list_attr_celeba.txt", f"{place}/list_attr_celeba.txt")
+    with pytest.raises(UserError, match="list_attr_celeba lies there more than once"):
+        CELEBA_DATASET.prepare(locations, source=archive, partial=True)
+
+
+def test_archives_are_not_read_without_end(
+    tmp_path: Path,
+    locations: DataLocations,
+    mini_cifar10: Write,
+    mini_lsun: Write,
+    celeba_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mini_cifar10(locations.data_root)
+    mini_lsun(tmp_path / "scenes")
+    table = zipfile.ZipFile(tmp_path / "celeba.zip", "w", zipfile.ZIP_DEFLATED)
+    with table:
+        table.writestr("list_attr_celeba.txt", " " * 5_000_000)
+        table.writestr("list_eval_partition.txt", "")
+    monkeypatch.setattr(tree, "MAX_FILE_BYTES", 2_000)
+    monkeypatch.setattr(lmdb_folders, "MAX_FILE_BYTES", 20)
+    with pytest.raises(UserError, match=r"cifar-10-python.tar.gz.*at most 2,000 are read"):
+        CIFAR10_DATASET.prepare(locations, partial=True)
+    with pytest.raises(UserError, match=r"list_attr_celeba.txt.*5,000,000 bytes; at most 2,000"):
+        CELEBA_DATASET.prepare(locations, source=tmp_path / "celeba.zip", partial=True)
+    with pytest.raises(UserError, match=r"Unusable images in .*bedroom_train_lmdb"):
+        LSUN_DATASET.prepare(locations, source=tmp_path / "scenes", partial=True)
+
+
+@pytest.mark.parametrize("position", [0.01, 0.3, 0.6, 0.95])
+def test_a_damaged_packed_archive_is_one_line(
+    position: float, locations: DataLocations, mini_cifar10: Write
+) -> None:
+    path = mini_cifar10(locations.data_root)
+    content = bytearray(path.read_bytes())
+    at = int(position * len(content))
+    content[at : at + 400] = bytes(400)
+    path.write_bytes(bytes(content))
+    with pytest.raises(UserError) as caught:
+        CIFAR10_DATASET.prepare(locations, partial=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_archive_with_two_batches_of_one_name(
+    locations: DataLocations, mini_cifar10: Write
+) -> None:
+    path = mini_cifar10(locations.data_root)
+    with tarfile.open(path) as archive:
+        contents = [(m, archive.extractfile(m).read()) for m in archive]  # type: ignore[union-attr]
+    with tarfile.open(path, "w:gz") as archive:
+        for member, content in [*contents, contents[0]]:
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(UserError, match="two files data_batch_1"):
+        CIFAR10_DATASET.prepare(locations, partial=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["evil.multiarray _reconstruct", "numpy.evil ndarray", "evil.numpy dtype", "os system"]
+)
+def test_a_batch_may_ask_for_exact_names_only(name: str) -> None:
+    module, attribute = name.split()
+    content = f"c{module}\n{attribute}\n.".encode()
+    with pytest.raises(UserError, match=rf"it asks for {module}\.{attribute}"):
+        read_batch(content, "data_batch_1")
+    batch = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}
+    assert read_batch(pickle.dumps(batch, protocol=2), "here")[0].shape == (2, 3, 32, 32)
+
+
+def test_svhn_files_of_another_kind(tmp_path: Path, mini_svhn: Write) -> None:
+    from scipy.io import savemat
+
+    path = tmp_path / "extra_32x32.mat"
+    head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
+    path.write_bytes(head + bytes(512) + b"\x89HDF\r\n\x1a\n" + bytes(2000))
+    with pytest.raises(UserError, match=r"MATLAB 7.3; SVHN's own are of MATLAB 5") as caught:
+        read_mat(path)
+    assert "truncated" not in str(caught.value)
+    # A packed file tells its size in its head: nothing of it is unpacked.
+    savemat(path, {"X": np.zeros((32, 32, 3, 9), np.uint8), "y": np.ones(8)}, do_compression=True)
+    with pytest.raises(UserError, match=r"X is \(32, 32, 3, 9\), y is \(1, 8\)"):
+        read_mat(path)
+    mini_svhn(tmp_path)
+    assert read_mat(path)[0].shape == (90, 3, 32, 32)
+    cache = SVHN_DATASET.prepare(DataLocations(tmp_path, tmp_path / "cache"), partial=True)
+    assert "official" not in cache.meta["notes"]["source"]
+    assert "not the official train_32x32.mat" in cache.meta["notes"]["partial"]
