@@ -92,7 +92,7 @@ class TaskData:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What makes results on these data doubtful, for people: out of the notes, one line each."""
-        return tuple(f"{name}: {self.notes[name]}" for name in DOUBTS if name in self.notes)
+        return doubts(self.notes)
 
     def forecast(self, device: torch.device, settings: PoolSettings | None = None) -> Forecast:
         """Where the pool will live and what memory it will need; said before a run begins.
@@ -146,6 +146,11 @@ class TaskData:
             residency=chosen.residency,
             fingerprint=fingerprint,
         )
+
+
+def doubts(notes: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of a task's notes that are warnings, one line each; also of a record's notes."""
+    return tuple(f"{name}: {notes[name]}" for name in DOUBTS if name in notes)
 
 
 class TaskParameters(BaseModel):

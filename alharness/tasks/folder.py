@@ -37,17 +37,21 @@ from alharness.tasks.originals.images import (
     Ground,
     deepest,
     depth_of,
+    is_shortened,
     is_turned,
     kind,
     opened,
     reason,
     refuse_stacks,
     unusable,
+    upper_bytes,
     upright_size,
 )
 from alharness.tasks.originals.tree import shown
 from alharness.tasks.selection import CachedTask, Selection
 
+#: Colours of 16 bit whose upper 8 stay below this come from less than 14 bit.
+LITTLE = 64
 #: Images of one size up to this side are kept as they are; all others become this large.
 COMMON_SIZE = 64
 MODES = {"gray": ("L", 1), "rgb": ("RGB", 3)}
@@ -189,6 +193,7 @@ class Folder(CachedTask):
         kinds: dict[str, list[str]] = {}
         sizes: Counter[tuple[int, int]] = Counter()
         largest = 0
+        shortened = 0
         bad: list[str] = []
         turned = 0
         for number, name in enumerate(names):
@@ -198,6 +203,8 @@ class Folder(CachedTask):
                 with opened(folders.tree.source(name)) as image:
                     refuse_stacks(image)
                     kinds.setdefault(kind(image), []).append(name)
+                    if is_shortened(image):
+                        shortened = max(shortened, upper_bytes(image))
                     turned += is_turned(image)  # before: a TIFF that was turned no longer says so
                     sizes[upright_size(image)] += 1
                     if image.mode in DEEP:
@@ -207,6 +214,11 @@ class Folder(CachedTask):
         if bad:
             raise unusable(bad, str(folders.tree.path))
         channels, convert = self._mode(folders, kinds)
+        if 0 < shortened < LITTLE:
+            raise UserError(
+                f"{folders.tree.path}: the colour images of 16 bit use values up to {256 * shortened:,} "
+                f"of 65,535 only, of which too little is left in 8 bit. Save them as 8 bit."
+            )
         wanted = self.parameters.image_size
         only = next(iter(sizes)) if len(sizes) == 1 else None
         keep = wanted is None and only is not None and max(only) <= COMMON_SIZE
@@ -225,6 +237,8 @@ class Folder(CachedTask):
             how.append("centre square")
         if turned:
             how.append(f"{turned:,} turned upright (EXIF)")
+        if shortened:
+            how.append("colours of 16 bit: the upper 8")
         if largest:
             how.append(f"0 .. {white:,} becomes 0 .. 255")
         if any("transparency" in found or found in WITH_ALPHA for found in kinds):

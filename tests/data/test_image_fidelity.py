@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import unicodedata
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +91,28 @@ def test_16_bit_is_scaled_by_its_range(
     if bits == 12:
         darker = folder(lambda p: Image.fromarray(deep).save(p), suffix, mode="gray", white=65_535)
         assert darker.pool_images.max() == round(int(deep.max()) * 255 / 65_535)
+
+
+def test_colours_of_16_bit_are_shortened_only_on_demand(folder: Callable[..., TaskData]) -> None:
+    def deep_png(white: int) -> Callable[[Path], None]:
+        values = (PICTURE.astype(np.uint32) * white // 255).astype(">u2")[..., None].repeat(3, 2)
+        rows = b"".join(b"\0" + row.tobytes() for row in values)
+
+        def chunk(name: bytes, content: bytes) -> bytes:
+            check = struct.pack(">I", zlib.crc32(name + content))
+            return struct.pack(">I", len(content)) + name + content + check
+
+        head = struct.pack(">IIBBBBB", 8, 12, 16, 2, 0, 0, 0)  # width, height, 16 bit, RGB
+        body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        return lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + body) and None
+
+    with pytest.raises(UserError, match=r"RGB of 16 bit .a/0.png and 11 more"):
+        folder(deep_png(65_535))
+    data = folder(deep_png(65_535), mode="rgb")
+    np.testing.assert_allclose(data.pool_images[0, 1], PICTURE, atol=1)
+    assert "colours of 16 bit: the upper 8" in data.notes["fit"]
+    with pytest.raises(UserError, match=r"values up to 3,072 of 65,535 only"):
+        folder(deep_png(4_095), mode="rgb")
 
 
 @pytest.mark.parametrize(("ground", "value"), [("white", 255), ("black", 0)])
@@ -238,6 +262,8 @@ def test_a_class_may_be_called_like_a_split(
         None,
         None,
     ]
+    flat = class_folders(tmp_path / "flat", {"train": 5, "test1": 5})  # as Kaggle's cats and dogs
+    assert "test1, train hold images without class folders" in refused(flat, locations)
     root = class_folders(tmp_path / "mine", {"train": 5, "bus": 5, "tram": 5})
     assert load(root, locations).class_names == ("bus", "train", "tram")
 

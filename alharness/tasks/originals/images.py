@@ -67,10 +67,21 @@ def opened(content: bytes | Path) -> Iterator[Image.Image]:
 
 
 def kind(image: Image.Image) -> str:
-    """The mode, and whether some of it is transparent, in words."""
+    """The mode, whether some of it is transparent and what Pillow shortens, in words.
+
+    To be asked before the image is decoded.
+    """
+    if is_shortened(image):
+        return f"{image.mode} of 16 bit"
     if image.mode not in WITH_ALPHA and _is_transparent(image):
         return f"{image.mode} with transparency"
     return image.mode
+
+
+def is_shortened(image: Image.Image) -> bool:
+    """Whether this is a colour picture of 16 bit, of which Pillow keeps the upper 8."""
+    raw = " ".join(str(part.args) for part in getattr(image, "tile", ()))
+    return image.mode not in DEEP and ";16" in raw
 
 
 def _is_transparent(image: Image.Image) -> bool:
@@ -134,6 +145,12 @@ def depth_of(largest: int) -> int:
     return next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if largest < 2**bits)
 
 
+def upper_bytes(image: Image.Image) -> int:
+    """The largest colour value of a picture of which the upper 8 of 16 bit are kept."""
+    bands = image.convert("RGB").getextrema()
+    return max(int(high) for _, high in bands)  # type: ignore[misc]
+
+
 @dataclass(frozen=True)
 class Fit:
     """How an image becomes an item.
@@ -164,7 +181,8 @@ class Fit:
             ValueError: wrong mode or size, or more than one picture, in words.
         """
         refuse_stacks(image)
-        image = self._in_mode(upright(image))
+        found = kind(image)
+        image = self._in_mode(upright(image), found)
         height, width = self.size
         expected = self.size if self.crop is None else self.expects
         if expected is not None and (image.height, image.width) != expected:
@@ -183,9 +201,8 @@ class Fit:
         pixels = np.asarray(image, dtype=np.uint8)
         return pixels[None] if self.channels == 1 else pixels.transpose(2, 0, 1)
 
-    def _in_mode(self, image: Image.Image) -> Image.Image:
+    def _in_mode(self, image: Image.Image, found: str) -> Image.Image:
         mode = "L" if self.channels == 1 else "RGB"
-        found = kind(image)
         if found == mode:
             return image
         if not self.convert:

@@ -83,6 +83,11 @@ def recognise(images: Sequence[str], where: str) -> Layout:
     if usual - level > 2 and all(kinds.values()):
         return _with_splits(parts, wrapper, where)
     known = {kind for kind in kinds.values() if kind}
+    if usual - level == 2 and all(kinds.values()) and "train" in known and len(known) > 1:
+        raise UserError(
+            f"{where}: {listed(sorted(names))} hold images without class folders; expected "
+            f"{shown(sorted(names)[-1])}/CLASS/IMAGE. Sort the images into one folder per class."
+        )
     if usual - level > 2 and "train" in known and len(known) > 1:
         others = sorted(name for name, kind in kinds.items() if kind is None)
         raise UserError(
