@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from alharness.analysis.gates import gate_slope, gate_work
-from alharness.analysis.scaling import ScalingSpec, Study, run_study
 from alharness.run.runner import Places, execute
+from alharness.scaling.gates import gate_slope, gate_work
+from alharness.scaling.measure import ScalingSpec, Study, run_study
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

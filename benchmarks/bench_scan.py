@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from alharness.analysis.gates import CountingPool, gate_ratio, gate_reads, gate_slope, gate_work
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
+from alharness.scaling.gates import CountingPool, gate_ratio, gate_reads, gate_slope, gate_work
 from alharness.strategy import CycleView
 from alharness_strategies.max_entropy import MaxEntropy
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from alharness import timing
-from alharness.analysis import gates
-from alharness.analysis.scaling import ScalingSpec, Study, run_study
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
 from alharness.run.runner import Places
+from alharness.scaling import gates
+from alharness.scaling.measure import ScalingSpec, Study, run_study
 from alharness.strategy import CycleView
 from alharness.tasks.base import DataLocations
 from alharness_strategies.max_entropy import MaxEntropy

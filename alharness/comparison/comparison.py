@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from alharness.analysis.runs import Array, Pair, Run, describe, display_label, flatten
+from alharness.comparison.runs import Array, Pair, Run, describe, display_label, flatten
 from alharness.errors import UserError, unknown_name
 
 #: The strategy that every other one is measured against, unless the user says otherwise (R8).

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from alharness import seeds
-from alharness.analysis.charts import (
+from alharness.files import write_text
+from alharness.pictures.charts import (
     COLOURS,
     MARKERS,
     STYLES,
@@ -28,8 +29,7 @@ from alharness.analysis.charts import (
     legend,
     make_chart,
 )
-from alharness.analysis.scaling import NOT_SELECTION, Measurement, Study
-from alharness.files import write_text
+from alharness.scaling.measure import NOT_SELECTION, Measurement, Study
 
 Array = NDArray[np.float64]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from alharness.analysis import metrics
-from alharness.analysis.comparison import Comparison, Series
-from alharness.analysis.metrics import TARGETS, Row
-from alharness.analysis.runs import AXES, METRICS, Run, flatten
-from alharness.analysis.statistics import MIN_PAIRS, PairedTest
+from alharness.comparison import metrics
+from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.metrics import TARGETS, Row
+from alharness.comparison.runs import AXES, METRICS, Run, flatten
+from alharness.comparison.statistics import MIN_PAIRS, PairedTest
 from alharness.records import read_conformance
 
 
