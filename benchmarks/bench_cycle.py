@@ -10,7 +10,8 @@ import pytest
 
 from alharness.run.runner import Places, execute
 from alharness.scaling.gates import gate_slope, gate_work
-from alharness.scaling.measure import ScalingSpec, Study, run_study
+from alharness.scaling.measure import run_study
+from alharness.scaling.study import ScalingSpec, Study
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

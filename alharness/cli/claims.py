@@ -79,7 +79,7 @@ def check_claims(
     exit code is 1 when a claim that must hold fails.
     """
     from alharness.cli.display import make_display
-    from alharness.scaling import figures as scaling_figures
+    from alharness.scaling import figures
     from alharness.scaling.claims import (
         FILE,
         ClaimsFile,
@@ -87,7 +87,8 @@ def check_claims(
         failed,
         hardware,
     )
-    from alharness.scaling.measure import ScalingSpec, Study, run_study
+    from alharness.scaling.measure import run_study
+    from alharness.scaling.study import ScalingSpec, Study
 
     content = ClaimsFile.read(claims_file or FILE)
     studies = {str(folder): Study.read(folder) for folder in folders}
@@ -100,7 +101,7 @@ def check_claims(
                 study = run_study(
                     ScalingSpec(**fields), places(runs_dir, data_root), folder, display.progress
                 )
-                scaling_figures.write(study, folder)
+                figures.write(study, folder)
                 studies[str(folder)] = study
         finally:
             display.close()

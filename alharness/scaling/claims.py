@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alharness.errors import UserError, unknown_name
-from alharness.scaling.figures import (
+from alharness.scaling.estimates import (
     Estimate,
     Line,
     lines,
@@ -27,7 +27,7 @@ from alharness.scaling.figures import (
     transition,
     work_slope,
 )
-from alharness.scaling.measure import ScalingSpec, Study
+from alharness.scaling.study import ScalingSpec, Study
 
 Word = Literal["holds", "fails", "inconclusive", "not measured here"]
 

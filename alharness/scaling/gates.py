@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from alharness.pool import Pool, PoolWrapper
-from alharness.scaling.figures import Estimate, slope
+from alharness.scaling.estimates import Estimate, slope
 from alharness.timing import Stopwatch, synchronise
 
 #: What an exponent of exact counts may differ from its claim.

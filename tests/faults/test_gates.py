@@ -18,7 +18,8 @@ from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
 from alharness.run.runner import Places
 from alharness.scaling import gates
-from alharness.scaling.measure import ScalingSpec, Study, run_study
+from alharness.scaling.measure import run_study
+from alharness.scaling.study import ScalingSpec, Study
 from alharness.strategy import CycleView
 from alharness.tasks.base import DataLocations
 from alharness_strategies.max_entropy import MaxEntropy

@@ -17,8 +17,8 @@ from alharness.scaling.claims import (
     failed,
     judge,
 )
-from alharness.scaling.figures import Estimate
-from alharness.scaling.measure import Measurement, ScalingSpec, Study
+from alharness.scaling.estimates import Estimate
+from alharness.scaling.study import Measurement, ScalingSpec, Study
 
 SIZES = (1_000, 10_000, 100_000)
 

@@ -12,9 +12,10 @@ import torch
 
 from alharness.errors import UserError
 from alharness.run.runner import Places
-from alharness.scaling import figures, measure
-from alharness.scaling.figures import Estimate, slope
-from alharness.scaling.measure import Measurement, ScalingSpec, Study, more_rows, run_study
+from alharness.scaling import estimates, figures, measure
+from alharness.scaling.estimates import Estimate, slope
+from alharness.scaling.measure import more_rows, run_study
+from alharness.scaling.study import READ, Measurement, ScalingSpec, Study
 from alharness.tasks.base import DataLocations
 
 SPEC = ScalingSpec(
@@ -133,8 +134,8 @@ def test_computing_virtual_items_is_not_selection(tmp_path: Path) -> None:
     found = run_study(SPEC.model_copy(update=update), places(tmp_path), tmp_path / "study")
     selection = next(m for m in found.measurements if m.kind == "select")
     assert selection.residency == "virtual"
-    assert selection.phases[measure.READ] > 0
-    rest = sum(selection.phases.values()) - selection.phases[measure.READ]
+    assert selection.phases[READ] > 0
+    rest = sum(selection.phases.values()) - selection.phases[READ]
     assert selection.seconds <= rest
 
 
@@ -188,30 +189,30 @@ def made_up(**seconds: float | tuple[float, ...]) -> Study:
 
 
 def test_the_transition_point_is_preparation_over_savings() -> None:
-    found = figures.transitions(made_up(scan=3.0, asal=1.0))
+    found = estimates.transitions(made_up(scan=3.0, asal=1.0))
     assert found == [("asal", "scan", 10, 1000, Estimate(50.0, 50.0, 50.0, 3))]
-    never = figures.transitions(made_up(scan=1.0, asal=1.0))[0][4]
+    never = estimates.transitions(made_up(scan=1.0, asal=1.0))[0][4]
     assert (never.value, never.low, never.high) == (math.inf, math.inf, math.inf)
 
 
 def test_the_interval_of_a_transition_point_is_that_of_the_savings() -> None:
-    (row,) = figures.transitions(made_up(scan=(3.0, 5.0, 6.0), asal=1.0))
+    (row,) = estimates.transitions(made_up(scan=(3.0, 5.0, 6.0), asal=1.0))
     assert row[4] == Estimate(25.0, 20.0, 50.0, 3)
     # One of three repeats saved nothing: whether it ever pays is open.
-    (row,) = figures.transitions(made_up(scan=(0.5, 3.0, 3.0), asal=1.0))
+    (row,) = estimates.transitions(made_up(scan=(0.5, 3.0, 3.0), asal=1.0))
     assert (row[4].value, row[4].low, row[4].high) == (50.0, 50.0, math.inf)
 
 
 def test_ratios_have_intervals() -> None:
-    by_name = {line.name: line for line in figures.lines(made_up(scan=3.0, asal=1.5))}
-    assert figures.ratio(by_name["scan"], by_name["asal"], 1000) == Estimate(2.0, 2.0, 2.0, 3)
+    by_name = {line.name: line for line in estimates.lines(made_up(scan=3.0, asal=1.5))}
+    assert estimates.ratio(by_name["scan"], by_name["asal"], 1000) == Estimate(2.0, 2.0, 2.0, 3)
 
 
 def test_tables_and_figures_show_the_study(study: Study, tmp_path: Path) -> None:
-    table = figures.table(study)
+    table = estimates.table(study)
     assert len(table) == 3 * 3 + 2 * 3
-    assert all(len(row) == len(figures.HEADER) for row in table)
-    grown = {(row[1], row[3]): row[4] for row in figures.slopes(study)}
+    assert all(len(row) == len(estimates.HEADER) for row in table)
+    grown = {(row[1], row[3]): row[4] for row in estimates.slopes(study)}
     assert grown["max-entropy", "pool_items_scored"] == pytest.approx(1.0, abs=0.03)
     assert grown["asal-gray", "images_generated"] == 0.0
     assert 0 < float(grown["kdtree", "distances"]) < 1
@@ -223,6 +224,6 @@ def test_tables_and_figures_show_the_study(study: Study, tmp_path: Path) -> None
 
 
 def test_table_2_says_what_grows(study: Study) -> None:
-    by_name = {row[0]: row for row in figures.table_2(study)}
+    by_name = {row[0]: row for row in estimates.table_2(study)}
     assert by_name["random"][3] == "no pool item"
     assert by_name["max-entropy"][3].startswith("pool_items_scored ~ n^1.0")
