@@ -100,7 +100,7 @@ def _times(cycle: Cycle, ledger: Ledger) -> Times:
         evaluate_s=seconds["evaluate"],
         select_s=select_s if asked else None,
         annotate_s=seconds.get("annotate"),
-        bookkeeping_s=asked.view.stopwatch.harness_s if asked else 0.0,
+        bookkeeping_s=sum(asked.view.stopwatch.apart.values()) if asked else 0.0,
         harness_s=cycle.clock.elapsed() - sum(seconds.values()) - select_s,
         phases=phases,
         preparation=list(ledger.entries) if cycle.number == 0 else None,

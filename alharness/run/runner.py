@@ -121,7 +121,8 @@ def _execute(
     _describe(spec, folder, task, resumed_at=done)
     for observer in observers:
         observer.started(spec, folder, keeper.records)
-    stage = set_stage(strategy, problem_of(spec, task), networks_of(spec, task), supply)
+    problem, networks = problem_of(spec, task), networks_of(spec, task)
+    stage = set_stage(strategy, problem, networks, supply, name=spec.strategy.name)
     _warm_up(task.pool.device)
     for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
         record = keeper.keep(cycle, supply.ledger)
