@@ -29,7 +29,7 @@ from alharness.tasks.originals.locations import DataLocations as DataLocations
 Profile = Literal["quick", "paper"]
 
 #: Notes that are warnings, not descriptions.
-DOUBTS = ("partial", "duplicates", "left out")
+DOUBTS = ("partial", "duplicates", "left out", "rebuilt")
 
 
 class TaskDefaults(BaseModel):

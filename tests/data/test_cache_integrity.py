@@ -137,6 +137,8 @@ def test_a_damaged_cache_is_built_anew_or_refused_in_one_line(
     after = resolve_task("mnist-two").load(locations, progress)
     assert after.fingerprint == before.fingerprint
     assert told[0] == f"{labels} is damaged: built anew"
+    assert f"rebuilt: {labels} was damaged: built anew from the originals" in after.warnings
+    assert "rebuilt" not in resolve_task("mnist-two").load(locations).notes
     labels.write_bytes(flipped(content, 8 * 140))
     shutil.rmtree(locations.data_root / "MNIST")
     with pytest.raises(UserError, match=r"labels.npy: it differs.*MNIST not found") as caught:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -54,6 +54,8 @@ CHUNK_BYTES = 8 << 20
 #: Below this many images starting workers costs more than it saves.
 PARALLEL_FROM = 2000
 JOURNAL = "journal.jsonl"
+#: The note under which it is said that a damaged cache was built anew.
+REBUILT = "rebuilt"
 
 #: Converted images ``start .. stop-1``, uint8 ``[stop - start, C, H, W]``. Must be picklable when the
 #: plan is parallel: workers are fresh processes, because a fork of a process with threads may hang.
@@ -141,9 +143,10 @@ def obtain_cache(
         found = present()  # a second process has waited and finds what the first one made
         if isinstance(found, ImageCache):
             return found
-        with building_anew([found] if found else [], progress):
+        damaged = [found] if found else []
+        with building_anew(damaged, progress):
             plan = make_plan()
-        return convert(path, plan, progress, workers)
+        return noting(damaged, convert(path, plan, progress, workers))
 
 
 @contextmanager
@@ -161,6 +164,14 @@ def building_anew(damaged: Sequence[CacheDamagedError], progress: Progress) -> I
         if damaged:
             raise UserError(f"{damaged[0]} Here that was not possible: {error}") from error
         raise
+
+
+def noting(damaged: Sequence[CacheDamagedError], cache: ImageCache) -> ImageCache:
+    """The cache, whose notes tell this once that a damaged one had to be built anew."""
+    if not damaged:
+        return cache
+    said = f"{damaged[0].file} was damaged: built anew from the originals"
+    return replace(cache, meta={**cache.meta, "notes": {**cache.meta["notes"], REBUILT: said}})
 
 
 @contextmanager

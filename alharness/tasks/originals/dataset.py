@@ -28,7 +28,7 @@ from alharness.tasks.originals.cache import (
     ImageCache,
     knows,
 )
-from alharness.tasks.originals.conversion import Plan, building_anew, convert, locked
+from alharness.tasks.originals.conversion import Plan, building_anew, convert, locked, noting
 from alharness.tasks.originals.locations import DataLocations
 from alharness.tasks.originals.tree import file_facts, listed
 
@@ -180,7 +180,7 @@ class Dataset(ABC):
             cache = cache or convert(path, plan, progress, workers)
             if stamp is not None:
                 cache.remember(stamp)
-            return cache
+            return noting(damaged, cache)
 
     def _present(
         self,
