@@ -126,11 +126,11 @@ def import_images(
     if isinstance(found, tuple):
         raise UserError(f"'{name}' needs no import. Use it as it is, or folder:PATH.")
     locations = _locations(data_root, rebuild=rebuild)
-    before = [cache for cache in found.caches(locations) if cache.meta["notes"].get("imported")]
-    if before and not rebuild:
-        raise UserError(
-            f"{found.title} is already prepared in {before[0].path}. Use --rebuild to replace it."
-        )
+    for cache in [] if rebuild else found.caches(locations):
+        if "imported" in cache.meta["notes"]:
+            raise UserError(
+                f"{found.title} is already prepared in {cache.path}. Use --rebuild to replace it."
+            )
     with _shown() as progress:
         cache = found.prepare(
             locations,

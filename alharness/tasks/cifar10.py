@@ -74,7 +74,9 @@ class Cifar10(Dataset):
         for path in candidates:
             if path.is_file() or (path / "data_batch_1").is_file():
                 return path
-        if root.is_file() and root.name.endswith((".tar.gz", ".tgz", ".tar")):
+        if root.is_file() and root.name.endswith(
+            (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
+        ):
             return root
         return root if (root / "data_batch_1").is_file() else None
 

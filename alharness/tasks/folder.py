@@ -241,7 +241,7 @@ class Folder(CachedTask):
             how.append("colours of 16 bit: the upper 8")
         if largest:
             how.append(f"0 .. {white:,} becomes 0 .. 255")
-        if any("transparency" in found or found in WITH_ALPHA for found in kinds):
+        if any("transparency" in found or found.split()[0] in WITH_ALPHA for found in kinds):
             how.append(f"transparent ones on {fit.ground}")
         return fit, ", ".join(how)
 

@@ -264,6 +264,10 @@ def test_a_class_may_be_called_like_a_split(
     ]
     flat = class_folders(tmp_path / "flat", {"train": 5, "test1": 5})  # as Kaggle's cats and dogs
     assert "test1, train hold images without class folders" in refused(flat, locations)
+    places = class_folders(tmp_path / "places", {"train_station": 5, "test_site": 5})
+    assert load(places, locations).class_names == ("test_site", "train_station")
+    deep = class_folders(tmp_path / "deep", {"1": 5, "2": 5}, splits=("a", "b"))
+    assert "folders within folders that are no splits: a/1/000.png" in refused(deep, locations)
     root = class_folders(tmp_path / "mine", {"train": 5, "bus": 5, "tram": 5})
     assert load(root, locations).class_names == ("bus", "train", "tram")
 

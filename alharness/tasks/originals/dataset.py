@@ -214,12 +214,12 @@ class Dataset(ABC):
         try:
             return self.plan(found, partial=partial, progress=progress)
         except UserError as error:
-            others = [cache for cache in self.caches(locations) if cache.standing == "complete"]
-            if not others:
+            path = self.cache_path(locations)
+            if not path.is_dir():
                 raise
             raise UserError(
-                f"{error} (The cache {others[0].path} was made of other files; it is used where "
-                "--data-root and ALHARNESS_DATA name no folder with these.)"
+                f"{error} (The cache {path} was made of other files; it is used where --data-root "
+                "and ALHARNESS_DATA name no folder with these.)"
             ) from error
 
     @staticmethod

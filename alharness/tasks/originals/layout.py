@@ -36,6 +36,12 @@ WORDS = {
 }
 
 
+#: Words that may stand beside one of them where a folder is nothing but a split.
+FILLERS = frozenset(
+    {"set", "data", "dataset", "images", "image", "img", "imgs", "split", "seg", ""}
+)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Images by split and class.
@@ -58,6 +64,12 @@ def split_of(folder: str) -> str | None:
     """The split that a folder's name means, or None."""
     found = {WORDS[word] for word in re.split(r"[^a-z]+", folder.lower()) if word in WORDS}
     return found.pop() if len(found) == 1 else None
+
+
+def is_split_alone(folder: str) -> bool:
+    """Whether the name means a split and nothing else: not ``train_station``."""
+    words = set(re.split(r"[^a-z]+", folder.lower()))
+    return split_of(folder) is not None and words <= FILLERS | set(WORDS)
 
 
 def recognise(images: Sequence[str], where: str) -> Layout:
@@ -83,7 +95,8 @@ def recognise(images: Sequence[str], where: str) -> Layout:
     if usual - level > 2 and all(kinds.values()):
         return _with_splits(parts, wrapper, where)
     known = {kind for kind in kinds.values() if kind}
-    if usual - level == 2 and all(kinds.values()) and "train" in known and len(known) > 1:
+    alone = all(is_split_alone(name) for name in names)
+    if usual - level == 2 and alone and "train" in known and len(known) > 1:
         raise UserError(
             f"{where}: {listed(sorted(names))} hold images without class folders; expected "
             f"{shown(sorted(names)[-1])}/CLASS/IMAGE. Sort the images into one folder per class."
@@ -172,6 +185,12 @@ def _by_class(
                 "in two spellings of Unicode (NFC and NFD). Put their images together."
             )
         members.setdefault(class_name, []).append(name)
+    if astray and not members:
+        raise UserError(
+            f"{where}: images lie in folders within folders that are no splits: {listed(astray)}. "
+            f"Expected {'/'.join((*map(shown, above), 'CLASS', 'IMAGE'))}. Move them up, one folder per "
+            "class."
+        )
     if astray:
         raise _astray(astray, "/".join(above), where)
     return members
