@@ -26,7 +26,7 @@ from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Plan
 from alharness.tasks.originals.dataset import Dataset, fetching, md5
 from alharness.tasks.originals.images import Fit, ImageFiles
-from alharness.tasks.originals.tree import FileTree, listed
+from alharness.tasks.originals.tree import FileTree, in_words, listed
 from alharness.tasks.selection import CachedTask, Selection
 
 TABLES = ("attr_celeba", "eval_partition")
@@ -162,7 +162,7 @@ def _table(tree: FileTree, name: str) -> bytes:
         return tree.read(name)
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{name} in {tree.path} cannot be read ({error}). Fetch it again."
+            f"{name} in {tree.path} cannot be read ({in_words(error)}). Fetch it again."
         ) from error
 
 
@@ -246,7 +246,7 @@ def read_attributes(
             raise ValueError(f"it announces {n_announced:,} images and has {len(names):,} rows")
         table = np.frombuffer(b"".join(values), np.uint8).reshape(-1, N_ATTRIBUTES)
     except (ValueError, StopIteration, IndexError) as error:
-        reason = str(error) or "it ends too early"
+        reason = "it ends too early" if isinstance(error, StopIteration) else in_words(error)
         raise UserError(
             f"{where} is not CelebA's attribute file ({reason}). Fetch list_attr_celeba again."
         ) from error
@@ -266,7 +266,7 @@ def read_partition(content: bytes, where: str) -> dict[str, int]:
             raise ValueError("expected rows of an image name and 0, 1 or 2")
     except ValueError as error:
         raise UserError(
-            f"{where} is not CelebA's partition file ({error}). Fetch list_eval_partition again."
+            f"{where} is not CelebA's partition file ({in_words(error)}). Fetch list_eval_partition again."
         ) from error
     return partition
 

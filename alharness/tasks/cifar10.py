@@ -7,7 +7,6 @@ The pool is the 50,000 training images, the test set the 10,000 test images (the
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import lzma
 import pickle
@@ -29,7 +28,7 @@ from alharness.tasks.originals.class_folders import plan_import
 from alharness.tasks.originals.conversion import Plan
 from alharness.tasks.originals.dataset import Dataset, check_targets, fetching
 from alharness.tasks.originals.images import Fit
-from alharness.tasks.originals.tree import read_limited, refuse_large
+from alharness.tasks.originals.tree import in_words, read_limited, refuse_large
 from alharness.tasks.selection import CachedTask, Selection
 
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -156,7 +155,7 @@ def _files(originals: Path) -> dict[str, bytes]:
                     pass
     except (OSError, EOFError, tarfile.TarError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
-            f"{originals} cannot be read ({error}): truncated or changed. Fetch it again."
+            f"{originals} cannot be read ({in_words(error)}): truncated or changed. Fetch it again."
         ) from error
     missing = [name for name in MD5 if name not in contents]
     if missing:
@@ -167,31 +166,54 @@ def _files(originals: Path) -> dict[str, bytes]:
     return contents
 
 
+class _Array:
+    """What a pickle says of an array, before anything is believed."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+        self.state: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+    def values(self) -> NDArray[np.uint8]:
+        """The bytes in their shape.
+
+        Raises:
+            ValueError: these are no bytes, or not as many.
+        """
+        _, shape, kind, in_columns, raw = self.state
+        if not isinstance(kind, _Array) or kind.arguments[0] not in ("u1", "|u1") or in_columns:
+            raise ValueError("its data are no plain array of bytes")
+        # Python 2 had one type for bytes and text.
+        content = raw.encode("latin1") if isinstance(raw, str) else raw
+        return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    return text.encode("latin1")
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Reads what CIFAR-10's batches are made of and nothing else: no code of theirs is ever run.
 
-    The format is a pickle, so there is no way round one; only the three names that build a numpy
-    array (and the one that builds bytes) are known to this one.
+    The format is a pickle, so there is no way round one; only the names that describe a numpy array
+    (and the one that builds bytes) are known to this one, and stand for descriptions: numpy itself
+    would believe a damaged state.
     """
 
-    ALLOWED = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),  # numpy 2 has moved it
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
+    KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,  # numpy 2 has moved it
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Array,
+        ("_codecs", "encode"): _encoded,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ALLOWED:
+        if (module, name) not in self.KNOWN:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        if name == "_reconstruct":  # where this numpy has it
-            return importlib.import_module(
-                np.ndarray.__reduce__(np.empty(0))[0].__module__
-            )._reconstruct
-        return super().find_class(module, name)
+        return self.KNOWN[module, name]
 
 
 def read_batch(content: bytes, where: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -202,13 +224,13 @@ def read_batch(content: bytes, where: str) -> tuple[NDArray[np.uint8], NDArray[n
     """
     try:
         batch = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
-        images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, *SHAPE)
+        images = batch["data"].values().reshape(-1, *SHAPE)
         labels = np.asarray(batch["labels"], dtype=np.int64)
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
     except Exception as error:  # a damaged pickle raises whatever it likes
         raise UserError(
-            f"{where} is not a CIFAR-10 batch ({error}): damaged or foreign. Fetch it again."
+            f"{where} is not a CIFAR-10 batch ({in_words(error)}): damaged or foreign. Fetch it again."
         ) from error
     return images, labels
 

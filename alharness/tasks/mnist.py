@@ -23,6 +23,7 @@ from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Plan
 from alharness.tasks.originals.dataset import Dataset, check_targets, fetching
+from alharness.tasks.originals.tree import in_words
 from alharness.tasks.selection import CachedTask, Selection
 
 #: MD5 of what the official archives unpack to (the list that torchvision checks): however they were
@@ -147,7 +148,7 @@ def read_idx(path: Path, official: str | None) -> tuple[NDArray[np.uint8], str]:
         return values.reshape(shape.astype(np.int64)), found
     except (OSError, ValueError, IndexError, zlib.error) as error:
         raise UserError(
-            f"{path} cannot be read as an idx file ({error}): truncated or changed. Fetch it again."
+            f"{path} cannot be read as an idx file ({in_words(error)}): truncated or changed. Fetch it again."
         ) from error
 
 

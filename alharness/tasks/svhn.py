@@ -19,6 +19,7 @@ from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Plan
 from alharness.tasks.originals.dataset import Dataset, check_targets, fetching, md5
+from alharness.tasks.originals.tree import in_words
 from alharness.tasks.selection import CachedTask, Selection
 
 #: MD5 of the official files, as torchvision checks them.
@@ -136,7 +137,8 @@ def read_mat(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         ) from error
     except Exception as error:  # a damaged .mat file raises whatever it likes
         raise UserError(
-            f"{path} cannot be read as an SVHN file ({error}): truncated or changed. Fetch it again."
+            f"{path} cannot be read as an SVHN file ({in_words(error)}): truncated or changed. Fetch "
+            "it again."
         ) from error
     return images.transpose(3, 2, 0, 1), np.where(labels == 10, 0, labels)
 

@@ -8,6 +8,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from alharness.errors import UserError
+from alharness.registry import resolve_task
 from alharness.tasks.base import DataLocations
-from alharness.tasks.celeba import CELEBA_DATASET
+from alharness.tasks.celeba import CELEBA_DATASET, read_attributes, read_partition
 from alharness.tasks.cifar10 import CIFAR10_DATASET, read_batch
 from alharness.tasks.lsun import LSUN_DATASET
+from alharness.tasks.mnist import read_idx
 from alharness.tasks.originals import lmdb_folders, tree
 from alharness.tasks.svhn import SVHN_DATASET, read_mat
 
@@ -150,3 +153,93 @@ def test_svhn_files_of_another_kind(tmp_path: Path, mini_svhn: Write) -> None:
     cache = SVHN_DATASET.prepare(DataLocations(tmp_path, tmp_path / "cache"), partial=True)
     assert "official" not in cache.meta["notes"]["source"]
     assert "not the official train_32x32.mat" in cache.meta["notes"]["partial"]
+
+
+# ---------------------------------------------------------------------------- damage of every kind
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """Cut off, flipped, overwritten or lengthened."""
+    changed = bytearray(content)
+    at = int(rng.integers(len(changed)))
+    match int(rng.integers(5)):
+        case 0:
+            del changed[at:]
+        case 1:
+            changed[at] ^= 1 << int(rng.integers(8))
+        case 2:
+            changed[at : at + int(rng.integers(300))] = rng.bytes(int(rng.integers(300)))
+        case 3:  # heads are where readers believe most
+            changed[at % 200 % len(changed)] = int(rng.integers(256))
+        case _:
+            changed += rng.bytes(50)
+    return bytes(changed)
+
+
+def _packed_digits(path: Path) -> Callable[[bytes], object]:
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        return read_idx(path, None)
+
+    return read
+
+
+def _matlab(path: Path) -> Callable[[bytes], object]:
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        return read_mat(path)
+
+    return read
+
+
+def _folder(path: Path) -> Callable[[bytes], object]:
+    def read(content: bytes) -> object:
+        path.write_bytes(content)
+        locations = DataLocations(path.parent, path.parent / "cache")
+        return resolve_task(f"folder:{path}", mode="rgb").load(locations)
+
+    return read
+
+
+@pytest.mark.parametrize("times", [40, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["idx", "mat", "batch", "attributes", "partition", "folder"])
+def test_damage_is_a_line_or_harmless(
+    kind: str,
+    times: int,
+    tmp_path: Path,
+    celeba_folder: Path,
+    mini_svhn: Write,
+    mini_mnist: Write,
+    class_folders: Write,
+    python2_pickle: Callable[[object], bytes],
+) -> None:
+    (tmp_path / "whole").mkdir()
+    if kind == "idx":
+        whole = (mini_mnist(tmp_path / "whole") / "t10k-images-idx3-ubyte.gz").read_bytes()
+        read = _packed_digits(tmp_path / "digits.gz")
+    elif kind == "mat":
+        whole = (mini_svhn(tmp_path / "whole") / "test_32x32.mat").read_bytes()
+        read = _matlab(tmp_path / "digits.mat")
+    elif kind == "batch":
+        whole = python2_pickle({"labels": [0, 1], "data": np.zeros((2, 3072), np.uint8)})
+        read = partial(read_batch, where="batch")
+    elif kind == "folder":
+        root = class_folders(tmp_path / "whole", {"a": 2, "b": 2}, splits=("train", "test"))
+        whole = Path(shutil.make_archive(str(tmp_path / "mine"), "zip", root)).read_bytes()
+        read = _folder(tmp_path / "damaged.zip")
+    elif kind == "attributes":
+        whole = (celeba_folder / "list_attr_celeba.txt").read_bytes()
+        read = partial(read_attributes, where="table")
+    else:
+        whole = (celeba_folder / "list_eval_partition.txt").read_bytes()
+        read = partial(read_partition, where="table")
+    read(whole)
+    rng = np.random.default_rng(3)
+    refused = 0
+    for _ in range(times):
+        try:
+            read(damaged(whole, rng))
+        except UserError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            refused += 1
+    assert refused > times / 10

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from alharness.errors import UserError
 from alharness.files import write_json
 from alharness.progress import Progress, silent
-from alharness.tasks.originals.tree import file_facts
+from alharness.tasks.originals.tree import file_facts, in_words
 
 #: Raised whenever the files or the way of converting change: older caches are built anew.
 VERSION = 2
@@ -104,7 +104,7 @@ class ImageCache:
             # mmap_mode also refuses a file that is shorter than its header says.
             images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
         except (OSError, EOFError, ValueError, SyntaxError) as error:
-            raise CacheDamagedError(path, IMAGES, _line(error)) from error
+            raise CacheDamagedError(path, IMAGES, in_words(error)) from error
         shape = tuple(meta["shape"])
         if images.shape != shape or images.dtype != np.uint8:
             raise CacheDamagedError(
@@ -197,7 +197,7 @@ def _read_page(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise CacheMissingError(path) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CacheDamagedError(path, META, _line(error)) from error
+        raise CacheDamagedError(path, META, in_words(error)) from error
     return cast(Mapping[str, Any], facts)
 
 
@@ -208,7 +208,7 @@ def _array(path: Path, name: str, facts: Mapping[str, Any]) -> NDArray[Any]:
             raise CacheDamagedError(path, name, "it differs from its digest")
         return cast(NDArray[Any], np.load(io.BytesIO(content), allow_pickle=False))
     except (OSError, KeyError, ValueError) as error:
-        raise CacheDamagedError(path, name, _line(error)) from error
+        raise CacheDamagedError(path, name, in_words(error)) from error
 
 
 def _stamps(path: Path) -> dict[str, Any]:
@@ -221,10 +221,6 @@ def _stamps(path: Path) -> dict[str, Any]:
 
 def _image_facts(path: Path) -> list[int]:
     return list(file_facts((path / IMAGES).stat()))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def chunk_digest(images: NDArray[np.uint8]) -> str:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from alharness.errors import UserError
-from alharness.tasks.originals.tree import NAMED, FileTree, shown
+from alharness.tasks.originals.tree import NAMED, FileTree, in_words, shown
 
 #: Formats whose names Pillow knows without being able to decode them itself: drawings for other
 #: programs, films, tables.
@@ -263,7 +263,7 @@ def decode_all(
 
 def reason(name: str, error: Exception) -> str:
     """An image and what is wrong with it, on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = in_words(error)
     if "cannot identify image file" in text:
         text = "cannot be read as an image: damaged, empty or something else"
     return f"{shown(name)} ({text})"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError
 from alharness.tasks.originals.images import Fit, decode_all
-from alharness.tasks.originals.tree import MAX_FILE_BYTES
+from alharness.tasks.originals.tree import MAX_FILE_BYTES, in_words
 
 #: Every so many keys of an LMDB folder one is kept, to start reading near any position.
 ANCHOR_STRIDE = 512
@@ -37,7 +37,7 @@ def lmdb_environment(path: Path) -> Any:
             )
         except lmdb.Error as error:
             raise UserError(
-                f"{path} cannot be opened as an LMDB folder ({error}): truncated, or unpacked by "
+                f"{path} cannot be opened as an LMDB folder ({in_words(error)}): truncated, or unpacked by "
                 "half. Fetch and unpack it again."
             ) from error
     return _environments[path]

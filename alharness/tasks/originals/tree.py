@@ -129,6 +129,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(shown(name) for name in names[:NAMED]) + more
 
 
+def in_words(error: Exception) -> str:
+    """What another library complains of, on one line."""
+    return shown(" ".join(str(error).split())) or type(error).__name__
+
+
 def file_facts(status: os.stat_result) -> tuple[int, ...]:
     """What changes when a file's content does: programs can set the times back, but not ctime."""
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
@@ -152,7 +157,7 @@ def _archive(path: Path) -> _Archive:
             file = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise UserError(
-                f"{path} cannot be opened as a zip archive ({error}): truncated, or "
+                f"{path} cannot be opened as a zip archive ({in_words(error)}): truncated, or "
                 "something else. Fetch it again."
             ) from error
         _archives[key] = _index(path, file)
