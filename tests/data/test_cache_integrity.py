@@ -211,6 +211,13 @@ def test_two_folders_of_one_name_are_two_data_sets(
     assert tasks[0][1] != tasks[1][1]
 
 
+def test_a_path_may_be_as_long_as_the_system_allows(
+    tmp_path: Path, locations: DataLocations, class_folders: Write
+) -> None:
+    root = class_folders(tmp_path / ("显微镜" * 28) / ("图" * 85), {"a": 9, "b": 9})  # 255 bytes
+    assert len(resolve_task(f"folder:{root}").load(locations).test_targets) == 4
+
+
 def idx(values: np.ndarray) -> bytes:
     head = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
     return head + values.astype(np.uint8).tobytes()

@@ -184,7 +184,10 @@ def locked(path: Path) -> Iterator[None]:
     lock = FileLock(f"{path}.lock")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        try:
+            lock.acquire()
+        except NotImplementedError as error:  # how filelock says that flock is not there
+            raise OSError(errno.ENOSYS, str(error)) from error
     try:
         discarded = _discarded(path)
         with writing(path):
