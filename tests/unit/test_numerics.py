@@ -67,10 +67,10 @@ HABITS = {
     "a CPU in bf16": "backends.mkldnn.matmul.fp32_precision = 'bf16'",
 }
 CHECK = """
+import os
 import torch
 from alharness import numerics
 backends, cudnn = torch.backends, torch.backends.cudnn
-{habit}
 
 def seen(read):
     try:
@@ -100,23 +100,30 @@ def is_given_back(found, before):
         for now, was in zip(found, before, strict=True)
     )
 
-before = everything()
-for context, tf32 in ((numerics.exact(), False), (numerics.training("tf32"), True)):
-    with context:
-        inside = "tf32" if tf32 else "ieee"
-        assert everything() == [
-            "high" if tf32 else "highest", tf32, tf32, inside, inside, inside, "ieee", "ieee"
-        ], everything()
-    assert is_given_back(everything(), before), (everything(), before)
+def check():
+    before = everything()
+    for context, tf32 in ((numerics.exact(), False), (numerics.training("tf32"), True)):
+        with context:
+            inside = "tf32" if tf32 else "ieee"
+            assert everything() == [
+                "high" if tf32 else "highest", tf32, tf32, inside, inside, inside, "ieee", "ieee"
+            ], everything()
+        assert is_given_back(everything(), before), (everything(), before)
+
+for name, habit in HABITS.items():
+    child = os.fork()  # the settings are the process's, and some cannot be undone
+    if child == 0:
+        exec(habit)
+        check()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, name
 """
 
 
-@pytest.mark.parametrize("habit", HABITS.values(), ids=HABITS)
-def test_whichever_of_torchs_two_ways_was_used_before(habit: str) -> None:
-    """In a process of its own: the settings are the process's, and some cannot be undone."""
+def test_whichever_of_torchs_two_ways_was_used_before() -> None:
     if not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("this torch has the old way only")
-    code = CHECK.format(habit=habit)
+    code = f"HABITS = {HABITS!r}\n{CHECK}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
