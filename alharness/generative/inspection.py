@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from alharness import acquisition, seeds
+from alharness import acquisition, numerics, seeds
 from alharness.artefacts import Artefact, ArtefactStore
 from alharness.generative.autoencoder import Autoencoder
 from alharness.generative.generator import CURVE_FILE, Generator
@@ -111,6 +111,7 @@ def newest_inspections(artefacts: ArtefactStore) -> dict[str, Mapping[str, float
     }
 
 
+@numerics.exact()
 def _inspect(subject: Subject, folder: Path, progress: Progress) -> dict[str, float]:
     generator = subject.generator
     progress("train the reference classifier", 0, 1)
