@@ -109,6 +109,18 @@ def describe() -> dict[str, Any]:
     return found | {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a device's memory ran out: said by the error, or by one behind it.
+
+    The end of a broken graph capture raises an error of its own over the first one.
+    """
+    while error is not None:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _read(setting: Callable[[], Any]) -> Any:
     """An old setting, or None where the new way was used and the old one cannot tell."""
     try:

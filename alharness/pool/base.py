@@ -112,6 +112,16 @@ class Pool(ABC):
                 yield part, self.gather(part)
 
 
+def scaled(raw: torch.Tensor, pixel_max: int) -> torch.Tensor:
+    """uint8 values as float32 in [0, 1], the same bits on every device.
+
+    On CUDA torch divides by a host number as a product with its reciprocal, which rounds otherwise;
+    by a number that lies on the device it divides.
+    """
+    divisor = torch.full((), float(pixel_max), device=raw.device) if raw.is_cuda else pixel_max
+    return raw.float().div_(divisor)
+
+
 class VirtualPool(Pool):
     """A pool whose items are computed when asked for: a pure function of the pool index.
 
@@ -158,7 +168,7 @@ class VirtualPool(Pool):
         return self._compute(torch.arange(start, stop))
 
     def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        return raw.float().div_(self.pixel_max)
+        return scaled(raw, self.pixel_max)
 
 
 class PoolWrapper(Pool):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from alharness.errors import UserError
-from alharness.pool.base import BLOCK_VALUES_CPU, Pool, digest
+from alharness.pool.base import BLOCK_VALUES_CPU, Pool, digest, scaled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,7 +83,7 @@ class ArrayPool(Pool):
 
     def to_float(self, raw: torch.Tensor) -> torch.Tensor:
         if raw.dtype == torch.uint8:
-            return raw.float().div_(self.pixel_max)
+            return scaled(raw, self.pixel_max)
         return raw
 
 
@@ -188,7 +188,7 @@ class StreamedPool(Pool):
         return self._to_device(self._read_host_range(start, stop))
 
     def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        return raw.float().div_(self.pixel_max)
+        return scaled(raw, self.pixel_max)
 
     def blocks(
         self, indices: torch.Tensor | None = None, block_size: int | None = None
