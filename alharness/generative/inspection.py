@@ -36,7 +36,7 @@ from alharness.matching import (
     reduce_pool,
 )
 from alharness.pictures.grids import interpolate, save_curve, save_grid
-from alharness.pool import Pool
+from alharness.pool import Pool, scan
 from alharness.progress import Progress, silent
 from alharness.tasks.base import TaskData
 
@@ -163,8 +163,8 @@ def _train_reference(subject: Subject) -> Learner:
 def _accuracy(learner: Learner, subject: Subject) -> float:
     targets = torch.as_tensor(subject.data.test_targets)
     right = 0
-    for indices, images in subject.test.blocks():
-        right += int((learner.log_probs(images).argmax(dim=1).cpu() == targets[indices]).sum())
+    for indices, log_p_NC in scan(subject.test, learner.log_probs):
+        right += int((log_p_NC.argmax(dim=1).cpu() == targets[indices]).sum())
     return right / subject.test.n
 
 
@@ -201,9 +201,7 @@ def _agreement(
 
     most = math.log(subject.data.n_classes)
     matched = acquisition.entropy(learner.log_probs(pool.gather(nearest(searched))))
-    every = torch.cat(
-        [acquisition.entropy(learner.log_probs(images)) for _, images in pool.blocks()]
-    )
+    every = torch.cat([acquisition.entropy(part) for _, part in scan(pool, learner.log_probs)])
     return {
         "agreement_held_out": label_agreement(label, label_of_match, held_out),
         "agreement_random": label_agreement(label, label_of_match, before),
