@@ -51,9 +51,9 @@ def report(
     alharness report benchmarks/specs/fig3a.toml --out fig3a
     alharness report --paper
     """
-    from alharness.analysis.page import write
-    from alharness.analysis.paper import check_paper
-    from alharness.analysis.report import build
+    from alharness.comparison.claims import check_paper
+    from alharness.comparison.page import write
+    from alharness.comparison.report import build
     from alharness.generative.inspection import newest_inspections
 
     found = find_comparisons(targets, runs_dir, split_by, options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from alharness.analysis.comparison import Comparison
+    from alharness.comparison.comparison import Comparison
     from alharness.executors.sweeps import Job, Sweep
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -129,8 +129,8 @@ def find_comparisons(
     Raises:
         UserError: nothing there, a mixture of files and directories, protocols that differ.
     """
-    from alharness.analysis.comparison import comparisons
-    from alharness.analysis.runs import Run, read_run, read_runs
+    from alharness.comparison.comparison import comparisons
+    from alharness.comparison.runs import Run, read_run, read_runs
     from alharness.errors import UserError
 
     files = [path for path in targets if path.suffix == ".toml"]

@@ -11,8 +11,8 @@ import torch
 from torch.nn import functional
 
 from alharness import numerics
-from alharness.artefacts import ArtefactStore, artefact_key
-from alharness.generative import AutoencoderSettings, GeneratorSettings, obtain_autoencoder
+from alharness.artefacts import ArtefactStore, Supply, artefact_key
+from alharness.generative import GeneratorSettings, obtain_autoencoder
 from alharness.generative.autoencoder import AutoencoderTraining, train_autoencoder
 from alharness.generative.checkpoint import CHECKPOINT
 from alharness.generative.convolution import Conv2d, convolution, inputs_only
@@ -206,8 +206,9 @@ def test_what_is_measured_of_a_training_is_exact(
         return original(self, *arguments, **named)
 
     monkeypatch.setattr(ArrayPool, "blocks", noting)
-    settings = AutoencoderSettings(recipe="fc-8", steps=2, width=8, code_dim=4, precision="tf32")
-    obtain_autoencoder(pool, settings, ArtefactStore(tmp_path), task="t", fingerprint="f")
+    changes = {"steps": 2, "width": 8, "code_dim": 4, "precision": "tf32"}
+    recipe = AUTOENCODER_RECIPES["fc-8"].model_copy(update=changes)
+    obtain_autoencoder(pool, recipe, Supply(ArtefactStore(tmp_path)), task="t")
     assert told
     assert {entry["matmul"] for entry in told} == {"float32"}
     assert all(entry["deterministic"] for entry in told)
@@ -235,11 +236,8 @@ def test_an_artefact_knows_how_it_was_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alharness.generative.wgan.BATCH_NORM_LATENTS", 4)
-    settings = GeneratorSettings(
-        recipe="conv-32", steps=1, width=2, latent_dim=4, batch_size=2, critic_steps=1
-    )
-    store = ArtefactStore(tmp_path)
-    made = obtain_generator(images((3, 16, 16)), settings, store, task="t", fingerprint="f")
+    recipe, store = tiny("conv-32", steps=1), ArtefactStore(tmp_path)
+    made = obtain_generator(images((3, 16, 16)), recipe, Supply(store), task="t")
     assert made.recipe.precision == "tf32"
     stored = store.find(made.artefact_key)
     assert stored.identity["recipe"]["precision"] == "float32"

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from alharness.analysis.scaling import ScalingSpec, Study
-from alharness.analysis.scaling_report import (
+from alharness.errors import UserError, unknown_name
+from alharness.scaling.estimates import (
     Estimate,
     Line,
     lines,
@@ -27,7 +27,7 @@ from alharness.analysis.scaling_report import (
     transition,
     work_slope,
 )
-from alharness.errors import UserError, unknown_name
+from alharness.scaling.study import ScalingSpec, Study
 
 Word = Literal["holds", "fails", "inconclusive", "not measured here"]
 

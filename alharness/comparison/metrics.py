@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from alharness.analysis.comparison import Comparison, Series, paired, shared_grid
-from alharness.analysis.runs import LOSSES, Array, Run
-from alharness.analysis.statistics import ALPHA, MIN_PAIRS, PairedTest, paired_tests
+from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
+from alharness.comparison.runs import LOSSES, Array, Run
+from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest, paired_tests
 
 #: Shares of the fully supervised bound that "labels to reach" is asked for.
 TARGETS = (0.95, 0.98, 0.99)
@@ -153,7 +153,7 @@ def table(
         metric: test figure.
         against: label of the strategy that others are tested against; the random baseline by default.
     """
-    from alharness.analysis.statistics import interval
+    from alharness.comparison.statistics import interval
 
     reference = comparison.find(against) if against is not None else comparison.baseline
     areas = run_areas(comparison, axis, metric)

@@ -11,14 +11,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from alharness.analysis import figures, metrics, statistics, tables
-from alharness.analysis.charts import Chart
-from alharness.analysis.comparison import Comparison
-from alharness.analysis.metrics import Row
-from alharness.analysis.paper import Verdict
-from alharness.analysis.runs import METRICS
-from alharness.analysis.statistics import ALPHA, MIN_PAIRS, PairedTest
-from alharness.analysis.tables import Table, number, p_value
+from alharness.comparison import figures, metrics, statistics, tables
+from alharness.comparison.claims import Verdict
+from alharness.comparison.comparison import Comparison
+from alharness.comparison.metrics import Row
+from alharness.comparison.runs import METRICS
+from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
+from alharness.comparison.tables import Table, number, p_value
+from alharness.pictures.charts import Chart
 
 #: Fewest data sets for a critical-difference diagram.
 MIN_TASKS = 3
@@ -232,10 +232,10 @@ def _annotator_warnings(comparison: Comparison) -> list[str]:
         for record in run.records
     )
     found = {
-        float(entry["details"]["test_accuracy"])
+        float(entry.details["test_accuracy"])
         for run in comparison.runs
         for entry in run.preparation
-        if entry["name"] == "annotator" and "test_accuracy" in entry["details"]
+        if entry.name == "annotator" and "test_accuracy" in entry.details
     }
     return [
         f"A network that is right in {accuracy:.1%} of the test images labels synthetic ones here; "

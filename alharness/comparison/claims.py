@@ -1,6 +1,6 @@
 """The claims of the paper's Section 5 held against runs: agrees, disagrees, undecided or not run.
 
-What is claimed lies in ``paper_claims.toml``; this module only knows kinds of claims. A verdict needs six
+What is claimed lies in ``claims.toml``; this module only knows kinds of claims. A verdict needs six
 paired seeds; below that everything that was run is undecided. A single point estimate decides nothing.
 """
 
@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from alharness.analysis import metrics
-from alharness.analysis.comparison import Comparison, Series, paired, shared_grid
-from alharness.analysis.runs import Array
-from alharness.analysis.statistics import ALPHA, MIN_PAIRS, interval, wilcoxon_p
+from alharness.comparison import metrics
+from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
+from alharness.comparison.runs import Array
+from alharness.comparison.statistics import ALPHA, MIN_PAIRS, interval, wilcoxon_p
 
 Word = Literal["agrees", "disagrees", "undecided", "not run"]
 
@@ -66,7 +66,7 @@ class Verdict:
 
 def claims() -> tuple[Claim, ...]:
     """All claims of the file."""
-    text = files("alharness.analysis").joinpath("paper_claims.toml").read_text(encoding="utf-8")
+    text = files("alharness.comparison").joinpath("claims.toml").read_text(encoding="utf-8")
     return tuple(Claim.model_validate(item) for item in tomllib.loads(text)["claim"])
 
 

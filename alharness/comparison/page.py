@@ -11,16 +11,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from alharness import __version__
-from alharness.analysis.charts import Cell, Chart, as_csv
-from alharness.analysis.metrics import Row
-from alharness.analysis.report import Report, Section
+from alharness.comparison.metrics import Row
+from alharness.comparison.report import Report, Section
 from alharness.files import write_text
+from alharness.pictures.charts import Cell, Chart, as_csv
 
 
 def render(report: Report) -> str:
     """The report as one HTML page without any reference to the outside."""
     environment = Environment(
-        loader=PackageLoader("alharness.analysis"),
+        loader=PackageLoader("alharness.comparison"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from alharness.analysis.runs import Array, Pair, Run, describe, display_label, flatten
+from alharness.comparison.runs import Array, Pair, Run, describe, display_label, flatten
 from alharness.errors import UserError, unknown_name
 
 #: The strategy that every other one is measured against, unless the user says otherwise (R8).
@@ -311,8 +311,8 @@ def _artefact_notes(series: Sequence[Series]) -> list[str]:
         keys: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for run in item.runs:
             for entry in run.preparation:
-                if key := entry.get("details", {}).get("key"):
-                    keys[str(entry["name"])][str(key)] += 1
+                if entry.key is not None:
+                    keys[entry.name][entry.key] += 1
         for name, found in keys.items():
             if len(found) > 1:
                 told = ", ".join(f"{key} in {n}" for key, n in sorted(found.items()))

@@ -10,8 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alharness.analysis import metrics
-from alharness.analysis.charts import (
+from alharness.comparison import metrics
+from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
+from alharness.comparison.runs import AXES, LOSSES, METRICS, Array
+from alharness.comparison.statistics import RankTest
+from alharness.pictures.charts import (
     COLOURS,
     MARKERS,
     STYLES,
@@ -21,9 +24,6 @@ from alharness.analysis.charts import (
     legend,
     make_chart,
 )
-from alharness.analysis.comparison import Comparison, Series, paired, shared_grid
-from alharness.analysis.runs import AXES, LOSSES, METRICS, Array
-from alharness.analysis.statistics import RankTest
 
 #: The baseline is always the same: grey, so that every other colour stands for a method.
 BASELINE_COLOUR = "#666666"

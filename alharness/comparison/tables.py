@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from alharness.analysis import metrics
-from alharness.analysis.comparison import Comparison, Series
-from alharness.analysis.metrics import TARGETS, Row
-from alharness.analysis.runs import AXES, METRICS, Run, flatten
-from alharness.analysis.statistics import MIN_PAIRS, PairedTest
-from alharness.records import read_conformance
+from alharness.comparison import metrics
+from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.metrics import TARGETS, Row
+from alharness.comparison.runs import AXES, METRICS, Run, flatten
+from alharness.comparison.statistics import MIN_PAIRS, PairedTest
+from alharness.records import LedgerEntry, read_conformance
 
 
 @dataclass(frozen=True)
@@ -183,18 +183,18 @@ def preparations(comparison: Comparison) -> list[Table]:
     """One-off costs with the quality of what they built: read generative results beside them."""
     cells = []
     for series in comparison.series:
-        entries: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        entries: dict[str, list[LedgerEntry]] = defaultdict(list)
         for run in series.runs:
             for entry in run.preparation:
-                entries[str(entry["name"])].append(entry)
+                entries[entry.name].append(entry)
         for name, found in entries.items():
             cells.append(
                 (
                     series.label,
                     name,
-                    seconds(float(np.mean([entry["seconds"] for entry in found]))),
-                    f"{sum(bool(entry['cached']) for entry in found)} of {len(found)}",
-                    _details([entry["details"] for entry in found]),
+                    seconds(float(np.mean([entry.seconds for entry in found]))),
+                    f"{sum(entry.cached for entry in found)} of {len(found)}",
+                    _details([entry.details for entry in found]),
                 )
             )
     if not cells:
@@ -233,8 +233,8 @@ def generators(
     for series in comparison.series:
         for run in series.runs:
             for entry in run.preparation:
-                key = entry["details"].get("key")
-                if entry["name"] == "generator" and key and series.label not in users[key]:
+                key = entry.key
+                if entry.name == "generator" and key and series.label not in users[key]:
                     users[key].append(series.label)
     if not users:
         return []
