@@ -41,8 +41,9 @@ class TestFigures(_Model):
     accuracy: float
     balanced_accuracy: float = Field(description="mean recall over the classes of the test set")
     macro_f1: float
-    average_precision: float = Field(
-        description="of class 1 for two classes, mean over classes against the rest otherwise"
+    average_precision: float | None = Field(
+        description="of class 1 for two classes (None where the test set has none of it), mean over "
+        "classes against the rest otherwise"
     )
     log_loss: float = Field(description="mean cross-entropy in nats")
 
