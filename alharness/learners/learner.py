@@ -141,7 +141,7 @@ class LinearLearner(Learner):
         self.bias = torch.zeros(n_vectors, device=device)
 
     def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> FitReport:
-        items, targets = labelled.training_data(pool)
+        items, targets = labelled.training_data(pool, more_bytes=8)
         if items.numel() <= self.CPU_VALUES:
             items, targets = items.cpu(), targets.cpu()
         x_ND = items.flatten(1).double()
