@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from alharness import numerics
 from alharness.artefacts import Supply
 from alharness.matching.pca import N_COMPONENTS, PCA
 from alharness.pool import Pool, scan
@@ -151,6 +152,7 @@ class ReducedPool:
     features_s: float
 
 
+@numerics.exact()  # what is stored for all runs must not depend on who computed it
 def reduce_pool(
     pool: Pool,
     extractor: FeatureExtractor,
