@@ -240,6 +240,8 @@ def cycle_metrics(record: CycleRecord) -> dict[str, float]:
         "time/evaluate_s": record.time.evaluate_s,
         "time/harness_s": record.time.harness_s,
     }
+    if record.test.average_precision is not None:
+        metrics["test/average_precision"] = record.test.average_precision
     if record.time.select_s is not None:
         metrics["time/select_s"] = record.time.select_s
     for phase, seconds in record.time.phases.items():
