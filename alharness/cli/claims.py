@@ -70,7 +70,7 @@ def check_claims(
     runs_dir: Path,
     quiet: bool,
 ) -> int:
-    """Judge every claim: holds, fails, inconclusive, not measured here.
+    """Judge every claim: holds, fails, undecided, not measured.
 
     Measuring takes about half an hour and 8 GB of memory on two CPU cores that have nothing else to
     do; a stopped one goes on where it stopped. Tables and figures lie beside each study.
@@ -79,12 +79,12 @@ def check_claims(
     exit code is 1 when a claim that must hold fails.
     """
     from alharness.cli.display import make_display
+    from alharness.comparison.verdicts import failed
     from alharness.scaling import figures
     from alharness.scaling.claims import (
         FILE,
         ClaimsFile,
         check_all,
-        failed,
         hardware,
     )
     from alharness.scaling.measure import run_study

@@ -76,8 +76,8 @@ def report(
     page = write(made, out)
     click.echo(made.status)
     for verdict in claims:
-        if verdict.verdict != "not run":
-            click.echo(f"  {verdict.verdict:<10} {verdict.where}: {verdict.claim}")
+        if verdict.word != "not measured":
+            click.echo(f"  {verdict.word:<10} {verdict.claim.where}: {verdict.claim.text}")
     click.echo(f"Report:  {page}")
     if found.sweep and not no_tracking:
         _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alharness.comparison import figures, metrics, statistics, tables
-from alharness.comparison.claims import Verdict
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import Row
 from alharness.comparison.runs import METRICS
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import Table, number, p_value
+from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
 
 #: Fewest data sets for a critical-difference diagram.

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alharness.comparison.verdicts import Estimate
 from alharness.files import write_text
 from alharness.pictures.charts import (
     COLOURS,
@@ -25,7 +26,6 @@ from alharness.pictures.charts import (
 from alharness.scaling.estimates import (
     HEADER,
     SLOPE_HEADER,
-    Estimate,
     Line,
     lines,
     slopes,

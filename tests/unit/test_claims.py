@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from alharness.comparison.verdicts import Estimate, failed
 from alharness.errors import UserError
 from alharness.scaling.claims import (
     FILE,
     MEASUREMENTS,
-    Claim,
     ClaimsFile,
+    ScalingClaim,
     check,
     check_all,
-    failed,
     judge,
 )
-from alharness.scaling.estimates import Estimate
 from alharness.scaling.study import Measurement, ScalingSpec, Study
 
 SIZES = (1_000, 10_000, 100_000)
@@ -48,15 +47,15 @@ def study(networks: str = "trained", **exponents: float) -> Study:
     return Study(ScalingSpec(networks=networks), {}, tuple(found))
 
 
-def claim(kind: str, accept: tuple[float, float], **fields: object) -> Claim:
-    return Claim.model_validate(
+def claim(kind: str, accept: tuple[float, float], **fields: object) -> ScalingClaim:
+    return ScalingClaim.model_validate(
         {"id": "x", "where": "here", "text": "...", "kind": kind, "accept": accept, **fields}
     )
 
 
 @pytest.mark.parametrize(
     ("low", "high", "word"),
-    [(1.1, 1.9, "holds"), (0.5, 0.9, "fails"), (2.1, 3.0, "fails"), (0.9, 1.5, "inconclusive")],
+    [(1.1, 1.9, "holds"), (0.5, 0.9, "fails"), (2.1, 3.0, "fails"), (0.9, 1.5, "undecided")],
 )
 def test_an_interval_across_the_border_decides_nothing(low: float, high: float, word: str) -> None:
     assert judge(Estimate((low + high) / 2, low, high, 5), (1.0, 2.0)) == word
@@ -106,14 +105,14 @@ def test_all_kinds_are_tested_above() -> None:
 )
 def test_what_was_not_measured_has_no_verdict(fields: dict[str, object], reason: str) -> None:
     found = check(claim("time_exponent", (0, 2), **fields), {"timing/a": study(scan=1.0)})
-    assert found.word == "not measured here"
+    assert found.word == "not measured"
     assert reason in found.evidence
 
 
 def test_the_cost_of_untrained_networks_decides_no_transition() -> None:
     wanted = claim("transition", (0, 1e9), name="asal", other="scan", n=1000)
     found = check(wanted, {"a": study("untrained", scan=1.0, asal=0.0)})
-    assert found.word == "not measured here"
+    assert found.word == "not measured"
 
 
 def test_a_later_study_answers_what_the_first_cannot() -> None:
@@ -139,6 +138,9 @@ def test_the_checkouts_file_is_read_and_its_names_are_unique() -> None:
     assert all(c.accept[0] <= c.accept[1] for c in content.claims)
 
 
+GOOD = '[[claim]]\nid="a"\nwhere=""\ntext=""\nkind="time_exponent"\nname=""\naccept=[0,1]\n'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -148,6 +150,15 @@ def test_the_checkouts_file_is_read_and_its_names_are_unique() -> None:
             '[[claim]]\nid="a"\nwhere=""\ntext=""\nkind="time_exponnent"\nname=""\naccept=[0,1]\n',
             "Did you mean 'time_exponent'",
         ),
+        ('[[clam]]\nid="a"\n', "Unknown block 'clam'. Did you mean 'claim'"),
+        (
+            GOOD + 'counters=["a"]\ncountre="seen"\n',
+            "key in .*'a'.*countre.*Did you mean 'counter'",
+        ),
+        (GOOD + GOOD, "two blocks .*claim.* are called 'a'"),
+        (GOOD.replace("[0,1]", "[1,0]"), "which nothing can be"),
+        ('[claim]\nid="a"\n', "two brackets each"),
+        ('[[study]]\nname="s"\nrepaets=3\n', "Did you mean 'repeats'"),
     ],
 )
 def test_a_bad_file_is_one_clear_error(text: str, message: str, tmp_path: Path) -> None:
