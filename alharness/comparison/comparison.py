@@ -311,8 +311,8 @@ def _artefact_notes(series: Sequence[Series]) -> list[str]:
         keys: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for run in item.runs:
             for entry in run.preparation:
-                if key := entry.get("details", {}).get("key"):
-                    keys[str(entry["name"])][str(key)] += 1
+                if key := entry.details.get("key"):
+                    keys[entry.name][str(key)] += 1
         for name, found in keys.items():
             if len(found) > 1:
                 told = ", ".join(f"{key} in {n}" for key, n in sorted(found.items()))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
-from alharness.comparison.runs import AXES, LOSSES, METRICS, Array
+from alharness.comparison.runs import AXES, METRICS, Array
 from alharness.comparison.statistics import RankTest
 from alharness.pictures.charts import (
     COLOURS,
@@ -119,16 +119,16 @@ def learning_curves(
             axes.axhline(
                 majority, color="#999999", linewidth=1, linestyle=":", label="majority class"
             )
-        if metric not in LOSSES:
+        if METRICS[metric].better == "more":
             _cut_outliers(axes, curves)
         axes.set_xlabel(AXES[axis][1])
-        axes.set_ylabel(METRICS[metric])
+        axes.set_ylabel(METRICS[metric].description)
         legend(axes)
 
     return make_chart(
         f"curve_{metric}",
-        f"{METRICS[metric].capitalize()} against {AXES[axis][1]}: mean over seeds, band from minimum "
-        "to maximum. What lies far below is cut off; its numbers are in the CSV.",
+        f"{METRICS[metric].description.capitalize()} against {AXES[axis][1]}: mean over seeds, band "
+        "from minimum to maximum. What lies far below is cut off; its numbers are in the CSV.",
         ("strategy", AXES[axis][0], "mean", "min", "max", "runs"),
         rows,
         draw,
@@ -177,8 +177,8 @@ def gain_curves(
 
     return make_chart(
         "gain",
-        f"Difference of {METRICS[metric]} to {reference.label} at equal seeds: mean over seeds. What lies "
-        "far below is cut off; its numbers are in the CSV.",
+        f"Difference of {METRICS[metric].description} to {reference.label} at equal seeds: mean over seeds. "
+        "What lies far below is cut off; its numbers are in the CSV.",
         ("strategy", AXES[axis][0], "mean", "min", "max", "pairs"),
         _curve_rows(gains),
         draw,
@@ -290,16 +290,17 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
         axes = figure.add_subplot()
         _curves(axes, curves, line_styles(comparison))
         axes.set_xscale("log")
-        if metric not in LOSSES:
+        if METRICS[metric].better == "more":
             _cut_outliers(axes, curves)
         axes.set_xlabel("seconds of preparation, training and selection")
-        axes.set_ylabel(METRICS[metric])
+        axes.set_ylabel(METRICS[metric].description)
         legend(axes)
 
     return make_chart(
         "accuracy_time",
-        f"{METRICS[metric].capitalize()} against machine time: building what the strategy needs (in full, "
-        "also where it was found ready made), training and selecting; annotation and evaluation left out.",
+        f"{METRICS[metric].description.capitalize()} against machine time: building what the strategy "
+        "needs (in full, also where it was found ready made), training and selecting; "
+        "annotation and evaluation left out.",
         ("strategy", "seconds", "mean", "min", "max", "runs"),
         rows,
         draw,

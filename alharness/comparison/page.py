@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from alharness import __version__
-from alharness.comparison.metrics import Row
+from alharness.comparison.metrics import MERITS
 from alharness.comparison.report import Report, Section
 from alharness.files import write_text
 from alharness.pictures.charts import Cell, Chart, as_csv
@@ -71,7 +71,7 @@ def write(report: Report, folder: Path) -> Path:
 
 def merit_csv(sections: Sequence[Section]) -> str:
     """All figures of merit of all comparisons in full precision, one line per strategy."""
-    header = ["comparison", *Row.columns()]
+    header = ["comparison", "strategy", *MERITS]
     lines: list[list[Cell]] = []
     for section in sections:
         for row in section.rows:

@@ -232,10 +232,10 @@ def _annotator_warnings(comparison: Comparison) -> list[str]:
         for record in run.records
     )
     found = {
-        float(entry["details"]["test_accuracy"])
+        float(entry.details["test_accuracy"])
         for run in comparison.runs
         for entry in run.preparation
-        if entry["name"] == "annotator" and "test_accuracy" in entry["details"]
+        if entry.name == "annotator" and "test_accuracy" in entry.details
     }
     return [
         f"A network that is right in {accuracy:.1%} of the test images labels synthetic ones here; "
@@ -276,7 +276,7 @@ def _sentences(rows: Sequence[Row], reference: str, metric: str) -> list[str]:
 
 def sentence(label: str, reference: str, test: PairedTest, metric: str = "accuracy") -> str:
     """A paired test in words that claim no more than it shows."""
-    name = METRICS[metric]
+    name = METRICS[metric].description
     if test.n == 0:
         return f"{label} shares no seed with {reference}: nothing can be said."
     ahead = "above" if test.mean > 0 else "below"

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError, unknown_name
 from alharness.files import write_json
-from alharness.records import CycleRecord, RunFolder, run_folders
+from alharness.records import CycleRecord, LedgerEntry, RunFolder, run_folders
 
 Array = NDArray[np.float64]
 #: (seed, data seed): runs of different strategies with the same pair are compared one to one.
@@ -31,16 +32,34 @@ AXES = {
     "cost": ("cost", "cost of annotation"),
 }
 
-#: name of a test figure -> words for the figure
-METRICS = {
-    "accuracy": "test accuracy",
-    "balanced_accuracy": "balanced test accuracy",
-    "macro_f1": "macro F1 on the test set",
-    "average_precision": "average precision on the test set",
-    "log_loss": "test log loss (nats)",
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of one classifier on the test set.
+
+    Attributes:
+        description: words for tables and figures.
+        function: record of a cycle -> its value.
+        better: whether more or less of it is better.
+    """
+
+    description: str
+    function: Callable[[CycleRecord], float | None]
+    better: Literal["more", "less"] = "more"
+
+
+#: What strategies can be compared by.
+METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric("test accuracy", lambda record: record.test.accuracy),
+    "balanced_accuracy": Metric(
+        "balanced test accuracy", lambda record: record.test.balanced_accuracy
+    ),
+    "macro_f1": Metric("macro F1 on the test set", lambda record: record.test.macro_f1),
+    "average_precision": Metric(
+        "average precision on the test set", lambda record: record.test.average_precision
+    ),
+    "log_loss": Metric("test log loss (nats)", lambda record: record.test.log_loss, "less"),
 }
-#: Test figures of which less is better.
-LOSSES = frozenset({"log_loss"})
 
 #: Written beside the records when a run ended in an error; removed when it is tried again.
 FAILURE = "failure.json"
@@ -108,24 +127,18 @@ class Run:
 
     def y(self, metric: str) -> Array:
         """A test figure of every cycle, ``[K]``."""
-        if metric not in METRICS:
-            raise unknown_name("metric", metric, METRICS)
-        return np.array([getattr(record.test, metric) for record in self.records], dtype=np.float64)
+        function = find_metric(metric).function
+        return np.array([function(record) for record in self.records], dtype=np.float64)
 
-    @property
-    def preparation(self) -> list[dict[str, Any]]:
-        """The ledger of one-off costs; an artefact that was asked for twice was built once."""
-        entries = self.records[0].time.preparation or [] if self.records else []
-        kept: dict[object, dict[str, Any]] = {}
-        for index, entry in enumerate(entries):
-            key = entry.get("details", {}).get("key")
-            kept.setdefault((entry["name"], key) if key is not None else index, entry)
-        return list(kept.values())
+    @cached_property
+    def preparation(self) -> tuple[LedgerEntry, ...]:
+        """The ledger of one-off costs, by the one rule of ``ledger``."""
+        return ledger(self.records)
 
     @property
     def preparation_s(self) -> float:
         """What its preparation costs to build, whether or not this run found it ready made."""
-        return float(sum(entry["seconds"] for entry in self.preparation))
+        return float(sum(entry.seconds for entry in self.preparation))
 
     def state(self) -> str:
         """``finished``, ``failed``, ``unfinished`` or ``not started``."""
@@ -134,6 +147,27 @@ class Run:
         if self.failure is not None:
             return "failed"
         return "unfinished" if self.records else "not started"
+
+
+def ledger(records: Sequence[CycleRecord]) -> tuple[LedgerEntry, ...]:
+    """What a run prepared, as its first record tells it; an artefact that was asked for twice counts once.
+
+    What the key of an artefact names was built once, however often it was loaded; entries without a
+    key are work of this run, and each of them was done.
+    """
+    kept: dict[object, LedgerEntry] = {}
+    for place, plain in enumerate(records[0].time.preparation or [] if records else []):
+        entry = LedgerEntry(**plain)
+        key = entry.details.get("key")
+        kept.setdefault((entry.name, key) if key is not None else place, entry)
+    return tuple(kept.values())
+
+
+def find_metric(name: str) -> Metric:
+    """The test figure of a name."""
+    if name not in METRICS:
+        raise unknown_name("metric", name, METRICS)
+    return METRICS[name]
 
 
 def axis_field(axis: str) -> str:

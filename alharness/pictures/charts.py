@@ -20,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from alharness.files import beside
+
 #: Okabe and Ito's palette, without its yellow, which vanishes on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES: tuple[Any, ...] = (
@@ -102,7 +104,6 @@ class Chart:
 
     def write(self, folder: Path) -> list[Path]:
         """Write NAME.svg, NAME.png and NAME.csv, beside and renamed."""
-        folder.mkdir(parents=True, exist_ok=True)
         written = []
         for ending, content in (
             ("svg", self.svg.encode()),
@@ -110,9 +111,8 @@ class Chart:
             ("csv", self.csv.encode()),
         ):
             path = folder / f"{self.name}.{ending}"
-            partial = path.with_name(path.name + ".partial")
-            partial.write_bytes(content)
-            partial.replace(path)
+            with beside(path) as partial:
+                partial.write_bytes(content)
             written.append(path)
         return written
 

@@ -151,7 +151,9 @@ def test_an_artefact_asked_for_twice_counts_once(make_run: Any) -> None:
     path = make_run(
         "asal-gray", 0, preparation=[same, same, {**entry, "name": "pca", "details": {}}]
     )
-    assert read_run(path).preparation_s == 18
+    run = read_run(path)
+    assert run.preparation_s == 18
+    assert [entry.name for entry in run.preparation] == ["generator", "pca"]
     make_run("asal-gray", 1, preparation=[other])
     notes = comparisons(read_runs(make_run.root))[0].notes
     assert any(
