@@ -41,11 +41,12 @@ def report(
     out: Path,
     paper: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Write figures, statistics and one HTML report.
 
     TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir. A sweep file
-    also tells which runs are missing, and its report is laid beside the sweep in MLflow.
+    also tells which runs are missing, and its report is laid beside the sweep in MLflow. A run that
+    cannot be read is named and left out, and the exit code is 1.
 
     \b
     alharness report benchmarks/specs/fig3a.toml --out fig3a
@@ -81,6 +82,7 @@ def report(
     click.echo(f"Report:  {page}")
     if found.sweep and not no_tracking:
         _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)
+    return found.tell_unreadable()
 
 
 def _lay_beside_sweep(

@@ -234,7 +234,7 @@ def table(
         {
             series.label: differences(series, reference, areas)
             for series in comparison.series
-            if reference is not None and series is not reference
+            if reference is not None and series is not reference and comparison.defines(metric)
         }
     )
     ranks = ranking(comparison, areas, metric)
@@ -280,7 +280,7 @@ def differences(first: Series, second: Series, areas: Mapping[int, float]) -> Ar
 def ranking(comparison: Comparison, areas: Mapping[int, float], metric: str) -> dict[str, int]:
     """Places by mean area over the seeds that all strategies share; empty when it is not allowed."""
     pairs = comparison.common_pairs()
-    if not comparison.can_rank or not pairs:
+    if not comparison.can_rank or not pairs or not comparison.defines(metric):
         return {}
     sign = 1 if METRICS[metric].better == "less" else -1
     means = {
@@ -425,9 +425,11 @@ def penalties(
 
     A row gains 1/K against a column at each of the K shared positions after the start where the paired
     t statistic over seeds passes the two-sided critical value. None below six pairs, or when two
-    strategies share no position.
+    strategies share no position, or where the metric is not defined.
     """
     members = comparison.series
+    if not comparison.defines(metric):
+        return None
     k = len(members)
     matrix = np.zeros((k, k))
     fewest = 10**9
@@ -482,7 +484,7 @@ def scores_over_tasks(
         titles of the comparisons that allow a ranking, and strategy -> one score for each of them,
         larger is better.
     """
-    usable = [comparison for comparison in found if comparison.can_rank]
+    usable = [item for item in found if item.can_rank and item.defines(metric)]
     if not usable:
         return [], {}
     shared = set.intersection(*({s.label for s in c.series} for c in usable))

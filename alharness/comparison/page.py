@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -42,8 +43,9 @@ def _labelled_svg(chart: Chart) -> str:
 def write(report: Report, folder: Path) -> Path:
     """Write ``report.html``, ``figures/`` and ``tables/``; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    for section in report.sections:
-        sub = _safe(section.comparison.title) if len(report.sections) > 1 else ""
+    folders = safe_names([section.comparison.title for section in report.sections])
+    for section, name in zip(report.sections, folders, strict=True):
+        sub = name if len(report.sections) > 1 else ""
         for chart in section.charts:
             chart.write(folder / "figures" / sub)
         write_text(folder / "tables" / sub / "figures_of_merit.csv", merit_csv([section]))
@@ -80,5 +82,25 @@ def merit_csv(sections: Sequence[Section]) -> str:
     return as_csv(header, lines)
 
 
-def _safe(title: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in title).strip("-.")
+#: Longest name of a comparison's folder; file systems allow 255 bytes.
+LONGEST = 80
+
+
+def safe_names(titles: Sequence[str]) -> list[str]:
+    """A folder's name for every title: readable, safe on any system, and no two alike.
+
+    What is the same once made safe (``a b`` and ``a-b``), too long or empty has a digest of its title.
+    """
+    plain = [
+        "".join(c if c.isalnum() or c in "._-" else "-" for c in t).strip("-.") for t in titles
+    ]
+    folded = [name.casefold() for name in plain]  # some systems do not tell A from a
+    names = []
+    for title, name, alike in zip(titles, plain, folded, strict=True):
+        if name and folded.count(alike) == 1 and len(name.encode()) <= LONGEST:
+            names.append(name)
+            continue
+        digest = hashlib.sha256(title.encode()).hexdigest()[:8]
+        kept = name.encode()[: LONGEST - 9].decode(errors="ignore")
+        names.append(f"{kept}-{digest}" if kept else digest)
+    return names
