@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from markupsafe import Markup
 from alharness import __version__
 from alharness.comparison.metrics import MERITS
 from alharness.comparison.report import Report, Section
-from alharness.files import write_text
+from alharness.files import write_json, write_text
 from alharness.pictures.charts import Cell, Chart, as_csv
 
 
@@ -41,8 +40,11 @@ def _labelled_svg(chart: Chart) -> str:
 
 
 def write(report: Report, folder: Path) -> Path:
-    """Write ``report.html``, ``figures/`` and ``tables/``; returns the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``report.html``, ``figures/`` and ``tables/``; returns the page's path.
+
+    Raises:
+        UserError: the system refuses to write there.
+    """
     folders = safe_names([section.comparison.title for section in report.sections])
     for section, name in zip(report.sections, folders, strict=True):
         sub = name if len(report.sections) > 1 else ""
@@ -59,13 +61,7 @@ def write(report: Report, folder: Path) -> Path:
         else:
             write_text(folder / "tables" / f"{item.name}.csv", as_csv(item.header, item.rows))
     if report.claims:
-        write_text(
-            folder / "claims.json",
-            json.dumps(
-                [verdict.as_dict() for verdict in report.claims], indent=2, ensure_ascii=False
-            )
-            + "\n",
-        )
+        write_json(folder / "claims.json", [verdict.as_dict() for verdict in report.claims])
     page = folder / "report.html"
     write_text(page, render(report))
     return page

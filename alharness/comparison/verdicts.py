@@ -7,10 +7,13 @@ measure: ``comparison.claims`` and ``scaling.claims``.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -82,10 +85,11 @@ class Verdict:
             "measured": self.evidence,
         }
         if self.estimate is not None:
+            ends = {name: getattr(self.estimate, name) for name in ("value", "low", "high")}
+            # JSON has no infinity: "inf", as in the CSV; what is not defined is null.
             plain |= {
-                "value": self.estimate.value,
-                "low": self.estimate.low,
-                "high": self.estimate.high,
+                name: value if math.isfinite(value) else None if math.isnan(value) else str(value)
+                for name, value in ends.items()
             }
         return plain
 
@@ -155,3 +159,40 @@ def failed(verdicts: Sequence[Verdict], *, strict: bool = False) -> list[Verdict
         for v in verdicts
         if (v.claim.must and v.word == "fails") or (strict and v.word == "not measured")
     ]
+
+
+def as_json(verdicts: Sequence[Verdict], **about: Any) -> str:
+    """All verdicts for programs; ``about`` is put before them."""
+    content = {**about, "claims": [verdict.as_dict() for verdict in verdicts]}
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_junit(verdicts: Sequence[Verdict], *, strict: bool = False) -> str:
+    """All verdicts as a JUnit file, which CI systems show claim by claim.
+
+    What ``failed`` names is a failure. Anything else that does not hold is skipped, with its verdict:
+    it is told, and stops nobody.
+    """
+    broken = {id(verdict) for verdict in failed(verdicts, strict=strict)}
+    skipped = [v for v in verdicts if id(v) not in broken and v.word != "holds"]
+    counts = {"tests": len(verdicts), "failures": len(broken), "skipped": len(skipped)}
+    numbers = {name: str(count) for name, count in counts.items()}
+    root = ElementTree.Element("testsuites", numbers)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "alharness claims", **numbers})
+    for verdict in verdicts:
+        claim = verdict.claim
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": _xml(claim.where), "name": _xml(claim.id)}
+        )
+        told = _xml(f"{claim.text}\n{verdict.evidence}")
+        if verdict.word != "holds":
+            kind = "failure" if id(verdict) in broken else "skipped"
+            ElementTree.SubElement(case, kind, {"message": verdict.word}).text = told
+        ElementTree.SubElement(case, "system-out").text = told
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML cannot hold at all."""
+    return "".join(c for c in text if c in "\t\n" or (c >= " " and not "\ud800" <= c <= "\udfff"))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from alharness.comparison.verdicts import Estimate, failed
+from alharness.cli import call
+from alharness.comparison.verdicts import Estimate, Verdict, as_junit, failed
 from alharness.errors import UserError
 from alharness.scaling.claims import (
     FILE,
@@ -168,3 +172,116 @@ def test_a_bad_file_is_one_clear_error(text: str, message: str, tmp_path: Path) 
         ClaimsFile.read(path)
     with pytest.raises(UserError, match="No claims at"):
         ClaimsFile.read(tmp_path / "none.toml")
+
+
+# --- as CI uses it ---------------------------------------------------------------------------------
+
+MINE = """
+[[claim]]
+id = "scan-linear"
+where = "ours"
+text = "A scan takes O(n) & no <more>"
+kind = "time_exponent"
+name = "scan"
+accept = [0.9, 1.1]
+must = true
+
+[[claim]]
+id = "mine-constant"
+where = "ours"
+text = "My own strategy takes O(1)"
+kind = "time_exponent"
+name = "mine"
+accept = [-0.1, 0.1]
+must = true
+
+[[claim]]
+id = "scan-square"
+where = "theirs"
+text = "A scan takes O(n^2)"
+kind = "time_exponent"
+name = "scan"
+accept = [1.9, 2.1]
+"""
+
+
+def on_disk(folder: Path, made: Study) -> Path:
+    folder.mkdir()
+    about = {"spec": made.spec.model_dump(mode="json"), "machine": {"cpu": "a", "threads": 1}}
+    (folder / "study.json").write_text(json.dumps(about))
+    lines = "".join(m.model_dump_json() + "\n" for m in made.measurements)
+    (folder / "timing.jsonl").write_text(lines)
+    return folder
+
+
+@pytest.fixture
+def check_mine(tmp_path: Path) -> Callable[..., int]:
+    (tmp_path / "mine.toml").write_text(MINE)
+    folder = on_disk(tmp_path / "study", study(scan=1.0))
+    given = ["claims", "check", str(folder), "--claims", str(tmp_path / "mine.toml")]
+    return lambda *options: call([*given, *map(str, options)])
+
+
+def test_what_is_not_measured_fails_when_asked_to(
+    check_mine: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_mine("--quiet") == 0
+    assert check_mine("--quiet", "--strict") == 1
+    assert "claims not measured: mine-constant" in capsys.readouterr().err
+
+
+def test_verdicts_for_programs(check_mine: Callable[..., int], tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "verdicts.json"
+    assert check_mine("--json", path) == 0
+    content = json.loads(path.read_text())
+    assert content["passed"] is True
+    by_id = {item["id"]: item for item in content["claims"]}
+    assert {name: item["verdict"] for name, item in by_id.items()} == {
+        "scan-linear": "holds",
+        "mine-constant": "not measured",
+        "scan-square": "fails",
+    }
+    assert by_id["scan-linear"]["value"] == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("strict", "failures"), [(False, []), (True, ["mine-constant"])])
+def test_verdicts_for_ci(
+    check_mine: Callable[..., int], tmp_path: Path, strict: bool, failures: list[str]
+) -> None:
+    path = tmp_path / "verdicts.xml"
+    check_mine("--junit", path, *(["--strict"] if strict else []))
+    root = ElementTree.parse(path).getroot()
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    assert list(cases) == ["scan-linear", "mine-constant", "scan-square"]
+    assert [name for name, case in cases.items() if case.find("failure") is not None] == failures
+    assert root.get("failures") == str(len(failures))
+    assert "no <more>" in (cases["scan-linear"].findtext("system-out") or "")
+    skipped = cases["scan-square"].find("skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "fails"  # theirs, which need not hold
+
+
+def test_what_xml_cannot_hold_is_left_out_of_the_file_only() -> None:
+    odd = claim("time_exponent", (0, 1), name="x").model_copy(update={"text": "a\x00\ud800b"})
+    root = ElementTree.fromstring(as_junit([Verdict(odd, "holds", "\x1b[1mbold")]))
+    assert root.findtext(".//system-out") == "ab\n[1mbold"
+
+
+def test_numbers_that_json_lacks() -> None:
+    odd = claim("transition", (0, 1), name="x")
+    told = Verdict(odd, "undecided", "", Estimate(3.0, float("nan"), float("inf"), 3)).as_dict()
+    assert (told["value"], told["low"], told["high"]) == (3.0, None, "inf")
+
+
+def test_a_damaged_study_stops_no_other(
+    check_mine: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = on_disk(tmp_path / "broken", study(asal=0.0))
+    for damage in ("{", '{"spec": {"repaets": 1}, "machine": {}}', "[]"):
+        (broken / "study.json").write_text(damage)
+        assert check_mine(broken) == 1
+        printed = capsys.readouterr()
+        assert "holds             scan-linear" in printed.out
+        (line,) = printed.err.splitlines()
+        assert "left out: " in line
+        assert "study.json' is damaged" in line
