@@ -27,7 +27,6 @@ def scene(n: int, device: torch.device, kind: str = "mnist-cnn") -> tuple[CycleV
     view = CycleView(
         pool=CountingPool(ArrayPool(raw, device)),
         labelled=LabelledSet(),
-        is_labelled=torch.zeros(n, dtype=torch.bool),
         learner=learner,
         n_classes=10,
         cycle=0,

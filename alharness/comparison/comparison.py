@@ -398,8 +398,8 @@ def _artefact_notes(series: Sequence[Series]) -> list[str]:
         keys: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         for run in item.runs:
             for entry in run.preparation:
-                if key := entry.details.get("key"):
-                    keys[entry.name][str(key)] += 1
+                if entry.key is not None:
+                    keys[entry.name][entry.key] += 1
         for name, found in keys.items():
             if len(found) > 1:
                 told = ", ".join(f"{key} in {n}" for key, n in sorted(found.items()))

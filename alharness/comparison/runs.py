@@ -10,7 +10,6 @@ import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,10 +144,10 @@ class Run:
         # None becomes NaN.
         return np.array([found.function(record) for record in self.records], dtype=np.float64)
 
-    @cached_property
-    def preparation(self) -> tuple[LedgerEntry, ...]:
-        """The ledger of one-off costs, by the one rule of ``ledger``."""
-        return ledger(self.records)
+    @property
+    def preparation(self) -> list[LedgerEntry]:
+        """The ledger of one-off costs, each thing once."""
+        return self.records[0].time.prepared if self.records else []
 
     @property
     def preparation_s(self) -> float:
@@ -164,20 +163,6 @@ class Run:
         if self.failure is not None:
             return "failed"
         return "unfinished" if self.records else "not started"
-
-
-def ledger(records: Sequence[CycleRecord]) -> tuple[LedgerEntry, ...]:
-    """What a run prepared, as its first record tells it; an artefact that was asked for twice counts once.
-
-    What the key of an artefact names was built once, however often it was loaded; entries without a
-    key are work of this run, and each of them was done.
-    """
-    kept: dict[object, LedgerEntry] = {}
-    for place, plain in enumerate(records[0].time.preparation or [] if records else []):
-        entry = LedgerEntry(**plain)
-        key = entry.details.get("key")
-        kept.setdefault((entry.name, key) if key is not None else place, entry)
-    return tuple(kept.values())
 
 
 def find_metric(name: str) -> Metric:

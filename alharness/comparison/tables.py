@@ -236,7 +236,7 @@ def generators(
     for series in comparison.series:
         for run in series.runs:
             for entry in run.preparation:
-                key = entry.details.get("key")
+                key = entry.key
                 if entry.name == "generator" and key and series.label not in users[key]:
                     users[key].append(series.label)
     if not users:

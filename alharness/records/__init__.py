@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alharness.records.folder import RunFolder, keep_conformance, read_conformance, run_folders
-from alharness.records.ledger import Ledger, LedgerEntry
+from alharness.records.ledger import Ledger, LedgerEntry, each_once
 from alharness.records.query_log import INITIAL, QueryLog
 from alharness.records.records import (
     AnnotationFigures,
@@ -29,6 +29,7 @@ __all__ = [
     "TestFigures",
     "Times",
     "append_record",
+    "each_once",
     "keep_conformance",
     "read_conformance",
     "read_records",

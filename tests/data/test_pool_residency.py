@@ -231,6 +231,7 @@ from typing import Any
 import numpy as np
 import torch
 from alharness import acquisition
+from alharness.availability import Availability
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import LinearLearner
 from alharness.pool import ArrayPool, StreamedPool
@@ -246,7 +247,8 @@ def query(pool):
     learner = LinearLearner(pool.item_shape, 2, pool.device)
     learner.weight = torch.linspace(-1, 1, 3072)[None]
     view = CycleView(
-        pool=pool, labelled=LabelledSet(), is_labelled=torch.arange(pool.n) % 90 == 0,
+        pool=pool, labelled=LabelledSet(),
+        available=Availability(pool.n, torch.arange(0, pool.n, 90)),
         learner=learner, n_classes=2, cycle=0, seed=0,
     )
     scores = view.scan(lambda items: acquisition.entropy(learner.log_probs(items)))

@@ -16,7 +16,7 @@ from alharness import timing
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
-from alharness.run.runner import Places
+from alharness.run.opening import Places
 from alharness.scaling import gates
 from alharness.scaling.measure import run_study
 from alharness.scaling.study import ScalingSpec, Study
@@ -36,7 +36,6 @@ def scene() -> CycleView:
     return CycleView(
         pool=gates.CountingPool(ArrayPool(raw)),
         labelled=LabelledSet(),
-        is_labelled=torch.zeros(N, dtype=torch.bool),
         learner=learner,
         n_classes=10,
         cycle=0,

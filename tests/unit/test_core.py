@@ -88,7 +88,7 @@ class TestStopwatch:
         ledger.add("generator", 120.0, cached=True, load_s=0.1)
         with ledger.entry("pca", components=50):
             pass
-        assert ledger.entries[0].as_dict()["seconds"] == 120.0
+        assert ledger.entries[0].model_dump()["seconds"] == 120.0
         assert ledger.entries[0].load_s == 0.1
         assert ledger.entries[1].details == {"components": 50}
         assert ledger.seconds == pytest.approx(120.0, abs=0.1)

@@ -12,7 +12,7 @@ import torch
 
 from alharness.comparison.verdicts import Estimate
 from alharness.errors import UserError
-from alharness.run.runner import Places
+from alharness.run.opening import Places
 from alharness.scaling import estimates, figures, measure
 from alharness.scaling.estimates import slope
 from alharness.scaling.measure import more_rows, run_study
@@ -79,7 +79,7 @@ def test_preparations_say_what_they_cost(study: Study) -> None:
 def test_a_finished_study_measures_nothing_again(
     study: Study, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure._Stage, "ask", None)
+    monkeypatch.setattr(measure._Timed, "ask", None)
     monkeypatch.setattr(measure, "match", None)
     assert run_study(SPEC, places(root), root / "study").measurements == study.measurements
 
@@ -126,7 +126,7 @@ def test_no_study_and_damaged_ones_are_named(study: Study, root: Path, tmp_path:
 
 def test_a_strategy_that_cannot_serve_the_task_is_named(tmp_path: Path) -> None:
     spec = SPEC.model_copy(update={"strategies": ("asal-rgb",), "rows": ()})
-    with pytest.raises(UserError, match="'asal-rgb' cannot be timed on 'digits-two'"):
+    with pytest.raises(UserError, match="'asal-rgb' cannot serve the data set 'digits-two'"):
         run_study(spec, places(tmp_path), tmp_path / "study")
 
 
