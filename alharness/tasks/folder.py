@@ -88,6 +88,10 @@ class Folder(CachedTask):
     takes_argument = True
     parameters: FolderParameters
 
+    def identity(self) -> dict[str, str]:
+        """The folder itself: one name means another folder in another place."""
+        return {self.argument or "": str(self._path())}
+
     def defaults(self, profile: Profile) -> TaskDefaults:
         # Not in the paper: small enough for a first run on any folder.
         if profile == "paper":
@@ -108,10 +112,6 @@ class Folder(CachedTask):
                 f"folder:{shown(path)}: the path is not UTF-8. Rename the folder, or name it through a "
                 "link."
             )
-
-    @property
-    def canonical_name(self) -> str:
-        return f"{self.name}:{self._path()}"
 
     def open_cache(self, locations: DataLocations, progress: Progress = silent) -> ImageCache:
         path = self._path()

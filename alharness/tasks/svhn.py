@@ -5,7 +5,7 @@ The pool is ``train`` and ``extra`` together, in this order; the test set is ``t
 
 from __future__ import annotations
 
-import math
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Plan
 from alharness.tasks.originals.dataset import Dataset, check_targets, fetching, md5
+from alharness.tasks.originals.matlab import NewerMatlabError, read_arrays
 from alharness.tasks.originals.tree import in_words
 from alharness.tasks.selection import CachedTask, Selection
 
@@ -29,8 +30,8 @@ MD5 = {
     "test": "eb5a983be6a315427106f1b164d9cef3",
 }
 COUNTS = {"train": 73_257, "extra": 531_131, "test": 26_032}
-#: More than twice the largest official file: what claims more is not read.
-MAX_IMAGES = 1_200_000
+#: A little more than the largest official array: what claims more is not unpacked.
+MAX_BYTES = 600_000 * 32 * 32 * 3
 DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -118,24 +119,19 @@ def read_mat(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Raises:
         UserError: damaged or foreign.
     """
-    from scipy.io import loadmat, whosmat
-
     try:
-        # The head alone: a packed file may claim to be of any size.
-        shapes = {name: shape for name, shape, _ in whosmat(path)}
-        n = shapes["X"][-1]
-        if shapes["X"] != (32, 32, 3, n) or n > MAX_IMAGES or math.prod(shapes["y"]) != n:
-            raise ValueError(f"X is {shapes['X']}, y is {shapes['y']}")
-        content = loadmat(path)
-        images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
+        arrays = read_arrays(path, MAX_BYTES)
+        if not {"X", "y"} <= set(arrays):
+            raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}, not X and y")
+        images, labels = arrays["X"], arrays["y"].reshape(-1).astype(np.int64)
         if images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8:
             raise ValueError(f"X is {images.dtype} {images.shape} for {len(labels)} labels")
-    except NotImplementedError as error:  # scipy reads no HDF5
+    except NewerMatlabError as error:
         raise UserError(
             f"{path} is a file of MATLAB 7.3; SVHN's own are of MATLAB 5. Save it with -v7, or fetch "
             "the original."
         ) from error
-    except Exception as error:  # a damaged .mat file raises whatever it likes
+    except (OSError, ValueError, zlib.error) as error:
         raise UserError(
             f"{path} cannot be read as an SVHN file ({in_words(error)}): truncated or changed. Fetch "
             "it again."

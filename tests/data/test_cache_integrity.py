@@ -204,9 +204,9 @@ def test_two_folders_of_one_name_are_two_data_sets(
         class_folders(tmp_path / place / "pics", {"a": 9 + number, "b": 9})
         monkeypatch.chdir(tmp_path / place)
         task = resolve_task("folder:pics")
-        tasks.append((task.canonical_name, task.fingerprint(locations)))
+        tasks.append((task.identity(), task.fingerprint(locations)))
         assert task.fingerprint(locations) == task.load(locations).fingerprint
-    assert tasks[0][0] == f"folder:{tmp_path}/here/pics"
+    assert tasks[0][0] == {"pics": f"{tmp_path}/here/pics"}
     assert tasks[0][0] != tasks[1][0]
     assert tasks[0][1] != tasks[1][1]
 

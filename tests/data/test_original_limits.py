@@ -23,6 +23,7 @@ from alharness.tasks.cifar10 import CIFAR10_DATASET, read_batch
 from alharness.tasks.lsun import LSUN_DATASET
 from alharness.tasks.mnist import read_idx
 from alharness.tasks.originals import lmdb_folders, tree
+from alharness.tasks.originals.matlab import read_arrays
 from alharness.tasks.svhn import SVHN_DATASET, read_mat
 
 Write = Callable[..., Path]
@@ -135,6 +136,23 @@ def test_a_batch_may_ask_for_exact_names_only(name: str) -> None:
     assert read_batch(pickle.dumps(batch, protocol=2), "here")[0].shape == (2, 3, 32, 32)
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_matlab_files_are_read_as_scipy_reads_them(packed: bool, tmp_path: Path) -> None:
+    from scipy.io import loadmat, savemat
+
+    arrays = {
+        "X": np.random.default_rng(0).integers(0, 256, (32, 32, 3, 5)).astype(np.uint8),
+        "y": np.arange(5)[:, None],
+        "f": np.ones((2, 3)) / 7,
+        "b": np.array([[3]], np.uint8),
+    }
+    savemat(tmp_path / "some.mat", arrays, do_compression=packed)
+    found, expected = read_arrays(tmp_path / "some.mat", 1 << 20), loadmat(tmp_path / "some.mat")
+    assert set(found) == set(arrays)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
 def test_svhn_files_of_another_kind(tmp_path: Path, mini_svhn: Write) -> None:
     from scipy.io import savemat
 
@@ -146,8 +164,10 @@ def test_svhn_files_of_another_kind(tmp_path: Path, mini_svhn: Write) -> None:
     assert "truncated" not in str(caught.value)
     # A packed file tells its size in its head: nothing of it is unpacked.
     savemat(path, {"X": np.zeros((32, 32, 3, 9), np.uint8), "y": np.ones(8)}, do_compression=True)
-    with pytest.raises(UserError, match=r"X is \(32, 32, 3, 9\), y is \(1, 8\)"):
+    with pytest.raises(UserError, match=r"X is uint8 \(32, 32, 3, 9\) for 8 labels"):
         read_mat(path)
+    with pytest.raises(ValueError, match=r"a packed element of type 14 and 27,704 bytes"):
+        read_arrays(path, 20_000)
     mini_svhn(tmp_path)
     assert read_mat(path)[0].shape == (90, 3, 32, 32)
     cache = SVHN_DATASET.prepare(DataLocations(tmp_path, tmp_path / "cache"), partial=True)
