@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from alharness.comparison import figures, metrics, statistics, tables
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import Row
-from alharness.comparison.runs import METRICS
+from alharness.comparison.runs import METRICS, axis_field, find_metric
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import Table, number, p_value
 from alharness.comparison.verdicts import Verdict
@@ -55,6 +55,7 @@ class Report:
         across: tables and charts over all data sets.
         claims: the paper's claims beside what was measured; empty unless asked for.
         provenance: hardware, versions, fingerprints.
+        axis, metric: what was compared, along what.
     """
 
     heading: str
@@ -65,6 +66,8 @@ class Report:
     across: tuple[Table | Chart, ...]
     claims: tuple[Verdict, ...]
     provenance: tuple[Table, ...]
+    axis: str
+    metric: str
 
 
 def build(
@@ -89,6 +92,8 @@ def build(
         claims: the paper's claims, checked.
         inspections: figures of inspected generators, by the generator's key.
     """
+    find_metric(metric)
+    axis_field(axis)
     sections = tuple(
         _section(comparison, f"c{i}", axis, metric, against, inspections or {})
         for i, comparison in enumerate(found)
@@ -96,7 +101,7 @@ def build(
     complete, status = _status(found)
     return Report(
         heading, note, status, complete, sections, _across(found, axis, metric), tuple(claims),
-        tables.provenance(found),
+        tables.provenance(found), axis, metric,
     )  # fmt: skip
 
 
@@ -149,7 +154,8 @@ def _section(
         )
     if comparison.series:
         rows = metrics.table(comparison, axis=axis, metric=metric, against=against)
-        reference = against or (comparison.baseline.label if comparison.baseline else "")
+        base = comparison.find(against) if against is not None else comparison.baseline
+        reference = base.label if base is not None else ""
         warnings += _seed_warnings(comparison) + _annotator_warnings(comparison)
         sentences = _sentences(rows, reference, metric)
         shown += [
@@ -172,8 +178,7 @@ def _section(
                 for other in to_read
                 if other != metric
             ]
-        if reference:
-            base = comparison.find(reference)
+        if base is not None:
             charts.append(figures.gain_curves(comparison, base, axis=axis, metric=metric))
             charts.append(figures.differences(rows, reference))
         charts += [figures.entropy_curves(comparison, axis=axis), figures.class_balance(comparison)]
