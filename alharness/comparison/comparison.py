@@ -200,17 +200,17 @@ def comparisons(
 def _with_unreadable(found: Sequence[Comparison], damaged: Sequence[Run]) -> list[Comparison]:
     """Name runs that cannot be read beside those that lie in the same task's folder."""
     beside = {
-        item.folder.parent.parent.resolve(): comparison
+        item.folder.resolve().parent.parent: comparison
         for comparison in reversed(found)
         for item in [*comparison.runs, *comparison.bounds]
     }
     added: dict[int, list[LeftOut]] = defaultdict(list)
     for run in damaged:
-        folder = run.folder.parent.parent
+        folder = run.folder.resolve().parent.parent
         task = run.task if run.spec else folder.name
-        home = next((c for c in found if run.spec and c.task == task), beside.get(folder.resolve()))
+        home = next((c for c in found if run.spec and c.task == task), beside.get(folder))
         if home is None:
-            home = beside[folder.resolve()] = Comparison(task, {}, (), (), (), ())
+            home = beside[folder] = Comparison(task, {}, (), (), (), ())
             found = [*found, home]
         added[id(home)].append(LeftOut(describe(run), run.state(), str(run.damage)))
     return [

@@ -19,6 +19,7 @@ from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import Table, number, p_value
 from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
+from alharness.records import RunFolder
 
 #: Fewest data sets for a critical-difference diagram.
 MIN_TASKS = 3
@@ -230,6 +231,14 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         ),
         ("data fingerprint", str(task.get("fingerprint", "?"))),
     ]
+    unproven = [r for r in runs if not RunFolder(r.folder).is_proven(r.records)]
+    if unproven:
+        facts.append(
+            (
+                "without checksums",
+                f"{len(unproven)} of {len(runs)} runs, made before there were any",
+            )
+        )
     facts += [(str(key), str(value)) for key, value in task.get("notes", {}).items()]
     return facts
 
