@@ -35,7 +35,8 @@ def _labelled_svg(chart: Chart) -> str:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", chart.svg, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     width = re.search(r'viewBox="0 0 ([\d.]+)', chart.svg)
-    style = f'style="max-width:{float(width[1]) * 4 / 3:.0f}px"' if width else ""
+    natural = f"{float(width[1]) * 4 / 3:.0f}px" if width else "100%"
+    style = f'style="max-width:{natural};--natural:{natural}"'
     return text.replace("<svg", f'<svg role="img" aria-label="{chart.name}" {style}', 1)
 
 
