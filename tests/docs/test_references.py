@@ -36,7 +36,9 @@ FOREIGN = {
 }
 #: One section or trap of docs/decisions.md.
 SECTION = r"(?:T\d+|\d+(?:\.\d+)?)"
-DECISIONS = re.compile(rf"\bdecisions (?:section )?({SECTION}(?:(?:, | and | or ){SECTION})*)(?![\w])")
+DECISIONS = re.compile(
+    rf"\bdecisions (?:section )?({SECTION}(?:(?:, | and | or ){SECTION})*)(?![\w])"
+)
 #: Inside docs/decisions.md itself.
 SECTIONS = re.compile(rf"\bsections? ({SECTION}(?:(?:, | and | to ){SECTION})*)")
 RULE = re.compile(r"(?<![\w.-])R(\d{1,2})(?:-R(\d{1,2}))?(?![\w.-]|\.\d)")
@@ -47,7 +49,9 @@ PATH = re.compile(
     r"(?:::(\w+))?(?![\w/*{<])"
 )
 FOLDER = re.compile(r"^((?:alharness|strategies|tests|benchmarks|docs|examples)(?:/[\w.-]+)*)/?$")
-DOTTED = re.compile(r"(?<![\w./-])((?:alharness|alharness_strategies)(?:\.[A-Za-z_]\w*)+)(?![\w/-])")
+DOTTED = re.compile(
+    r"(?<![\w./-])((?:alharness|alharness_strategies)(?:\.[A-Za-z_]\w*)+)(?![\w/-])"
+)
 
 
 def documents() -> list[Path]:
@@ -199,7 +203,9 @@ def _slug(heading: str) -> str:
 
 def _file(path: Path, name: str, test: str) -> Iterator[str]:
     """A file by its path from the root or from the citing file's room, or by its name alone."""
-    places = [folder / name for folder in (ROOT, ROOT / "alharness", path.parent, path.parent.parent)]
+    places = [
+        folder / name for folder in (ROOT, ROOT / "alharness", path.parent, path.parent.parent)
+    ]
     there = [place for place in places if place.is_file()]
     if "/" in name:
         if not there:
