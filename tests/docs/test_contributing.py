@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -12,9 +13,20 @@ import alharness
 ROOT = Path(__file__).parents[2]
 
 
-def test_pre_commit_runs_what_tox_runs() -> None:
+def tox_settings() -> configparser.ConfigParser:
     tox = configparser.ConfigParser(interpolation=None)
     tox.read(ROOT / "tox.ini", encoding="utf-8")
+    return tox
+
+
+def test_the_site_is_built_with_the_extra_of_that_name() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    deps = tox_settings()["testenv:docs"]["deps"].split("\n")
+    assert [dep for dep in deps if dep] == extras["optional-dependencies"]["docs"]
+
+
+def test_pre_commit_runs_what_tox_runs() -> None:
+    tox = tox_settings()
     wanted = [
         command.removesuffix(" .")
         for name in ("testenv:lint", "testenv:type")

@@ -97,6 +97,7 @@ def test_a_page_runs_from_top_to_bottom(
 ) -> None:
     """In one folder: a block that begins with ``# NAME.py`` or ``# NAME.toml`` is that file from there on."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     for block in blocks():
         if block.page != str(page.relative_to(ROOT)):
             continue
