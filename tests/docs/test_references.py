@@ -52,7 +52,7 @@ PATH = re.compile(
 )
 FOLDER = re.compile(r"^((?:alharness|strategies|tests|benchmarks|docs|examples)(?:/[\w.-]+)*)/?$")
 DOTTED = re.compile(
-    r"(?<![\w./-])((?:alharness|alharness_strategies)(?:\.[A-Za-z_]\w*)+)(?![\w/-])"
+    r"(?<![\w./-])((?:alharness|alharness_strategies)(?:\.[A-Za-z_]\w*)+)(?![\w/-]|\.\w)"
 )
 
 
@@ -293,6 +293,7 @@ def test_a_reference_that_leads_nowhere_is_found(name: str, text: str, fault: st
     ("name", "text"),
     [
         ("alharness/x.py", "# decisions 1.3, 7 and T2; see the decision list (Sec. 9, Eq. 2, Fig. 6b)"),
+        ("alharness/x.py", "# MLflow's tag ``alharness.name.query/recall``"),
         ("docs/x.md", "[why](decisions.md#16-latent-search-eq-1), R1-R3, `alharness.strategies`"),
         ("alharness/x.py", '"""``alharness.strategy.Strategy.select``, `gan_mnist.py`, ./new.py:Net."""'),
     ],
