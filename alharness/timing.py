@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,34 +38,50 @@ class Stopwatch:
     """Seconds per named phase. A nested phase's time is its own, not its parent's.
 
     Phases therefore add up: ``sum(seconds.values())`` is the time spent inside any phase. The
-    harness opens one phase around ``select``; what a strategy leaves unnamed stays there.
+    harness opens one phase around ``select``; what a strategy leaves unnamed stays there. What the
+    harness does on a strategy's behalf stands apart, under no name that a strategy could use.
+
+    Attributes:
+        seconds: by phase, as far as phases have ended.
+        harness_s: seconds that belong to the harness (``bookkeeping``).
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = device
         self.seconds: dict[str, float] = {}
-        self._open: list[str] = []
+        self.harness_s = 0.0
+        self._open: list[str | None] = []
         self._since = 0.0
 
     def _border(self) -> None:
         synchronise(self.device)
         now = time.perf_counter()
         if self._open:
-            name = self._open[-1]
-            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
+            name, spent = self._open[-1], now - self._since
+            if name is None:
+                self.harness_s += spent
+            else:
+                self.seconds[name] = self.seconds.get(name, 0.0) + spent
         self._since = now
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Attribute the time inside the ``with`` block to ``name``."""
+    def _inside(self, name: str | None) -> Iterator[None]:
         self._border()
         self._open.append(name)
-        self.seconds.setdefault(name, 0.0)
         try:
             yield
         finally:
             self._border()
             self._open.pop()
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Attribute the time inside the ``with`` block to ``name``."""
+        self.seconds.setdefault(name, 0.0)
+        return self._inside(name)
+
+    def bookkeeping(self) -> AbstractContextManager[None]:
+        """Attribute the time inside the ``with`` block to the harness. For the harness alone."""
+        return self._inside(None)
 
 
 class WorkCounters:
@@ -75,5 +91,11 @@ class WorkCounters:
         self.counts: dict[str, int] = {}
 
     def add(self, name: str, n: int) -> None:
-        """Count ``n`` more of ``name``."""
+        """Count ``n`` more of ``name``.
+
+        Raises:
+            ValueError: work that was not done, or not in whole units.
+        """
+        if int(n) != n or n < 0:
+            raise ValueError(f"work is counted in whole units, none of them negative; found {n!r}")
         self.counts[name] = self.counts.get(name, 0) + int(n)

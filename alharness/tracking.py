@@ -256,9 +256,9 @@ def cycle_metrics(record: CycleRecord) -> dict[str, float]:
             metrics[f"query/class_{index}"] = count
     for key, count in record.work.items():
         metrics[f"work/{key}"] = count
-    for entry in record.time.preparation or []:
-        metrics[f"preparation/{entry['name']}_s"] = entry["seconds"]
-        metrics[f"preparation/{entry['name']}_cached"] = float(entry["cached"])
+    for entry in record.time.prepared:
+        metrics[f"preparation/{entry.name}_s"] = entry.seconds
+        metrics[f"preparation/{entry.name}_cached"] = float(entry.cached)
     return metrics
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from alharness.analysis.gates import gate_slope, gate_work
 from alharness.analysis.scaling import ScalingSpec, Study, run_study
-from alharness.run.runner import Places, execute
+from alharness.run.opening import Places
+from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

@@ -232,10 +232,10 @@ def _annotator_warnings(comparison: Comparison) -> list[str]:
         for record in run.records
     )
     found = {
-        float(entry["details"]["test_accuracy"])
+        float(entry.details["test_accuracy"])
         for run in comparison.runs
         for entry in run.preparation
-        if entry["name"] == "annotator" and "test_accuracy" in entry["details"]
+        if entry.name == "annotator" and "test_accuracy" in entry.details
     }
     return [
         f"A network that is right in {accuracy:.1%} of the test images labels synthetic ones here; "

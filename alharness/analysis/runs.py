@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError, unknown_name
 from alharness.files import write_json
-from alharness.records import CycleRecord, RunFolder, run_folders
+from alharness.records import CycleRecord, LedgerEntry, RunFolder, run_folders
 
 Array = NDArray[np.float64]
 #: (seed, data seed): runs of different strategies with the same pair are compared one to one.
@@ -113,19 +113,14 @@ class Run:
         return np.array([getattr(record.test, metric) for record in self.records], dtype=np.float64)
 
     @property
-    def preparation(self) -> list[dict[str, Any]]:
-        """The ledger of one-off costs; an artefact that was asked for twice was built once."""
-        entries = self.records[0].time.preparation or [] if self.records else []
-        kept: dict[object, dict[str, Any]] = {}
-        for index, entry in enumerate(entries):
-            key = entry.get("details", {}).get("key")
-            kept.setdefault((entry["name"], key) if key is not None else index, entry)
-        return list(kept.values())
+    def preparation(self) -> list[LedgerEntry]:
+        """The ledger of one-off costs, each thing once."""
+        return self.records[0].time.prepared if self.records else []
 
     @property
     def preparation_s(self) -> float:
         """What its preparation costs to build, whether or not this run found it ready made."""
-        return float(sum(entry["seconds"] for entry in self.preparation))
+        return float(sum(entry.seconds for entry in self.preparation))
 
     def state(self) -> str:
         """``finished``, ``failed``, ``unfinished`` or ``not started``."""

@@ -38,7 +38,7 @@ from alharness.pool import ArrayPool, Pool, PoolWrapper
 from alharness.progress import Progress, silent
 from alharness.records import Ledger
 from alharness.run import environment
-from alharness.run.runner import OpenTask, Places, open_task
+from alharness.run.opening import OpenTask, Places, open_task
 from alharness.spec import RunSpec, resolve, resolve_device
 from alharness.strategy import CycleView, Preparation, Strategy, check_query
 from alharness.tasks.base import TaskData

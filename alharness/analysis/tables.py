@@ -186,15 +186,15 @@ def preparations(comparison: Comparison) -> list[Table]:
         entries: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         for run in series.runs:
             for entry in run.preparation:
-                entries[str(entry["name"])].append(entry)
+                entries[str(entry.name)].append(entry)
         for name, found in entries.items():
             cells.append(
                 (
                     series.label,
                     name,
-                    seconds(float(np.mean([entry["seconds"] for entry in found]))),
-                    f"{sum(bool(entry['cached']) for entry in found)} of {len(found)}",
-                    _details([entry["details"] for entry in found]),
+                    seconds(float(np.mean([entry.seconds for entry in found]))),
+                    f"{sum(bool(entry.cached) for entry in found)} of {len(found)}",
+                    _details([entry.details for entry in found]),
                 )
             )
     if not cells:
@@ -233,8 +233,8 @@ def generators(
     for series in comparison.series:
         for run in series.runs:
             for entry in run.preparation:
-                key = entry["details"].get("key")
-                if entry["name"] == "generator" and key and series.label not in users[key]:
+                key = entry.details.get("key")
+                if entry.name == "generator" and key and series.label not in users[key]:
                     users[key].append(series.label)
     if not users:
         return []

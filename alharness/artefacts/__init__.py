@@ -9,11 +9,13 @@ from alharness.artefacts.store import (
     default_store_root,
     sha256_of,
 )
+from alharness.artefacts.supply import Supply
 from alharness.artefacts.tensors import read_notes, read_tensors, write_tensors
 
 __all__ = [
     "Artefact",
     "ArtefactStore",
+    "Supply",
     "artefact_key",
     "default_store_root",
     "read_notes",

@@ -13,7 +13,7 @@ from alharness.executors.sweeps import Job
 
 if TYPE_CHECKING:
     from alharness.progress import Progress
-    from alharness.run.runner import Places
+    from alharness.run.opening import Places
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tupl
         reason and traceback of a failure; two empty strings when the run is finished.
     """
     from alharness.progress import silent
-    from alharness.run.runner import Places, execute
+    from alharness.run.opening import Places
+    from alharness.run.runner import execute
     from alharness.spec import RunSpec
     from alharness.tasks.base import DataLocations
 

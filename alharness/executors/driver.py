@@ -16,7 +16,7 @@ from alharness.executors.base import Event, Executor
 from alharness.executors.sweeps import Job
 
 if TYPE_CHECKING:
-    from alharness.run.runner import Places
+    from alharness.run.opening import Places
     from alharness.tracking import Tracking
 
 

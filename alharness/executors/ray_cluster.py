@@ -16,7 +16,7 @@ from alharness.executors.local import THREADS
 from alharness.executors.sweeps import Job
 
 if TYPE_CHECKING:
-    from alharness.run.runner import Places
+    from alharness.run.opening import Places
 
 
 class RayExecutor:

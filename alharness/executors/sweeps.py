@@ -267,7 +267,7 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> Standing:
                 r.time.fit_s + r.time.evaluate_s + (r.time.select_s or 0.0) + r.time.harness_s
                 for r in records
             )
-            loads = sum(entry["load_s"] for entry in records[0].time.preparation or [])
+            loads = sum(entry.load_s for entry in records[0].time.prepared)
             costs.setdefault(_kind(job), []).append(taken + loads)
         else:
             groups["unfinished" if records else "open"].append(job)

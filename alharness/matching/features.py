@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from alharness.artefacts import Supply
 from alharness.matching.pca import N_COMPONENTS, PCA
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
-from alharness.records import Ledger
 from alharness.timing import WorkCounters, synchronise
 
 if TYPE_CHECKING:
-    from alharness.artefacts import ArtefactStore
     from alharness.learners.learner import Learner
 
 FILE = "features.safetensors"
@@ -189,10 +188,7 @@ def obtain_reduced_pool(
     pool: Pool,
     extractor: FeatureExtractor,
     n_components: int,
-    artefacts: ArtefactStore,
-    *,
-    ledger: Ledger,
-    progress: Progress = silent,
+    supply: Supply,
 ) -> ReducedPool:
     """``reduce_pool`` once for all strategies, seeds and query sizes that want the same.
 
@@ -224,7 +220,7 @@ def obtain_reduced_pool(
         "extractor": extractor.key,
         "n_components": n_components,
     }
-    found = artefacts.obtain("features", identity, build, progress)
+    found = supply.store.obtain("features", identity, build, supply.progress)
     start = time.perf_counter()
     stored = {name: values.to(pool.device) for name, values in found.tensors(FILE).items()}
     load_s = found.load_s + time.perf_counter() - start
@@ -232,14 +228,14 @@ def obtain_reduced_pool(
     pca_s, features_s = float(found.details["pca_s"]), float(found.details["features_s"])
     pca = PCA(stored["mean"], stored["components"], stored["variances"], explained)
     details = {"extractor": extractor.name, "components": len(pca.variances)}
-    ledger.add(
+    supply.ledger.add(
         "pca",
         pca_s,
         cached=found.cached,
         load_s=0.0 if found.cached else pca_s,
         details={**details, "explained_variance": pca.explained},
     )
-    ledger.add(
+    supply.ledger.add(
         "features",
         features_s,
         cached=found.cached,

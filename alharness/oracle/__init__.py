@@ -9,7 +9,7 @@ from alharness.oracle.oracle import (
     Person,
     as_stored,
     first_change,
-    make_oracle,
+    open_oracle,
 )
 
 __all__ = [
@@ -19,5 +19,5 @@ __all__ = [
     "Person",
     "as_stored",
     "first_change",
-    "make_oracle",
+    "open_oracle",
 ]

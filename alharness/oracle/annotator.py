@@ -9,27 +9,22 @@ Shape letters: B images, C classes.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from alharness import seeds
+from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.learners.networks import build_classifier
 from alharness.pool import Pool
 from alharness.progress import Progress
-from alharness.records import Ledger
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from alharness.artefacts import ArtefactStore
-    from alharness.tasks.base import TaskData
+from alharness.tasks.base import TaskData
 
 KIND = "annotator"
 WEIGHTS = "annotator.safetensors"
@@ -67,31 +62,23 @@ class NetworkAnnotator:
 
 
 def obtain_annotator(
-    data: TaskData,
-    pool: Pool,
-    test: Pool,
-    *,
-    kind: str,
-    epochs: int,
-    artefacts: ArtefactStore,
-    ledger: Ledger,
-    progress: Progress,
+    data: TaskData, pool: Pool, test: Pool, supply: Supply, *, kind: str, epochs: int
 ) -> NetworkAnnotator:
     """The task's annotator: loaded, or trained on the whole pool with its targets.
 
     Args:
-        kind: a network of ``models.py``, or ``auto``: by the size of the images.
+        kind: a network of ``learners.networks``, or ``auto``: by the size of the images.
         epochs: passes over the pool.
 
     Raises:
         UserError: a network that does not exist or does not fit, or a damaged artefact.
     """
-    start = time.perf_counter()
     if kind == "auto":
         kind = network_for(pool.item_shape)
+    width = 96 if kind == "all-cnn" else 128 if kind != "strided-cnn" else 32
     recipe = {
         "kind": kind,
-        "width": 96 if kind == "all-cnn" else 128 if kind != "strided-cnn" else 32,
+        "width": width,
         "epochs": epochs,
         "batch_size": BATCH_SIZE,
         "lr": LR,
@@ -99,11 +86,9 @@ def obtain_annotator(
     }
 
     def fresh() -> nn.Module:
-        return build_classifier(kind, pool.item_shape, data.n_classes, int(str(recipe["width"])))
+        return build_classifier(kind, pool.item_shape, data.n_classes, width)
 
     def build(folder: Path, report: Progress) -> Mapping[str, Any]:
-        from alharness.artefacts import write_tensors
-
         with torch.random.fork_rng(devices=[pool.device] if pool.device.type == "cuda" else []):
             torch.manual_seed(seeds.derive(0, "annotator"))  # initial weights and dropout
             network = fresh().to(pool.device)
@@ -111,22 +96,20 @@ def obtain_annotator(
         write_tensors(folder / WEIGHTS, network.state_dict())
         return {"test_accuracy": accuracy(network, test, data.test_targets), "n_images": pool.n}
 
-    identity = {"task_fingerprint": data.fingerprint, "recipe": recipe}
-    artefact = artefacts.obtain(KIND, identity, build, progress)
-    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-        network = fresh()
-    network.load_state_dict(artefact.tensors(WEIGHTS))
-    annotator = NetworkAnnotator(
-        network, pool.device, float(artefact.details["test_accuracy"]), artefact.key
+    def load(artefact: Artefact) -> NetworkAnnotator:
+        with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
+            network = fresh()
+        network.load_state_dict(artefact.tensors(WEIGHTS))
+        test_accuracy = float(artefact.details["test_accuracy"])
+        return NetworkAnnotator(network, pool.device, test_accuracy, artefact.key)
+
+    return supply.obtain(
+        KIND,
+        {"task_fingerprint": data.fingerprint, "recipe": recipe},
+        build,
+        load,
+        details=lambda annotator, _: {"kind": kind, "test_accuracy": annotator.test_accuracy},
     )
-    ledger.add(
-        "annotator",
-        artefact.seconds,
-        cached=artefact.cached,
-        load_s=time.perf_counter() - start,
-        details={"key": artefact.key, "kind": kind, "test_accuracy": annotator.test_accuracy},
-    )
-    return annotator
 
 
 def network_for(item_shape: tuple[int, ...]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -20,16 +20,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from alharness import seeds
+from alharness.artefacts import Supply
 from alharness.errors import UserError
 from alharness.labelled import Annotation
 from alharness.pool import Pool
-from alharness.progress import Progress
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
-from alharness.records import Ledger
 from alharness.tasks.base import TaskData
-
-if TYPE_CHECKING:
-    from alharness.artefacts import ArtefactStore
 
 
 class OracleSettings(BaseModel):
@@ -110,14 +106,10 @@ class Oracle:
 
     def annotate(self, query: Query, *, cycle: int) -> Annotation:
         """Labels for a checked query. A negative cycle is the initial set, from the targets."""
-        if isinstance(query, PoolQuery):
-            return self._annotate_pool(query, cycle)
-        if isinstance(query, ImageQuery):
-            return self._annotate_images(query, cycle)
-        assert isinstance(query, LineQuery)
-        return self._annotate_lines(query, cycle)
+        return query.answered_by(self, cycle)
 
-    def _annotate_pool(self, query: PoolQuery, cycle: int) -> Annotation:
+    def to_items(self, query: PoolQuery, cycle: int) -> Annotation:
+        """Labels of pool items: from the hidden targets, or from a person."""
         indices, targets = query.indices, self._targets[query.indices]
         if self._person is not None and self._pool is not None and cycle >= 0:
             targets = self._person.labels(self._pool.gather(indices).cpu(), cycle)
@@ -130,7 +122,8 @@ class Oracle:
             cost=self.settings.image_cost * len(query),
         )
 
-    def _annotate_images(self, query: ImageQuery, cycle: int) -> Annotation:
+    def to_images(self, query: ImageQuery, cycle: int) -> Annotation:
+        """Labels of synthetic images: from the annotator, or from a person."""
         items = as_stored(query.items)
         targets = self._person.labels(items, cycle) if self._person else self._look(items, cycle)
         known = targets >= 0
@@ -144,7 +137,8 @@ class Oracle:
             cost=self.settings.image_cost * len(query),
         )
 
-    def _annotate_lines(self, query: LineQuery, cycle: int) -> Annotation:
+    def to_lines(self, query: LineQuery, cycle: int) -> Annotation:
+        """Labels along lines of synthetic images, each line annotated as one."""
         if self.n_classes != 2:
             raise UserError(
                 f"Lines are annotated by the one place where the class changes, which needs two "
@@ -229,15 +223,13 @@ def first_change(labels_QP: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return first, change.masked_fill(first < 0, -1)
 
 
-def make_oracle(
+def open_oracle(
     data: TaskData,
     pool: Pool,
     test: Pool,
+    supply: Supply,
     *,
     settings: OracleSettings,
-    artefacts: ArtefactStore,
-    ledger: Ledger,
-    progress: Progress,
     seed: int,
     folder: Path,
 ) -> Oracle:
@@ -251,14 +243,7 @@ def make_oracle(
 
     def annotator() -> Annotator:
         return obtain_annotator(
-            data,
-            pool,
-            test,
-            kind=settings.annotator,
-            epochs=settings.epochs,
-            artefacts=artefacts,
-            ledger=ledger,
-            progress=progress,
+            data, pool, test, supply, kind=settings.annotator, epochs=settings.epochs
         )
 
     person = Desk(folder / "annotations", data.class_names) if settings.mode == "human" else None

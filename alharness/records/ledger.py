@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from alharness.timing import synchronise
 
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 
-@dataclass(frozen=True)
-class LedgerEntry:
+class LedgerEntry(BaseModel):
     """One preparation: what it cost when it was built, and whether this run had to pay for it.
 
     Attributes:
@@ -26,15 +26,27 @@ class LedgerEntry:
         details: anything that explains the cost or the quality (steps, rows, Fréchet distance).
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     name: str
     seconds: float
     cached: bool
     load_s: float
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = Field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "details": dict(self.details)}
+    @property
+    def key(self) -> str | None:
+        """Key of the artefact that was prepared, where it is one."""
+        key = self.details.get("key")
+        return None if key is None else str(key)
+
+
+def each_once(entries: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+    """The entries without those of an artefact that was asked for again: it was built once."""
+    kept: dict[object, LedgerEntry] = {}
+    for number, entry in enumerate(entries):
+        kept.setdefault(number if entry.key is None else (entry.name, entry.key), entry)
+    return list(kept.values())
 
 
 class Ledger:
@@ -55,7 +67,11 @@ class Ledger:
     ) -> None:
         """Enter one preparation."""
         paid = seconds if load_s is None else load_s
-        self.entries.append(LedgerEntry(name, seconds, cached, paid, details or {}))
+        self.entries.append(
+            LedgerEntry(
+                name=name, seconds=seconds, cached=cached, load_s=paid, details=dict(details or {})
+            )
+        )
 
     @contextmanager
     def entry(self, name: str, **details: Any) -> Iterator[dict[str, Any]]:
@@ -70,4 +86,4 @@ class Ledger:
     @property
     def seconds(self) -> float:
         """What all preparations cost to build."""
-        return sum(entry.seconds for entry in self.entries)
+        return sum(entry.seconds for entry in each_once(self.entries))

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alharness.errors import UserError
 from alharness.files import append_line
+from alharness.records.ledger import LedgerEntry, each_once
 
 SCHEMA = 1
 
@@ -83,9 +84,14 @@ class Times(_Model):
         description="the rest of the cycle inside the loop, book-keeping included"
     )
     phases: dict[str, float] = Field(default_factory=dict, description="phases of select_s")
-    preparation: list[dict[str, Any]] | None = Field(
+    preparation: list[LedgerEntry] | None = Field(
         None, description="the ledger of one-off costs, in the record of cycle 0"
     )
+
+    @property
+    def prepared(self) -> list[LedgerEntry]:
+        """What was prepared, each thing once; empty in all cycles but the first."""
+        return each_once(self.preparation or [])
 
 
 class CycleRecord(_Model):

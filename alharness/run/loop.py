@@ -1,12 +1,11 @@
 """Algorithm 1 of the paper, and nothing else: train, evaluate, select, annotate, extend, repeat.
 
-``run`` is a generator of cycles. It opens no file, writes no log and prints nothing; whoever calls
-it keeps the records. It names no strategy.
+``run`` is a generator of cycles. It opens no file, writes no record and prints nothing; whoever calls
+it keeps what it wants (``recording.py``). It names no strategy.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,45 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from alharness import seeds
+from alharness.availability import Availability
 from alharness.errors import UserError
 from alharness.labelled import Annotation, LabelledSet
-from alharness.learners.learner import FitReport, Learner, LearnerFactory
+from alharness.learners.learner import FitReport, Learner
 from alharness.oracle import Oracle
-from alharness.pool import Pool
-from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
-from alharness.records import (
-    INITIAL,
-    AnnotationFigures,
-    CycleRecord,
-    FitFigures,
-    Ledger,
-    QueryFigures,
-    TestFigures,
-    Times,
-)
+from alharness.queries import PoolQuery, Query
+from alharness.records import INITIAL, TestFigures
 from alharness.run.evaluation import evaluate, query_entropy
-from alharness.strategy import CycleView, Preparation, Strategy, check_query
+from alharness.run.stage import Stage
+from alharness.strategy import CycleView, Strategy
 from alharness.timing import synchronise
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A task opened on a device: what the loop works on.
-
-    Attributes:
-        pool, test: items without targets.
-        test_targets: classes of the test set, int64 ``[T]``: for evaluation only.
-        oracle: the sole holder of the pool's targets.
-        n_classes: number of classes.
-        learner_factory: makes a fresh classifier.
-    """
-
-    pool: Pool
-    test: Pool
-    test_targets: NDArray[np.int64]
-    oracle: Oracle
-    n_classes: int
-    learner_factory: LearnerFactory
 
 
 @dataclass(frozen=True)
@@ -69,20 +40,66 @@ class Sizes:
     initial_size: int
 
 
+class Clock:
+    """Seconds of the harness's own steps, and of the cycle as a whole."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+        self._start = self._now()
+
+    def _now(self) -> float:
+        synchronise(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Attribute the time inside the ``with`` block to ``name``."""
+        start = self._now()
+        yield
+        self.seconds[name] = self._now() - start
+
+    def elapsed(self) -> float:
+        """Seconds since the cycle began."""
+        return self._now() - self._start
+
+
 @dataclass(frozen=True)
-class Cycle:
-    """What one cycle produced; the last one of a run has no query.
+class Asked:
+    """The second half of a cycle: what was asked, and what came back.
 
     Attributes:
-        record: the line of truth.
+        view: what the strategy saw, with its stopwatch and counters.
         query, annotation: what was asked and what came back.
         entropy: entropy (nats) of each queried item before annotation, ``[Q]``; lines: of their images.
     """
 
-    record: CycleRecord
-    query: Query | None = None
-    annotation: Annotation | None = None
-    entropy: NDArray[np.float32] | None = None
+    view: CycleView
+    query: Query
+    annotation: Annotation
+    entropy: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """What one cycle produced; the last one of a run asks nothing more.
+
+    Attributes:
+        number: of the cycle, from 0.
+        labelled: what its classifier was trained on.
+        learner, fit: the classifier, and how its training went.
+        test: the classifier on the test set.
+        clock: seconds so far.
+        asked: the query and its answer; None in the last cycle.
+    """
+
+    number: int
+    labelled: LabelledSet
+    learner: Learner
+    fit: FitReport
+    test: TestFigures
+    clock: Clock
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ class History:
 
     initial: Annotation
     asked: torch.Tensor
-    annotations: tuple[Annotation, ...]
+    annotations: tuple[Annotation, ...] = ()
 
 
 def initial_indices(n: int, sizes: Sizes) -> torch.Tensor:
@@ -106,9 +123,12 @@ def initial_indices(n: int, sizes: Sizes) -> torch.Tensor:
     return torch.from_numpy(drawn.astype(np.int64))
 
 
-def start(problem: Problem, strategy: Strategy, sizes: Sizes) -> History:
-    """The annotated initial set of a new run."""
-    n = problem.pool.n
+def start(strategy: Strategy, n: int, oracle: Oracle, sizes: Sizes) -> History:
+    """The annotated initial set of a new run on a pool of n items.
+
+    Raises:
+        UserError: the pool is smaller than what is to be asked.
+    """
     if sizes.budget > n and not strategy.asks_synthetic:
         raise UserError(
             f"The budget ({sizes.budget}) is larger than the pool ({n} items). Lower --budget."
@@ -118,215 +138,58 @@ def start(problem: Problem, strategy: Strategy, sizes: Sizes) -> History:
             f"The initial set ({sizes.initial_size}) is larger than the pool ({n} items). "
             "Lower --initial-size."
         )
-    everything = strategy.labels_everything
-    indices = torch.arange(n) if everything else initial_indices(n, sizes)
-    initial = problem.oracle.annotate(PoolQuery(indices), cycle=INITIAL)
-    return History(initial, indices, ())
+    indices = torch.arange(n) if strategy.labels_everything else initial_indices(n, sizes)
+    return History(oracle.annotate(PoolQuery(indices), cycle=INITIAL), indices)
 
 
 def run(
-    problem: Problem,
-    strategy: Strategy,
+    stage: Stage,
+    oracle: Oracle,
+    test_targets: NDArray[np.int64],
     sizes: Sizes,
-    preparation: Preparation,
-    history: History | None = None,
+    history: History,
 ) -> Iterator[Cycle]:
     """Active learning until the budget is spent (Algorithm 1).
 
     Args:
-        problem: the opened task.
-        strategy: what selects.
+        stage: the prepared strategy before its problem.
+        oracle: the sole holder of the pool's targets.
+        test_targets: classes of the test set, int64 ``[T]``: for evaluation only.
         sizes: budget, sizes, seeds.
-        preparation: what the strategy may see before cycle 0.
-        history: complete cycles of a stopped run; the rest follows as if it had not been stopped.
+        history: what ``start`` gave, or the complete cycles of a stopped run, after which the rest
+            follows as if it had not been stopped.
 
     Yields:
         one ``Cycle`` after another; what is not consumed is not computed.
     """
-    reason = strategy.unsuitable(problem.n_classes, problem.pool.item_shape)
-    if reason is not None:
-        raise UserError(f"This strategy cannot serve the data set '{preparation.task}': {reason}.")
-    history = history or start(problem, strategy, sizes)
-    name, device = type(strategy).__name__, problem.pool.device
-    adaptation = strategy.prepare(preparation)
-    pool, test, factory = problem.pool, problem.test, problem.learner_factory
-    if adaptation is not None:
-        pool = adaptation.pool or pool
-        test = adaptation.test or test
-        factory = adaptation.learner_factory or factory
-
+    problem = stage.problem
     labelled = LabelledSet().extended(history.initial)
     for annotation in history.annotations:
         labelled = labelled.extended(annotation)
-    asked, is_asked = history.asked, torch.zeros(pool.n, dtype=torch.bool)
-    is_asked[asked] = True
-    cycle = len(history.annotations)
-    ledger: Ledger | None = preparation.ledger if cycle == 0 else None
+    available = Availability(problem.pool.n, history.asked)
+    number = len(history.annotations)
 
     while True:
-        clock = _Clock(device)
+        clock = Clock(problem.pool.device)
         with clock.span("fit"):  # step 1
-            learner = factory(pool.item_shape, problem.n_classes, device)
-            report = learner.fit(labelled, pool, seed=seeds.derive(sizes.seed, "fit", cycle))
+            learner, report = stage.fit(labelled, seed=seeds.derive(sizes.seed, "fit", number))
         with clock.span("evaluate"):
-            figures = evaluate(learner, test, problem.test_targets)
+            test = evaluate(learner, problem.test, test_targets)
 
-        remaining = sizes.budget - labelled.n_asked
-        n_left = pool.n - len(asked)
-        if remaining <= 0 or strategy.labels_everything or n_left == 0:
-            yield Cycle(_record(cycle, labelled, learner, report, figures, clock, ledger))
+        remaining = min(sizes.budget - labelled.n_asked, len(available))
+        if remaining <= 0 or stage.strategy.labels_everything:
+            yield Cycle(number, labelled, learner, report, test, clock)
             return
 
-        view = CycleView(
-            pool=pool,
-            labelled=labelled,
-            is_labelled=is_asked,
-            asked=asked,
-            learner=learner,
-            n_classes=problem.n_classes,
-            cycle=cycle,
-            seed=sizes.seed,
-        )
-        query_size = min(sizes.query_size, remaining, n_left)
-        with view.stopwatch.phase("other"):  # steps 2-4: what a strategy leaves unnamed
-            query = strategy.select(view, query_size)
-        check_query(query, view, query_size, name)
-        entropy = query_entropy(learner, _items(query, pool), pool.block_size())
+        view = stage.view(labelled, learner, available=available, cycle=number, seed=sizes.seed)
+        query = stage.ask(view, min(sizes.query_size, remaining))  # steps 2-4
+        entropy = query_entropy(learner, query.seen(problem.pool), problem.pool.block_size())
         with clock.span("annotate"):  # step 5
-            annotation = problem.oracle.annotate(query, cycle=cycle)
+            annotation = oracle.annotate(query, cycle=number)
 
-        record = _record(
-            cycle, labelled, learner, report, figures, clock, ledger,
-            view=view, query=query, annotation=annotation, entropy=entropy,
-        )  # fmt: skip
-        yield Cycle(record, query, annotation, entropy)
+        asked = Asked(view, query, annotation, entropy)
+        yield Cycle(number, labelled, learner, report, test, clock, asked)
 
         labelled = labelled.extended(annotation)  # step 6
-        is_asked[asked_indices(query)] = True
-        asked = torch.cat([asked, asked_indices(query)])
-        cycle, ledger = cycle + 1, None
-
-
-def asked_indices(query: Query) -> torch.Tensor:
-    """Pool items that a query makes unavailable: those asked about, and those that lines run through."""
-    if isinstance(query, PoolQuery):
-        return query.indices
-    if isinstance(query, LineQuery):
-        return query.pool_indices
-    return torch.empty(0, dtype=torch.int64)
-
-
-def _items(query: Query, pool: Pool) -> torch.Tensor:
-    """What was asked about, as the classifier sees it."""
-    if isinstance(query, PoolQuery):
-        return pool.gather(query.indices)
-    if isinstance(query, ImageQuery):
-        return query.items.to(pool.device)
-    assert isinstance(query, LineQuery)
-    return query.points.flatten(0, 1).to(pool.device)
-
-
-class _Clock:
-    """Seconds of the harness's own steps, and of the cycle as a whole."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = {}
-        self._start = self._now()
-
-    def _now(self) -> float:
-        synchronise(self.device)
-        return time.perf_counter()
-
-    @contextmanager
-    def span(self, name: str) -> Iterator[None]:
-        start = self._now()
-        yield
-        self.seconds[name] = self._now() - start
-
-    def elapsed(self) -> float:
-        return self._now() - self._start
-
-
-def _record(
-    cycle: int,
-    labelled: LabelledSet,
-    learner: Learner,
-    report: FitReport,
-    figures: TestFigures,
-    clock: _Clock,
-    ledger: Ledger | None,
-    *,
-    view: CycleView | None = None,
-    query: Query | None = None,
-    annotation: Annotation | None = None,
-    entropy: NDArray[np.float32] | None = None,
-) -> CycleRecord:
-    phases = dict(view.stopwatch.seconds) if view is not None else {}
-    bookkeeping = phases.pop("bookkeeping", 0.0)
-    select_s = sum(phases.values()) if view is not None else None
-    labelled_digest, learner_digest = labelled.digest(), learner.digest()
-    known = sum(clock.seconds.values()) + (select_s or 0.0)
-    return CycleRecord(
-        cycle=cycle,
-        n_labelled=len(labelled),
-        n_asked=labelled.n_asked,
-        n_synthetic=labelled.n_synthetic,
-        cost=labelled.cost,
-        labelled_digest=labelled_digest,
-        learner_digest=learner_digest,
-        fit=FitFigures(
-            steps=report.steps, train_loss=report.train_loss, converged=report.converged
-        ),
-        test=figures,
-        query=_query_figures(query, entropy),
-        annotation=_annotation_figures(annotation, learner.n_classes),
-        work=dict(sorted(view.work.counts.items())) if view is not None else {},
-        time=Times(
-            fit_s=clock.seconds["fit"],
-            evaluate_s=clock.seconds["evaluate"],
-            select_s=select_s,
-            annotate_s=clock.seconds.get("annotate"),
-            bookkeeping_s=bookkeeping,
-            harness_s=clock.elapsed() - known,
-            phases=phases,
-            preparation=[entry.as_dict() for entry in ledger.entries] if ledger else None,
-        ),
-        ts_ms=time.time_ns() // 1_000_000,
-        final=query is None,
-    )
-
-
-def _query_figures(query: Query | None, entropy: NDArray[np.float32] | None) -> QueryFigures | None:
-    if query is None or entropy is None:
-        return None
-    if isinstance(query, PoolQuery):
-        kind, values = "pool", query.indices
-    elif isinstance(query, ImageQuery):
-        kind, values = "image", query.items.cpu()
-    else:
-        assert isinstance(query, LineQuery)
-        kind, values = "line", query.points.cpu()
-    return QueryFigures(
-        kind=kind,
-        size=len(query),
-        entropy_mean=float(entropy.mean()),
-        entropy_median=float(np.median(entropy)),
-        digest=hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()[:16],
-        diagnostics={key: float(value) for key, value in sorted(query.diagnostics.items())},
-    )
-
-
-def _annotation_figures(annotation: Annotation | None, n_classes: int) -> AnnotationFigures | None:
-    if annotation is None:
-        return None
-    targets = annotation.targets
-    if annotation.item_targets is not None:
-        targets = torch.cat([targets, annotation.item_targets])
-    return AnnotationFigures(
-        n_asked=annotation.n_asked,
-        n_rejected=annotation.n_rejected,
-        n_labels=len(targets),
-        cost=annotation.cost,
-        class_histogram=torch.bincount(targets, minlength=n_classes).tolist(),
-    )
+        available = available.taking(query.touched)
+        number += 1

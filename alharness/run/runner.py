@@ -9,57 +9,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from alharness import registry
-from alharness.artefacts import ArtefactStore, default_store_root
+from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
-from alharness.files import drop_torn_line, write_json, write_text
-from alharness.labelled import Annotation
-from alharness.learners.learner import learner_factory
-from alharness.oracle import make_oracle
-from alharness.pool import Pool
+from alharness.files import write_json, write_text
+from alharness.oracle import open_oracle
 from alharness.progress import Progress, silent
-from alharness.records import (
-    INITIAL,
-    CycleRecord,
-    Ledger,
-    QueryLog,
-    RunFolder,
-    append_record,
-)
+from alharness.records import CycleRecord, Ledger, RunFolder
 from alharness.run import environment
-from alharness.run.loop import Cycle, History, Problem, Sizes, asked_indices, run, start
+from alharness.run.loop import Sizes, run, start
+from alharness.run.opening import OpenTask, Places, networks_of, open_task, problem_of
 from alharness.run.pictures import draw_pictures
+from alharness.run.recording import Keeper
+from alharness.run.stage import set_stage
 from alharness.spec import RunSpec, protocol_fields
-from alharness.strategy import Preparation
-from alharness.tasks.base import DataLocations, TaskData
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things lie.
-
-    Attributes:
-        runs_dir: root of all run folders.
-        locations: data sets and their caches.
-        store: root of the artefact store; by default below ``runs_dir``.
-    """
-
-    runs_dir: Path
-    locations: DataLocations
-    store: Path | None = None
-
-    @property
-    def store_root(self) -> Path:
-        return self.store or default_store_root(self.runs_dir)
 
 
 class Observer(Protocol):
@@ -73,23 +42,6 @@ class Observer(Protocol):
 
     def finished(self, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
         """The budget is spent."""
-
-
-@dataclass(frozen=True)
-class OpenTask:
-    """A task with its data loaded and its pool opened on the device."""
-
-    data: TaskData
-    pool: Pool
-    test: Pool
-
-
-def open_task(spec: RunSpec, places: Places, progress: Progress = silent) -> OpenTask:
-    """Load the data of a spec and open pool and test set on its device."""
-    plugin = registry.resolve_task(spec.task.name, **spec.task.parameters)
-    data = plugin.load(places.locations, progress)
-    device = torch.device(spec.device)
-    return OpenTask(data, data.open_pool(device, spec.pool), data.open_test(device))
 
 
 def execute(
@@ -154,76 +106,32 @@ def _execute(
     progress: Progress,
     max_cycles: int | None,
 ) -> None:
-    drop_torn_line(folder.cycles)
-    records = folder.records()
+    keeper = Keeper(folder)
+    done = len(keeper.records)
     task = open_task(spec, places, progress)
-    device = torch.device(spec.device)
-    ledger = Ledger(device)
-    artefacts = ArtefactStore(places.store_root, pinned=_begun_with(records))
+    store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
+    supply = Supply(store, Ledger(task.pool.device), progress)
     strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
-    oracle = make_oracle(
-        task.data,
-        task.pool,
-        task.test,
-        settings=spec.oracle,
-        artefacts=artefacts,
-        ledger=ledger,
-        progress=progress,
-        seed=spec.seed,
-        folder=folder.path,
-    )
-    factory = learner_factory(spec.learner)
-    problem = Problem(
-        task.pool, task.test, task.data.test_targets, oracle, task.data.n_classes, factory
-    )
+    oracle = open_oracle(
+        task.data, task.pool, task.test, supply,
+        settings=spec.oracle, seed=spec.seed, folder=folder.path,
+    )  # fmt: skip
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
-    preparation = Preparation(
-        task=spec.task.name,
-        n_classes=task.data.n_classes,
-        class_names=task.data.class_names,
-        pool=task.pool,
-        test=task.test,
-        device=device,
-        seed=spec.seed,
-        profile=spec.profile,
-        fingerprint=task.pool.fingerprint,
-        learner_factory=factory,
-        learner_settings=spec.learner,
-        artefacts=artefacts,
-        ledger=ledger,
-        generator_settings=spec.generator.for_profile(
-            spec.profile, task.pool.item_shape, spec.task.name
-        ),
-        autoencoder_settings=spec.autoencoder.for_profile(spec.profile, task.pool.item_shape),
-        progress=progress,
-    )
-
-    if records:
-        log = QueryLog.read(folder.queries).before(len(records))
-        history = rebuild(records, log)
-    else:
-        log = QueryLog()
-        history = start(problem, strategy, sizes)
-        log.add(INITIAL, _rows(history.initial, history.asked))
-    _write_environment(spec, folder, task.data, task.pool, resumed_at=len(records))
+    history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes))
+    _describe(spec, folder, task, resumed_at=done)
     for observer in observers:
-        observer.started(spec, folder, records)
-
-    _warm_up(device)
-    done = len(records)
-    for cycle in run(problem, strategy, sizes, preparation, history):
-        if cycle.query is not None and cycle.annotation is not None:
-            log.add(cycle.record.cycle, _cycle_rows(cycle))
-        log.write(folder.queries)
-        append_record(folder.cycles, cycle.record)
-        records.append(cycle.record)
+        observer.started(spec, folder, keeper.records)
+    stage = set_stage(strategy, problem_of(spec, task), networks_of(spec, task), supply)
+    _warm_up(task.pool.device)
+    for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
+        record = keeper.keep(cycle, supply.ledger)
         for observer in observers:
-            observer.cycle(cycle.record)
-        if max_cycles is not None and len(records) - done >= max_cycles and not cycle.record.final:
+            observer.cycle(record)
+        if not record.final and len(keeper.records) - done == max_cycles:
             return
-    draw_pictures(folder, log, task.pool, task.data, ledger)
+    draw_pictures(folder, keeper.log, task.pool, task.data, supply.ledger)
     for observer in observers:
-        observer.finished(folder, records)
+        observer.finished(folder, keeper.records)
 
 
 def _begun_with(records: Sequence[CycleRecord]) -> dict[str, set[str]]:
@@ -232,9 +140,9 @@ def _begun_with(records: Sequence[CycleRecord]) -> dict[str, set[str]]:
     Settings that are left open ("auto") follow the version's recipes, which the run key does not name.
     """
     found: dict[str, set[str]] = {}
-    for entry in (records[0].time.preparation or []) if records else []:
-        if "key" in entry["details"]:
-            found.setdefault(entry["name"], set()).add(entry["details"]["key"])
+    for entry in records[0].time.prepared if records else []:
+        if entry.key is not None:
+            found.setdefault(entry.name, set()).add(entry.key)
     return found
 
 
@@ -246,93 +154,9 @@ def _warm_up(device: torch.device) -> None:
     optimiser.step()
 
 
-def _rows(annotation: Annotation, asked: torch.Tensor) -> dict[str, NDArray[Any]]:
-    rows: dict[str, NDArray[Any]] = {
-        "asked": asked.numpy(),
-        "indices": annotation.indices.numpy(),
-        "targets": annotation.targets.numpy(),
-    }
-    if annotation.items is not None and annotation.item_targets is not None:
-        rows["items"] = annotation.items.numpy()
-        rows["item_targets"] = annotation.item_targets.numpy()
-    for name, values in annotation.extras.items():
-        rows[f"extra.{name}"] = values.numpy()
-    return rows
-
-
-def _cycle_rows(cycle: Cycle) -> dict[str, NDArray[Any]]:
-    assert cycle.query is not None
-    assert cycle.annotation is not None
-    assert cycle.entropy is not None
-    rows = _rows(cycle.annotation, asked_indices(cycle.query))
-    rows["entropy"] = cycle.entropy
-    for name, values in cycle.query.arrays.items():
-        rows[f"array.{name}"] = np.asarray(values)
-    return rows
-
-
-def rebuild(records: Sequence[CycleRecord], log: QueryLog) -> History:
-    """The state after the last complete cycle, from the files of a stopped run.
-
-    Raises:
-        UserError: ``queries.npz`` does not hold what the records say was labelled.
-    """
-    first = records[0]
-    initial = _annotation(log, INITIAL, n_asked=first.n_asked, n_rejected=0, cost=first.cost)
-    annotations = tuple(
-        _annotation(
-            log,
-            record.cycle,
-            n_asked=record.annotation.n_asked,
-            n_rejected=record.annotation.n_rejected,
-            cost=record.annotation.cost,
-        )
-        for record in records
-        if record.annotation is not None
-    )
-    asked = [log.rows("asked", cycle) for cycle in range(INITIAL, len(records))]
-    n_found = sum(len(a.targets) for a in (initial, *annotations[:-1])) + sum(
-        len(a.item_targets) for a in annotations[:-1] if a.item_targets is not None
-    )
-    if n_found != records[-1].n_labelled:
-        raise UserError(
-            f"The run's queries.npz holds {n_found} labels where its records say "
-            f"{records[-1].n_labelled}. Restore the file, or start over with --fresh."
-        )
-    together = np.concatenate([rows for rows in asked if rows is not None])
-    return History(initial, torch.from_numpy(together), annotations)
-
-
-def _annotation(
-    log: QueryLog, cycle: int, *, n_asked: int, n_rejected: int, cost: float
-) -> Annotation:
-    def tensor(name: str) -> torch.Tensor | None:
-        rows = log.rows(name, cycle)
-        return torch.from_numpy(rows) if rows is not None else None
-
-    empty = torch.empty(0, dtype=torch.int64)
-    indices, targets = tensor("indices"), tensor("targets")
-    extras = {
-        name.removeprefix("extra."): values
-        for name in log.names()
-        if name.startswith("extra.") and (values := tensor(name)) is not None
-    }
-    return Annotation(
-        indices=empty if indices is None else indices,
-        targets=empty if targets is None else targets,
-        items=tensor("items"),
-        item_targets=tensor("item_targets"),
-        n_asked=n_asked,
-        n_rejected=n_rejected,
-        cost=cost,
-        extras=extras,
-    )
-
-
-def _write_environment(
-    spec: RunSpec, folder: RunFolder, data: TaskData, pool: Pool, *, resumed_at: int
-) -> None:
+def _describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: int) -> None:
     """``spec.toml`` and ``env.json``; refuses to continue a run on other data."""
+    data, pool = task.data, task.pool
     protocol = protocol_fields(spec, data.fingerprint)
     before = folder.environment()
     known: Mapping[str, Any] = before.get("task", {})

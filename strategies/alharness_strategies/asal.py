@@ -99,9 +99,7 @@ class Asal(Strategy):
                 preparation.pool,
                 extractor,
                 self.parameters.pca_dims,
-                preparation.artefacts,
-                ledger=preparation.ledger,
-                progress=preparation.progress,
+                preparation.supply,
             )
             self.space = reduced.space
             rows = len(reduced.features)
@@ -167,7 +165,7 @@ class Asal(Strategy):
 
     def retrieve(self, view: CycleView, index: Index, points: torch.Tensor) -> Matches:
         """Eq. 2, without replacement; with ``rerank`` the best-scored of several near items."""
-        taken = view.asked
+        taken = view.available.taken
         if self.parameters.rerank == 0:
             return match(index, points, taken=taken, work=view.work)
         score = self.score(view)

@@ -50,9 +50,7 @@ class TypiClust(Strategy):
             preparation.pool,
             features.encoder(preparation.autoencoder()),
             self.parameters.pca_dims,
-            preparation.artefacts,
-            ledger=preparation.ledger,
-            progress=preparation.progress,
+            preparation.supply,
         )
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:

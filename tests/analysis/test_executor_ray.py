@@ -9,7 +9,8 @@ import pytest
 from alharness.cli import call
 from alharness.files import read_toml
 from alharness.records import run_folders
-from alharness.run.runner import Places, execute
+from alharness.run.opening import Places
+from alharness.run.runner import execute
 from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations
 

@@ -22,7 +22,7 @@ from alharness.pool import (
     file_extent,
     forecast,
 )
-from alharness.pool.residency import free_bytes
+from alharness.pool import free_bytes
 from alharness.tasks.base import PoolSettings, TaskData
 
 CPU = torch.device("cpu")

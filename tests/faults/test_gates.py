@@ -18,7 +18,7 @@ from alharness.analysis.scaling import ScalingSpec, Study, run_study
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
-from alharness.run.runner import Places
+from alharness.run.opening import Places
 from alharness.strategy import CycleView
 from alharness.tasks.base import DataLocations
 from alharness_strategies.max_entropy import MaxEntropy

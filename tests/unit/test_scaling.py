@@ -14,7 +14,7 @@ from alharness.analysis import scaling, scaling_report
 from alharness.analysis.scaling import Measurement, ScalingSpec, Study, more_rows, run_study
 from alharness.analysis.scaling_report import Estimate, slope
 from alharness.errors import UserError
-from alharness.run.runner import Places
+from alharness.run.opening import Places
 from alharness.tasks.base import DataLocations
 
 SPEC = ScalingSpec(
