@@ -8,8 +8,14 @@ from typing import Any
 
 import torch
 from pretended_cuda.state import device, refuse
-from pretended_cuda.tensors import DeviceGenerator, changed, tensors_in
+from pretended_cuda.tensors import DeviceGenerator, Operation, changed, tensors_in
 from torch.utils._python_dispatch import _disable_current_modes
+
+
+#: Batch normalisation moves its running statistics, which its schema does not say.
+WRITES_UNTOLD = ("native_batch_norm", "cudnn_batch_norm")
+
+Calculate = Callable[[Any, dict[str, Any]], Any]
 
 
 class Recording:
@@ -17,32 +23,30 @@ class Recording:
 
     def __init__(self, generators: list[DeviceGenerator]) -> None:
         self._generators = generators
-        self._operations: list[tuple[Callable[[], Any], Any]] = []
+        self._operations: list[tuple[Calculate, Any, dict[str, Any], Any]] = []
 
     def add(
-        self,
-        calculate: Callable[[], Any],
-        func: Any,
-        changes: bool,
-        args: Any,
-        kwargs: dict[str, Any],
-        generator: Any,
+        self, calculate: Calculate, operation: Operation, args: Any, kwargs: dict[str, Any], rng: Any
     ) -> Any:
         """Record an operation; its result has the right shape, memory that it writes keeps its values."""
         known = {registered._cdata for registered in self._generators}
-        if generator is not None and generator._cdata not in known:
+        if rng is not None and rng._cdata not in known:
             refuse(
                 "Attempt to increase offset for a CUDA generator not in capture mode: register it with "
                 "CUDAGraph.register_generator_state"
             )
-        if not changes:
-            before = generator.get_state() if generator is not None else None
-            result = calculate()
-            if before is not None:
-                generator.set_state(before)
-            self._operations.append((calculate, result))
-            return result
-        copies: dict[int, torch.Tensor] = {}  # a captured kernel has not run
+        with _unmoved(rng):  # a captured kernel has not run
+            if operation.changes or operation.name in WRITES_UNTOLD:
+                result = self._on_copies(calculate, args, kwargs)
+            else:
+                result = calculate(args, kwargs)
+        captured = None if operation.changes else result
+        self._operations.append((calculate, args, kwargs, captured))
+        return result
+
+    def _on_copies(self, calculate: Calculate, args: Any, kwargs: dict[str, Any]) -> Any:
+        """The result on copies of the arguments; where it is a copy, what it was copied from."""
+        copies: dict[int, torch.Tensor] = {}
         of_copy: dict[int, torch.Tensor] = {}
 
         def copy(held: torch.Tensor) -> torch.Tensor:
@@ -51,27 +55,34 @@ class Recording:
                 of_copy[id(made)] = held
             return copies[id(held)]
 
-        before = generator.get_state() if generator is not None else None
         with torch.no_grad():
-            result = func(
-                *changed(args, {torch.Tensor: copy}),
-                **{key: changed(value, {torch.Tensor: copy}) for key, value in kwargs.items()},
+            result = calculate(
+                changed(args, {torch.Tensor: copy}),
+                {key: changed(value, {torch.Tensor: copy}) for key, value in kwargs.items()},
             )
-        if before is not None:
-            generator.set_state(before)
-        self._operations.append((calculate, None))
         return changed(result, {torch.Tensor: lambda t: of_copy.get(id(t), t)})
 
     def replay(self) -> None:
         """All operations once more; new results go where the captured ones lie."""
         with torch.no_grad(), torch._C.DisableTorchFunction(), _disable_current_modes():
-            for calculate, captured in self._operations:
-                result = calculate()
+            for calculate, args, kwargs, captured in self._operations:
+                result = calculate(args, kwargs)
                 if captured is None:
                     continue
                 for old, new in zip(tensors_in([captured]), tensors_in([result]), strict=True):
                     if old.data_ptr() != new.data_ptr():
                         old.copy_(new)
+
+
+@contextmanager
+def _unmoved(rng: Any) -> Iterator[None]:
+    """The device's generators stand afterwards where they stood."""
+    here = device()
+    default, given = here.rng_state, rng.get_state() if rng is not None else None
+    yield
+    here.rng_state = default
+    if given is not None:
+        rng.set_state(given)
 
 
 class Graph:

@@ -181,17 +181,15 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     inner_args = inside(args)
     source = _generator(name, args, inner_kwargs) if name in RANDOM else None
 
-    def calculate() -> Any:
+    def calculate(args: Any, kwargs: dict[str, Any]) -> Any:
         if name not in RANDOM or source is not None:
-            return func(*inner_args, **inner_kwargs)
-        return _with_default_generator(func, inner_args, inner_kwargs)
+            return func(*args, **kwargs)
+        return _with_default_generator(func, args, kwargs)
 
     if here.recording is not None:
-        result = here.recording.add(
-            calculate, func, operation.changes, inner_args, inner_kwargs, source
-        )
+        result = here.recording.add(calculate, operation, inner_args, inner_kwargs, source)
     else:
-        result = calculate()
+        result = calculate(inner_args, inner_kwargs)
     if not stays_on_device:
         return args[0] if name == "copy_" else result
     given = {id(t.inner): t for t in on_it} if operation.changes else {}
