@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
+from pretended_cuda import Counts, PretendedDevice
 
 from alharness.cli.options import places
 from alharness.records import QueryLog, RunFolder
 from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
+from alharness.timing import Stopwatch
 
 #: Classifiers. The CNN is one without dropout: its masks are another device's random numbers.
 LEARNERS: dict[str, dict[str, Any]] = {
@@ -33,12 +37,12 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 
-def spec(strategy: str, learner: str, device: str, **settings: Any) -> RunSpec:
+def spec(name: str, learner: str, device: str, **settings: Any) -> RunSpec:
     """Two queries of five digits; ``settings`` as in a spec file."""
     return resolve(
         {
             "task": "digits-two",
-            "strategy": {"name": strategy, **parameters_of(strategy)},
+            "strategy": {"name": name, **parameters_of(name)},
             "device": device,
             "seed": 1,
             "initial_size": 30,
@@ -93,3 +97,43 @@ def images(n: int, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
     """uint8 noise ``[n, *shape]``."""
     rng = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (n, *shape), generator=rng, dtype=torch.uint8)
+
+
+@contextmanager
+def counted_selections(device: PretendedDevice) -> Iterator[list[dict[str, Counts]]]:
+    """Counts by phase of every selection made in the ``with`` block, as a stopwatch has seconds."""
+    found: list[dict[str, Counts]] = []
+    names: list[str] = []
+    phase = Stopwatch.phase
+    since = device.counts.copy()
+
+    def border() -> None:
+        nonlocal since
+        if names:
+            before = found[-1].get(names[-1], Counts())
+            found[-1][names[-1]] = before.plus(device.counts.since(since))
+        since = device.counts.copy()
+
+    @contextmanager
+    def counted(stopwatch: Stopwatch, name: str) -> Iterator[None]:
+        border()
+        if not names:
+            found.append({})
+        names.append(name)
+        with phase(stopwatch, name):
+            try:
+                yield
+            finally:
+                border()
+                names.pop()
+
+    with mock.patch.object(Stopwatch, "phase", counted):
+        yield found
+
+
+def together(selection: Mapping[str, Counts]) -> Counts:
+    """Counts of a whole selection."""
+    total = Counts()
+    for counts in selection.values():
+        total = total.plus(counts)
+    return total

@@ -48,6 +48,11 @@ class Counts:
             setattr(found, entry.name, mine - theirs)  # a Counter keeps what is positive
         return found
 
+    def plus(self, other: Counts) -> Counts:
+        """Both together."""
+        sums = {e.name: getattr(self, e.name) + getattr(other, e.name) for e in fields(self)}
+        return Counts(**sums)
+
     def copy(self) -> Counts:
         """The same counts, not counting on."""
         return self.since(Counts())
