@@ -174,7 +174,7 @@ class CycleView:
         O(pool), once per cycle and only when asked for; its time is the harness's and not part of
         ``select_s``.
         """
-        with self.stopwatch.bookkeeping():
+        with self.stopwatch.aside():
             return self.available.indices
 
     def narrowed(self, candidates: torch.Tensor) -> CycleView:

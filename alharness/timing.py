@@ -23,6 +23,7 @@ WORK = {
     "distances": "distances between two feature rows computed by the index or the core-set",
     "feature_rows_read": "feature rows read from memory by the search",
     "bytes_read": "bytes of pool items gathered from their residence",
+    "blocks_halved": "times that a block of a scan did not fit into the device's memory and was halved",
 }
 
 
@@ -39,35 +40,33 @@ class Stopwatch:
 
     Phases therefore add up: ``sum(seconds.values())`` is the time spent inside any phase. The
     harness opens one phase around ``select``; what a strategy leaves unnamed stays there. What the
-    harness does on a strategy's behalf stands apart, under no name that a strategy could use.
+    harness does on a strategy's behalf stands apart, whatever a strategy calls its phases.
 
     Attributes:
         seconds: by phase, as far as phases have ended.
-        harness_s: seconds that belong to the harness (``bookkeeping``).
+        apart: seconds that belong to the harness, by its own names.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = device
         self.seconds: dict[str, float] = {}
-        self.harness_s = 0.0
-        self._open: list[str | None] = []
+        self.apart: dict[str, float] = {}
+        self._open: list[tuple[dict[str, float], str]] = []
         self._since = 0.0
 
     def _border(self) -> None:
         synchronise(self.device)
         now = time.perf_counter()
         if self._open:
-            name, spent = self._open[-1], now - self._since
-            if name is None:
-                self.harness_s += spent
-            else:
-                self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            account, name = self._open[-1]
+            account[name] = account.get(name, 0.0) + now - self._since
         self._since = now
 
     @contextmanager
-    def _inside(self, name: str | None) -> Iterator[None]:
+    def _inside(self, account: dict[str, float], name: str) -> Iterator[None]:
         self._border()
-        self._open.append(name)
+        self._open.append((account, name))
+        account.setdefault(name, 0.0)
         try:
             yield
         finally:
@@ -76,12 +75,11 @@ class Stopwatch:
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Attribute the time inside the ``with`` block to ``name``."""
-        self.seconds.setdefault(name, 0.0)
-        return self._inside(name)
+        return self._inside(self.seconds, name)
 
-    def bookkeeping(self) -> AbstractContextManager[None]:
+    def aside(self, name: str = "bookkeeping") -> AbstractContextManager[None]:
         """Attribute the time inside the ``with`` block to the harness. For the harness alone."""
-        return self._inside(None)
+        return self._inside(self.apart, name)
 
 
 class WorkCounters:

@@ -11,8 +11,8 @@ from alharness.cli.options import runs_dir_option
 from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
 
 if TYPE_CHECKING:
-    from alharness.analysis.report import Section
-    from alharness.analysis.tables import Table
+    from alharness.comparison.report import Section
+    from alharness.comparison.tables import Table
 
 
 @click.command()
@@ -36,16 +36,17 @@ def compare(
     split_by: tuple[str, ...],
     csv_path: Path | None,
     **options: Any,
-) -> None:
+) -> int:
     """Compare finished runs in a table.
 
-    TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir.
+    TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir. A run that
+    cannot be read is named and left out, and the exit code is 1.
 
     \b
     alharness compare
     alharness compare benchmarks/specs/fig3a.toml --x labels --csv fig3a.csv
     """
-    from alharness.analysis.report import build
+    from alharness.comparison.report import build
 
     found = find_comparisons(targets, runs_dir, split_by, options)
     report = build(
@@ -60,6 +61,7 @@ def compare(
     if csv_path is not None:
         _write_csv(csv_path, report.sections)
         click.echo(f"\nwrote {csv_path}")
+    return found.tell_unreadable()
 
 
 def _show(section: Section) -> None:
@@ -93,7 +95,7 @@ def _table(table: Table) -> None:
 
 def _write_csv(path: Path, sections: tuple[Section, ...]) -> None:
     """The figures of merit in full precision, beside and renamed."""
-    from alharness.analysis.page import merit_csv
+    from alharness.comparison.page import merit_csv
     from alharness.files import write_text
 
     write_text(path, merit_csv(sections))

@@ -69,7 +69,7 @@ def _show_strategy(name: str) -> None:
 
 
 def _show_task(name: str) -> None:
-    from alharness import registry
+    from alharness import plugins, registry
     from alharness.learners.learner import LearnerSettings
     from alharness.tasks.base import TaskPlugin
 
@@ -77,7 +77,7 @@ def _show_task(name: str) -> None:
         plugin = registry.resolve_task(name)
     except UserError:
         # A data set that needs an argument is described without one.
-        found: Any = registry._load("data set", registry.TASKS, name.split(":", 1)[0])
+        found: Any = plugins.load("data set", registry.TASKS, name.split(":", 1)[0])
         click.echo(f"{name}:ARGUMENT")
         _paragraphs(found.__doc__)
         _fields("Parameters (--set task.NAME=VALUE)", found.Parameters)

@@ -263,7 +263,7 @@ def run_one(plan_file: Path, index: int, data_root: Path | None, fresh: bool) ->
     """Carry out one run of a plan, without MLflow ('alharness sync' makes the view afterwards)."""
     from pydantic import ValidationError
 
-    from alharness.analysis.runs import write_failure
+    from alharness.comparison.runs import write_failure
     from alharness.errors import UserError
     from alharness.executors.base import carry_out, payload
     from alharness.executors.sweeps import Job

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alharness.analysis.runs import write_failure
+from alharness.comparison.runs import write_failure
 from alharness.executors.base import Event, Executor
 from alharness.executors.sweeps import Job
 

@@ -84,7 +84,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        from alharness.analysis.runs import display_label
+        from alharness.comparison.runs import display_label
 
         spec = self.spec
         label = display_label(spec.strategy.name, spec.strategy.parameters)

@@ -182,7 +182,7 @@ def run(
             return
 
         view = stage.view(labelled, learner, available=available, cycle=number, seed=sizes.seed)
-        query = stage.ask(view, min(sizes.query_size, remaining))  # steps 2-4
+        query = stage.ask(view, min(sizes.query_size, remaining), available)  # steps 2-4
         entropy = query_entropy(learner, query.seen(problem.pool), problem.pool.block_size())
         with clock.span("annotate"):  # step 5
             annotation = oracle.annotate(query, cycle=number)

@@ -98,17 +98,16 @@ class Stage:
         problem: as the strategy wants it: images, or what it moved them to.
         factory: makes a fresh classifier.
         ledger: what the preparation cost.
+        name: of the strategy as its user typed it, for messages.
+        adapted: whether the strategy changed the problem or the classifier.
     """
 
     strategy: Strategy
     problem: Problem
     factory: LearnerFactory
     ledger: Ledger
-
-    @property
-    def name(self) -> str:
-        """The strategy's class, for messages."""
-        return type(self.strategy).__name__
+    name: str = "strategy"
+    adapted: bool = False
 
     def fit(self, labelled: LabelledSet, *, seed: int) -> tuple[Learner, FitReport]:
         """A classifier trained from scratch."""
@@ -125,7 +124,9 @@ class Stage:
         available: Availability | None = None,
         seed: int | None = None,
     ) -> CycleView:
-        """What the strategy may see in a cycle."""
+        """What the strategy may see in a cycle; of what can be asked about it gets its own copy."""
+        if available is not None:
+            available = replace(available, asked=available.asked.clone())
         return CycleView(
             pool=self.problem.pool,
             labelled=labelled,
@@ -136,29 +137,36 @@ class Stage:
             seed=self.problem.seed if seed is None else seed,
         )
 
-    def ask(self, view: CycleView, query_size: int) -> Query:
+    def ask(self, view: CycleView, query_size: int, available: Availability) -> Query:
         """The strategy's query, timed in ``view.stopwatch`` and checked.
+
+        Args:
+            available: what can be asked about: the caller's value, which the strategy never held.
 
         Raises:
             UserError: the answer breaks the contract.
         """
-        # Its own value: what the strategy does to the one that it sees changes nothing here.
-        available = replace(view.available, asked=view.available.asked.clone())
         with view.stopwatch.phase("other"):  # what the strategy leaves unnamed
             query = self.strategy.select(view, query_size)
         check_query(query, self.problem.pool, available, query_size, self.name)
         return query
 
 
-def set_stage(strategy: Strategy, problem: Problem, networks: Networks, supply: Supply) -> Stage:
+def set_stage(
+    strategy: Strategy, problem: Problem, networks: Networks, supply: Supply, *, name: str = ""
+) -> Stage:
     """Prepare a strategy for a problem.
+
+    Args:
+        name: of the strategy as its user typed it; its class by default.
 
     Raises:
         UserError: the strategy cannot serve such a problem, or what it prepares with cannot be had.
     """
+    name = name or type(strategy).__name__
     reason = strategy.unsuitable(problem.n_classes, problem.pool.item_shape)
     if reason is not None:
-        raise UserError(f"This strategy cannot serve the data set '{problem.name}': {reason}.")
+        raise UserError(f"'{name}' cannot serve the data set '{problem.name}': {reason}.")
     adaptation = strategy.prepare(
         Preparation(
             pool=problem.pool,
@@ -177,4 +185,6 @@ def set_stage(strategy: Strategy, problem: Problem, networks: Networks, supply: 
         replace(problem, pool=adapted.pool or problem.pool, test=adapted.test or problem.test),
         adapted.learner_factory or learner_factory(problem.learner),
         supply.ledger,
+        name,
+        adaptation is not None,
     )

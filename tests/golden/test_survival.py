@@ -17,6 +17,7 @@ import pytest
 from alharness import registry
 from alharness.artefacts import artefact_key
 from alharness.cli.options import places
+from alharness.generative.autoencoder import autoencoder_identity
 from alharness.generative.generator import generator_identity
 from alharness.run.runner import execute
 from alharness.spec import resolve
@@ -62,15 +63,11 @@ def test_artefact_keys_stay() -> None:
         shape = shape_of(task)
         spec = resolve({"task": task, "strategy": "random", "profile": profile, "device": "cpu"})
         if kind == "generator":
-            recipe = spec.generator.for_profile(profile, shape, task).resolve("quick", shape, task)
+            recipe = spec.generator.resolve(profile, shape, task)
             identity = generator_identity(recipe, shape, "fingerprint")
         else:
-            other = spec.autoencoder.for_profile(profile, shape).resolve("quick", shape, task)
-            identity = {
-                "task_fingerprint": "fingerprint",
-                "item_shape": list(shape),
-                "recipe": other.model_dump(mode="json"),
-            }
+            other = spec.autoencoder.resolve(profile, shape, task)
+            identity = autoencoder_identity(other, shape, "fingerprint")
         assert artefact_key(kind, identity) == GOLDEN["keys"][name], name
 
 

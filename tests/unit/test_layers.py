@@ -16,11 +16,11 @@ PLUGINS = ROOT / "strategies" / "alharness_strategies"
 
 #: The rooms of the house from the ground up: each imports from itself and from those before it.
 FLOORS = [
-    ["errors", "seeds", "progress", "files", "timing", "numerics"],
+    ["errors", "seeds", "progress", "files", "timing", "numerics", "plugins"],
     ["acquisition", "pool", "queries", "labelled", "availability"],
     ["records", "artefacts", "pictures", "learners", "tasks", "matching"],
     ["generative", "strategy", "oracle", "registry", "spec"],
-    ["run", "conformance", "tracking", "analysis", "executors", "cli"],
+    ["run", "conformance", "tracking", "comparison", "scaling", "executors", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]
 FLOOR = {room: number for number, room in enumerate(ROOMS)}
@@ -89,7 +89,7 @@ def test_the_harness_names_no_strategy() -> None:
     """No code of the harness decides by a strategy's name; examples in texts are welcome."""
     names = {point.name for point in entry_points(group="alharness.strategies")} - {"full"}
     # The paper's claims, the paper's figures and what a report needs for its baselines name methods.
-    exempt = {"analysis", "cli", "executors"}
+    exempt = {"comparison", "scaling", "cli", "executors"}
     for path in FILES:
         if part(path) in exempt:
             continue

@@ -15,135 +15,33 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from alharness import registry, seeds
-from alharness.artefacts import ArtefactStore
+from alharness.artefacts import ArtefactStore, Supply
+from alharness.availability import Availability
 from alharness.errors import UserError
-from alharness.files import write_json, write_text
-from alharness.generative import Autoencoder, Generator
+from alharness.files import append_line, explained, write_json, write_text
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerFactory, learner_factory
+from alharness.learners.learner import Learner, learner_factory
 from alharness.matching import build_index, features, match
 from alharness.pool import ArrayPool, Pool, PoolWrapper
 from alharness.progress import Progress, silent
-from alharness.records import Ledger
+from alharness.records import Ledger, each_once
 from alharness.run import environment
-from alharness.run.opening import OpenTask, Places, open_task
+from alharness.run.opening import OpenTask, Places, networks_of, open_task, problem_of
+from alharness.run.stage import Stage, set_stage
+from alharness.scaling.study import READ, Measurement, ScalingSpec, Study
 from alharness.spec import RunSpec, resolve, resolve_device
-from alharness.strategy import CycleView, Preparation, Strategy, check_query
 from alharness.tasks.base import TaskData
 from alharness.timing import Stopwatch, WorkCounters, synchronise
-
-#: Phase of computing the items of a virtual pool: a stand-in for images in memory, not selection.
-READ = "virtual_items"
-#: Phases that are not part of the selection's time.
-NOT_SELECTION = ("bookkeeping", READ)
-
-
-class ScalingSpec(BaseModel):
-    """What to measure."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str = Field("mnist-two", description="data set whose pool is enlarged")
-    strategies: tuple[str, ...] = ("random", "max-entropy", "asal-auto")
-    sizes: tuple[int, ...] = Field((10_000, 30_000, 100_000), description="pool sizes in images")
-    query_sizes: tuple[int, ...] = Field((10,), description="items per selection")
-    indices: tuple[str, ...] = Field((), description="indices of the study of matches")
-    rows: tuple[int, ...] = Field((), description="feature rows of the study of matches")
-    repeats: int = Field(5, ge=1, description="timed selections per strategy, size and query size")
-    profile: Literal["quick", "paper"] = "quick"
-    device: str = "auto"
-    seed: int = 0
-    networks: Literal["trained", "untrained"] = Field(
-        "trained", description="untrained: generator and encoder after one step, shapes only"
-    )
-    resident_bytes: int = Field(
-        4 << 30, ge=0, description="images of a pool are kept in memory up to here, else computed"
-    )
-
-
-class Measurement(BaseModel):
-    """One line of ``timing.jsonl``.
-
-    Attributes:
-        kind: ``select`` or ``match`` (timed), ``prepare`` (one-off cost, repeat is 0).
-        name: the strategy, or the index.
-        n: pool items, or feature rows.
-        query_size: items per selection; 0 for a preparation.
-        repeat: number of the repetition.
-        seconds: of the selection, or of building everything that had to be prepared.
-        phases: seconds by phase; by ledger entry for a preparation.
-        work: exact counters.
-        peak_host_bytes: growth of the process's peak memory, where the system tells.
-        peak_device_bytes: peak of device memory.
-        feature_bytes: of the pool's features, for a preparation that computed some.
-        residency: where the pool's items live.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["select", "match", "prepare"]
-    name: str
-    n: int
-    query_size: int
-    repeat: int
-    seconds: float
-    phases: dict[str, float] = {}
-    work: dict[str, int] = {}
-    peak_host_bytes: int | None = None
-    peak_device_bytes: int | None = None
-    feature_bytes: int | None = None
-    residency: str = ""
-
-    @property
-    def key(self) -> tuple[str, str, int, int, int]:
-        """What was measured: not measured again when a study goes on."""
-        return self.kind, self.name, self.n, self.query_size, self.repeat
-
-
-@dataclass(frozen=True)
-class Study:
-    """A finished or stopped study, as read from its folder."""
-
-    spec: ScalingSpec
-    machine: Mapping[str, Any]
-    measurements: tuple[Measurement, ...]
-
-    @classmethod
-    def read(cls, folder: Path) -> Study:
-        """The study in a folder.
-
-        Raises:
-            UserError: no study there, or a damaged line.
-        """
-        try:
-            about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-            lines = (folder / "timing.jsonl").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError as error:
-            raise UserError(
-                f"'{folder}' holds no timing study ({Path(error.filename).name} is missing). "
-                "Measure one with: alharness timing --out FOLDER"
-            ) from None
-        found = []
-        for number, line in enumerate(lines, 1):
-            try:
-                found.append(Measurement.model_validate_json(line))
-            except ValueError as error:
-                if number == len(lines):
-                    break  # the line that a kill tore
-                raise UserError(f"{folder / 'timing.jsonl'}: line {number} is damaged.") from error
-        return cls(ScalingSpec(**about["spec"]), about["machine"], tuple(found))
 
 
 def run_study(
@@ -152,12 +50,11 @@ def run_study(
     """Measure what is not measured yet and append it to the folder.
 
     Raises:
-        UserError: the folder holds another study, or one of another machine.
+        UserError: the folder holds another study, or one of another machine, or cannot be written.
     """
     device = torch.device(resolve_device(spec.device))
     machine = {**environment.hardware(device), **environment.versions()}
     about = {"spec": spec.model_dump(mode="json"), "machine": machine}
-    folder.mkdir(parents=True, exist_ok=True)
     done: set[tuple[str, str, int, int, int]] = set()
     log = folder / "timing.jsonl"
     if (folder / "study.json").exists():
@@ -167,10 +64,10 @@ def run_study(
             done = {measurement.key for measurement in before.measurements}
             _rewrite(log, before.measurements)  # without a torn last line
     write_json(folder / "study.json", about)
-    log.touch()
+    with explained(log):
+        log.touch()
     for measurement in measure(spec, places, device, done, progress):
-        with log.open("a", encoding="utf-8") as file:
-            file.write(measurement.model_dump_json() + "\n")
+        append_line(log, measurement.model_dump_json())
     return Study.read(folder)
 
 
@@ -213,29 +110,18 @@ def measure(
 
 
 class _Source:
-    """The task whose pool is enlarged: its classifier and its networks serve every size."""
+    """The task whose pool is enlarged: its classifier and its networks serve every size.
+
+    Networks that were trained anew for every size would measure the same training again and again.
+    """
 
     def __init__(
         self, spec: ScalingSpec, places: Places, device: torch.device, progress: Progress
     ) -> None:
         self.spec, self.places, self.device, self.progress = spec, places, device, progress
-        self.artefacts = ArtefactStore(places.store_root)
-        few = {"steps": 1} if spec.networks == "untrained" else {}
-        self.run_spec: RunSpec = resolve(
-            {
-                "task": spec.task,
-                "strategy": "random" if not spec.strategies else spec.strategies[0],
-                "profile": spec.profile,
-                "device": device.type,
-                "seed": spec.seed,
-                "generator": few,
-                "autoencoder": few,
-            }
-        )
+        self.store = ArtefactStore(places.store_root)
+        self.run_spec = run_spec_of(spec, device)
         self.task: OpenTask = open_task(self.run_spec, places, progress)
-
-    def factory(self) -> LearnerFactory:
-        return learner_factory(self.run_spec.learner)
 
     def labelled(self, data: TaskData, n: int) -> LabelledSet:
         """The initial set of a pool of size n."""
@@ -246,32 +132,37 @@ class _Source:
         targets = torch.from_numpy(np.asarray(data.pool_targets[indices], dtype=np.int64))
         return LabelledSet(torch.from_numpy(indices), targets, n_asked=size)
 
-    def fitted(self, factory: LearnerFactory, pool: Pool, labelled: LabelledSet) -> Learner:
-        learner = factory(pool.item_shape, self.task.data.n_classes, self.device)
-        learner.fit(labelled, pool, seed=seeds.derive(self.spec.seed, "fit", 0))
+    def learner(self) -> Learner:
+        """The task's classifier after the source's initial set."""
+        pool = self.task.pool
+        learner = learner_factory(self.run_spec.learner)(
+            pool.item_shape, self.task.data.n_classes, self.device
+        )
+        learner.fit(self.labelled(self.task.data, pool.n), pool, seed=self.fit_seed)
         return learner
 
-    def preparation(self, pool: Pool, ledger: Ledger) -> Preparation:
-        """What a strategy may prepare with, on the source's own pool."""
-        spec = self.run_spec
-        return Preparation(
-            task=self.spec.task,
-            n_classes=self.task.data.n_classes,
-            class_names=self.task.data.class_names,
-            pool=pool,
-            test=self.task.test,
-            device=self.device,
-            seed=self.spec.seed,
-            profile=self.spec.profile,
-            fingerprint=pool.fingerprint,
-            learner_factory=self.factory(),
-            learner_settings=spec.learner,
-            artefacts=self.artefacts,
-            ledger=ledger,
-            generator_settings=spec.generator.for_profile(spec.profile, pool.item_shape),
-            autoencoder_settings=spec.autoencoder.for_profile(spec.profile, pool.item_shape),
-            progress=self.progress,
+    @property
+    def fit_seed(self) -> int:
+        return seeds.derive(self.spec.seed, "fit", 0)
+
+    def timed(self, name: str, data: TaskData, pool: Pool, learner: Learner) -> _Timed:
+        """A strategy before a pool of some size, prepared with the networks of the source task.
+
+        Args:
+            learner: classifies, unless the strategy brings its own.
+        """
+        supply = Supply(self.store, Ledger(self.device), self.progress)
+        stage = set_stage(
+            registry.resolve_strategy(name),
+            replace(problem_of(self.run_spec, self.task), pool=pool),
+            networks_of(self.run_spec, self.task),
+            supply,
+            name=name,
         )
+        labelled = self.labelled(data, pool.n)
+        if stage.adapted:
+            learner, _ = stage.fit(labelled, seed=self.fit_seed)
+        return _Timed(name, stage, labelled, learner)
 
     def enlarged(self, n: int) -> tuple[TaskData, Pool]:
         """The pool at size n: varied images, in memory where they fit."""
@@ -279,7 +170,7 @@ class _Source:
         data = plugin.load(self.places.locations, self.progress)
         virtual = data.open_pool(self.device, self.run_spec.pool)
         if n * virtual.item_bytes > self.spec.resident_bytes:
-            return data, virtual
+            return data, _AttributedPool(virtual)
         items = torch.empty((n, *virtual.item_shape), dtype=torch.uint8, device=self.device)
         step = virtual.block_size()
         for start in range(0, n, step):
@@ -291,95 +182,68 @@ class _Source:
         )
 
 
-@dataclass
-class _SharedNetworks(Preparation):
-    """A preparation on an enlarged pool that takes generator and encoder from the source task.
-
-    Training them anew for every size would measure the same training again and again.
-    """
-
-    source: Preparation | None = None
-
-    def generator(self) -> Generator:
-        assert self.source is not None
-        return self.source.generator()
-
-    def autoencoder(self) -> Autoencoder:
-        assert self.source is not None
-        return self.source.autoencoder()
+def run_spec_of(spec: ScalingSpec, device: torch.device) -> RunSpec:
+    """The run whose selections are timed: task, profile, networks and sizes are those of a run."""
+    few = {"steps": 1} if spec.networks == "untrained" else {}
+    return resolve(
+        {
+            "task": spec.task,
+            "strategy": (*spec.strategies, *registry.names(registry.STRATEGIES))[0],
+            "profile": spec.profile,
+            "device": device.type,
+            "seed": spec.seed,
+            "generator": few,
+            "autoencoder": few,
+        }
+    )
 
 
 class _AttributedPool(PoolWrapper):
-    """A virtual pool whose computing of items is a phase of its own."""
+    """A virtual pool whose computing of items stands apart from the selection that asks for them."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
         self.stopwatch = Stopwatch(pool.device)
 
     def read(self, indices: torch.Tensor) -> torch.Tensor:
-        with self.stopwatch.phase(READ):
+        with self.stopwatch.aside(READ):
             return super().read(indices)
 
     def read_range(self, start: int, stop: int) -> torch.Tensor:
-        with self.stopwatch.phase(READ):
+        with self.stopwatch.aside(READ):
             return super().read_range(start, stop)
 
 
-class _Stage:
-    """One strategy before one pool, prepared: can be asked again and again."""
+@dataclass(frozen=True)
+class _Timed:
+    """A stage with a classifier and labels: can be asked again and again."""
 
-    def __init__(
-        self, source: _Source, name: str, data: TaskData, pool: Pool, learner: Learner
-    ) -> None:
-        self.name, self.seed, self.n_classes = name, source.spec.seed, data.n_classes
-        self.strategy: Strategy = registry.resolve_strategy(name)
-        self.ledger = Ledger(source.device)
-        own = source.preparation(pool, self.ledger)
-        base = source.preparation(source.task.pool, self.ledger)
-        shared = _SharedNetworks(**vars(own), source=base)
-        reason = self.strategy.unsuitable(data.n_classes, pool.item_shape)
-        if reason is not None:
-            raise UserError(f"'{name}' cannot be timed on '{source.spec.task}': {reason}.")
-        adaptation = self.strategy.prepare(shared)
-        self.pool = _AttributedPool(pool) if pool.residency == "virtual" else pool
-        self.learner = learner
-        self.labelled = source.labelled(data, pool.n)
-        if adaptation is not None:
-            self.pool = adaptation.pool or self.pool
-            factory = adaptation.learner_factory or source.factory()
-            self.learner = source.fitted(factory, self.pool, self.labelled)
-        self.is_labelled = torch.zeros(pool.n, dtype=torch.bool)
-        self.is_labelled[self.labelled.indices] = True
+    name: str
+    stage: Stage
+    labelled: LabelledSet
+    learner: Learner
 
     def ask(self, query_size: int, repeat: int) -> Measurement:
         """One selection; ``repeat`` takes the cycle's place, so that each repeat draws anew."""
-        view = CycleView(
-            pool=self.pool,
-            labelled=self.labelled,
-            is_labelled=self.is_labelled,
-            learner=self.learner,
-            n_classes=self.n_classes,
-            cycle=repeat,
-            seed=self.seed,
-        )
-        if isinstance(self.pool, _AttributedPool):
-            self.pool.stopwatch = view.stopwatch
-        with _peak_memory(self.pool.device) as peak, view.stopwatch.phase("other"):
-            query = self.strategy.select(view, query_size)
-        check_query(query, view, query_size, self.name)
-        phases = dict(view.stopwatch.seconds)
+        pool = self.stage.problem.pool
+        available = Availability(pool.n, self.labelled.indices)
+        view = self.stage.view(self.labelled, self.learner, cycle=repeat, available=available)
+        if isinstance(pool, _AttributedPool):
+            pool.stopwatch = view.stopwatch
+        with _peak_memory(pool.device) as peak:
+            self.stage.ask(view, query_size, available)
         return Measurement(
             kind="select",
             name=self.name,
-            n=self.pool.n,
+            n=pool.n,
             query_size=query_size,
             repeat=repeat,
-            seconds=sum(s for phase, s in phases.items() if phase not in NOT_SELECTION),
-            phases=phases,
+            seconds=sum(view.stopwatch.seconds.values()),
+            phases=view.stopwatch.seconds | view.stopwatch.apart,
             work=dict(sorted(view.work.counts.items())),
             peak_host_bytes=peak.host,
             peak_device_bytes=peak.device,
-            residency=self.pool.residency,
+            residency=pool.residency,
         )
 
 
@@ -397,17 +261,15 @@ def _selections(
     ]
     if not wanted:
         return
-    learner = source.fitted(
-        source.factory(), source.task.pool, source.labelled(source.task.data, source.task.pool.n)
-    )
-    stages: dict[tuple[str, int], _Stage] = {}
+    learner = source.learner()
+    stages: dict[tuple[str, int], _Timed] = {}
     slowest: dict[str, float] = {}  # seconds of the last warm-up
     for n in dict.fromkeys(n for _, n, _, _ in wanted):
         data, pool = source.enlarged(n)
         for name in dict.fromkeys(name for name, size, _, _ in wanted if size == n):
             progress(f"prepare {name} on {n:,}", 0, 1)
-            stage = stages[name, n] = _Stage(source, name, data, pool, learner)
-            entries = stage.ledger.entries
+            stage = stages[name, n] = source.timed(name, data, pool, learner)
+            entries = each_once(stage.stage.ledger.entries)
             if ("prepare", name, n, 0, 0) not in done:
                 yield Measurement(
                     kind="prepare",

@@ -14,15 +14,17 @@ import numpy as np
 import torch
 
 from alharness import seeds
-from alharness.conformance.queries import touched
+from alharness.artefacts import ArtefactStore, Supply
+from alharness.availability import Availability
 from alharness.errors import UserError
+from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerSettings, learner_factory
+from alharness.learners.learner import Learner, LearnerSettings
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
 from alharness.queries import Query
-from alharness.records import Ledger
-from alharness.strategy import CycleView, Preparation, Strategy
+from alharness.run.stage import Networks, Problem, set_stage
+from alharness.strategy import CycleView, Strategy
 
 N_POOL = 96
 N_TEST = 24
@@ -33,7 +35,7 @@ PROBLEMS = [(3, (1, 8, 8)), (3, (3, 8, 8)), (2, (1, 8, 8)), (2, (3, 8, 8))]
 
 
 @dataclass(frozen=True)
-class Problem:
+class Sample:
     """A made-up task: classes are blurred patterns under noise.
 
     Attributes:
@@ -48,8 +50,13 @@ class Problem:
     initial: torch.Tensor
     n_classes: int
 
+    @property
+    def n(self) -> int:
+        """Items of the pool."""
+        return len(self.images)
+
     @classmethod
-    def usual(cls, n_classes: int, shape: tuple[int, ...]) -> Problem:
+    def usual(cls, n_classes: int, shape: tuple[int, ...]) -> Sample:
         """Noisy, overlapping classes."""
         rng = seeds.rng(0, "conformance", n_classes, *shape)
         n = N_POOL + N_TEST
@@ -67,79 +74,62 @@ class Problem:
         )
 
 
-class Stage:
-    """A strategy before a problem: prepared, with a fitted classifier, ready to be asked."""
+class Scene:
+    """A strategy on its stage, with a fitted classifier, ready to be asked; moves on as a run does."""
 
     def __init__(
         self,
         strategy: Strategy,
-        problem: Problem,
+        sample: Sample,
         root: Path,
         *,
         kind: str = "mlp",
         device: str = "cpu",
         learner: Learner | None = None,
     ) -> None:
-        self.strategy = strategy
-        self.problem = problem
+        self.sample = sample
         settings = LearnerSettings(kind=kind, width=16, min_steps=60, epochs=1, batch_size=16)
         where = torch.device(device)
-        pool = ArrayPool(problem.images.copy(), where)
-        preparation = _preparation(problem, pool, settings, root)
-        adaptation = strategy.prepare(preparation)
-        factory = preparation.learner_factory
-        self.pool: Pool = pool
-        self.test: Pool = preparation.test
-        if adaptation is not None:
-            self.pool = adaptation.pool or pool
-            self.test = adaptation.test or self.test
-            factory = adaptation.learner_factory or factory
-        self.labelled = LabelledSet(
-            indices=problem.initial,
-            targets=problem.targets[problem.initial],
-            n_asked=len(problem.initial),
+        pool = ArrayPool(sample.images.copy(), where)
+        problem = Problem(
+            "conformance", pool, ArrayPool(sample.test.copy(), where), sample.n_classes, settings
         )
-        self.asked = torch.empty(0, dtype=torch.int64)
-        self.is_labelled = torch.zeros(self.pool.n, dtype=torch.bool)
-        self.take(problem.initial)
-        if learner is None:
-            learner = factory(self.pool.item_shape, problem.n_classes, where)
-            learner.fit(self.labelled, self.pool, seed=0)
-        self.learner = learner
+        networks = Networks(
+            "conformance", "quick", GeneratorSettings(steps=5), AutoencoderSettings(steps=5), pool
+        )
+        self.stage = set_stage(strategy, problem, networks, Supply(ArtefactStore(root)))
+        self.labelled = LabelledSet(
+            indices=sample.initial,
+            targets=sample.targets[sample.initial],
+            n_asked=len(sample.initial),
+        )
+        self.available = Availability(sample.n, sample.initial)
+        self.learner = learner or self.stage.fit(self.labelled, seed=0)[0]
 
     @property
-    def n_unlabelled(self) -> int:
-        return int((~self.is_labelled).sum())
+    def strategy(self) -> Strategy:
+        return self.stage.strategy
 
-    def take(self, indices: torch.Tensor) -> None:
-        """Pool items cannot be asked about any more, whether they got a label or not."""
-        self.asked = torch.cat([self.asked, indices])
-        self.is_labelled = self.is_labelled.clone()
-        self.is_labelled[indices] = True
+    @property
+    def pool(self) -> Pool:
+        return self.stage.problem.pool
 
     def view(self, *, cycle: int = 0, seed: int = 0) -> CycleView:
         """What the strategy may see."""
-        return CycleView(
-            pool=self.pool,
-            labelled=self.labelled,
-            is_labelled=self.is_labelled,
-            asked=self.asked,
-            learner=self.learner,
-            n_classes=self.problem.n_classes,
-            cycle=cycle,
-            seed=seed,
+        return self.stage.view(
+            self.labelled, self.learner, available=self.available, cycle=cycle, seed=seed
         )
 
     def ask(self, size: int = QUERY_SIZE, *, cycle: int = 0, seed: int = 0) -> Query:
-        """The strategy's query, as it gives it."""
+        """The strategy's query, as it gives it: the checks judge it."""
         return self.strategy.select(self.view(cycle=cycle, seed=seed), size)
 
     def extend(self, query: Query) -> None:
         """Let an all-knowing oracle annotate the query, and train anew."""
-        annotator = _Bright(self.problem.n_classes)
-        oracle = Oracle(self.problem.targets, self.problem.n_classes, annotator=lambda: annotator)
+        annotator = _Bright(self.sample.n_classes)
+        oracle = Oracle(self.sample.targets, self.sample.n_classes, annotator=lambda: annotator)
         self.labelled = self.labelled.extended(oracle.annotate(query, cycle=0))
-        self.take(touched(query))
+        self.available = self.available.taking(query.touched)
         self.learner.fit(self.labelled, self.pool, seed=1)
 
 
@@ -155,31 +145,6 @@ class _Bright:
         return torch.nn.functional.one_hot(level, self.n_classes).float()
 
 
-def _preparation(
-    problem: Problem, pool: Pool, settings: LearnerSettings, root: Path
-) -> Preparation:
-    from alharness.artefacts import ArtefactStore
-    from alharness.generative import AutoencoderSettings, GeneratorSettings
-
-    return Preparation(
-        task="conformance",
-        n_classes=problem.n_classes,
-        class_names=tuple(f"class {label}" for label in range(problem.n_classes)),
-        pool=pool,
-        test=ArrayPool(problem.test.copy(), pool.device),
-        device=pool.device,
-        seed=0,
-        profile="quick",
-        fingerprint=pool.fingerprint,
-        learner_factory=learner_factory(settings),
-        learner_settings=settings,
-        artefacts=ArtefactStore(root),
-        ledger=Ledger(),
-        generator_settings=GeneratorSettings(steps=5),
-        autoencoder_settings=AutoencoderSettings(steps=5),
-    )
-
-
 @dataclass
 class Bench:
     """One strategy under check: makes stages, always with a fresh instance of the strategy."""
@@ -187,7 +152,7 @@ class Bench:
     strategy_class: type[Strategy]
     parameters: Mapping[str, Any]
     root: Path
-    problem: Problem = field(init=False)
+    sample: Sample = field(init=False)
 
     def __post_init__(self) -> None:
         strategy = self.strategy()
@@ -195,7 +160,7 @@ class Bench:
         for n_classes, shape in PROBLEMS:
             reason = strategy.unsuitable(n_classes, shape)
             if reason is None:
-                self.problem = Problem.usual(n_classes, shape)
+                self.sample = Sample.usual(n_classes, shape)
                 return
             reasons.append(reason)
         raise UserError(
@@ -206,5 +171,5 @@ class Bench:
     def strategy(self) -> Strategy:
         return self.strategy_class(**self.parameters)
 
-    def stage(self, problem: Problem | None = None, **options: Any) -> Stage:
-        return Stage(self.strategy(), problem or self.problem, self.root, **options)
+    def scene(self, sample: Sample | None = None, **options: Any) -> Scene:
+        return Scene(self.strategy(), sample or self.sample, self.root, **options)
