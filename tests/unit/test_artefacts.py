@@ -22,7 +22,7 @@ from alharness.artefacts import (
     sha256_of,
     write_tensors,
 )
-from alharness.artefacts import META
+from alharness.artefacts.store import META
 from alharness.errors import UserError
 from alharness.progress import Progress
 

@@ -16,8 +16,8 @@ from alharness.oracle import (
     as_stored,
     first_change,
 )
-from alharness.oracle import NetworkAnnotator, network_for, train
-from alharness.oracle import AnnotationPendingError, Desk
+from alharness.oracle.annotator import NetworkAnnotator, network_for, train
+from alharness.oracle.desk import AnnotationPendingError, Desk
 from alharness.pool import ArrayPool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery
 
