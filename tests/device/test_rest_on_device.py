@@ -15,7 +15,7 @@ from tiny import images, run, spec
 from alharness import cli, conformance, registry
 from alharness.cli.options import places
 from alharness.errors import UserError
-from alharness.pool import ArrayPool, Forecast, Pool, StreamedPool
+from alharness.pool import ArrayPool, Forecast, PinnedPool, Pool, StreamedPool
 from alharness.progress import silent
 from alharness.spec import resolve
 from alharness.tasks.base import TaskData
@@ -41,8 +41,10 @@ def test_a_pool_gives_its_items_from_wherever_they_lie(
     pool: Pool
     if where == "memmap":
         pool = streamed(tmp_path, 40)
+    elif where == "host":
+        pool = PinnedPool(items.numpy(), "cuda")
     else:
-        pool = ArrayPool(items, "cuda", residency=where)
+        pool = ArrayPool(items, "cuda")
     expected = items.float() / 255
     some = torch.tensor([3, 39, 0, 17])
     assert pool.gather(some).is_cuda

@@ -9,6 +9,7 @@ from pretended_cuda import pretended_cuda
 from tiny import assert_similar, course, run, spec
 
 from alharness import registry
+from alharness_strategies.adba import BoundaryLearner
 
 #: Their images are coloured, digits are not: the conformance's device check has a problem for them.
 COLOURED = ("asal-rgb", "asal-rgb-random-latent", "asal-rgb-rerank")
@@ -45,8 +46,9 @@ def cases() -> list[object]:
 
 @pytest.mark.parametrize(("name", "learner"), cases())
 def test_stopped_and_continued_it_asks_as_on_the_cpu(
-    name: str, learner: str, tmp_path: Path
+    name: str, learner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(BoundaryLearner, "STEPS", 10)
     on_cpu = run(spec(name, learner, "cpu"), tmp_path / "cpu")
     with pretended_cuda():
         there = spec(name, learner, "cuda")

@@ -20,17 +20,6 @@ from alharness.generative.settings import (
 from alharness.generative.wgan import Training
 from alharness.pool import ArrayPool
 
-MOMENTS_LOSE_THEIR_LAYOUT = pytest.mark.xfail(
-    strict=True,
-    raises=RuntimeError,
-    reason="issue 13 A.2: restored moments are contiguous, weights channels last",
-)
-SECOND_DERIVATIVE_IS_SLOW = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="issue 13 A.11: the penalty's second derivative is a dilated convolution",
-)
-CONVOLUTIONAL = [name for name, recipe in GENERATOR_RECIPES.items() if recipe.network != "fc"]
 #: One recipe of each network is fast enough; the others differ in sizes that are made small here.
 FAST = ("fc-8", "conv-narrow", "resnet-32-ct")
 
@@ -58,17 +47,13 @@ def in_chunks(training: Training, n_steps: int) -> None:
             training.run_chunk()
 
 
-def recipes(*marks_of_convolutional: pytest.MarkDecorator) -> list[object]:
-    found = []
-    for name in GENERATOR_RECIPES:
-        marks = [] if name in FAST else [pytest.mark.slow]
-        if name in CONVOLUTIONAL:
-            marks += marks_of_convolutional
-        found.append(pytest.param(name, marks=marks, id=name))
-    return found
+RECIPES = [
+    name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
+    for name in GENERATOR_RECIPES
+]
 
 
-@pytest.mark.parametrize("name", recipes(MOMENTS_LOSE_THEIR_LAYOUT))
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_generators_training_goes_on_where_it_stopped(
     name: str, device: PretendedDevice, tmp_path: Path
 ) -> None:
@@ -86,7 +71,7 @@ def test_a_generators_training_goes_on_where_it_stopped(
         assert torch.equal(value, expected[key]), key
 
 
-@pytest.mark.parametrize("name", recipes())
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_generator_learns_there_what_it_learns_on_the_cpu(
     name: str, device: PretendedDevice
 ) -> None:
@@ -99,7 +84,7 @@ def test_a_generator_learns_there_what_it_learns_on_the_cpu(
         assert ours == pytest.approx(theirs, rel=0.02, abs=2e-3)
 
 
-@pytest.mark.parametrize("name", recipes())
+@pytest.mark.parametrize("name", RECIPES)
 def test_captured_steps_are_the_eager_steps(name: str, device: PretendedDevice) -> None:
     captured = Training.start(pool(name), recipe(name))
     eager = Training.start(pool(name), recipe(name), capture=False)
@@ -113,10 +98,10 @@ def test_captured_steps_are_the_eager_steps(name: str, device: PretendedDevice) 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("conv-narrow", marks=SECOND_DERIVATIVE_IS_SLOW),
+        "conv-narrow",  # strides of two: issue 13 A.11
         "resnet-32-ct",  # strides of one only
-        pytest.param("conv-32", marks=[SECOND_DERIVATIVE_IS_SLOW, pytest.mark.slow]),
-        pytest.param("conv-64", marks=[SECOND_DERIVATIVE_IS_SLOW, pytest.mark.slow]),
+        pytest.param("conv-32", marks=pytest.mark.slow),
+        pytest.param("conv-64", marks=pytest.mark.slow),
     ],
 )
 def test_no_convolution_of_a_training_is_one_that_cudnn_refuses(

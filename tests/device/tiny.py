@@ -33,7 +33,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "adba": {"encoder_steps": 3, "refine_steps": 3},
     "adba-boundary": {"encoder_steps": 3, "refine_steps": 3},
     "gaal": {"latent_steps": 4},
-    "simple-gan": {"latent_steps": 4},
 }
 
 
