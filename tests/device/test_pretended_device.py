@@ -101,7 +101,9 @@ def test_tensors_of_two_devices_do_not_mix(device: PretendedDevice) -> None:
 def test_the_host_cannot_be_indexed_by_the_device(device: PretendedDevice) -> None:
     with pytest.raises(RuntimeError, match="indices should be"):
         torch.arange(3)[torch.tensor([1], device="cuda")]
-    assert on_it(1, 2)[torch.tensor([1])].is_cuda  # but the device by the host, at the cost of a copy
+    assert on_it(1, 2)[
+        torch.tensor([1])
+    ].is_cuda  # but the device by the host, at the cost of a copy
     assert device.counts.sent_pageable == 2 + 1
 
 
