@@ -134,13 +134,13 @@ class Live(_Base):
             TimeRemainingColumn,
         )
 
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, markup=False, emoji=False)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[notes]}"),
+            TextColumn("{task.fields[notes]}", markup=False),
             console=self._console,
         )
         self._stages: dict[str, Any] = {}

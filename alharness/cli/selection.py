@@ -43,8 +43,9 @@ def jobs_of(
     profile: str | None,
     device: str | None,
     settings: Sequence[str],
+    elsewhere: bool = False,
 ) -> tuple[Sweep, list[Job]]:
-    """A sweep and all of its runs, resolved."""
+    """A sweep and all of its runs, resolved; ``elsewhere`` leaves the device to other machines."""
     from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep, sweep_of
     from alharness.spec import merge, parse_set
 
@@ -59,7 +60,7 @@ def jobs_of(
         ),
     )
     sweep = read_sweep(path) if path is not None else sweep_of(choices)
-    return sweep, expand(sweep, choices, runs_dir)
+    return sweep, expand(sweep, choices, runs_dir, elsewhere=elsewhere)
 
 
 def _names(text: str | None) -> tuple[str, ...]:

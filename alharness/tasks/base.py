@@ -75,7 +75,7 @@ class DataLocations:
         cls, data_root: str | Path | None = None, *, download: bool = False
     ) -> DataLocations:
         """Locations from the option, the environment and the defaults."""
-        cache = Path(os.environ.get("ALHARNESS_CACHE", Path.home() / ".cache" / "alharness"))
+        cache = Path(os.environ.get("ALHARNESS_CACHE") or Path.home() / ".cache" / "alharness")
         root = data_root or os.environ.get("ALHARNESS_DATA") or cache / "data"
         return cls(Path(root).expanduser(), cache.expanduser(), download)
 

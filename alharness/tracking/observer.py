@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from alharness.records import CycleRecord, RunFolder
 from alharness.spec import RunSpec
 from alharness.tracking.marks import mark_kept_out
-from alharness.tracking.patience import PATIENCE_S, Patience
+from alharness.tracking.patience import Patience
 from alharness.tracking.stores import check_uri, explained, load_mlflow, sqlite_path
 from alharness.tracking.view import Tracking, files_of, open_tracking
 
@@ -18,8 +18,8 @@ OPENING_S = 90.0
 #: An interrupted run says so to its store, but does not wait long for it.
 PARTING_S = 3.0
 
-#: What of the budget the cycles may use; the rest opens and ends the run.
-CYCLES_S = 0.6 * PATIENCE_S
+#: Share of the budget that the cycles may use; the rest opens and ends the run.
+CYCLES_SHARE = 0.6
 
 
 class KeptOut:
@@ -104,7 +104,7 @@ class TrackingObserver:
         if self._failed:
             return
         self._waiting.append(record)
-        share = CYCLES_S * (record.cycle + 1) / self._n_cycles
+        share = CYCLES_SHARE * self._patience.seconds * (record.cycle + 1) / self._n_cycles
         if self._spent_s + self._last_s <= share:
             self._flush()
 

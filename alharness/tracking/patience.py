@@ -14,21 +14,21 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 #: Seconds that a run waits for its store, all calls together.
-PATIENCE_S = 14.0
+PATIENCE_S = 10.0
 
 
 class Patience:
     """A budget of waiting.
 
     Args:
-        seconds: the budget.
+        seconds: the budget; ``PATIENCE_S`` by default.
 
     Attributes:
         left: what is left of it.
     """
 
-    def __init__(self, seconds: float = PATIENCE_S) -> None:
-        self.seconds = self.left = seconds
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = self.left = PATIENCE_S if seconds is None else seconds
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
