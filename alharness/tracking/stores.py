@@ -329,14 +329,11 @@ def _set_aside(path: Path) -> Path:
 
 def _make(path: Path) -> None:
     """Make the database beside its place and rename it: nobody ever sees half of one."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     partial = path.with_name(f".{path.name}.partial")
     try:
         for ending in ("-journal", "-wal", "-shm", ""):  # a killed process may have left its own
             partial.with_name(partial.name + ending).unlink(missing_ok=True)
-        store = SqlAlchemyStore(sqlite_uri(partial), artefact_root(path).as_uri())
-        store.engine.dispose()
+        make_engine(sqlite_uri(partial), path)
         partial.replace(path)
     except OSError as error:
         raise _no_place(path, error) from error
@@ -347,8 +344,19 @@ def artefact_root(path: Path) -> Path:
     return path.parent / "mlflow" / "artefacts"
 
 
-def forget_connections(uri: str, path: Path) -> None:
-    """Drop this process's connections: they may hold a file that has been replaced since."""
+def make_engine(uri: str, path: Path) -> None:
+    """Let MLflow make its engine for a file so that no connection outlives its use.
+
+    Kept ones would go on with a file that has been set aside since.
+    """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(uri, artefact_root(path).as_uri()).engine.dispose()
+    name = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
+    before = os.environ.get(name)
+    os.environ[name] = "NullPool"
+    try:
+        SqlAlchemyStore(uri, artefact_root(path).as_uri())
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before

@@ -17,8 +17,8 @@ from alharness.tracking.stores import (
     check_uri,
     explained,
     first_line,
-    forget_connections,
     load_mlflow,
+    make_engine,
     ready_database,
     sqlite_path,
 )
@@ -62,7 +62,7 @@ class Tracking:
         database = sqlite_path(self.uri)
         if database is not None:
             ready_database(database, mend=mend, tell=tell)
-            forget_connections(self.uri, database)
+            make_engine(self.uri, database)
         self.client = mlflow.MlflowClient(tracking_uri=self.uri)
         self.experiment_id = self._experiment_id(database)
 
