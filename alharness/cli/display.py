@@ -195,7 +195,7 @@ class Live(_Base):
         self._show()
 
     def warn(self, text: str) -> None:
-        self._console.print(f"alharness: {text}", style="yellow")
+        self._console.print(f"alharness: {text}", style="yellow", soft_wrap=True)
 
     def close(self) -> None:
         self._live.stop()

@@ -135,6 +135,8 @@ def load_mlflow() -> Any:
         UserError: it is not installed, or does not fit what is installed beside it.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A run would print its address into whatever is shown.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # A dead server must not hold up a run: the default is minutes of retries.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
