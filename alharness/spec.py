@@ -17,10 +17,11 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from alharness import registry
+from alharness import plugins, registry
 from alharness.errors import UserError, unknown_name
+from alharness.files import merge
 from alharness.generative import AutoencoderSettings, GeneratorSettings
-from alharness.learner import LearnerSettings
+from alharness.learners.learner import LearnerSettings
 from alharness.oracle import OracleSettings
 from alharness.tasks.base import PoolSettings, Profile
 
@@ -67,6 +68,11 @@ class RunSpec(BaseModel):
     oracle: OracleSettings
     generator: GeneratorSettings
     autoencoder: AutoencoderSettings
+    plugins: dict[str, str] = Field(
+        {},
+        description="what tells foreign plug-ins and data apart that share a name: set by alharness",
+        json_schema_extra={"added": "0.2"},
+    )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> RunSpec:
@@ -85,7 +91,7 @@ class RunSpec(BaseModel):
     @property
     def run_key(self) -> str:
         """Hash of the whole spec: names the run's folder."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(identity(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def folder(self, runs_dir: Path) -> Path:
@@ -95,6 +101,22 @@ class RunSpec(BaseModel):
     def to_toml(self) -> str:
         """The spec as TOML; ``alharness run --config`` takes it back."""
         return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def identity(model: BaseModel) -> dict[str, Any]:
+    """What tells a setting apart from another, as plain values: what keys and fingerprints hash.
+
+    A field that is marked ``json_schema_extra={"added": VERSION}`` is left out while it has its default,
+    so that a new setting does not rename every run that was made before there was one.
+    """
+    values = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value, extra = getattr(model, name), field.json_schema_extra
+        if isinstance(extra, dict) and "added" in extra and value == field.default:
+            del values[name]
+        elif isinstance(value, BaseModel):
+            values[name] = identity(value)
+    return values
 
 
 def _without_none(value: Any) -> Any:
@@ -110,38 +132,6 @@ def _safe(name: str) -> str:
     The run key below it hashes the true name, so two names that look alike do not collide.
     """
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.") or "unnamed"
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A spec file as nested plain values.
-
-    Raises:
-        UserError: no such file, not UTF-8, or not TOML.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(
-            f"The spec file '{path}' does not exist (looked in {Path.cwd()})."
-        ) from None
-    except IsADirectoryError:
-        raise UserError(f"'{path}' is a folder; expected a TOML file.") from None
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be read: {error.strerror}.") from error
-    # Editors of Windows mark UTF-8 at its beginning, and write UTF-16 when it is called Unicode.
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
-        raise UserError(f"'{path}' is not UTF-8 (UTF-16?). Save it as UTF-8; TOML is nothing else.")
-    try:
-        return tomllib.loads(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"'{path}' is not UTF-8 in line {line} (a byte {content[error.start]:#04x}). Save it as "
-            "UTF-8; TOML is nothing else."
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"'{path}' is not valid TOML: {reason}.") from error
 
 
 def parse_set(text: str) -> dict[str, Any]:
@@ -162,19 +152,6 @@ def parse_set(text: str) -> dict[str, Any]:
     return nested
 
 
-def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings laid over each other; later ones win."""
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            old = merged.get(key)
-            if isinstance(value, Mapping):
-                merged[key] = merge(old if isinstance(old, Mapping) else {}, value)
-            else:
-                merged[key] = value
-    return merged
-
-
 def resolve(overrides: Mapping[str, Any]) -> RunSpec:
     """The full spec behind what a user said.
 
@@ -186,7 +163,8 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         UserError: unknown names or keys, values of the wrong kind, sizes that do not fit.
     """
     given = dict(overrides)
-    given.pop("protocol", None)
+    for name in ("protocol", "plugins"):
+        given.pop(name, None)  # they follow from what is installed here
     for key in given:
         if key not in TOP_LEVEL and key not in SECTIONS:
             raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])
@@ -224,10 +202,27 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         },
     )
     values["device"] = resolve_device(str(values["device"]))
+    values["plugins"] = {}
     try:
-        return RunSpec.model_validate(values)
+        spec = RunSpec.model_validate(values)
+        return spec.model_copy(update={"plugins": identity_of_plugins(spec)})
     except ValidationError as error:
         raise explain(error) from error
+
+
+def identity_of_plugins(spec: RunSpec) -> dict[str, str]:
+    """What the foreign plug-ins and the data behind a spec's names are now.
+
+    Empty for the harness's own, which its version tells. The same command after an edit of
+    ``./mine.py`` is another run.
+    """
+    task = registry.resolve_task(spec.task.name, **spec.task.parameters)
+    return {
+        **plugins.identity_of(plugins.STRATEGIES, spec.strategy.name),
+        **plugins.identity_of(plugins.TASKS, spec.task.name),
+        **plugins.identity_of(plugins.LEARNERS, spec.learner.kind),
+        **task.identity(),
+    }
 
 
 def _choice(section: str, value: Any) -> Choice:
@@ -292,12 +287,12 @@ def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
     """
     fields: dict[str, Any] = {
         "protocol": spec.protocol,
-        "task": spec.task.model_dump(mode="json"),
+        "task": identity(spec.task),
         "task_fingerprint": task_fingerprint,
         "budget": spec.budget,
         "query_size": spec.query_size,
         "initial_size": spec.initial_size,
-        "learner": spec.learner.model_dump(mode="json"),
+        "learner": identity(spec.learner),
         "device": spec.device,
     }
     return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}

@@ -22,29 +22,23 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from alharness import acquisition, seeds
+from alharness.artefacts import ArtefactStore, Supply
+from alharness.availability import Availability
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learner import Learner, LearnerFactory, LearnerSettings
-from alharness.oracle import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings
 from alharness.pool import Pool
-from alharness.progress import Progress, silent
-from alharness.timing import Ledger, Stopwatch, WorkCounters
-
-if TYPE_CHECKING:
-    from alharness.artefacts import ArtefactStore
-    from alharness.generative import (
-        Autoencoder,
-        AutoencoderSettings,
-        Generator,
-        GeneratorSettings,
-    )
+from alharness.progress import Progress
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query, listed
+from alharness.records import Ledger
+from alharness.timing import Stopwatch, WorkCounters
 
 __all__ = [
     "Adaptation",
@@ -66,72 +60,50 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Preparation:
-    """What a strategy sees once, before cycle 0. There are no targets here either.
+    """What a strategy sees once, before cycle 0. There are no targets here.
 
     Attributes:
-        task: the task's name.
-        n_classes: number of classes.
-        class_names: their names.
-        pool: the pool.
+        pool: the pool; ``pool.fingerprint`` is part of the identity of whatever is made from it.
         test: the test images, for strategies that move the problem elsewhere (ADBA); no targets.
-        device: where everything is computed.
+        n_classes: number of classes.
         seed: the run's seed, for ``seeds.rng(seed, purpose)``.
-        profile: ``quick`` or ``paper``.
-        fingerprint: digest of the pool's items: part of every artefact's identity.
-        learner_factory: makes the harness's classifier for this task.
-        learner_settings: its recipe, for a strategy that brings a classifier of its own.
-        artefacts: the store of costly things, shared by all strategies and seeds.
-        ledger: where one-off costs are entered.
-        progress: to be called during long work.
-        generator_settings, autoencoder_settings: how the shared networks are trained.
+        learner_settings: how classifiers are trained, for a strategy that brings one of its own.
+        supply: where costly things are kept, what they cost is entered, and who is told of long work.
+        generator: gives the task's image generator with its critic (``alharness.generative``), trained
+            once and shared (Sec. 3.1).
+        autoencoder: gives the task's auto-encoder, trained once and shared (Sec. 3.2).
     """
 
-    task: str
-    n_classes: int
-    class_names: tuple[str, ...]
     pool: Pool
     test: Pool
-    device: torch.device
+    n_classes: int
     seed: int
-    profile: str
-    fingerprint: str
-    learner_factory: LearnerFactory
     learner_settings: LearnerSettings
-    artefacts: ArtefactStore
-    ledger: Ledger
-    generator_settings: GeneratorSettings
-    autoencoder_settings: AutoencoderSettings
-    progress: Progress = silent
+    supply: Supply
+    generator: Callable[[], Any]
+    autoencoder: Callable[[], Any]
 
-    def generator(self) -> Generator:
-        """The task's image generator with its critic, trained once and shared (Sec. 3.1)."""
-        from alharness.generative import obtain_generator
+    @property
+    def device(self) -> torch.device:
+        """Where everything is computed."""
+        return self.pool.device
 
-        return obtain_generator(
-            self.pool,
-            self.generator_settings,
-            self.artefacts,
-            task=self.task,
-            fingerprint=self.fingerprint,
-            ledger=self.ledger,
-            progress=self.progress,
-        )
+    @property
+    def artefacts(self) -> ArtefactStore:
+        """The store of costly things, shared by all strategies and seeds."""
+        return self.supply.store
 
-    def autoencoder(self) -> Autoencoder:
-        """The task's auto-encoder, trained once and shared (Sec. 3.2)."""
-        from alharness.generative import obtain_autoencoder
+    @property
+    def ledger(self) -> Ledger:
+        """Where one-off costs are entered."""
+        return self.supply.ledger
 
-        return obtain_autoencoder(
-            self.pool,
-            self.autoencoder_settings,
-            self.artefacts,
-            task=self.task,
-            fingerprint=self.fingerprint,
-            ledger=self.ledger,
-            progress=self.progress,
-        )
+    @property
+    def progress(self) -> Progress:
+        """To be called during long work."""
+        return self.supply.progress
 
 
 @dataclass(frozen=True)
@@ -154,9 +126,7 @@ class CycleView:
     Attributes:
         pool: the pool.
         labelled: what is labelled, with its targets.
-        is_labelled: bool ``[N]`` on the CPU, true for pool items that cannot be asked about (again):
-            labelled ones, and those that were asked and rejected. Do not write.
-        asked: the same as pool indices, int64 on the CPU: what an index has to pass over, O(labelled).
+        available: what can still be asked about; ``unlabelled`` and ``n_unlabelled`` are its short forms.
         learner: the classifier of this cycle, in evaluation mode. Do not train.
         n_classes: number of classes.
         cycle: number of the cycle, from 0.
@@ -170,28 +140,23 @@ class CycleView:
         *,
         pool: Pool,
         labelled: LabelledSet,
-        is_labelled: torch.Tensor,
         learner: Learner,
         n_classes: int,
         cycle: int,
         seed: int,
+        available: Availability | None = None,
         stopwatch: Stopwatch | None = None,
         work: WorkCounters | None = None,
-        asked: torch.Tensor | None = None,
     ) -> None:
         self.pool = pool
         self.labelled = labelled
-        self.is_labelled = is_labelled
-        self.asked = labelled.indices if asked is None else asked
+        self.available = available or Availability(pool.n, labelled.indices)
         self.learner = learner
         self.n_classes = n_classes
         self.cycle = cycle
         self.seed = seed
         self.stopwatch = stopwatch or Stopwatch(pool.device)
         self.work = work or WorkCounters()
-        self._unlabelled: torch.Tensor | None = None
-        n_asked = int(is_labelled.sum()) if asked is None else len(asked)  # O(pool) when not told
-        self._n_unlabelled = len(is_labelled) - n_asked
 
     @property
     def device(self) -> torch.device:
@@ -200,25 +165,22 @@ class CycleView:
     @property
     def n_unlabelled(self) -> int:
         """How many pool items can still be asked about."""
-        return self._n_unlabelled
+        return len(self.available)
 
     @property
     def unlabelled(self) -> torch.Tensor:
-        """Pool indices without a label, ascending, int64 on the CPU.
+        """Pool indices that can still be asked about, ascending, int64 on the CPU. Do not write.
 
-        O(pool), once per cycle and only when asked for; its time is book-keeping of the harness
-        (phase ``bookkeeping``) and not part of ``select_s``.
+        O(pool), once per cycle and only when asked for; its time is the harness's and not part of
+        ``select_s``.
         """
-        if self._unlabelled is None:
-            with self.stopwatch.phase("bookkeeping"):
-                self._unlabelled = (~self.is_labelled).nonzero().squeeze(1)
-        return self._unlabelled
+        with self.stopwatch.aside():
+            return self.available.indices
 
     def narrowed(self, candidates: torch.Tensor) -> CycleView:
-        """The same view with ``candidates`` (pool indices, ascending) as all that is unlabelled."""
+        """The same view with ``candidates`` (pool indices, ascending) as all that can be asked about."""
         narrow = copy.copy(self)
-        narrow._unlabelled = candidates
-        narrow._n_unlabelled = len(candidates)
+        narrow.available = self.available.among(candidates)
         return narrow
 
     def rng(self, *purpose: str | int) -> np.random.Generator:
@@ -255,6 +217,37 @@ class CycleView:
         return scores
 
 
+def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Tensor:
+    """``size`` distinct unlabelled pool indices in random order, int64 on the CPU.
+
+    Draws positions of the whole pool and drops those that cannot be asked about or are drawn
+    already: O(size + labelled). Only when most of the pool is taken, or most of the rest is wanted, it
+    permutes the rest instead.
+
+    Args:
+        view: the cycle's view.
+        size: how many.
+        purpose: names the randomness, as in ``view.rng``.
+
+    Raises:
+        ValueError: fewer than ``size`` items are unlabelled.
+    """
+    n, n_left = view.pool.n, view.n_unlabelled
+    if size > n_left:
+        raise ValueError(f"asked for {size} of {n_left} unlabelled items")
+    rng = view.rng(*purpose)
+    if 2 * size > n_left or 4 * n_left < n:
+        return torch.from_numpy(rng.permutation(view.unlabelled.numpy())[:size])
+    taken = view.available.taken.numpy()
+    drawn = np.empty(0, dtype=np.int64)
+    while len(drawn) < size:
+        more = rng.integers(n, size=2 * (size - len(drawn)) + 16)
+        together = np.concatenate([drawn, more[~np.isin(more, taken)]])
+        # Keeping the order of arrival makes every ordered subset equally likely.
+        drawn = together[np.sort(np.unique(together, return_index=True)[1])]
+    return torch.from_numpy(drawn[:size])
+
+
 class Strategy(ABC):
     """A query strategy: ``prepare`` once, ``select`` in each cycle.
 
@@ -265,6 +258,8 @@ class Strategy(ABC):
     Parameters: ClassVar[type[Parameters]] = Parameters
     #: Where the method comes from: paper and section, shown by ``alharness show``.
     source: ClassVar[str] = ""
+    #: For a strategy around another one: what follows the colon of its name, as a user reads it.
+    takes: ClassVar[str] = ""
     #: Which tasks it can serve; a reason when it cannot (see ``unsuitable``).
     binary_only: ClassVar[bool] = False
     #: True for strategies that ask about synthetic items and need an oracle that can see.
@@ -276,6 +271,18 @@ class Strategy(ABC):
 
     def __init__(self, **parameters: Any) -> None:
         self.parameters = type(self).Parameters(**parameters)
+
+    @classmethod
+    def parse(cls, argument: str) -> tuple[dict[str, Any], str]:
+        """What follows the colon of the name, for classes that say in ``takes`` that they take it.
+
+        Returns:
+            keyword arguments for the constructor, and the name of the strategy that it gets as ``inner``.
+
+        Raises:
+            UserError: the argument is not of that form.
+        """
+        raise NotImplementedError(f"{cls.__name__} takes {cls.takes} and does not parse it")
 
     def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
         """Why this strategy cannot serve such a task, or None when it can."""
@@ -322,45 +329,27 @@ class ScoreStrategy(Strategy):
         return PoolQuery(candidates[chosen])
 
 
-def check_query(query: Query, view: CycleView, query_size: int, name: str) -> None:
+def check_query(
+    query: Query, pool: Pool, available: Availability, query_size: int, name: str
+) -> None:
     """The harness's own check of every answer, so that no strategy is trusted with its own score.
+
+    Args:
+        available: what could be asked about: the caller's own value, not one that a strategy held.
 
     Raises:
         UserError: the query is not of a known kind or size, or asks about items that it must not.
     """
-    if not isinstance(query, PoolQuery | ImageQuery | LineQuery):
+    if not isinstance(query, Query):
         _refuse(name, "a PoolQuery, an ImageQuery or a LineQuery", f"a {type(query).__name__}")
     if len(query) != query_size:
         _refuse(name, f"{query_size} items", f"{len(query)}")
-    if isinstance(query, PoolQuery):
-        indices = query.indices
-        if (
-            not isinstance(indices, torch.Tensor)
-            or indices.dtype != torch.int64
-            or indices.ndim != 1
-        ):
-            found = getattr(indices, "dtype", type(indices).__name__)
-            _refuse(name, "pool indices as a one-dimensional int64 tensor", f"{found}")
-        if indices.device.type != "cpu":
-            _refuse(name, "pool indices on the CPU", f"indices on {indices.device}")
-        if int(indices.min()) < 0 or int(indices.max()) >= view.pool.n:
-            _refuse(name, f"pool indices in 0 .. {view.pool.n - 1}", f"{_some(indices)}")
-        if len(indices.unique()) != len(indices):
-            _refuse(name, "distinct pool indices", f"duplicates among {_some(indices)}")
-        asked = indices[view.is_labelled[indices]]
-        if len(asked):
-            _refuse(name, "unlabelled items only", f"items already asked about: {_some(asked)}")
-    elif isinstance(query, ImageQuery):
-        if tuple(query.items.shape[1:]) != tuple(view.pool.item_shape):
-            expected = f"items of shape {tuple(view.pool.item_shape)}"
-            _refuse(name, expected, f"shape {tuple(query.items.shape[1:])}")
-        if not bool(query.items.isfinite().all()):
-            _refuse(name, "finite values", "NaN or infinity in the synthetic items")
-
-
-def _some(indices: torch.Tensor) -> str:
-    listed = ", ".join(map(str, indices[:8].tolist()))
-    return listed + (", ..." if len(indices) > 8 else "")
+    fault = query.fault(pool.n, pool.item_shape)
+    if fault is not None:
+        _refuse(name, *fault)
+    again = query.touched[torch.isin(query.touched, available.taken)]
+    if len(again):
+        _refuse(name, "unlabelled items only", f"items already asked about: {listed(again)}")
 
 
 def _refuse(name: str, expected: str, found: str) -> NoReturn:

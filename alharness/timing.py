@@ -7,13 +7,13 @@ first and on the clock second.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+
 
 #: What the counters count. A strategy may add names of its own; these mean the same everywhere.
 WORK = {
@@ -38,34 +38,47 @@ class Stopwatch:
     """Seconds per named phase. A nested phase's time is its own, not its parent's.
 
     Phases therefore add up: ``sum(seconds.values())`` is the time spent inside any phase. The
-    harness opens one phase around ``select``; what a strategy leaves unnamed stays there.
+    harness opens one phase around ``select``; what a strategy leaves unnamed stays there. What the
+    harness does on a strategy's behalf stands apart, whatever a strategy calls its phases.
+
+    Attributes:
+        seconds: by phase, as far as phases have ended.
+        apart: seconds that belong to the harness, by its own names.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = device
         self.seconds: dict[str, float] = {}
-        self._open: list[str] = []
+        self.apart: dict[str, float] = {}
+        self._open: list[tuple[dict[str, float], str]] = []
         self._since = 0.0
 
     def _border(self) -> None:
         synchronise(self.device)
         now = time.perf_counter()
         if self._open:
-            name = self._open[-1]
-            self.seconds[name] = self.seconds.get(name, 0.0) + now - self._since
+            account, name = self._open[-1]
+            account[name] = account.get(name, 0.0) + now - self._since
         self._since = now
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Attribute the time inside the ``with`` block to ``name``."""
+    def _inside(self, account: dict[str, float], name: str) -> Iterator[None]:
         self._border()
-        self._open.append(name)
-        self.seconds.setdefault(name, 0.0)
+        self._open.append((account, name))
+        account.setdefault(name, 0.0)
         try:
             yield
         finally:
             self._border()
             self._open.pop()
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Attribute the time inside the ``with`` block to ``name``."""
+        return self._inside(self.seconds, name)
+
+    def aside(self, name: str = "bookkeeping") -> AbstractContextManager[None]:
+        """Attribute the time inside the ``with`` block to the harness. For the harness alone."""
+        return self._inside(self.apart, name)
 
 
 class WorkCounters:
@@ -75,64 +88,11 @@ class WorkCounters:
         self.counts: dict[str, int] = {}
 
     def add(self, name: str, n: int) -> None:
-        """Count ``n`` more of ``name``."""
+        """Count ``n`` more of ``name``.
+
+        Raises:
+            ValueError: work that was not done, or not in whole units.
+        """
+        if int(n) != n or n < 0:
+            raise ValueError(f"work is counted in whole units, none of them negative; found {n!r}")
         self.counts[name] = self.counts.get(name, 0) + int(n)
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """One preparation: what it cost when it was built, and whether this run had to pay for it.
-
-    Attributes:
-        name: what was prepared, for instance ``generator`` or ``pca``.
-        seconds: what building it took, wherever and whenever it was built.
-        cached: true when this run found it ready made; then ``load_s`` is what this run paid.
-        load_s: seconds that this run spent on it.
-        details: anything that explains the cost or the quality (steps, rows, Fréchet distance).
-    """
-
-    name: str
-    seconds: float
-    cached: bool
-    load_s: float
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**asdict(self), "details": dict(self.details)}
-
-
-class Ledger:
-    """The one-off costs of a run, reported beside the per-cycle times and never hidden in them."""
-
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.entries: list[LedgerEntry] = []
-        self.device = device
-
-    def add(
-        self,
-        name: str,
-        seconds: float,
-        *,
-        cached: bool = False,
-        load_s: float | None = None,
-        details: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Enter one preparation."""
-        paid = seconds if load_s is None else load_s
-        self.entries.append(LedgerEntry(name, seconds, cached, paid, details or {}))
-
-    @contextmanager
-    def entry(self, name: str, **details: Any) -> Iterator[dict[str, Any]]:
-        """Time the ``with`` block as one preparation; the block may add to the yielded details."""
-        found: dict[str, Any] = dict(details)
-        synchronise(self.device)
-        start = time.perf_counter()
-        yield found
-        synchronise(self.device)
-        self.add(name, time.perf_counter() - start, details=found)
-
-    @property
-    def seconds(self) -> float:
-        """What all preparations cost to build."""
-        return sum(entry.seconds for entry in self.entries)

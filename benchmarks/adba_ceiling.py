@@ -16,15 +16,14 @@ from typing import Any
 
 import torch
 
-from alharness.artefacts import ArtefactStore, default_store_root
+from alharness.artefacts import ArtefactStore, Supply, default_store_root
 from alharness.generative import GeneratorSettings, obtain_generator
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, LinearLearner
+from alharness.learners.learner import LearnerSettings, LinearLearner
 from alharness.pool import ArrayPool, Pool
-from alharness.progress import silent
+from alharness.records import Ledger
 from alharness.registry import resolve_task
 from alharness.tasks.base import DataLocations
-from alharness.timing import Ledger
 from alharness_strategies.adba import AdbaParameters
 from alharness_strategies.inversion import obtain_codes
 
@@ -43,25 +42,21 @@ def measure(dataset: str, store: Path, profile: str) -> dict[str, Any]:
     data = resolve_task(dataset).load(DataLocations.resolve())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pool, test = data.open_pool(device), data.open_test(device)
-    artefacts, ledger = ArtefactStore(store), Ledger(device)
+    supply = Supply(ArtefactStore(store), Ledger(device))
     generator = obtain_generator(
         pool,
-        GeneratorSettings().for_profile(profile, pool.item_shape, dataset),
-        artefacts,
+        GeneratorSettings().resolve(profile, pool.item_shape, dataset),
+        supply,
         task=dataset,
-        fingerprint=pool.fingerprint,
-        ledger=ledger,
     )
     defaults = AdbaParameters()
     codes = obtain_codes(
         generator,
         pool,
         test,
-        artefacts,
+        supply,
         encoder_steps=defaults.encoder_steps,
         refine_steps=defaults.refine_steps,
-        ledger=ledger,
-        progress=silent,
     )
     targets = torch.as_tensor(data.pool_targets)
     test_targets = torch.as_tensor(data.test_targets)
@@ -71,8 +66,8 @@ def measure(dataset: str, store: Path, profile: str) -> dict[str, Any]:
         "dataset": dataset,
         "ceiling_codes": accuracy(*of_codes, targets, test_targets),
         "ceiling_images": accuracy(pool, test, targets, test_targets),
-        "codes": dict(ledger.entries[-1].details),
-        "generator": dict(ledger.entries[0].details),
+        "codes": dict(supply.ledger.entries[-1].details),
+        "generator": dict(supply.ledger.entries[0].details),
         "norm_median": float(norms.median()),
         "norm_largest": float(norms.max()),
     }

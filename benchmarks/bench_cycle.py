@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from alharness.analysis.gates import gate_slope, gate_work
-from alharness.analysis.scaling import ScalingSpec, Study, run_study
-from alharness.runner import Places, execute
+from alharness.run.opening import Places
+from alharness.run.runner import execute
+from alharness.scaling.gates import gate_slope, gate_work
+from alharness.scaling.measure import run_study
+from alharness.scaling.study import ScalingSpec, Study
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from alharness import features
-from alharness.analysis.gates import CountingPool, gate_ratio, gate_reads
+from alharness.matching import features
 from alharness.pool import ArrayPool
+from alharness.scaling.gates import CountingPool, gate_ratio, gate_reads
 
 
 def pool(n: int, device: torch.device) -> CountingPool:

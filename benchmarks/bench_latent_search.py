@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from alharness import acquisition
-from alharness.analysis.gates import gate_ratio
 from alharness.generative.latent_search import search
+from alharness.scaling.gates import gate_ratio
 
 STEPS = 20
 

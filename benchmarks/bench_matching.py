@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from alharness.analysis.gates import gate_slope, gate_work, interleaved
 from alharness.matching import INDICES, ExactIndex, build_index, match
+from alharness.scaling.gates import gate_slope, gate_work, interleaved
 from alharness.timing import Stopwatch, WorkCounters
 
 K, Q = 50, 10

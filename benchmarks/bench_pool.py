@@ -31,12 +31,12 @@ import pytest
 import torch
 
 from alharness import acquisition
+from alharness.availability import Availability
 from alharness.labelled import LabelledSet
-from alharness.learner import LinearLearner
-from alharness.pool import ArrayPool, Pool, StreamedPool, VirtualPool
+from alharness.learners.learner import LinearLearner
+from alharness.pool import ArrayPool, Pool, StreamedPool, VirtualPool, forecast
 from alharness.strategy import CycleView
 from alharness.tasks.augmented import augment
-from alharness.tasks.residency import forecast
 
 SHAPE = (3, 32, 32)
 QUERY_SIZE = 10
@@ -61,7 +61,7 @@ def scan(pool: Pool) -> list[int]:
     view = CycleView(
         pool=pool,
         labelled=LabelledSet(),
-        is_labelled=torch.arange(pool.n) % 5000 == 0,
+        available=Availability(pool.n, torch.arange(0, pool.n, 5000)),
         learner=learner,
         n_classes=2,
         cycle=0,

@@ -16,7 +16,7 @@ import pytest
 
 from alharness.cli.options import places
 from alharness.records import INITIAL, CycleRecord, QueryLog
-from alharness.runner import execute
+from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tracking import TrackingObserver, default_uri
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from alharness.analysis.gates import CountingPool, gate_ratio, gate_reads, gate_slope, gate_work
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, NetworkLearner
+from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
+from alharness.scaling.gates import CountingPool, gate_ratio, gate_reads, gate_slope, gate_work
 from alharness.strategy import CycleView
 from alharness_strategies.max_entropy import MaxEntropy
 
@@ -27,7 +27,6 @@ def scene(n: int, device: torch.device, kind: str = "mnist-cnn") -> tuple[CycleV
     view = CycleView(
         pool=CountingPool(ArrayPool(raw, device)),
         labelled=LabelledSet(),
-        is_labelled=torch.zeros(n, dtype=torch.bool),
         learner=learner,
         n_classes=10,
         cycle=0,

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import torch
 
-from alharness import environment
+from alharness.run import environment
 from alharness.timing import synchronise
 
 HERE = Path(__file__).parent

@@ -6,15 +6,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
-from alharness.learner import LearnerSettings, learner_factory
-from alharness.loop import Problem
+from alharness.learners.learner import LearnerSettings
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool
+from alharness.run.stage import Problem
 
 
 @pytest.fixture(autouse=True)
@@ -45,19 +45,21 @@ def two_blobs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return images.reshape(n, 1, 4, 4), targets.astype(np.int64)
 
 
+class Blobs(NamedTuple):
+    """A problem with the answers that a run needs beside it."""
+
+    problem: Problem
+    oracle: Oracle
+    test_targets: np.ndarray
+
+
 @pytest.fixture
-def blobs() -> Problem:
+def blobs() -> Blobs:
     """300 pool items and 100 test items of two overlapping classes, with a linear learner."""
     images, targets = two_blobs(400)
-    device = torch.device("cpu")
-    return Problem(
-        pool=ArrayPool(images[:300], device),
-        test=ArrayPool(images[300:], device),
-        test_targets=targets[300:],
-        oracle=Oracle(targets[:300], 2),
-        n_classes=2,
-        learner_factory=learner_factory(LearnerSettings(kind="linear")),
-    )
+    pool, test = ArrayPool(images[:300]), ArrayPool(images[300:])
+    problem = Problem("blobs", pool, test, 2, LearnerSettings(kind="linear"))
+    return Blobs(problem, Oracle(targets[:300], 2), targets[300:])
 
 
 @pytest.fixture(scope="session")

@@ -27,18 +27,15 @@ def check(strategy: str, settings: Sequence[str], runs_dir: Path) -> int:
     of all checks; the exit code is 1 when one of them fails. Where there are runs, the result is
     kept beside them, and their report shows it.
     """
-    from alharness import environment, registry
+    from alharness import registry
     from alharness.conformance import check_strategy
-    from alharness.spec import merge, parse_set
-    from alharness.subset import SubsetStrategy
+    from alharness.files import merge
+    from alharness.run import environment
+    from alharness.spec import parse_set
 
     parameters = merge(*(parse_set(text.removeprefix("strategy.")) for text in settings))
-    size, name = registry.split_subset(strategy)
-    found = registry.strategy_class(name)
-    if size is None:
-        results = check_strategy(found, **parameters)
-    else:
-        results = check_strategy(SubsetStrategy, inner=found(**parameters), size=size)
+    found = registry.find_strategy(strategy)
+    results = check_strategy(found.cls, **found.keywords(**parameters))
     width = max(len(result.name) for result in results)
     for result in results:
         mark = {"pass": "ok", "fail": "FAIL", "skip": "-"}[result.outcome]

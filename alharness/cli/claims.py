@@ -35,7 +35,7 @@ def claims() -> None:
 @_claims_option
 def list_claims(claims_file: Path | None) -> None:
     """List the claims: where they stand, what supports them."""
-    from alharness.analysis.claims import FILE, ClaimsFile
+    from alharness.scaling.claims import FILE, ClaimsFile
 
     for claim in ClaimsFile.read(claims_file or FILE).claims:
         low, high = claim.accept
@@ -78,16 +78,17 @@ def check_claims(
     FOLDERS are studies of 'alharness timing'; by default those of the claims file below --out. The
     exit code is 1 when a claim that must hold fails.
     """
-    from alharness.analysis import scaling_report
-    from alharness.analysis.claims import (
+    from alharness.cli.display import make_display
+    from alharness.scaling import figures
+    from alharness.scaling.claims import (
         FILE,
         ClaimsFile,
         check_all,
         failed,
         hardware,
     )
-    from alharness.analysis.scaling import ScalingSpec, Study, run_study
-    from alharness.cli.display import make_display
+    from alharness.scaling.measure import run_study
+    from alharness.scaling.study import ScalingSpec, Study
 
     content = ClaimsFile.read(claims_file or FILE)
     studies = {str(folder): Study.read(folder) for folder in folders}
@@ -100,7 +101,7 @@ def check_claims(
                 study = run_study(
                     ScalingSpec(**fields), places(runs_dir, data_root), folder, display.progress
                 )
-                scaling_report.write(study, folder)
+                figures.write(study, folder)
                 studies[str(folder)] = study
         finally:
             display.close()

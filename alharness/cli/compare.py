@@ -11,8 +11,8 @@ from alharness.cli.options import runs_dir_option
 from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
 
 if TYPE_CHECKING:
-    from alharness.analysis.report import Section
-    from alharness.analysis.tables import Table
+    from alharness.comparison.report import Section
+    from alharness.comparison.tables import Table
 
 
 @click.command()
@@ -45,7 +45,7 @@ def compare(
     alharness compare
     alharness compare benchmarks/specs/fig3a.toml --x labels --csv fig3a.csv
     """
-    from alharness.analysis.report import build
+    from alharness.comparison.report import build
 
     found = find_comparisons(targets, runs_dir, split_by, options)
     report = build(
@@ -93,7 +93,7 @@ def _table(table: Table) -> None:
 
 def _write_csv(path: Path, sections: tuple[Section, ...]) -> None:
     """The figures of merit in full precision, beside and renamed."""
-    from alharness.analysis.page import merit_csv
-    from alharness.records import write_text
+    from alharness.comparison.page import merit_csv
+    from alharness.files import write_text
 
     write_text(path, merit_csv(sections))

@@ -176,7 +176,7 @@ def preview(name: str, output: Path | None, data_root: Path | None) -> None:
     import numpy as np
     import torch
 
-    from alharness.contact_sheet import Row, as_uint8, contact_sheet, save
+    from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
     from alharness.registry import resolve_task
 
     with _shown() as progress:

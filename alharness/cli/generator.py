@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import torch
 
     from alharness.artefacts import Artefact, ArtefactStore
-    from alharness.generative import AutoencoderSettings, GeneratorSettings
-    from alharness.learner import LearnerSettings
+    from alharness.learners.learner import LearnerSettings
     from alharness.pool import Pool
+    from alharness.run.stage import Networks
     from alharness.tasks.base import TaskData
 
 #: Columns of ``compare``: name of the figure in details or inspection, heading.
@@ -87,23 +87,17 @@ def _common(function: Any) -> Any:
 )
 def train(task: str, only: str | None, quiet: bool, runs_dir: Path, **options: Any) -> None:
     """Train the generator and the auto-encoder that runs on TASK will use."""
-    from alharness.generative import obtain_autoencoder, obtain_generator
+    from alharness.artefacts import Supply
 
     opened = _open(task, runs_dir=runs_dir, **options)
     display = make_display(quiet=quiet)
-    names: dict[str, Any] = {
-        "task": task,
-        "fingerprint": opened.pool.fingerprint,
-        "progress": display.progress,
-    }
+    supply = Supply(opened.store, progress=display.progress)
     made = []
     try:
         if only != "generator":
-            autoencoder = obtain_autoencoder(opened.pool, opened.autoencoder, opened.store, **names)
-            made.append(autoencoder.artefact_key)
+            made.append(opened.networks.obtain_autoencoder(supply).artefact_key)
         if only != "autoencoder":
-            trained = obtain_generator(opened.pool, opened.generator, opened.store, **names)
-            made.append(trained.artefact_key)
+            made.append(opened.networks.obtain_generator(supply).artefact_key)
     finally:
         display.close()
     for key in made:
@@ -127,7 +121,7 @@ def inspect(
     Trains a reference classifier on the whole pool (its features: FD cls; its entropy: what a
     latent search can reach), and the auto-encoder of the settings if there is none yet.
     """
-    from alharness.generative import obtain_autoencoder
+    from alharness.artefacts import Supply
     from alharness.generative.generator import load_generator
     from alharness.generative.inspection import Subject, obtain_inspection, reference_settings
 
@@ -135,14 +129,8 @@ def inspect(
     artefact = _chosen(opened, key)
     display = make_display(quiet=quiet)
     try:
-        autoencoder = obtain_autoencoder(
-            opened.pool,
-            opened.autoencoder,
-            opened.store,
-            task=task,
-            fingerprint=opened.pool.fingerprint,
-            progress=display.progress,
-        )
+        supply = Supply(opened.store, progress=display.progress)
+        autoencoder = opened.networks.obtain_autoencoder(supply)
         subject = Subject(
             artefact=artefact,
             generator=load_generator(artefact, opened.device),
@@ -180,7 +168,7 @@ def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options:
 
     Figures from FD auto on need an inspection ('alharness generator inspect TASK --key KEY').
     """
-    from alharness.records import write_json
+    from alharness.files import write_json
 
     opened = _open(task, runs_dir=runs_dir, **options)
     rows = _comparison(opened)
@@ -224,8 +212,7 @@ class _Opened:
     pool: Pool
     device: torch.device
     store: ArtefactStore
-    generator: GeneratorSettings
-    autoencoder: AutoencoderSettings
+    networks: Networks
     reference: LearnerSettings | None
 
 
@@ -246,10 +233,12 @@ def _open(
     import torch
     from pydantic import BaseModel, ValidationError
 
+    from alharness.files import merge
     from alharness.generative import AutoencoderSettings, GeneratorSettings
-    from alharness.learner import LearnerSettings
+    from alharness.learners.learner import LearnerSettings
     from alharness.registry import resolve_task
-    from alharness.spec import explain, merge, parse_set, resolve_device
+    from alharness.run.stage import Networks
+    from alharness.spec import explain, parse_set, resolve_device
     from alharness.tasks.base import DataLocations
 
     if profile not in ("quick", "paper"):
@@ -287,8 +276,7 @@ def _open(
         pool,
         where,
         open_store(runs_dir),
-        chosen["generator"].for_profile(profile, pool.item_shape, task),
-        chosen["autoencoder"].for_profile(profile, pool.item_shape, task),
+        Networks(task, profile, chosen["generator"], chosen["autoencoder"], pool),
         chosen["learner"] if "learner" in given else None,
     )
 
@@ -304,7 +292,7 @@ def _chosen(opened: _Opened, key: str | None) -> Artefact:
 
     fingerprint = opened.pool.fingerprint
     if key is None:
-        recipe = opened.generator.resolve("quick", opened.pool.item_shape, opened.task)
+        recipe = opened.networks.generator_recipe()
         identity = generator_identity(recipe, opened.pool.item_shape, fingerprint)
         key = artefact_key(KIND, identity)
         if not (opened.store.root / KIND / key).is_dir():
@@ -350,7 +338,7 @@ def _draw_comparison(opened: _Opened, rows: Sequence[Mapping[str, Any]], path: P
     import torch
 
     from alharness.generative.generator import KIND, load_generator
-    from alharness.generative.pictures import save_rows
+    from alharness.pictures.grids import save_rows
 
     spread = torch.linspace(0, opened.pool.n - 1, N_COMPARED).long()  # pools may be sorted by class
     shown = [("real images", opened.pool.gather(spread))]

@@ -24,10 +24,6 @@ def list_names(kind: str) -> None:
     for entry in found:
         foreign = "" if entry.distribution.startswith("alharness ") else f"  [{entry.distribution}]"
         click.echo(f"{entry.name:<{width}}  {entry.summary}{foreign}")
-    if kind == "strategies":
-        click.echo(
-            f"{'subset:M:NAME':<{width}}  Any scoring strategy over M random candidates per cycle."
-        )
 
 
 @click.command()
@@ -42,15 +38,15 @@ def show(name: str) -> None:
     if name == "settings":
         _show_settings()
         return
-    strategy_name = registry.split_subset(name)[1]
-    if strategy_name in registry.names(registry.STRATEGIES) or (":" in name and "/" in name):
-        _show_strategy(strategy_name)
+    prefix = name.split(":", 1)[0]
+    if prefix in registry.names(registry.STRATEGIES) or (":" in name and "/" in name):
+        _show_strategy(name)
         return
-    if name.split(":", 1)[0] in registry.names(registry.TASKS):
+    if prefix in registry.names(registry.TASKS):
         _show_task(name)
         return
     if ":" in name:
-        _show_strategy(strategy_name)
+        _show_strategy(name)
         return
     from alharness.errors import unknown_name
 
@@ -66,19 +62,22 @@ def _show_strategy(name: str) -> None:
     _paragraphs(found.__doc__)
     if found.source:
         click.echo(f"Source: {found.source}")
-    _fields("Parameters (--set strategy.NAME=VALUE)", found.Parameters)
+    if found.takes and ":" not in name:
+        click.echo(f"Used as {name}:{found.takes}; its parameters are those of STRATEGY.")
+        return
+    _fields("Parameters (--set strategy.NAME=VALUE)", registry.find_strategy(name).parameters)
 
 
 def _show_task(name: str) -> None:
-    from alharness import registry
-    from alharness.learner import LearnerSettings
+    from alharness import plugins, registry
+    from alharness.learners.learner import LearnerSettings
     from alharness.tasks.base import TaskPlugin
 
     try:
         plugin = registry.resolve_task(name)
     except UserError:
         # A data set that needs an argument is described without one.
-        found: Any = registry._load("data set", registry.TASKS, name.split(":", 1)[0])
+        found: Any = plugins.load("data set", registry.TASKS, name.split(":", 1)[0])
         click.echo(f"{name}:ARGUMENT")
         _paragraphs(found.__doc__)
         _fields("Parameters (--set task.NAME=VALUE)", found.Parameters)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from alharness.runner import Places
+    from alharness.run.opening import Places
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -114,7 +114,8 @@ def overrides(
     **options: Any,
 ) -> dict[str, Any]:
     """What the user said, as nested values: file first, then options, then ``--set``."""
-    from alharness.spec import merge, parse_set, read_toml
+    from alharness.files import merge, read_toml
+    from alharness.spec import parse_set
 
     given = {key: value for key, value in options.items() if value is not None}
     layers: list[dict[str, Any]] = [{"device": "auto"}]
@@ -135,7 +136,7 @@ def overrides(
 
 def places(runs_dir: Path, data_root: Path | None, *, download: bool = False) -> Places:
     """Where things lie, from options and environment."""
-    from alharness.runner import Places
+    from alharness.run.opening import Places
     from alharness.tasks.base import DataLocations
 
     return Places(runs_dir, DataLocations.resolve(data_root, download=download))

@@ -51,9 +51,9 @@ def report(
     alharness report benchmarks/specs/fig3a.toml --out fig3a
     alharness report --paper
     """
-    from alharness.analysis.page import write
-    from alharness.analysis.paper import check_paper
-    from alharness.analysis.report import build
+    from alharness.comparison.claims import check_paper
+    from alharness.comparison.page import write
+    from alharness.comparison.report import build
     from alharness.generative.inspection import newest_inspections
 
     found = find_comparisons(targets, runs_dir, split_by, options)
@@ -88,7 +88,7 @@ def _lay_beside_sweep(
 ) -> None:
     """Page and figures as artefacts of the sweep's run in MLflow, where the sweep was tracked."""
     from alharness.tracking import default_uri, open_tracking
-    from alharness.tracking.stores import explained
+    from alharness.tracking.stores import store_error
 
     if uri is None and not (runs_dir / "mlflow.db").exists():
         return  # the sweep kept records only
@@ -98,5 +98,5 @@ def _lay_beside_sweep(
         tracking = open_tracking(uri, experiment, mend=False)
         tracking.log_files(tracking.sweep(sweep), [page, *pictures])
     except Exception as error:  # whatever the store raises, the report is written
-        told = f"{explained(uri, error)} The report is complete; it is not laid beside the sweep there."
+        told = f"{store_error(uri, error)} The report is complete; it is not laid beside the sweep there."
         click.echo(f"alharness: {told}", err=True)

@@ -60,7 +60,7 @@ def run(
     alharness run --strategy max-entropy --dataset mnist-two --seed 3 --set learner.c=0.1
     """
     from alharness.cli.display import make_display
-    from alharness.runner import execute
+    from alharness.run.runner import execute
     from alharness.spec import resolve
 
     spec = resolve(overrides(strategy=strategy, task=dataset, **options))
@@ -79,7 +79,14 @@ def run(
             tracker.open()
             observers.append(tracker)
         where = places(runs_dir, data_root, download=download)
-        folder = execute(spec, where, fresh=fresh, observers=observers, progress=display.progress)
+        folder = execute(
+            spec,
+            where,
+            fresh=fresh,
+            observers=observers,
+            progress=display.progress,
+            warn=display.warn,
+        )
     except BaseException:
         display.close()
         if tracker is not None:
@@ -101,9 +108,9 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
     from alharness.cli.display import duration
 
     last = records[-1]
-    preparation = records[0].time.preparation or []
-    paid = sum(entry["load_s"] for entry in preparation)
-    built = sum(entry["seconds"] for entry in preparation)
+    preparation = records[0].time.prepared
+    paid = sum(entry.load_s for entry in preparation)
+    built = sum(entry.seconds for entry in preparation)
     select = sum(record.time.select_s or 0.0 for record in records)
     entropies = [record.query.entropy_mean for record in records if record.query is not None]
     click.echo()
@@ -118,9 +125,9 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
         cached = "" if paid > 0.9 * built else f" (built earlier; {duration(paid)} here)"
         _row("preparation", f"{duration(built)}{cached}")
     quality = [
-        f"{entry['name']}: {key} {value:.3g}"
+        f"{entry.name}: {key} {value:.3g}"
         for entry in preparation
-        for key, value in (entry["details"].get("quality") or {}).items()
+        for key, value in (entry.details.get("quality") or {}).items()
         if isinstance(value, float)
     ]
     for line in quality:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from alharness.analysis.comparison import Comparison
+    from alharness.comparison.comparison import Comparison
     from alharness.executors.sweeps import Job, Sweep
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -47,7 +47,8 @@ def jobs_of(
 ) -> tuple[Sweep, list[Job]]:
     """A sweep and all of its runs, resolved; ``elsewhere`` leaves the device to other machines."""
     from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep, sweep_of
-    from alharness.spec import merge, parse_set
+    from alharness.files import merge
+    from alharness.spec import parse_set
 
     top = {"profile": profile, "device": device}
     choices = Choices(
@@ -129,8 +130,8 @@ def find_comparisons(
     Raises:
         UserError: nothing there, a mixture of files and directories, protocols that differ.
     """
-    from alharness.analysis.comparison import comparisons
-    from alharness.analysis.runs import Run, read_run, read_runs
+    from alharness.comparison.comparison import comparisons
+    from alharness.comparison.runs import Run, read_run, read_runs
     from alharness.errors import UserError
 
     files = [path for path in targets if path.suffix == ".toml"]

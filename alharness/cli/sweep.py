@@ -276,7 +276,7 @@ def plan(spec: Path | None, runs_dir: Path, out: Path, **options: Any) -> None:
 @click.option("--fresh", is_flag=True, help="Throw away what exists of this run.")
 def run_one(plan_file: Path, index: int, data_root: Path | None, fresh: bool) -> int:
     """Carry out one run of a plan, without MLflow ('alharness sync' makes the view afterwards)."""
-    from alharness.analysis.runs import write_failure
+    from alharness.comparison.runs import write_failure
     from alharness.executors.base import carry_out, payload
     from alharness.executors.plans import read_plan
 

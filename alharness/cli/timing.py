@@ -12,8 +12,8 @@ from alharness.cli.options import data_root_option, places, runs_dir_option
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
-    from alharness.analysis.scaling import Study
-    from alharness.analysis.scaling_report import Estimate
+    from alharness.scaling.estimates import Estimate
+    from alharness.scaling.study import Study
 
 
 def _numbers(
@@ -109,9 +109,10 @@ def timing(
     alharness timing --dataset mnist-two --sizes 1e4,1e5,1e6
     alharness timing --sizes "" --indices exact,kdtree --rows 1e5,1e6,16e6
     """
-    from alharness.analysis import scaling_report
-    from alharness.analysis.scaling import ScalingSpec, run_study
     from alharness.cli.display import make_display
+    from alharness.scaling import figures
+    from alharness.scaling.measure import run_study
+    from alharness.scaling.study import ScalingSpec
 
     spec = ScalingSpec.model_validate(
         {
@@ -135,7 +136,7 @@ def timing(
         study = run_study(spec, places(runs_dir, data_root), out, display.progress)
     finally:
         display.close()
-    scaling_report.write(study, out)
+    figures.write(study, out)
     if not quiet:
         show(study, out)
 
@@ -159,9 +160,9 @@ def _available_bytes() -> int:
 
 def show(study: Study, out: Path) -> None:
     """The table, the exponents, Table 2 and the transition points on the terminal."""
-    from alharness.analysis import scaling_report
+    from alharness.scaling import estimates
 
-    found = scaling_report.lines(study)
+    found = estimates.lines(study)
     click.echo(f"\n{study.spec.task} on {_machine(study.machine)}")
     rows = [
         (
@@ -178,7 +179,7 @@ def show(study: Study, out: Path) -> None:
     exponents = [
         (line.name, f"{line.query_size}", str(exponent))
         for line in found
-        if (exponent := scaling_report.time_slope(line)) is not None
+        if (exponent := estimates.time_slope(line)) is not None
     ]
     if exponents:
         click.echo("\nexponent of the time (1: linear, 0: constant), with 95 % interval")
@@ -186,13 +187,13 @@ def show(study: Study, out: Path) -> None:
     if any(line.kind == "select" for line in found):
         click.echo("\nwork in each cycle (Table 2)")
         _columns(
-            scaling_report.TABLE_2_HEADER,
+            estimates.TABLE_2_HEADER,
             [
                 tuple(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row)
-                for row in scaling_report.table_2(study)
+                for row in estimates.table_2(study)
             ],
         )
-    points = scaling_report.transitions(study)
+    points = estimates.transitions(study)
     if points:
         click.echo("\ncycles until the preparation has paid (Fig. 6b)")
         _columns(

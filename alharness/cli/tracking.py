@@ -68,10 +68,10 @@ def _bring_up_to_date(
     """Sync every folder that can be; counts of what was added, and of what was left out and why."""
     from filelock import FileLock, Timeout
 
-    from alharness.analysis.runs import read_failure
+    from alharness.comparison.runs import read_failure
     from alharness.tracking import sync_run
     from alharness.tracking.marks import is_kept_out
-    from alharness.tracking.stores import explained
+    from alharness.tracking.stores import store_error
 
     done: Counter[str] = Counter()
     last = time.monotonic()
@@ -95,9 +95,9 @@ def _bring_up_to_date(
             continue
         except Exception as error:  # the folder's fault or the store's
             if not tracking.answers():
-                raise explained(tracking.uri, error) from error
+                raise store_error(tracking.uri, error) from error
             done["bad"] += 1
-            _tell(f"{folder.path}: {explained(tracking.uri, error)}")
+            _tell(f"{folder.path}: {store_error(tracking.uri, error)}")
             continue
         if added is None:
             done[left_out] += 1

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alharness.conformance.checks import CHECKS
-from alharness.conformance.stage import Bench
+from alharness.conformance.scene import Bench
 from alharness.strategy import Strategy
 
 __all__ = ["BoundCheck", "CheckResult", "check_strategy", "checks"]

@@ -17,10 +17,12 @@ from torch import nn
 
 from alharness import seeds
 from alharness.conformance.process import helper
-from alharness.conformance.queries import content, digest, same, touched
-from alharness.conformance.stage import N_POOL, QUERY_SIZE, Bench, Stage
-from alharness.learner import Learner
-from alharness.oracle import ImageQuery, LineQuery, Oracle, PoolQuery, Query
+from alharness.conformance.queries import digest, same
+from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Scene
+from alharness.learners.learner import Learner
+from alharness.oracle import Oracle
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.strategy import CycleView
 
 Check = Callable[[Bench], None]
 CHECKS: dict[str, Check] = {}
@@ -40,8 +42,8 @@ def _check(name: str) -> Callable[[Check], Check]:
 @_check("query-type")
 def _query_type(bench: Bench) -> None:
     """the answer is a query of known type, with the shapes and value ranges of its type"""
-    stage = bench.stage()
-    query = stage.ask()
+    scene = bench.scene()
+    query = scene.ask()
     if isinstance(query, PoolQuery):
         indices = query.indices
         assert isinstance(indices, torch.Tensor), "indices must be a torch tensor"
@@ -49,10 +51,10 @@ def _query_type(bench: Bench) -> None:
         assert indices.device.type == "cpu", f"indices must be on the CPU, found {indices.device}"
         assert indices.ndim == 1, f"indices must have one axis, found shape {tuple(indices.shape)}"
     elif isinstance(query, ImageQuery):
-        _image_values(query.items, stage.pool.item_shape)
+        _image_values(query.items, scene.pool.item_shape)
     elif isinstance(query, LineQuery):
-        _image_values(query.images.flatten(0, 1), bench.problem.images.shape[1:])
-        assert query.points.shape[2:] == stage.pool.item_shape, "points are not items of the pool"
+        _image_values(query.images.flatten(0, 1), bench.sample.images.shape[1:])
+        assert query.points.shape[2:] == scene.pool.item_shape, "points are not items of the pool"
     else:
         raise AssertionError(f"select returned {type(query).__name__}, not a Query")
 
@@ -67,7 +69,7 @@ def _image_values(items: torch.Tensor, shape: tuple[int, ...]) -> None:
 @_check("exact-count")
 def _exact_count(bench: Bench) -> None:
     """exactly as many items as asked for"""
-    _count(bench.stage().ask(), QUERY_SIZE)
+    _count(bench.scene().ask(), QUERY_SIZE)
 
 
 def _count(query: Query, size: int) -> None:
@@ -84,11 +86,11 @@ def _pool_indices(query: Query) -> torch.Tensor:
 @_check("distinct")
 def _distinct(bench: Bench) -> None:
     """no item twice in one query"""
-    _all_differ(bench.stage().ask())
+    _all_differ(bench.scene().ask())
 
 
 def _all_differ(query: Query) -> None:
-    items = query.indices if isinstance(query, PoolQuery) else content(query)[0].flatten(1)
+    items = query.indices if isinstance(query, PoolQuery) else query.content()[0].flatten(1)
     n_distinct = len(items.unique(dim=0))
     assert n_distinct == len(query), f"{len(query)} items, only {n_distinct} of them distinct"
 
@@ -96,24 +98,24 @@ def _all_differ(query: Query) -> None:
 @_check("unlabelled-only")
 def _unlabelled_only(bench: Bench) -> None:
     """only items without a label"""
-    stage = bench.stage()
-    _none_labelled(stage, _pool_indices(stage.ask()))
+    scene = bench.scene()
+    _none_labelled(scene, _pool_indices(scene.ask()))
 
 
-def _none_labelled(stage: Stage, indices: torch.Tensor) -> None:
-    inside = indices[(indices >= 0) & (indices < stage.pool.n)]
-    known = inside[stage.is_labelled[inside]]
+def _none_labelled(scene: Scene, indices: torch.Tensor) -> None:
+    inside = indices[(indices >= 0) & (indices < scene.pool.n)]
+    known = inside[torch.isin(inside, scene.available.taken)]
     assert len(known) == 0, f"asks about items that are labelled already: {known.tolist()}"
 
 
 @_check("rejected-items")
 def _rejected_items(bench: Bench) -> None:
     """nor items that were asked about and that nobody could label"""
-    stage = bench.stage()
-    rejected = (~stage.is_labelled).nonzero().squeeze(1)[::2]
-    stage.take(rejected)
-    stage.labelled = replace(stage.labelled, n_asked=stage.labelled.n_asked + len(rejected))
-    _valid(stage, QUERY_SIZE)
+    scene = bench.scene()
+    rejected = scene.available.indices[::2]
+    scene.available = scene.available.taking(rejected)
+    scene.labelled = replace(scene.labelled, n_asked=scene.labelled.n_asked + len(rejected))
+    _valid(scene, QUERY_SIZE)
 
 
 @_check("pool-indices")
@@ -121,8 +123,8 @@ def _pool_indices_not_positions(bench: Bench) -> None:
     """pool indices, not positions among the unlabelled items"""
     # With the first half labelled, every small position names a labelled item.
     half = N_POOL // 2
-    stage = bench.stage(replace(bench.problem, initial=torch.arange(half)))
-    indices = _pool_indices(stage.ask())
+    scene = bench.scene(replace(bench.sample, initial=torch.arange(half)))
+    indices = _pool_indices(scene.ask())
     assert int(indices.min()) >= half, (
         f"with items 0 .. {half - 1} labelled, asks about {indices.tolist()}: "
         "these look like positions in view.unlabelled; return view.unlabelled[positions]"
@@ -132,14 +134,14 @@ def _pool_indices_not_positions(bench: Bench) -> None:
 @_check("never-test-items")
 def _never_test_items(bench: Bench) -> None:
     """only items of the pool, or images that are not in the test set"""
-    stage = bench.stage()
-    query = stage.ask()
+    scene = bench.scene()
+    query = scene.ask()
     if isinstance(query, PoolQuery):
-        outside = query.indices[(query.indices < 0) | (query.indices >= stage.pool.n)]
+        outside = query.indices[(query.indices < 0) | (query.indices >= scene.pool.n)]
         assert len(outside) == 0, f"asks about items outside the pool: {outside.tolist()}"
         return
-    asked = content(query)[-1].reshape(-1, *bench.problem.images.shape[1:])
-    test = torch.from_numpy(bench.problem.test).float() / 255
+    asked = query.content()[-1].reshape(-1, *bench.sample.images.shape[1:])
+    test = torch.from_numpy(bench.sample.test).float() / 255
     nearest = torch.cdist(asked.flatten(1), test.flatten(1)).min()
     assert float(nearest) > 1e-3, "asks about an image of the test set"
 
@@ -147,14 +149,14 @@ def _never_test_items(bench: Bench) -> None:
 @_check("query-size-one")
 def _query_size_one(bench: Bench) -> None:
     """works when a single item is asked for"""
-    _valid(bench.stage(), 1)
+    _valid(bench.scene(), 1)
 
 
 @_check("whole-rest")
 def _whole_rest(bench: Bench) -> None:
     """works when everything that is left is asked for"""
-    stage = bench.stage()
-    _valid(stage, stage.n_unlabelled)
+    scene = bench.scene()
+    _valid(scene, len(scene.available))
 
 
 @_check("last-item")
@@ -162,24 +164,24 @@ def _last_item(bench: Bench) -> None:
     """works when a single item is left"""
     everything = torch.arange(N_POOL)
     initial = everything[everything != 41]
-    _valid(bench.stage(replace(bench.problem, initial=initial)), 1)
+    _valid(bench.scene(replace(bench.sample, initial=initial)), 1)
 
 
 @_check("second-cycle")
 def _second_cycle(bench: Bench) -> None:
     """asks about something new once its query is answered"""
-    stage = bench.stage()
-    stage.extend(stage.ask())
-    _valid(stage, QUERY_SIZE, cycle=1)
+    scene = bench.scene()
+    scene.extend(scene.ask())
+    _valid(scene, QUERY_SIZE, cycle=1)
 
 
-def _valid(stage: Stage, size: int, *, cycle: int = 0, differ: bool = True) -> None:
-    query = stage.ask(size, cycle=cycle)
+def _valid(scene: Scene, size: int, *, cycle: int = 0, differ: bool = True) -> None:
+    query = scene.ask(size, cycle=cycle)
     _count(query, size)
     if differ or isinstance(query, PoolQuery):
         _all_differ(query)
-    _none_labelled(stage, touched(query))
-    for values in content(query):
+    _none_labelled(scene, query.touched)
+    for values in query.content():
         assert bool(values.isfinite().all()), "a value of the query is not finite"
 
 
@@ -189,31 +191,31 @@ def _valid(stage: Stage, size: int, *, cycle: int = 0, differ: bool = True) -> N
 @_check("empty-class")
 def _empty_class(bench: Bench) -> None:
     """works while a class has no labelled item"""
-    problem = bench.problem
-    initial = problem.initial[problem.targets[problem.initial] != 0]
-    _valid(bench.stage(replace(problem, initial=initial)), QUERY_SIZE)
+    sample = bench.sample
+    initial = sample.initial[sample.targets[sample.initial] != 0]
+    _valid(bench.scene(replace(sample, initial=initial)), QUERY_SIZE)
 
 
 @_check("one-class")
 def _one_class(bench: Bench) -> None:
     """works on a pool whose items are all of one class"""
-    problem = bench.problem
-    targets = torch.zeros_like(problem.targets)
-    _valid(bench.stage(replace(problem, targets=targets)), QUERY_SIZE)
+    sample = bench.sample
+    targets = torch.zeros_like(sample.targets)
+    _valid(bench.scene(replace(sample, targets=targets)), QUERY_SIZE)
 
 
 @_check("constant-images")
 def _constant_images(bench: Bench) -> None:
     """works on a pool of equal images"""
-    problem = bench.problem
-    images = np.full_like(problem.images, 128)
-    _valid(bench.stage(replace(problem, images=images)), QUERY_SIZE, differ=False)
+    sample = bench.sample
+    images = np.full_like(sample.images, 128)
+    _valid(bench.scene(replace(sample, images=images)), QUERY_SIZE, differ=False)
 
 
 @_check("linear-classifier")
 def _linear_classifier(bench: Bench) -> None:
     """works with the linear classifier, too"""
-    _valid(bench.stage(kind="linear"), QUERY_SIZE)
+    _valid(bench.scene(kind="linear"), QUERY_SIZE)
 
 
 # Honesty -------------------------------------------------------------------------------------
@@ -223,16 +225,16 @@ def _linear_classifier(bench: Bench) -> None:
 def _hidden_targets(bench: Bench) -> None:
     """the query stays the same when the hidden targets are poisoned"""
     answers = []
-    hidden = bench.problem.targets.clone()
-    hidden[bench.problem.initial] = -1
+    hidden = bench.sample.targets.clone()
+    hidden[bench.sample.initial] = -1
     for poison in (0, 1):
-        targets = bench.problem.targets.clone()
+        targets = bench.sample.targets.clone()
         unlabelled = hidden >= 0
-        targets[unlabelled] = (targets[unlabelled] + poison) % bench.problem.n_classes
-        stage = bench.stage(replace(bench.problem, targets=targets))
+        targets[unlabelled] = (targets[unlabelled] + poison) % bench.sample.n_classes
+        scene = bench.scene(replace(bench.sample, targets=targets))
         # Within reach of a strategy that looks into its caller or into the collector's list.
-        oracle = Oracle(targets, bench.problem.n_classes)
-        answers.append(stage.ask())
+        oracle = Oracle(targets, bench.sample.n_classes)
+        answers.append(scene.ask())
         del oracle
     same(
         answers[0], answers[1], "the query changes with hidden targets: the strategy peeks at them"
@@ -246,9 +248,9 @@ def _global_randomness(bench: Bench) -> None:
     for seed in (1, 2):
         with _global_seed(seed):
             before = _global_state()
-            stage = bench.stage()
+            scene = bench.scene()
             prepared = _global_state()
-            answers.append(stage.ask())
+            answers.append(scene.ask())
             after = _global_state()
         for call, old, new in (("prepare", before, prepared), ("select", prepared, after)):
             for name in old:
@@ -288,14 +290,14 @@ def _global_state() -> dict[str, object]:
 @_check("same-seed-same-query")
 def _same_seed(bench: Bench) -> None:
     """the same view gives the same query: again, from a fresh instance, and in any cycle"""
-    stage = bench.stage()
-    first = stage.ask()
-    same(first, stage.ask(), "asked twice with the same view, it answers differently")
-    same(first, bench.stage().ask(), "a fresh instance answers differently")
-    later = stage.ask(cycle=1)
+    scene = bench.scene()
+    first = scene.ask()
+    same(first, scene.ask(), "asked twice with the same view, it answers differently")
+    same(first, bench.scene().ask(), "a fresh instance answers differently")
+    later = scene.ask(cycle=1)
     same(
         later,
-        bench.stage().ask(cycle=1),
+        bench.scene().ask(cycle=1),
         "the answer in cycle 1 depends on having been asked in cycle 0: a resumed run would differ",
     )
 
@@ -323,7 +325,7 @@ def _other_process(bench: Bench) -> None:
     }
     answer = helper().ask(request)
     assert "error" not in answer, f"in another process: {answer['error']}"
-    assert answer["digest"] == digest(bench.stage().ask()), "another process asks differently"
+    assert answer["digest"] == digest(bench.scene().ask()), "another process asks differently"
 
 
 @_check("device")
@@ -331,8 +333,8 @@ def _device(bench: Bench) -> None:
     """CPU and GPU ask alike, up to ties and rounding"""
     if not torch.cuda.is_available():
         raise unittest.SkipTest("no CUDA device here")
-    on_cpu = bench.stage()
-    on_gpu = bench.stage(device="cuda", learner=_moved(on_cpu.learner, torch.device("cuda")))
+    on_cpu = bench.scene()
+    on_gpu = bench.scene(device="cuda", learner=_moved(on_cpu.learner, torch.device("cuda")))
     cpu, gpu = on_cpu.ask(), on_gpu.ask()
     if isinstance(cpu, PoolQuery) and isinstance(gpu, PoolQuery):
         shared = len(set(cpu.indices.tolist()) & set(gpu.indices.tolist()))
@@ -341,7 +343,7 @@ def _device(bench: Bench) -> None:
             f"{cpu.indices.tolist()} and {gpu.indices.tolist()}"
         )
         return
-    for a, b in zip(content(cpu), content(gpu), strict=True):
+    for a, b in zip(cpu.content(), gpu.content(), strict=True):
         assert torch.allclose(a.float(), b.float(), atol=0.02), "CPU and GPU ask differently"
 
 
@@ -360,19 +362,19 @@ def _moved(learner: Learner, device: torch.device) -> Learner:
 @_check("learner-unchanged")
 def _learner_unchanged(bench: Bench) -> None:
     """select leaves the classifier's parameters as they were"""
-    stage = bench.stage()
-    before = stage.learner.digest()
-    stage.ask()
-    assert stage.learner.digest() == before, "select changed the classifier's parameters"
+    scene = bench.scene()
+    before = scene.learner.digest()
+    scene.ask()
+    assert scene.learner.digest() == before, "select changed the classifier's parameters"
 
 
 @_check("evaluation-mode")
 def _evaluation_mode(bench: Bench) -> None:
     """select leaves the classifier in evaluation mode, without gradients"""
-    stage = bench.stage()
-    before = _modes(stage.learner)
-    stage.ask()
-    after = _modes(stage.learner)
+    scene = bench.scene()
+    before = _modes(scene.learner)
+    scene.ask()
+    after = _modes(scene.learner)
     changed = [name for name in before if before[name] != after.get(name)]
     assert not changed, f"select left the classifier changed: {', '.join(changed)}"
 
@@ -393,42 +395,43 @@ def _modes(learner: Learner) -> dict[str, object]:
 @_check("view-unchanged")
 def _view_unchanged(bench: Bench) -> None:
     """select leaves the pool and the labelled set as they were"""
-    stage = bench.stage()
-    before = _visible(stage)
-    stage.ask()
-    after = _visible(stage)
+    scene = bench.scene()
+    view = scene.view()
+    before = _visible(view)
+    scene.strategy.select(view, QUERY_SIZE)
+    after = _visible(view)
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert not changed, f"select changed {', '.join(changed)}"
 
 
-def _visible(stage: Stage) -> dict[str, torch.Tensor]:
+def _visible(view: CycleView) -> dict[str, torch.Tensor]:
     return {
-        "the pool's items": stage.pool.read_range(0, stage.pool.n).clone(),
-        "view.is_labelled": stage.is_labelled.clone(),
-        "view.labelled.indices": stage.labelled.indices.clone(),
-        "view.labelled.targets": stage.labelled.targets.clone(),
+        "the pool's items": view.pool.read_range(0, view.pool.n).clone(),
+        "view.available": view.available.is_taken.clone(),
+        "view.labelled.indices": view.labelled.indices.clone(),
+        "view.labelled.targets": view.labelled.targets.clone(),
     }
 
 
 @_check("permutation")
 def _permutation(bench: Bench) -> None:
     """with the items permuted, the query is permuted"""
-    stage = bench.stage()
-    first = _pool_indices(stage.ask())
-    if stage.strategy.follows_order:
+    scene = bench.scene()
+    first = _pool_indices(scene.ask())
+    if scene.strategy.follows_order:
         raise unittest.SkipTest("follows the order of the pool by declaration")
-    if any(not torch.equal(first, _pool_indices(stage.ask(seed=seed))) for seed in (1, 2, 3)):
+    if any(not torch.equal(first, _pool_indices(scene.ask(seed=seed))) for seed in (1, 2, 3)):
         raise unittest.SkipTest("draws at random")
     order = torch.from_numpy(seeds.rng(0, "permutation").permutation(N_POOL))
     position = torch.argsort(order)  # where an item went
-    problem = bench.problem
+    sample = bench.sample
     permuted = replace(
-        problem,
-        images=problem.images[order.numpy()],
-        targets=problem.targets[order],
-        initial=position[problem.initial],
+        sample,
+        images=sample.images[order.numpy()],
+        targets=sample.targets[order],
+        initial=position[sample.initial],
     )
-    answer = _pool_indices(bench.stage(permuted, learner=stage.learner).ask())
+    answer = _pool_indices(bench.scene(permuted, learner=scene.learner).ask())
     assert set(order[answer].tolist()) == set(first.tolist()), (
         "with the pool in another order, other items are asked about: "
         f"{sorted(first.tolist())} before, {sorted(order[answer].tolist())} after. "
@@ -439,11 +442,11 @@ def _permutation(bench: Bench) -> None:
 @_check("work-bound")
 def _work_bound(bench: Bench) -> None:
     """the work counters stay within the declared bound, and count every pool item read"""
-    stage = bench.stage()
-    bound = stage.strategy.work_bound(stage.n_unlabelled, QUERY_SIZE)
-    view = stage.view()
+    scene = bench.scene()
+    bound = scene.strategy.work_bound(len(scene.available), QUERY_SIZE)
+    view = scene.view()
     n_read = 0
-    read, read_range = stage.pool.read, stage.pool.read_range
+    read, read_range = scene.pool.read, scene.pool.read_range
 
     def counted(indices: torch.Tensor) -> torch.Tensor:
         nonlocal n_read
@@ -455,12 +458,12 @@ def _work_bound(bench: Bench) -> None:
         n_read += stop - start
         return read_range(start, stop)
 
-    stage.pool.read, stage.pool.read_range = counted, counted_range  # type: ignore[method-assign]
-    stage.strategy.select(view, QUERY_SIZE)
+    scene.pool.read, scene.pool.read_range = counted, counted_range  # type: ignore[method-assign]
+    scene.strategy.select(view, QUERY_SIZE)
     counts = view.work.counts
     told = counts.get("pool_items_scored", 0) + counts.get("pool_items_featurised", 0)
     # The labelled items may be read as anchors, those asked about for the record.
-    assert n_read <= told + len(stage.labelled) + QUERY_SIZE, (
+    assert n_read <= told + len(scene.labelled) + QUERY_SIZE, (
         f"select read {n_read} pool items but counted {told} as scored or featurised"
     )
     if bound is None:

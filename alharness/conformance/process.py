@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from alharness.conformance.queries import digest
-from alharness.conformance.stage import Bench
+from alharness.conformance.scene import Bench
 from alharness.strategy import Strategy
 
 
@@ -65,7 +65,7 @@ def serve() -> None:
             sys.path[:] = request["path"]
             torch.set_num_threads(request["threads"])
             bench = Bench(_find(request), request["parameters"], Path(request["root"]))
-            answer = {"digest": digest(bench.stage().ask())}
+            answer = {"digest": digest(bench.scene().ask())}
         except Exception as error:  # reported by the process that asked
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")

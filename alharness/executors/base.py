@@ -13,7 +13,7 @@ from alharness.executors.sweeps import Job
 
 if TYPE_CHECKING:
     from alharness.progress import Progress
-    from alharness.runner import Places
+    from alharness.run.opening import Places
     from alharness.spec import RunSpec
 
 
@@ -80,7 +80,8 @@ def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tupl
         reason and traceback of a failure; two empty strings when the run is finished.
     """
     from alharness.progress import silent
-    from alharness.runner import Places, execute
+    from alharness.run.opening import Places
+    from alharness.run.runner import execute
     from alharness.tasks.base import DataLocations
 
     try:

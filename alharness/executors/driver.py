@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alharness.analysis.runs import write_failure
+from alharness.comparison.runs import write_failure
 from alharness.errors import UserError
 from alharness.executors.base import Event, Executor
 from alharness.executors.sweeps import Job
@@ -19,7 +19,7 @@ from alharness.tracking.marks import mark_kept_out
 from alharness.tracking.patience import Patience
 
 if TYPE_CHECKING:
-    from alharness.runner import Places
+    from alharness.run.opening import Places
     from alharness.tracking import Tracking
 
 
@@ -97,10 +97,10 @@ class Follow:
 
 
 def _without_view(uri: str, error: Exception) -> str:
-    from alharness.tracking.stores import explained
+    from alharness.tracking.stores import store_error
 
     return (
-        f"{explained(uri, error)} The sweep goes on without MLflow and its records are complete; "
+        f"{store_error(uri, error)} The sweep goes on without MLflow and its records are complete; "
         "'alharness sync' rebuilds the view."
     )
 

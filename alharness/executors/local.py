@@ -22,7 +22,7 @@ from alharness.executors.base import Event, payload
 from alharness.executors.sweeps import Job
 
 if TYPE_CHECKING:
-    from alharness.runner import Places
+    from alharness.run.opening import Places
 
 #: Variables through which numerical libraries learn how many threads to use.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

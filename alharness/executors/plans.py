@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from alharness.errors import UserError
 from alharness.executors.base import settled
 from alharness.executors.sweeps import Job
-from alharness.records import write_json
+from alharness.files import write_json
 
 
 @dataclass(frozen=True)

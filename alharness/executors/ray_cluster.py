@@ -17,7 +17,7 @@ from alharness.executors.local import THREADS
 from alharness.executors.sweeps import Job
 
 if TYPE_CHECKING:
-    from alharness.runner import Places
+    from alharness.run.opening import Places
 
 
 #: A cluster that grows on demand gets so long to bring a node that fits.

@@ -25,9 +25,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alharness.errors import UserError, unknown_name
+from alharness.files import merge, read_toml
 from alharness.records import CycleRecord, RunFolder
-from alharness.registry import split_subset
-from alharness.spec import RunSpec, explain, merge, read_toml, resolve
+from alharness.spec import RunSpec, explain, resolve
 from alharness.tasks.base import Profile
 
 PROFILES: tuple[str, ...] = get_args(Profile)
@@ -109,7 +109,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        from alharness.analysis.runs import display_label
+        from alharness.comparison.runs import display_label
 
         spec = self.spec
         label = display_label(spec.strategy.name, spec.strategy.parameters)
@@ -314,7 +314,7 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> Standing:
                 r.time.fit_s + r.time.evaluate_s + (r.time.select_s or 0.0) + r.time.harness_s
                 for r in records
             )
-            loads = sum(entry["load_s"] for entry in records[0].time.preparation or [])
+            loads = sum(entry.load_s for entry in records[0].time.prepared)
             costs.setdefault(_kind(job), []).append(taken + loads)
         else:
             groups["unfinished" if records else "open"].append(asked)
@@ -344,5 +344,4 @@ def _records(job: Job) -> list[CycleRecord]:
 
 
 def _kind(job: Job) -> tuple[str, str, str]:
-    size, inner = split_subset(job.spec.strategy.name)
-    return job.spec.task.name, f"{size}:{inner}", job.spec.profile
+    return job.spec.task.name, job.spec.strategy.name, job.spec.profile

@@ -22,16 +22,15 @@ from torch import nn
 from torch.nn import functional
 
 from alharness import seeds
-from alharness.artefacts import Artefact, ArtefactStore, read_notes, read_tensors, write_tensors
+from alharness.artefacts import Artefact, Supply, read_notes, read_tensors, write_tensors
 from alharness.errors import UserError
 from alharness.generative.generator import CURVE_FILE, SAMPLES, load_weights
 from alharness.generative.networks import build_decoder, build_encoder
-from alharness.generative.pictures import save_grid
-from alharness.generative.settings import AutoencoderRecipe, AutoencoderSettings
+from alharness.generative.settings import AutoencoderRecipe
 from alharness.generative.wgan import CHECKPOINT
+from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
-from alharness.progress import Progress, silent
-from alharness.timing import Ledger
+from alharness.progress import Progress
 
 KIND = "autoencoder"
 WEIGHTS = "autoencoder.safetensors"
@@ -86,48 +85,43 @@ class Autoencoder:
 
 
 def obtain_autoencoder(
-    pool: Pool,
-    settings: AutoencoderSettings,
-    artefacts: ArtefactStore,
-    *,
-    task: str,
-    fingerprint: str,
-    ledger: Ledger | None = None,
-    progress: Progress = silent,
+    pool: Pool, recipe: AutoencoderRecipe, supply: Supply, *, task: str
 ) -> Autoencoder:
-    """The auto-encoder of these settings: loaded, or trained on the pool's images.
+    """The auto-encoder of a recipe: loaded, or trained on the pool's images.
 
     Raises:
-        UserError: the settings do not fit the images, or the stored artefact is damaged.
+        UserError: the recipe does not fit the images, or the stored artefact is damaged.
     """
-    start = time.perf_counter()
-    recipe = settings.resolve("quick", pool.item_shape, task)
-    identity = {
-        "task_fingerprint": fingerprint,
-        "item_shape": list(pool.item_shape),
-        "recipe": recipe.model_dump(mode="json"),
-    }
 
     def build(folder: Path, report: Progress) -> Mapping[str, Any]:
         return _build(folder, report, pool, recipe, task)
 
-    artefact = artefacts.obtain(KIND, identity, build, progress)
-    autoencoder = load_autoencoder(artefact, pool.device)
-    if ledger is not None:
-        details: dict[str, Any] = {
-            "key": artefact.key,
+    def details(autoencoder: Autoencoder, artefact: Artefact) -> Mapping[str, Any]:
+        return {
             "recipe": recipe.recipe,
             "steps": recipe.steps,
             "samples": str(artefact.path / SAMPLES),
+            **autoencoder.quality,
         }
-        ledger.add(
-            "autoencoder",
-            artefact.seconds,
-            cached=artefact.cached,
-            load_s=time.perf_counter() - start,
-            details=details | dict(autoencoder.quality),
-        )
-    return autoencoder
+
+    return supply.obtain(
+        KIND,
+        autoencoder_identity(recipe, pool.item_shape, pool.fingerprint),
+        build,
+        lambda artefact: load_autoencoder(artefact, pool.device),
+        details=details,
+    )
+
+
+def autoencoder_identity(
+    recipe: AutoencoderRecipe, item_shape: tuple[int, ...], fingerprint: str
+) -> dict[str, Any]:
+    """What determines the weights: data, networks, settings, seed. Not the device."""
+    return {
+        "task_fingerprint": fingerprint,
+        "item_shape": list(item_shape),
+        "recipe": recipe.model_dump(mode="json"),
+    }
 
 
 def load_autoencoder(artefact: Artefact, device: torch.device) -> Autoencoder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -12,16 +11,15 @@ import torch
 from torch import nn
 
 from alharness import seeds
-from alharness.artefacts import Artefact, ArtefactStore, write_tensors
+from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.errors import UserError
 from alharness.generative.networks import Critic, build_critic, build_generator
-from alharness.generative.pictures import save_grid
 from alharness.generative.quality import label_free_quality
-from alharness.generative.settings import GeneratorRecipe, GeneratorSettings
+from alharness.generative.settings import GeneratorRecipe
 from alharness.generative.wgan import CHECKPOINT, CURVE, Training, train
+from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
-from alharness.progress import Progress, silent
-from alharness.timing import Ledger
+from alharness.progress import Progress
 
 KIND = "generator"
 WEIGHTS = "generator.safetensors"
@@ -85,52 +83,35 @@ class Generator:
 
 
 def obtain_generator(
-    pool: Pool,
-    settings: GeneratorSettings,
-    artefacts: ArtefactStore,
-    *,
-    task: str,
-    fingerprint: str,
-    ledger: Ledger | None = None,
-    progress: Progress = silent,
+    pool: Pool, recipe: GeneratorRecipe, supply: Supply, *, task: str
 ) -> Generator:
-    """The generator of these settings: loaded, or trained on the pool's images (never on others).
-
-    Args:
-        settings: open fields take the values of the ``quick`` profile; see ``for_profile``.
-        fingerprint: digest of the task's data, part of the identity.
-        ledger: gets the cost and the quality.
+    """The generator of a recipe: loaded, or trained on the pool's images (never on others).
 
     Raises:
-        UserError: the settings do not fit the images, the training diverged, or the stored artefact
+        UserError: the recipe does not fit the images, the training diverged, or the stored artefact
             is damaged.
     """
-    start = time.perf_counter()
-    recipe = settings.resolve("quick", pool.item_shape, task)
 
     def build(folder: Path, report: Progress) -> Mapping[str, Any]:
         return _build(folder, report, pool, recipe, task)
 
-    identity = generator_identity(recipe, pool.item_shape, fingerprint)
-    artefact = artefacts.obtain(KIND, identity, build, progress)
-    generator = load_generator(artefact, pool.device)
-    if ledger is not None:
-        details: dict[str, Any] = {
-            "key": artefact.key,
+    def details(generator: Generator, artefact: Artefact) -> Mapping[str, Any]:
+        warnings = artefact.details["warnings"]
+        return {
             "recipe": recipe.recipe,
             "steps": recipe.steps,
             "samples": str(artefact.path / SAMPLES),
+            **({"warnings": warnings} if warnings else {}),
+            **generator.quality,
         }
-        if artefact.details["warnings"]:
-            details["warnings"] = artefact.details["warnings"]
-        ledger.add(
-            "generator",
-            artefact.seconds,
-            cached=artefact.cached,
-            load_s=time.perf_counter() - start,
-            details=details | dict(generator.quality),
-        )
-    return generator
+
+    return supply.obtain(
+        KIND,
+        generator_identity(recipe, pool.item_shape, pool.fingerprint),
+        build,
+        lambda artefact: load_generator(artefact, pool.device),
+        details=details,
+    )
 
 
 def generator_identity(

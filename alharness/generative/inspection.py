@@ -17,10 +17,8 @@ import torch
 
 from alharness import acquisition, seeds
 from alharness.artefacts import Artefact, ArtefactStore
-from alharness.features import FeatureExtractor, classifier, encoder, pixels, reduce_pool
 from alharness.generative.autoencoder import Autoencoder
 from alharness.generative.generator import CURVE_FILE, Generator
-from alharness.generative.pictures import interpolate, save_curve, save_grid
 from alharness.generative.quality import (
     SAMPLES,
     attainable_entropy,
@@ -28,8 +26,16 @@ from alharness.generative.quality import (
     label_agreement,
 )
 from alharness.labelled import LabelledSet
-from alharness.learner import Learner, LearnerSettings, NetworkLearner
-from alharness.matching import ExactIndex
+from alharness.learners.learner import Learner, LearnerSettings, NetworkLearner
+from alharness.matching import (
+    ExactIndex,
+    FeatureExtractor,
+    classifier,
+    encoder,
+    pixels,
+    reduce_pool,
+)
+from alharness.pictures.grids import interpolate, save_curve, save_grid
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 from alharness.tasks.base import TaskData

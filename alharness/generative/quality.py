@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from alharness import seeds
 from alharness.acquisition import entropy
-from alharness.features import PCA
 from alharness.generative.latent_search import search
+from alharness.matching import PCA
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 

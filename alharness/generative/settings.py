@@ -218,17 +218,6 @@ class GeneratorSettings(BaseModel):
             given["dropout"] = True  # the consistency term compares two dropout masks
         return GENERATOR_RECIPES[name].model_copy(update=given)
 
-    def for_profile(
-        self, profile: str, item_shape: tuple[int, ...], task: str = ""
-    ) -> GeneratorSettings:
-        """The same settings with nothing left open; unchanged where items are not images."""
-        if len(item_shape) != 3:
-            return self
-        recipe = self.resolve(profile, item_shape, task)
-        return GeneratorSettings(
-            **{name: getattr(recipe, name) for name in type(self).model_fields}
-        )
-
 
 class AutoencoderSettings(BaseModel):
     """What a user may set about the auto-encoder; open fields take the recipe's value."""
@@ -263,17 +252,6 @@ class AutoencoderSettings(BaseModel):
         if name not in AUTOENCODER_RECIPES:
             raise unknown_name("auto-encoder recipe", name, ["auto", *AUTOENCODER_RECIPES])
         return AUTOENCODER_RECIPES[name].model_copy(update=_given(self))
-
-    def for_profile(
-        self, profile: str, item_shape: tuple[int, ...], task: str = ""
-    ) -> AutoencoderSettings:
-        """The same settings with nothing left open; unchanged where items are not images."""
-        if len(item_shape) != 3:
-            return self
-        recipe = self.resolve(profile, item_shape, task)
-        return AutoencoderSettings(
-            **{name: getattr(recipe, name) for name in type(self).model_fields}
-        )
 
 
 def _given(settings: BaseModel) -> dict[str, Any]:

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from alharness.errors import UserError
-from alharness.learner import LearnerSettings
-from alharness.pool import ArrayPool, Pool, StreamedPool, VirtualItems
+from alharness.learners.learner import LearnerSettings
+from alharness.pool import ArrayPool, Forecast, Pool, StreamedPool, VirtualItems, forecast
 from alharness.progress import Progress, silent
-from alharness.tasks.residency import Forecast, forecast
 
 if TYPE_CHECKING:
     from alharness.tasks.dataset import Dataset
@@ -195,6 +194,10 @@ class TaskPlugin(ABC):
         self.parameters = self.Parameters(**parameters)
 
     takes_argument: ClassVar[bool] = False
+
+    def identity(self) -> dict[str, str]:
+        """What its name leaves open and tells its data from others; part of a run's key."""
+        return {}
 
     @abstractmethod
     def defaults(self, profile: Profile) -> TaskDefaults:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
-from alharness.learner import LearnerSettings
+from alharness.learners.learner import LearnerSettings
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
 from alharness.tasks.class_folders import plan_import

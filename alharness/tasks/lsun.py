@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from alharness.errors import UserError
-from alharness.learner import LearnerSettings
+from alharness.learners.learner import LearnerSettings
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
 from alharness.tasks.conversion import Plan

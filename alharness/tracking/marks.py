@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from alharness.errors import UserError
+from alharness.files import write_text
 from alharness.records import RunFolder
 
 #: A file in the folder of a run that was made with ``--no-tracking``.
@@ -18,9 +20,8 @@ def is_kept_out(folder: RunFolder) -> bool:
 def mark_kept_out(folder: RunFolder, kept_out: bool) -> None:
     """Leave word that a run is made without MLflow, or take it back."""
     path = folder.path / KEPT_OUT
-    with suppress(OSError):  # the folder of a finished run may be read-only
+    with suppress(OSError, UserError):  # the folder of a finished run may be read-only
         if not kept_out:
             path.unlink(missing_ok=True)
         elif not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("made with --no-tracking: 'alharness sync' leaves it out\n", "utf-8")
+            write_text(path, "made with --no-tracking: 'alharness sync' leaves it out\n")

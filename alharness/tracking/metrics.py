@@ -108,10 +108,10 @@ def _parts(record: CycleRecord) -> Iterator[tuple[str, str, str, float]]:
     for name, count in record.work.items():
         yield "work/", name, "", count
     times: dict[str, int] = {}
-    for entry in time.preparation or []:
-        name = str(entry["name"])
+    for entry in time.prepared:
+        name = entry.name
         times[name] = times.get(name, 0) + 1
         if times[name] > 1:
             name = f"{name} {times[name]}"
-        yield "preparation/", name, "_s", float(entry["seconds"])
-        yield "preparation/", name, "_cached", float(entry["cached"])
+        yield "preparation/", name, "_s", entry.seconds
+        yield "preparation/", name, "_cached", float(entry.cached)

@@ -9,7 +9,7 @@ from alharness.records import CycleRecord, RunFolder
 from alharness.spec import RunSpec
 from alharness.tracking.marks import mark_kept_out
 from alharness.tracking.patience import Patience
-from alharness.tracking.stores import check_uri, explained, load_mlflow, sqlite_path
+from alharness.tracking.stores import check_uri, load_mlflow, sqlite_path, store_error
 from alharness.tracking.view import Tracking, files_of, open_tracking
 
 #: Making a database is work, not waiting; twenty runs that start at once queue for it.
@@ -166,6 +166,6 @@ class TrackingObserver:
         except Exception as error:  # whatever the store raises, the records matter more
             self._failed = True
             self._warn(
-                f"{explained(self.uri, error)} The run goes on without MLflow and its records are "
+                f"{store_error(self.uri, error)} The run goes on without MLflow and its records are "
                 "complete; 'alharness sync' rebuilds the view."
             )

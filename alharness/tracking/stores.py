@@ -162,7 +162,7 @@ def first_line(error: BaseException) -> str:
     return text if len(text) <= 240 else text[:240].rsplit(" ", 1)[0] + " ..."
 
 
-def explained(uri: str, error: Exception) -> UserError:
+def store_error(uri: str, error: Exception) -> UserError:
     """Why a store cannot be used, and what to do about it."""
     if isinstance(error, UserError):
         return error

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from alharness.errors import UserError
-from alharness.records import CycleRecord, RunFolder, read_records
-from alharness.spec import RunSpec, read_toml
+from alharness.files import read_toml
+from alharness.records import CycleRecord, RunFolder
+from alharness.spec import RunSpec
 from alharness.tracking.metrics import clean, cycle_metrics, renamed
 from alharness.tracking.stores import (
     Tell,
     artefact_root,
     check_uri,
-    explained,
     first_line,
     load_mlflow,
     make_engine,
     ready_database,
     sqlite_path,
+    store_error,
 )
 
 PREFIX = "alharness."
@@ -271,7 +272,7 @@ def open_tracking(
     try:
         return Tracking(uri, experiment, mend=mend, tell=tell)
     except Exception as error:  # mlflow wraps connection and database errors in many types
-        raise explained(uri, error) from error
+        raise store_error(uri, error) from error
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -357,7 +358,7 @@ def read_folder(folder: RunFolder) -> tuple[RunSpec, list[CycleRecord], dict[str
     """
     try:
         spec = RunSpec.model_validate(read_toml(folder.spec))
-        return spec, read_records(folder.cycles), folder.environment()
+        return spec, folder.records(), folder.environment()
     except UserError:
         raise
     except (OSError, ValueError) as error:  # pydantic's, json's and decoding errors are ValueErrors

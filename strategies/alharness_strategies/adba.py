@@ -29,7 +29,13 @@ from torch.nn import functional
 
 from alharness import acquisition
 from alharness.labelled import LabelledSet
-from alharness.learner import FitReport, Learner, LearnerFactory, LearnerSettings, learner_factory
+from alharness.learners.learner import (
+    FitReport,
+    Learner,
+    LearnerFactory,
+    LearnerSettings,
+    learner_factory,
+)
 from alharness.pool import ArrayPool, Pool
 from alharness.strategy import (
     Adaptation,
@@ -79,11 +85,9 @@ class Adba(Strategy):
             self.generator,
             preparation.pool,
             preparation.test,
-            preparation.artefacts,
+            preparation.supply,
             encoder_steps=self.parameters.encoder_steps,
             refine_steps=self.parameters.refine_steps,
-            ledger=preparation.ledger,
-            progress=preparation.progress,
         )
         # The sphere of the codes, as in the original: no code lies outside it.
         self.radius = float(codes.pool.norm(dim=1).max())

@@ -20,10 +20,18 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from alharness import acquisition, features
-from alharness.features import FeatureExtractor, FeatureSpace
+from alharness import acquisition
 from alharness.generative.latent_search import SearchResult, search
-from alharness.matching import Index, Matches, build_index, match, match_best
+from alharness.matching import (
+    FeatureExtractor,
+    FeatureSpace,
+    Index,
+    Matches,
+    build_index,
+    features,
+    match,
+    match_best,
+)
 from alharness.strategy import Adaptation, CycleView, Parameters, PoolQuery, Preparation, Strategy
 
 if TYPE_CHECKING:
@@ -91,16 +99,14 @@ class Asal(Strategy):
                 preparation.pool,
                 extractor,
                 self.parameters.pca_dims,
-                preparation.artefacts,
-                ledger=preparation.ledger,
-                progress=preparation.progress,
+                preparation.supply,
             )
             self.space = reduced.space
             rows = len(reduced.features)
             with preparation.ledger.entry("index", kind=self.parameters.index, rows=rows):
                 self.index = build_index(self.parameters.index, reduced.features)
         if self.parameters.score == "learning-loss":
-            from alharness.learning_loss import learning_loss_factory
+            from alharness.learners.loss_prediction import learning_loss_factory
 
             return Adaptation(learner_factory=learning_loss_factory(preparation.learner_settings))
         return None
@@ -142,7 +148,7 @@ class Asal(Strategy):
     def score(self, view: CycleView) -> Callable[[torch.Tensor], torch.Tensor]:
         """The acquisition score as a differentiable function of images, ``[B, ...]`` to ``[B]``."""
         if self.parameters.score == "learning-loss":
-            from alharness.learning_loss import LearningLossLearner
+            from alharness.learners.loss_prediction import LearningLossLearner
 
             assert isinstance(view.learner, LearningLossLearner)  # what prepare asked for
             return view.learner.predicted_loss
@@ -159,7 +165,7 @@ class Asal(Strategy):
 
     def retrieve(self, view: CycleView, index: Index, points: torch.Tensor) -> Matches:
         """Eq. 2, without replacement; with ``rerank`` the best-scored of several near items."""
-        taken = view.asked
+        taken = view.available.taken
         if self.parameters.rerank == 0:
             return match(index, points, taken=taken, work=view.work)
         score = self.score(view)

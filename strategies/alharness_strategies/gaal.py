@@ -22,7 +22,7 @@ from pydantic import Field
 
 from alharness import acquisition
 from alharness.generative.latent_search import search
-from alharness.learner import LinearLearner
+from alharness.learners.learner import LinearLearner
 from alharness.strategy import CycleView, ImageQuery, Parameters, Preparation, Strategy
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ Shape letters: N items, B items of a block, L latent dimensions.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,12 @@ from torch import nn
 from torch.nn import functional
 
 from alharness import seeds
-from alharness.artefacts import ArtefactStore, write_tensors
+from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.generative.latent_search import search
 from alharness.generative.networks import build_encoder
 from alharness.generative.settings import AutoencoderRecipe
 from alharness.pool import Pool
 from alharness.progress import Progress
-from alharness.timing import Ledger
 
 if TYPE_CHECKING:
     from alharness.generative import Generator
@@ -59,19 +57,16 @@ def obtain_codes(
     generator: Generator,
     pool: Pool,
     test: Pool,
-    artefacts: ArtefactStore,
+    supply: Supply,
     *,
     encoder_steps: int,
     refine_steps: int,
-    ledger: Ledger,
-    progress: Progress,
 ) -> Codes:
     """Codes of pool and test images under a generator: loaded, or computed once.
 
     Enters ``codes`` in the ledger with the reconstruction error per pixel before and after the
     refinement, and that of the mean image to compare with.
     """
-    start = time.perf_counter()
 
     def build(folder: Path, report: Progress) -> Mapping[str, Any]:
         encoder = train_encoder(generator, encoder_steps, report)
@@ -92,16 +87,14 @@ def obtain_codes(
         "refine_lr": REFINE_LR,
         "prior_weight": PRIOR_WEIGHT,
     }
-    artefact = artefacts.obtain("codes", identity, build, progress)
-    tensors = artefact.tensors(FILE)
-    ledger.add(
-        "codes",
-        artefact.seconds,
-        cached=artefact.cached,
-        load_s=time.perf_counter() - start,
-        details={"key": artefact.key, **artefact.details},
+
+    def load(artefact: Artefact) -> Codes:
+        tensors = artefact.tensors(FILE)
+        return Codes(tensors["pool"], tensors["test"], artefact.key)
+
+    return supply.obtain(
+        "codes", identity, build, load, details=lambda _, artefact: artefact.details
     )
-    return Codes(tensors["pool"], tensors["test"], artefact.key)
 
 
 def train_encoder(generator: Generator, steps: int, progress: Progress) -> nn.Module:

@@ -5,7 +5,7 @@ module trained beside the classifier predicts the largest loss.
 
 Differs from the paper: all unlabelled items are scored, as the ASAL paper's Table 2 counts it; the
 original scores 10,000 random ones, which is ``subset:10000:learning-loss`` here. The classifier is the
-harness's, see ``alharness.learning_loss``.
+harness's, see ``alharness.learners.loss_prediction``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alharness import acquisition
-from alharness.learning_loss import LearningLossLearner, learning_loss_factory
+from alharness.learners.loss_prediction import LearningLossLearner, learning_loss_factory
 from alharness.strategy import Adaptation, CycleView, PoolQuery, Preparation, Strategy
 
 

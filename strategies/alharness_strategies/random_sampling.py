@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from alharness.strategy import CycleView, PoolQuery, Strategy
-from alharness.subset import draw_unlabelled
+from alharness.strategy import CycleView, PoolQuery, Strategy, draw_unlabelled
 
 
 class RandomSampling(Strategy):

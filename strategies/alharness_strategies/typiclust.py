@@ -21,8 +21,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from alharness import features
-from alharness.features import ReducedPool
+from alharness.matching import ReducedPool, features
 from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, Strategy
 
 #: Rows of a cluster whose distances to the whole cluster are held at once.
@@ -51,9 +50,7 @@ class TypiClust(Strategy):
             preparation.pool,
             features.encoder(preparation.autoencoder()),
             self.parameters.pca_dims,
-            preparation.artefacts,
-            ledger=preparation.ledger,
-            progress=preparation.progress,
+            preparation.supply,
         )
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tomli_w
 
+from alharness.files import write_json
 from alharness.records import (
     INITIAL,
     AnnotationFigures,
@@ -21,7 +22,6 @@ from alharness.records import (
     RunFolder,
     TestFigures,
     Times,
-    write_json,
 )
 
 POOL = 1000

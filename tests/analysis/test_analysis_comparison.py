@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from alharness.analysis.comparison import comparisons, paired
-from alharness.analysis.runs import display_label, read_run, read_runs, write_failure
+from alharness.comparison.comparison import comparisons, paired
+from alharness.comparison.runs import display_label, read_run, read_runs, write_failure
 from alharness.errors import UserError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from alharness.analysis.paper import _by_name
+from alharness.comparison.claims import _by_name
 
 
 def series(label: str, strategy: str, mode: str) -> Any:

@@ -14,9 +14,11 @@ import pytest
 
 from alharness.cli import call
 from alharness.executors.local import LocalExecutor
+from alharness.files import read_toml
 from alharness.records import RunFolder, run_folders
-from alharness.runner import Places, execute
-from alharness.spec import RunSpec, read_toml
+from alharness.run.opening import Places
+from alharness.run.runner import execute
+from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations
 
 BROKEN = '''

@@ -11,9 +11,11 @@ from alharness.cli import call
 from alharness.errors import UserError
 from alharness.executors.ray_cluster import RayExecutor
 from alharness.executors.sweeps import Choices, Sweep, expand
+from alharness.files import read_toml
 from alharness.records import run_folders
-from alharness.runner import Places, execute
-from alharness.spec import RunSpec, read_toml
+from alharness.run.opening import Places
+from alharness.run.runner import execute
+from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations
 
 needs_ray = pytest.mark.skipif(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alharness.analysis import figures
-from alharness.analysis.comparison import comparisons
-from alharness.analysis.runs import read_runs
-from alharness.analysis.statistics import rank_test
+from alharness.comparison import figures
+from alharness.comparison.comparison import comparisons
+from alharness.comparison.runs import read_runs
+from alharness.comparison.statistics import rank_test
 
 Make = Callable[..., Path]
 

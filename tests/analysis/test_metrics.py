@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alharness.analysis import metrics
-from alharness.analysis.comparison import comparisons
-from alharness.analysis.runs import read_runs
+from alharness.comparison import metrics
+from alharness.comparison.comparison import comparisons
+from alharness.comparison.runs import read_runs
 
 Make = Callable[..., Path]
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from alharness.analysis.comparison import comparisons
-from alharness.analysis.page import render, write
-from alharness.analysis.paper import check_paper, claims
-from alharness.analysis.report import Report, build, sentence
-from alharness.analysis.runs import read_runs
-from alharness.analysis.statistics import paired_tests
 from alharness.cli import call
+from alharness.comparison.claims import check_paper, claims
+from alharness.comparison.comparison import comparisons
+from alharness.comparison.page import render, write
+from alharness.comparison.report import Report, build, sentence
+from alharness.comparison.runs import read_runs
+from alharness.comparison.statistics import paired_tests
 
 Make = Callable[..., Path]
 GAINS = {"random": 0.0, "max-entropy": 0.02, "asal-gray": 0.008}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from alharness.analysis.runs import Run
-from alharness.analysis.tables import _contract
 from alharness.cli import call
+from alharness.comparison.runs import Run
+from alharness.comparison.tables import _contract
 from alharness.records import keep_conformance, read_conformance
 
 OURS = {"distribution": "alharness 1", "commit": "abc", "passed": 20, "skipped": 5, "failed": []}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alharness.analysis import statistics as st
+from alharness.comparison import statistics as st
 
 
 @pytest.mark.parametrize("n", [2, 5, 6, 9, 14])

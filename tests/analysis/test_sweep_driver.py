@@ -12,7 +12,7 @@ from alharness.cli import call
 from alharness.executors.base import Event, carry_out, payload
 from alharness.executors.driver import Follow, drive
 from alharness.executors.sweeps import Choices, Job, Sweep, expand
-from alharness.runner import Places
+from alharness.run.opening import Places
 from alharness.tasks.base import DataLocations
 
 

@@ -15,8 +15,8 @@ from alharness.cli.display import Live
 from alharness.cli.options import runs_dir_typed, typed
 from alharness.cli.sweep_display import LiveSweepDisplay
 from alharness.errors import UserError
+from alharness.files import read_toml
 from alharness.records import run_folders
-from alharness.spec import read_toml
 from alharness.tasks.base import DataLocations
 
 TOML = 'task = "digits-two"\nstrategy = "random"\nbudget = 20\ninitial_size = 20\n'

@@ -13,7 +13,7 @@ import pytest
 from mlflow.utils.validation import _validate_metric_name
 
 from alharness.cli import call
-from alharness.records import CycleRecord, RunFolder, run_folders
+from alharness.records import CycleRecord, LedgerEntry, RunFolder, run_folders
 from alharness.tracking import (
     Tracking,
     TrackingObserver,
@@ -161,7 +161,8 @@ def with_names(record: CycleRecord, *names: str) -> CycleRecord:
                 update={
                     "phases": values,
                     "preparation": [
-                        {"name": name, "seconds": 1.0, "cached": False} for name in names
+                        LedgerEntry(name=name, seconds=1.0, cached=False, load_s=0.0)
+                        for name in names
                     ],
                 }
             ),

@@ -199,7 +199,7 @@ class MarksItemsItself(Strategy):
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         chosen = view.unlabelled[:query_size]
-        view.is_labelled[chosen] = True
+        view.available.is_taken[chosen] = True
         return PoolQuery(chosen)
 
 

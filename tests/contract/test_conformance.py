@@ -16,7 +16,7 @@ from alharness.cli import call
 from alharness.conformance import check_strategy
 from alharness.conformance.checks import _moved
 from alharness.errors import UserError
-from alharness.learner import LearnerSettings, NetworkLearner
+from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.strategy import CycleView, PoolQuery, ScoreStrategy, Strategy
 
 SAMPLES = Path(__file__).with_name("broken_samples.py")

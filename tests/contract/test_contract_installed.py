@@ -26,13 +26,14 @@ _SHORT = {"latent_steps": 5, "encoder_steps": 20, "refine_steps": 2}
     ],
 )
 def test_an_installed_strategy_passes_every_check(name: str) -> None:
-    strategy = registry.strategy_class(name)
+    takes = registry.strategy_class(name).takes
+    plugin = registry.find_strategy(f"{name}:20:max-entropy" if takes else name)
     short = {
         key: value
         for key, value in _SHORT.items()
-        if key in strategy.Parameters.model_fields and not name.endswith("random-latent")
+        if key in plugin.parameters.model_fields and not name.endswith("random-latent")
     }
-    results = check_strategy(strategy, **short)
+    results = check_strategy(plugin.cls, **plugin.keywords(**short))
     failed = {result.name: result.detail for result in results if result.outcome == "fail"}
     assert not failed
     # A strategy to which hardly any check applies is not proven.

@@ -13,9 +13,17 @@ import torch
 
 from alharness import pool as pool_module
 from alharness.errors import UserError
-from alharness.pool import ArrayPool, Pool, StreamedPool, VirtualPool, file_extent
+from alharness.pool import (
+    ArrayPool,
+    Forecast,
+    Pool,
+    StreamedPool,
+    VirtualPool,
+    file_extent,
+    forecast,
+)
+from alharness.pool.residency import free_bytes
 from alharness.tasks.base import PoolSettings, TaskData
-from alharness.tasks.residency import Forecast, forecast, free_bytes
 
 CPU = torch.device("cpu")
 N = 500
@@ -142,7 +150,7 @@ def test_items_in_memory_cannot_be_streamed() -> None:
 def choose(
     monkeypatch: pytest.MonkeyPatch, device: str, free: dict[str, int | None], **asked: object
 ) -> Forecast:
-    from alharness.tasks import residency
+    from alharness.pool import residency
 
     monkeypatch.setattr(residency, "free_bytes", lambda device: free[device.type])
     shape = (1_000_000, 3, 64, 64)  # 12.3 GB
@@ -223,11 +231,12 @@ from typing import Any
 import numpy as np
 import torch
 from alharness import acquisition
+from alharness.availability import Availability
 from alharness.labelled import LabelledSet
-from alharness.learner import LinearLearner
+from alharness.learners.learner import LinearLearner
 from alharness.pool import ArrayPool, StreamedPool
 from alharness.strategy import CycleView
-from alharness.tasks.residency import forecast
+from alharness.pool.residency import forecast
 
 def peak():
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -238,7 +247,8 @@ def query(pool):
     learner = LinearLearner(pool.item_shape, 2, pool.device)
     learner.weight = torch.linspace(-1, 1, 3072)[None]
     view = CycleView(
-        pool=pool, labelled=LabelledSet(), is_labelled=torch.arange(pool.n) % 90 == 0,
+        pool=pool, labelled=LabelledSet(),
+        available=Availability(pool.n, torch.arange(0, pool.n, 90)),
         learner=learner, n_classes=2, cycle=0, seed=0,
     )
     scores = view.scan(lambda items: acquisition.entropy(learner.log_probs(items)))

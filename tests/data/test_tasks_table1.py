@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alharness import registry
-from alharness.models import NETWORKS
+from alharness.learners.networks import NETWORKS
 from alharness.tasks.base import TaskPlugin
 
 #: Budget, New, Initial, classifier (paper, Table 1; CelebA's initial set after decisions T1).

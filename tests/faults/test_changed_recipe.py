@@ -9,7 +9,8 @@ import pytest
 
 from alharness.errors import UserError
 from alharness.generative import settings
-from alharness.runner import Places, execute
+from alharness.run.opening import Places
+from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from alharness.records import RunFolder
-from alharness.runner import Places, execute
+from alharness.run.opening import Places
+from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from alharness import timing
-from alharness.analysis import gates
-from alharness.analysis.scaling import ScalingSpec, Study, run_study
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, NetworkLearner
+from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
-from alharness.runner import Places
+from alharness.run.opening import Places
+from alharness.scaling import gates
+from alharness.scaling.measure import run_study
+from alharness.scaling.study import ScalingSpec, Study
 from alharness.strategy import CycleView
 from alharness.tasks.base import DataLocations
 from alharness_strategies.max_entropy import MaxEntropy
@@ -35,7 +36,6 @@ def scene() -> CycleView:
     return CycleView(
         pool=gates.CountingPool(ArrayPool(raw)),
         labelled=LabelledSet(),
-        is_labelled=torch.zeros(N, dtype=torch.bool),
         learner=learner,
         n_classes=10,
         cycle=0,

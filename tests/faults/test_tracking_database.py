@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from alharness.analysis.runs import write_failure
 from alharness.cli import call
+from alharness.comparison.runs import write_failure
 from alharness.records import run_folders
 from alharness.tracking import Tracking, default_uri, open_tracking, stores
 from alharness.tracking.stores import ready_database, sqlite_path, sqlite_uri

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from alharness.generative.pictures import grid, interpolate, save_rows
 from alharness.generative.quality import (
     _coarse,
     attainable_entropy,
@@ -22,6 +21,7 @@ from alharness.generative.quality import (
     manifold_figures,
     nearest_neighbour_ratio,
 )
+from alharness.pictures.grids import grid, interpolate, save_rows
 from alharness.pool import ArrayPool
 
 

@@ -15,10 +15,11 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from alharness.artefacts import ArtefactStore, read_tensors
+from alharness.artefacts import ArtefactStore, Supply, read_tensors
 from alharness.errors import UserError
 from alharness.generative import (
     AutoencoderSettings,
+    Generator,
     GeneratorSettings,
     obtain_autoencoder,
     obtain_generator,
@@ -34,7 +35,7 @@ from alharness.generative.settings import (
 from alharness.generative.wgan import CHECKPOINT, Training, gradient_penalty, train
 from alharness.pool import ArrayPool
 from alharness.progress import silent
-from alharness.timing import Ledger
+from alharness.records import Ledger
 
 
 class KilledError(Exception):
@@ -222,11 +223,17 @@ def test_the_average_follows_the_generator(tmp_path: Path) -> None:
         torch.testing.assert_close(held, 0.75 * before.detach() + 0.25 * now.detach())
 
 
+def obtained(pool: ArrayPool, settings: GeneratorSettings, supply: Supply) -> Generator:
+    """The generator of these settings for the quick profile."""
+    recipe = settings.resolve("quick", pool.item_shape)
+    return obtain_generator(pool, recipe, supply, task="digits-two")
+
+
 def test_a_diverged_training_is_said_and_not_stored(tmp_path: Path) -> None:
     store = ArtefactStore(tmp_path)
     settings = GeneratorSettings(recipe="fc-8", steps=30, lr=1e20, width=8)
     with pytest.raises(UserError, match=r"diverged before step .*generator\.lr"):
-        obtain_generator(digits(), settings, store, task="digits-two", fingerprint="f")
+        obtained(digits(), settings, Supply(store))
     assert store.finished() == []
 
 
@@ -257,14 +264,8 @@ def test_a_generator_is_trained_once_and_found_again(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def obtain(pool: ArrayPool, settings: GeneratorSettings) -> wgan.Any:
-        return obtain_generator(
-            pool,
-            settings,
-            store,
-            task="digits-two",
-            fingerprint=pool.fingerprint,
-            ledger=ledger,
-            progress=lambda stage, *rest: seen.append(stage),
+        return obtained(
+            pool, settings, Supply(store, ledger, lambda stage, *rest: seen.append(stage))
         )
 
     built = obtain(digits(), settings)
@@ -291,9 +292,7 @@ def test_a_generator_is_trained_once_and_found_again(tmp_path: Path) -> None:
 def test_a_generator_with_consistency_term_is_stored_without_its_dropout(tmp_path: Path) -> None:
     pool = digits()
     settings = GeneratorSettings(recipe="fc-8", consistency=2.0, steps=3, width=8)
-    made = obtain_generator(
-        pool, settings, ArtefactStore(tmp_path), task="digits-two", fingerprint=pool.fingerprint
-    )
+    made = obtained(pool, settings, Supply(ArtefactStore(tmp_path)))
     images = pool.gather(torch.arange(4))
     assert made.recipe.dropout
     assert torch.equal(made.critic_features(images), made.critic_features(images))
@@ -301,11 +300,9 @@ def test_a_generator_with_consistency_term_is_stored_without_its_dropout(tmp_pat
 
 def test_quick_digits_look_like_digits_to_the_figures(tmp_path: Path) -> None:
     """The real thing as a stranger gets it: seconds, and far better than an untrained generator."""
-    pool, store = digits(), ArtefactStore(tmp_path)
-    arguments = {"task": "digits-two", "fingerprint": pool.fingerprint}
-    short = obtain_generator(pool, GeneratorSettings(steps=1), store, **arguments)  # type: ignore[arg-type]
-    settings = GeneratorSettings(steps=200)
-    trained = obtain_generator(pool, settings, store, **arguments)  # type: ignore[arg-type]
+    pool, supply = digits(), Supply(ArtefactStore(tmp_path))
+    short = obtained(pool, GeneratorSettings(steps=1), supply)
+    trained = obtained(pool, GeneratorSettings(steps=200), supply)
     assert trained.quality["frechet_pixels"] < 0.3 * short.quality["frechet_pixels"]
     assert trained.quality["coverage_pixels"] > 0.5 > short.quality["coverage_pixels"]
 
@@ -341,10 +338,9 @@ def test_an_auto_encoder_learns_and_continues_to_the_same_bits(
 
 def test_an_auto_encoder_is_trained_once_and_found_again(tmp_path: Path) -> None:
     store, pool = ArtefactStore(tmp_path), digits()
-    settings = AutoencoderSettings(steps=200)
-    arguments = {"task": "digits-two", "fingerprint": pool.fingerprint}
-    built = obtain_autoencoder(pool, settings, store, **arguments)  # type: ignore[arg-type]
-    found = obtain_autoencoder(pool, settings, store, **arguments)  # type: ignore[arg-type]
+    recipe = AutoencoderSettings(steps=200).resolve("quick", pool.item_shape)
+    built = obtain_autoencoder(pool, recipe, Supply(store), task="digits-two")
+    found = obtain_autoencoder(pool, recipe, Supply(store), task="digits-two")
     images = pool.gather(torch.arange(40))
     codes = built.encode(images)
     assert codes.shape == (40, built.code_dim)

@@ -7,7 +7,6 @@ on its digits, all give the curve below (design/protocol.md). Ours must give the
 from __future__ import annotations
 
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -16,11 +15,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from alharness.labelled import LabelledSet
-from alharness.learner import FitReport, Learner
-from alharness.loop import History, Problem, Sizes, run
-from alharness.oracle import Oracle, PoolQuery
+from alharness.learners.learner import FitReport, Learner, LearnerSettings
+from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
-from alharness.timing import Ledger
+from alharness.queries import PoolQuery
+from alharness.records import Ledger
+from alharness.run.loop import History, Sizes, run
+from alharness.run.stage import Problem, Stage
 from alharness_strategies.max_entropy import MaxEntropy
 
 CURVE = [0.817, 0.856, 0.822, 0.848, 0.884, 0.894, 0.899, 0.913, 0.911, 0.915, 0.920]
@@ -54,18 +55,12 @@ def test_entropy_sampling_reproduces_the_curve_of_three_libraries() -> None:
     in_pool, in_test = order[:1200], order[1200:]
     initial = torch.from_numpy(rng.choice(1200, size=50, replace=False))
     rows = (values / 16).astype(np.float32)
-    problem = Problem(
-        pool=ArrayPool(rows[in_pool]),
-        test=ArrayPool(rows[in_test]),
-        test_targets=targets[in_test].astype(np.int64),
-        oracle=Oracle(targets[in_pool], 10),
-        n_classes=10,
-        learner_factory=ScikitLearn,
-    )
-    history = History(problem.oracle.annotate(PoolQuery(initial), cycle=-1), initial, ())
+    pool, test = ArrayPool(rows[in_pool]), ArrayPool(rows[in_test])
+    problem = Problem("digits", pool, test, 10, LearnerSettings())
+    oracle = Oracle(targets[in_pool], 10)
+    history = History(oracle.annotate(PoolQuery(initial), cycle=-1), initial)
     sizes = Sizes(seed=0, data_seed=0, budget=150, query_size=10, initial_size=50)
-    preparation = SimpleNamespace(task="digits", ledger=Ledger())
-    cycles = list(run(problem, MaxEntropy(), sizes, preparation, history))  # type: ignore[arg-type]
-    curve = [round(cycle.record.test.accuracy, 3) for cycle in cycles]
-    assert curve == CURVE
-    assert [cycle.record.n_labelled for cycle in cycles] == list(range(50, 151, 10))
+    stage = Stage(MaxEntropy(), problem, ScikitLearn, Ledger())
+    cycles = list(run(stage, oracle, targets[in_test].astype(np.int64), sizes, history))
+    assert [round(cycle.test.accuracy, 3) for cycle in cycles] == CURVE
+    assert [len(cycle.labelled) for cycle in cycles] == list(range(50, 151, 10))

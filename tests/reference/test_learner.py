@@ -10,14 +10,14 @@ from sklearn.linear_model import LogisticRegression
 
 from alharness.errors import UserError
 from alharness.labelled import Annotation, LabelledSet
-from alharness.learner import (
+from alharness.learners.learner import (
     LearnerSettings,
     LinearLearner,
     NetworkLearner,
     flip_crop,
     learner_factory,
 )
-from alharness.models import NETWORKS
+from alharness.learners.networks import NETWORKS
 from alharness.pool import ArrayPool
 
 CPU = torch.device("cpu")

@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from alharness.artefacts import (
-    META,
     ArtefactStore,
     artefact_key,
     default_store_root,
     sha256_of,
     write_tensors,
 )
+from alharness.artefacts.store import META
 from alharness.errors import UserError
 from alharness.progress import Progress
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from alharness import acquisition, features
-from alharness.artefacts import ArtefactStore
+from alharness import acquisition
+from alharness.artefacts import ArtefactStore, Supply
 from alharness.labelled import LabelledSet
-from alharness.learner import Learner, LearnerSettings, LinearLearner, learner_factory
-from alharness.matching import ExactIndex, match
+from alharness.learners.learner import Learner, LearnerSettings, LinearLearner
+from alharness.matching import ExactIndex, features, match
 from alharness.pool import ArrayPool
+from alharness.records import Ledger
 from alharness.strategy import CycleView, Preparation, Strategy
-from alharness.timing import Ledger, Stopwatch
+from alharness.timing import Stopwatch
 from alharness_strategies import asal
 
 N, N_INITIAL = 400, 20
@@ -58,8 +58,6 @@ class Scene:
         **parameters: Any,
     ) -> None:
         self.generator = Blend()
-        monkeypatch.setattr(Preparation, "generator", lambda _: self.generator)
-        monkeypatch.setattr(Preparation, "autoencoder", lambda _: self.generator)
         z = torch.randn(N, 3, generator=torch.Generator().manual_seed(1))
         images = self.generator.decode(2 * z)
         self.targets = (z[:, 0] > 0).long()
@@ -74,31 +72,21 @@ class Scene:
         self.strategy = kind(**parameters)
         self.adaptation = self.strategy.prepare(
             Preparation(
-                task="blend",
-                n_classes=2,
-                class_names=("a", "b"),
                 pool=self.pool,
                 test=self.pool,
-                device=self.pool.device,
+                n_classes=2,
                 seed=0,
-                profile="quick",
-                fingerprint="blend",
-                learner_factory=learner_factory(settings),
                 learner_settings=settings,
-                artefacts=ArtefactStore(folder),
-                ledger=self.ledger,
-                generator_settings=SimpleNamespace(),  # type: ignore[arg-type]
-                autoencoder_settings=SimpleNamespace(),  # type: ignore[arg-type]
+                supply=Supply(ArtefactStore(folder), self.ledger),
+                generator=lambda: self.generator,
+                autoencoder=lambda: self.generator,
             )
         )
 
     def view(self, cycle: int = 0, seed: int = 0) -> CycleView:
-        is_labelled = torch.zeros(N, dtype=torch.bool)
-        is_labelled[self.labelled.indices] = True
         return CycleView(
             pool=self.pool,
             labelled=self.labelled,
-            is_labelled=is_labelled,
             learner=self.learner,
             n_classes=2,
             cycle=cycle,
@@ -186,7 +174,7 @@ def test_fixed_features_need_no_pass_over_the_pool(
     scene = Scene(tmp_path, monkeypatch, kind)
     view = scene.view()
     scene.strategy.select(view, 10)
-    assert view._unlabelled is None, "asked for the list of all unlabelled items: O(pool)"
+    assert "indices" not in vars(view.available), "asked for all unlabelled items: O(pool)"
     assert set(view.work.counts) == {"images_generated", "distances", "feature_rows_read"}
     assert view.work.counts["images_generated"] == 10 * 101
     assert {"generate", "features", "match"} <= set(view.stopwatch.seconds)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alharness.analysis.claims import (
+from alharness.errors import UserError
+from alharness.scaling.claims import (
     FILE,
     MEASUREMENTS,
     Claim,
@@ -16,9 +17,8 @@ from alharness.analysis.claims import (
     failed,
     judge,
 )
-from alharness.analysis.scaling import Measurement, ScalingSpec, Study
-from alharness.analysis.scaling_report import Estimate
-from alharness.errors import UserError
+from alharness.scaling.estimates import Estimate
+from alharness.scaling.study import Measurement, ScalingSpec, Study
 
 SIZES = (1_000, 10_000, 100_000)
 

@@ -15,7 +15,8 @@ from alharness import acquisition, seeds
 from alharness.errors import UserError, unknown_name
 from alharness.labelled import Annotation, LabelledSet
 from alharness.pool import ArrayPool
-from alharness.timing import Ledger, Stopwatch, WorkCounters
+from alharness.records import Ledger
+from alharness.timing import Stopwatch, WorkCounters
 
 
 class TestSeeds:
@@ -87,7 +88,7 @@ class TestStopwatch:
         ledger.add("generator", 120.0, cached=True, load_s=0.1)
         with ledger.entry("pca", components=50):
             pass
-        assert ledger.entries[0].as_dict()["seconds"] == 120.0
+        assert ledger.entries[0].model_dump()["seconds"] == 120.0
         assert ledger.entries[0].load_s == 0.1
         assert ledger.entries[1].details == {"components": 50}
         assert ledger.seconds == pytest.approx(120.0, abs=0.1)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from sklearn import decomposition
 
-from alharness import features
-from alharness.artefacts import ArtefactStore
-from alharness.features import PCA, FeatureExtractor
+from alharness.artefacts import ArtefactStore, Supply
+from alharness.matching import PCA, FeatureExtractor, features
 from alharness.pool import ArrayPool
-from alharness.timing import Ledger, WorkCounters
+from alharness.records import Ledger
+from alharness.timing import WorkCounters
 
 
 def rows(n: int = 300, d: int = 12, seed: int = 0) -> torch.Tensor:
@@ -108,9 +108,9 @@ def test_features_are_computed_once_and_found_again(tmp_path: Path) -> None:
     extractor = FeatureExtractor("double", "double", compute)
     store = ArtefactStore(tmp_path)
     first, second = Ledger(), Ledger()
-    built = features.obtain_reduced_pool(pool, extractor, 6, store, ledger=first)
+    built = features.obtain_reduced_pool(pool, extractor, 6, Supply(store, first))
     calls_then = calls
-    again = features.obtain_reduced_pool(pool, extractor, 6, store, ledger=second)
+    again = features.obtain_reduced_pool(pool, extractor, 6, Supply(store, second))
     assert calls == calls_then
     assert torch.equal(built.features, again.features)
     assert torch.equal(built.space.pca.mean, again.space.pca.mean)
@@ -131,5 +131,5 @@ def test_another_pool_extractor_or_dimension_is_another_artefact(tmp_path: Path)
         (ArrayPool(images()), features.pixels(), 5),
     ]
     for pool, extractor, dims in wanted:
-        features.obtain_reduced_pool(pool, extractor, dims, store, ledger=ledger)
+        features.obtain_reduced_pool(pool, extractor, dims, Supply(store, ledger))
     assert not any(entry.cached for entry in ledger.entries)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import namedtuple
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,48 +11,48 @@ import numpy as np
 import pytest
 import torch
 
+from alharness.artefacts import Supply
 from alharness.errors import UserError
 from alharness.labelled import Annotation
-from alharness.learner import LearnerSettings, learner_factory
-from alharness.loop import Cycle, History, Problem, Sizes, run, start
+from alharness.learners.learner import LearnerSettings
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool
-from alharness.records import CycleRecord
+from alharness.records import CycleRecord, Ledger
 from alharness.registry import resolve_strategy
-from alharness.strategy import CycleView, PoolQuery, Preparation, Strategy
-from alharness.timing import Ledger
+from alharness.run.loop import Cycle, History, Sizes, initial_indices, run, start
+from alharness.run.recording import record_of
+from alharness.run.stage import Problem, set_stage
+from alharness.strategy import CycleView, PoolQuery, Strategy
 
+#: As the fixture of the same name.
+Blobs = namedtuple("Blobs", ["problem", "oracle", "test_targets"])
 SIZES = Sizes(seed=0, data_seed=0, budget=50, query_size=10, initial_size=20)
 
 
-def preparation(problem: Problem, **changes: Any) -> Preparation:
-    """A preparation for strategies that prepare nothing."""
-    values: dict[str, Any] = {
-        "task": "blobs",
-        "n_classes": problem.n_classes,
-        "class_names": ("a", "b"),
-        "pool": problem.pool,
-        "test": problem.test,
-        "device": problem.pool.device,
-        "seed": 0,
-        "profile": "quick",
-        "fingerprint": "f",
-        "learner_factory": problem.learner_factory,
-        "learner_settings": LearnerSettings(),
-        "artefacts": None,
-        "ledger": Ledger(),
-        "generator_settings": None,
-        "autoencoder_settings": None,
-    }
-    return Preparation(**{**values, **changes})
+def going(
+    blobs: Any, strategy: Strategy, sizes: Sizes = SIZES, history: History | None = None
+) -> Iterator[Cycle]:
+    """A run of a strategy that prepares nothing."""
+    supply = Supply(None)  # type: ignore[arg-type]
+    begin = history or start(strategy, blobs.problem.pool.n, blobs.oracle, sizes)
+    stage = set_stage(strategy, blobs.problem, None, supply)  # type: ignore[arg-type]
+    return run(stage, blobs.oracle, blobs.test_targets, sizes, begin)
 
 
-def cycles(problem: Problem, strategy: Strategy, sizes: Sizes = SIZES, **more: Any) -> list[Cycle]:
-    return list(run(problem, strategy, sizes, preparation(problem), **more))
+def cycles(blobs: Any, strategy: Strategy, *more: Any, **options: Any) -> list[Cycle]:
+    return list(going(blobs, strategy, *more, **options))
 
 
-def test_a_run_spends_its_budget_and_counts_what_it_did(blobs: Problem) -> None:
-    records = [cycle.record for cycle in cycles(blobs, resolve_strategy("max-entropy"))]
+def records_of(found: Iterable[Cycle]) -> list[CycleRecord]:
+    return [record_of(cycle, Ledger()) for cycle in found]
+
+
+def first_of(blobs: Any, name: str, sizes: Sizes = SIZES) -> CycleRecord:
+    return record_of(next(going(blobs, resolve_strategy(name), sizes)), Ledger())
+
+
+def test_a_run_spends_its_budget_and_counts_what_it_did(blobs: Any) -> None:
+    records = records_of(cycles(blobs, resolve_strategy("max-entropy")))
     assert [record.n_labelled for record in records] == [20, 30, 40, 50]
     assert [record.final for record in records] == [False, False, False, True]
     assert [record.work.get("pool_items_scored") for record in records] == [280, 270, 260, None]
@@ -68,16 +69,14 @@ def test_a_run_spends_its_budget_and_counts_what_it_did(blobs: Problem) -> None:
         assert "bookkeeping" not in phases
 
 
-def test_sizes_that_do_not_divide_end_on_the_budget(blobs: Problem) -> None:
-    records = [
-        c.record for c in cycles(blobs, resolve_strategy("random"), replace(SIZES, budget=45))
-    ]
+def test_sizes_that_do_not_divide_end_on_the_budget(blobs: Any) -> None:
+    records = records_of(cycles(blobs, resolve_strategy("random"), replace(SIZES, budget=45)))
     assert [record.n_labelled for record in records] == [20, 30, 40, 45]
 
 
-def test_cycle_0_is_equal_to_the_last_bit_for_all_strategies(blobs: Problem) -> None:
+def test_cycle_0_is_equal_to_the_last_bit_for_all_strategies(blobs: Any) -> None:
     first = [
-        next(run(blobs, resolve_strategy(name), SIZES, preparation(blobs))).record
+        first_of(blobs, name)
         for name in ("random", "max-entropy", "margin", "subset:50:max-entropy")
     ]
     starts = {
@@ -88,51 +87,51 @@ def test_cycle_0_is_equal_to_the_last_bit_for_all_strategies(blobs: Problem) -> 
     assert len({record.query.digest for record in first if record.query}) > 1
 
 
-def test_the_two_seeds_vary_apart(blobs: Problem) -> None:
+def test_the_two_seeds_vary_apart(blobs: Any) -> None:
     settings = LearnerSettings(kind="mlp", width=8, min_steps=5, epochs=0, batch_size=8)
-    problem = replace(blobs, learner_factory=learner_factory(settings))
+    networked = blobs._replace(problem=replace(blobs.problem, learner=settings))
 
     def first(seed: int, data_seed: int) -> CycleRecord:
         sizes = replace(SIZES, seed=seed, data_seed=data_seed)
-        return next(run(problem, resolve_strategy("random"), sizes, preparation(problem))).record
+        return first_of(networked, "random", sizes)
 
     base, other_model, other_data = first(0, 0), first(1, 0), first(0, 1)
     assert base.labelled_digest == other_model.labelled_digest != other_data.labelled_digest
     assert base.learner_digest != other_model.learner_digest
 
 
-def continued(problem: Problem, done: list[Cycle]) -> History:
+def continued(blobs: Any, done: list[Cycle]) -> History:
     """What a run that stopped after ``done`` knows."""
-    begin = start(problem, resolve_strategy("random"), SIZES)
-    annotations = tuple(c.annotation for c in done if c.annotation is not None)
+    begin = start(resolve_strategy("random"), blobs.problem.pool.n, blobs.oracle, SIZES)
+    annotations = tuple(c.asked.annotation for c in done if c.asked is not None)
     asked = torch.cat([begin.asked, *(annotation.indices for annotation in annotations)])
     return History(begin.initial, asked, annotations)
 
 
 @pytest.mark.parametrize("name", ["random", "max-entropy", "subset:60:max-entropy"])
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_continued_run_equals_an_uninterrupted_one(blobs: Problem, name: str, stop: int) -> None:
+def test_a_continued_run_equals_an_uninterrupted_one(blobs: Any, name: str, stop: int) -> None:
     whole = cycles(blobs, resolve_strategy(name))
     rest = cycles(blobs, resolve_strategy(name), history=continued(blobs, whole[:stop]))
-    assert [c.record.without_times() for c in rest] == [
-        c.record.without_times() for c in whole[stop:]
+    assert [record.without_times() for record in records_of(rest)] == [
+        record.without_times() for record in records_of(whole[stop:])
     ]
 
 
-def test_hidden_targets_never_reach_the_strategy(blobs: Problem) -> None:
+def test_hidden_targets_never_reach_the_strategy(blobs: Any) -> None:
     """Other targets for all items that are not labelled yet: the same query."""
     sizes = replace(SIZES, budget=30)
     targets = blobs.oracle._targets.numpy()
-    initial = start(blobs, resolve_strategy("random"), sizes).asked.numpy()
+    initial = initial_indices(blobs.problem.pool.n, sizes).numpy()
     poisoned = 1 - targets
     poisoned[initial] = targets[initial]
-    other = replace(blobs, oracle=Oracle(poisoned, 2))
+    other = blobs._replace(oracle=Oracle(poisoned, 2))
     for name in ("random", "max-entropy"):
-        honest = next(run(blobs, resolve_strategy(name), sizes, preparation(blobs)))
-        peeking = next(run(other, resolve_strategy(name), sizes, preparation(other)))
-        assert honest.record.query == peeking.record.query
-        assert honest.annotation is not None
-        assert peeking.annotation is not None
+        honest = next(going(blobs, resolve_strategy(name), sizes)).asked
+        peeking = next(going(other, resolve_strategy(name), sizes)).asked
+        assert honest is not None
+        assert peeking is not None
+        assert honest.query.digest() == peeking.query.digest()
         assert (honest.annotation.targets == 1 - peeking.annotation.targets).all()
 
 
@@ -161,30 +160,26 @@ class _Wrong(Strategy):
         (lambda view: PoolQuery(view.labelled.indices[:10]), "items already asked about"),
     ],
 )
-def test_a_wrong_answer_is_refused_by_name(blobs: Problem, answer: Any, message: str) -> None:
+def test_a_wrong_answer_is_refused_by_name(blobs: Any, answer: Any, message: str) -> None:
     with pytest.raises(UserError, match=rf"'_Wrong' broke the contract.*{message}"):
         cycles(blobs, _Wrong(answer))
 
 
-def test_the_bound_labels_everything_once(blobs: Problem) -> None:
-    records = [c.record for c in cycles(blobs, resolve_strategy("full"))]
+def test_the_bound_labels_everything_once(blobs: Any) -> None:
+    records = records_of(cycles(blobs, resolve_strategy("full")))
     assert len(records) == 1
     assert records[0].final
     assert records[0].n_labelled == 300
 
 
-def test_impossible_sizes_are_told_before_anything_is_trained(blobs: Problem) -> None:
+def test_impossible_sizes_are_told_before_anything_is_trained(blobs: Any) -> None:
     with pytest.raises(UserError, match=r"budget \(301\) is larger than the pool \(300"):
         cycles(blobs, resolve_strategy("random"), replace(SIZES, budget=301))
 
 
-def test_a_whole_pool_can_be_asked(blobs: Problem) -> None:
-    records = [
-        c.record
-        for c in cycles(
-            blobs, resolve_strategy("random"), replace(SIZES, budget=300, query_size=140)
-        )
-    ]
+def test_a_whole_pool_can_be_asked(blobs: Any) -> None:
+    sizes = replace(SIZES, budget=300, query_size=140)
+    records = records_of(cycles(blobs, resolve_strategy("random"), sizes))
     assert [record.n_labelled for record in records] == [20, 160, 300]
 
 
@@ -202,16 +197,17 @@ class _Rejecting(Oracle):
         )
 
 
-def test_a_rejected_item_is_paid_for_and_not_asked_again(blobs: Problem) -> None:
-    problem = replace(blobs, oracle=_Rejecting(blobs.oracle._targets, 2))
-    found = cycles(problem, resolve_strategy("max-entropy"))
-    asked = [c.query.indices for c in found if isinstance(c.query, PoolQuery)]
+def test_a_rejected_item_is_paid_for_and_not_asked_again(blobs: Any) -> None:
+    rejecting = blobs._replace(oracle=_Rejecting(blobs.oracle._targets, 2))
+    found = cycles(rejecting, resolve_strategy("max-entropy"))
+    asked = [c.asked.query.touched for c in found if c.asked is not None]
     assert len(torch.cat(asked).unique()) == 30
-    assert [c.record.n_asked for c in found] == [20, 30, 40, 50]
-    assert found[-1].record.n_labelled == 14 + 3 * 7
+    records = records_of(found)
+    assert [record.n_asked for record in records] == [20, 30, 40, 50]
+    assert records[-1].n_labelled == 14 + 3 * 7
 
 
-def test_nothing_beyond_what_is_consumed_is_computed(blobs: Problem) -> None:
+def test_nothing_beyond_what_is_consumed_is_computed(blobs: Any) -> None:
     asked: list[int] = []
 
     class Spy(Oracle):
@@ -219,9 +215,8 @@ def test_nothing_beyond_what_is_consumed_is_computed(blobs: Problem) -> None:
             asked.append(cycle)
             return super().annotate(query, cycle=cycle)
 
-    problem = replace(blobs, oracle=Spy(blobs.oracle._targets, 2))
-    going: Iterator[Cycle] = run(problem, resolve_strategy("random"), SIZES, preparation(problem))
-    next(going)
+    watched = blobs._replace(oracle=Spy(blobs.oracle._targets, 2))
+    next(going(watched, resolve_strategy("random")))
     assert asked == [-1, 0]
 
 
@@ -229,9 +224,7 @@ def test_float_rows_work_as_well_as_images() -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(80, 5)).astype(np.float32)
     targets = (rows[:, 0] > 0).astype(np.int64)
-    problem = Problem(
-        ArrayPool(rows[:60]), ArrayPool(rows[60:]), targets[60:], Oracle(targets[:60], 2), 2,
-        learner_factory(LearnerSettings()),
-    )  # fmt: skip
-    records = [c.record for c in cycles(problem, resolve_strategy("max-entropy"))]
+    problem = Problem("rows", ArrayPool(rows[:60]), ArrayPool(rows[60:]), 2, LearnerSettings())
+    found = Blobs(problem, Oracle(targets[:60], 2), targets[60:])
+    records = records_of(cycles(found, resolve_strategy("max-entropy")))
     assert records[-1].test.accuracy > 0.8

@@ -8,20 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from alharness.annotator import NetworkAnnotator, network_for, train
 from alharness.errors import UserError
-from alharness.human import AnnotationPendingError, Desk
-from alharness.models import build_classifier
+from alharness.learners.networks import build_classifier
 from alharness.oracle import (
-    ImageQuery,
-    LineQuery,
     Oracle,
     OracleSettings,
-    PoolQuery,
     as_stored,
     first_change,
 )
+from alharness.oracle.annotator import NetworkAnnotator, network_for, train
+from alharness.oracle.desk import AnnotationPendingError, Desk
 from alharness.pool import ArrayPool
+from alharness.queries import ImageQuery, LineQuery, PoolQuery
 
 TARGETS = torch.tensor([0, 1, 0, 1, 1, 0])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alharness.errors import UserError
+from alharness.files import drop_torn_line
 from alharness.records import (
     CycleRecord,
     FitFigures,
@@ -15,7 +16,6 @@ from alharness.records import (
     TestFigures,
     Times,
     append_record,
-    drop_torn_line,
     read_records,
 )
 

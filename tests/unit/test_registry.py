@@ -10,7 +10,7 @@ import pytest
 from alharness import registry
 from alharness.errors import UserError
 from alharness.strategy import Strategy
-from alharness.subset import SubsetStrategy
+from alharness_strategies.subset import SubsetStrategy
 
 PLUGIN = '''
 """A third party's module."""
@@ -148,3 +148,82 @@ def test_our_own_entry_points_all_load() -> None:
             for profile in ("quick", "paper"):
                 defaults = plugin.defaults(profile)  # type: ignore[arg-type]
                 assert defaults.initial_size < defaults.budget
+
+
+def test_an_argument_may_follow_a_file_or_a_module() -> None:
+    from alharness.plugins import split
+
+    assert split(registry.TASKS, "./a.b/mine.py:Task:x:y") == ("./a.b/mine.py:Task", "x:y")
+    assert split(registry.TASKS, "./mine.py:Task") == ("./mine.py:Task", None)
+    assert split(registry.TASKS, "package.module:Task:x") == ("package.module:Task", "x")
+    assert split(registry.TASKS, "folder:./x.py:y") == ("folder", "./x.py:y")
+
+
+# identity_of: what goes into a run's key ---------------------------------------------------
+
+
+def test_our_own_plugins_need_no_identity() -> None:
+    for name in ("max-entropy", "subset:500:margin", "alharness_strategies.margin:Margin"):
+        assert registry.identity_of(registry.STRATEGIES, name) == {}
+    for name in ("digits-two", "folder:/some/where.d:x", "augmented:digits-two:1000"):
+        assert registry.identity_of(registry.TASKS, name) == {}
+
+
+def test_a_files_identity_changes_with_its_source_and_not_with_its_place(tmp_path: Path) -> None:
+    here, there = tmp_path / "mine.py", tmp_path / "sub" / "mine.py"
+    there.parent.mkdir()
+    for path in (here, there):
+        path.write_text(PLUGIN)
+    (before,) = registry.identity_of(registry.STRATEGIES, f"{here}:Newest").values()
+    (elsewhere,) = registry.identity_of(registry.STRATEGIES, f"{there}:Newest").values()
+    here.write_text(PLUGIN + "# changed\n")
+    (after,) = registry.identity_of(registry.STRATEGIES, f"{here}:Newest").values()
+    assert before == elsewhere != after
+    inside = registry.identity_of(registry.STRATEGIES, f"subset:500:{here}:Newest")
+    assert inside == {str(here): after}
+    with pytest.raises(UserError, match="does not exist"):
+        registry.identity_of(registry.STRATEGIES, "./nowhere.py:Class")
+
+
+def test_a_changed_file_is_loaded_anew(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    before = registry.strategy_class(f"{path}:Newest")
+    path.write_text(PLUGIN.replace("last unlabelled", "very last"))
+    assert registry.strategy_class(f"{path}:Newest") is not before
+
+
+def test_local_modules_that_a_file_imports_belong_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "localparts"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "outer.py").write_text("import json, numpy\nfrom . import inner\n")
+    (package / "inner.py").write_text("VALUE = 1\n")
+    path = tmp_path / "mine.py"
+    path.write_text("def late():\n    from localparts.outer import inner\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def identities() -> list[dict[str, str]]:
+        names = (f"{path}:Mine", "localparts.outer:Mine")
+        return [registry.identity_of(registry.LEARNERS, name) for name in names]
+
+    before = identities()
+    assert before == identities()
+    assert all(before)
+    (package / "inner.py").write_text("VALUE = 2\n")
+    after = identities()
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    assert "localparts" not in sys.modules
+
+
+def test_an_installed_plugin_is_told_by_distribution_and_version(fake_distribution: Path) -> None:
+    found = registry.identity_of(registry.STRATEGIES, "subset:9:newest")
+    assert list(found) == ["newest"]
+    assert found["newest"].startswith("thirdparty-newest 2.1 ")  # its source is not installed
+    forest = registry.identity_of(registry.LEARNERS, "sklearn.ensemble:RandomForestClassifier")
+    assert list(forest) == ["sklearn.ensemble"]
+    assert forest["sklearn.ensemble"].startswith("scikit-learn ")
+    assert len(forest["sklearn.ensemble"].split()) == 2

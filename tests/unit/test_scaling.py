@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from alharness.analysis import scaling, scaling_report
-from alharness.analysis.scaling import Measurement, ScalingSpec, Study, more_rows, run_study
-from alharness.analysis.scaling_report import Estimate, slope
 from alharness.errors import UserError
-from alharness.runner import Places
+from alharness.run.opening import Places
+from alharness.scaling import estimates, figures, measure
+from alharness.scaling.estimates import Estimate, slope
+from alharness.scaling.measure import more_rows, run_study
+from alharness.scaling.study import READ, Measurement, ScalingSpec, Study
 from alharness.tasks.base import DataLocations
 
 SPEC = ScalingSpec(
@@ -77,8 +78,8 @@ def test_preparations_say_what_they_cost(study: Study) -> None:
 def test_a_finished_study_measures_nothing_again(
     study: Study, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scaling._Stage, "ask", None)
-    monkeypatch.setattr(scaling, "match", None)
+    monkeypatch.setattr(measure._Timed, "ask", None)
+    monkeypatch.setattr(measure, "match", None)
     assert run_study(SPEC, places(root), root / "study").measurements == study.measurements
 
 
@@ -124,7 +125,7 @@ def test_no_study_and_damaged_ones_are_named(study: Study, root: Path, tmp_path:
 
 def test_a_strategy_that_cannot_serve_the_task_is_named(tmp_path: Path) -> None:
     spec = SPEC.model_copy(update={"strategies": ("asal-rgb",), "rows": ()})
-    with pytest.raises(UserError, match="'asal-rgb' cannot be timed on 'digits-two'"):
+    with pytest.raises(UserError, match="'asal-rgb' cannot serve the data set 'digits-two'"):
         run_study(spec, places(tmp_path), tmp_path / "study")
 
 
@@ -133,8 +134,8 @@ def test_computing_virtual_items_is_not_selection(tmp_path: Path) -> None:
     found = run_study(SPEC.model_copy(update=update), places(tmp_path), tmp_path / "study")
     selection = next(m for m in found.measurements if m.kind == "select")
     assert selection.residency == "virtual"
-    assert selection.phases[scaling.READ] > 0
-    rest = sum(selection.phases.values()) - selection.phases[scaling.READ]
+    assert selection.phases[READ] > 0
+    rest = sum(selection.phases.values()) - selection.phases[READ]
     assert selection.seconds <= rest
 
 
@@ -188,43 +189,41 @@ def made_up(**seconds: float | tuple[float, ...]) -> Study:
 
 
 def test_the_transition_point_is_preparation_over_savings() -> None:
-    found = scaling_report.transitions(made_up(scan=3.0, asal=1.0))
+    found = estimates.transitions(made_up(scan=3.0, asal=1.0))
     assert found == [("asal", "scan", 10, 1000, Estimate(50.0, 50.0, 50.0, 3))]
-    never = scaling_report.transitions(made_up(scan=1.0, asal=1.0))[0][4]
+    never = estimates.transitions(made_up(scan=1.0, asal=1.0))[0][4]
     assert (never.value, never.low, never.high) == (math.inf, math.inf, math.inf)
 
 
 def test_the_interval_of_a_transition_point_is_that_of_the_savings() -> None:
-    (row,) = scaling_report.transitions(made_up(scan=(3.0, 5.0, 6.0), asal=1.0))
+    (row,) = estimates.transitions(made_up(scan=(3.0, 5.0, 6.0), asal=1.0))
     assert row[4] == Estimate(25.0, 20.0, 50.0, 3)
     # One of three repeats saved nothing: whether it ever pays is open.
-    (row,) = scaling_report.transitions(made_up(scan=(0.5, 3.0, 3.0), asal=1.0))
+    (row,) = estimates.transitions(made_up(scan=(0.5, 3.0, 3.0), asal=1.0))
     assert (row[4].value, row[4].low, row[4].high) == (50.0, 50.0, math.inf)
 
 
 def test_ratios_have_intervals() -> None:
-    by_name = {line.name: line for line in scaling_report.lines(made_up(scan=3.0, asal=1.5))}
-    assert scaling_report.ratio(by_name["scan"], by_name["asal"], 1000) == Estimate(
-        2.0, 2.0, 2.0, 3
-    )
+    by_name = {line.name: line for line in estimates.lines(made_up(scan=3.0, asal=1.5))}
+    assert estimates.ratio(by_name["scan"], by_name["asal"], 1000) == Estimate(2.0, 2.0, 2.0, 3)
 
 
 def test_tables_and_figures_show_the_study(study: Study, tmp_path: Path) -> None:
-    table = scaling_report.table(study)
+    table = estimates.table(study)
     assert len(table) == 3 * 3 + 2 * 3
-    assert all(len(row) == len(scaling_report.HEADER) for row in table)
-    grown = {(row[1], row[3]): row[4] for row in scaling_report.slopes(study)}
+    assert all(len(row) == len(estimates.HEADER) for row in table)
+    grown = {(row[1], row[3]): row[4] for row in estimates.slopes(study)}
     assert grown["max-entropy", "pool_items_scored"] == pytest.approx(1.0, abs=0.03)
     assert grown["asal-gray", "images_generated"] == 0.0
     assert 0 < float(grown["kdtree", "distances"]) < 1
-    names = [chart.name for chart in scaling_report.charts(study)]
+    names = [chart.name for chart in figures.charts(study)]
     assert names[:5] == ["select_time", "select_work", "match_time", "match_work", "select_phases"]
-    for chart in scaling_report.charts(study):
+    for chart in figures.charts(study):
         assert chart.rows
         assert all(path.stat().st_size > 100 for path in chart.write(tmp_path))
 
 
 def test_table_2_says_what_grows(study: Study) -> None:
-    by_name = {row[0]: row for row in scaling_report.table_2(study)}
+    by_name = {row[0]: row for row in estimates.table_2(study)}
     assert by_name["random"][3] == "no pool item"
     assert by_name["max-entropy"][3].startswith("pool_items_scored ~ n^1.0")

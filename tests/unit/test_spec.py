@@ -6,9 +6,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, Field
 
 from alharness.errors import UserError
-from alharness.spec import RunSpec, merge, parse_set, protocol_fields, read_toml, resolve
+from alharness.files import merge, read_toml
+from alharness.spec import RunSpec, identity, parse_set, protocol_fields, resolve
 
 BASE = {"task": "digits-two", "strategy": "asal-auto"}
 
@@ -142,3 +144,14 @@ def test_protocol_fields_leave_out_what_may_differ() -> None:
     other = protocol_fields(resolve({**BASE, "learner": {"c": 2.0}}), "f")
     assert [key for key in one if one[key] != other[key]] == ["learner"]
     assert protocol_fields(resolve(BASE), "g")["task_fingerprint"] != one["task_fingerprint"]
+
+
+def test_a_setting_that_is_added_later_renames_no_run() -> None:
+    class Before(BaseModel):
+        width: int = 1
+
+    class After(Before):
+        dropout: float = Field(0.0, json_schema_extra={"added": "0.2"})
+
+    assert identity(After()) == identity(Before())
+    assert identity(After(dropout=0.5)) == {"width": 1, "dropout": 0.5}

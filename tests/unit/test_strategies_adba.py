@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from alharness.artefacts import ArtefactStore
+from alharness.artefacts import ArtefactStore, Supply
 from alharness.generative import GeneratorSettings, obtain_generator
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, LinearLearner
+from alharness.learners.learner import LearnerSettings, LinearLearner
 from alharness.pool import ArrayPool
+from alharness.records import Ledger
 from alharness.strategy import CycleView
-from alharness.timing import Ledger
 from alharness_strategies.adba import Adba, AdbaBoundary, BoundaryLearner, chords, decision, uphill
 from alharness_strategies.inversion import obtain_codes
 
@@ -61,14 +61,12 @@ class Identity:
 
 def test_lines_run_through_the_most_uncertain_codes_from_class_1_to_class_0() -> None:
     codes = torch.tensor([[2.0, 0.0], [0.1, 0.5], [-0.3, -0.5], [-2.0, 1.0], [0.05, 0.0]])
-    labelled = torch.tensor([False, False, False, False, True])
     strategy = Adba(n_points=5)
     strategy.generator = Identity()  # type: ignore[assignment]
     strategy.radius = 3.0
     view = CycleView(
         pool=ArrayPool(codes),
         labelled=LabelledSet(indices=torch.tensor([4]), targets=torch.tensor([0]), n_asked=1),
-        is_labelled=labelled,
         learner=linear([2.0, 0.0], 0.0),
         n_classes=2,
         cycle=0,
@@ -111,14 +109,12 @@ def test_codes_of_generated_images_decode_to_them(tmp_path: Path) -> None:
     rng = torch.Generator().manual_seed(0)
     pool = ArrayPool((torch.rand(64, 1, 8, 8, generator=rng) * 255).to(torch.uint8))
     store, ledger = ArtefactStore(tmp_path), Ledger()
-    generator = obtain_generator(
-        pool, GeneratorSettings(steps=30), store, task="t", fingerprint=pool.fingerprint
-    )
+    recipe = GeneratorSettings(steps=30).resolve("quick", pool.item_shape)
+    generator = obtain_generator(pool, recipe, Supply(store), task="t")
     made = ArrayPool((generator.sample(40, seed=3) * 255).round().to(torch.uint8))
-    options = {"encoder_steps": 60, "refine_steps": 60, "ledger": ledger}
-    quiet = lambda *_: None  # noqa: E731
-    codes = obtain_codes(generator, made, pool, store, progress=quiet, **options)  # type: ignore[arg-type]
-    again = obtain_codes(generator, made, pool, store, progress=quiet, **options)  # type: ignore[arg-type]
+    supply, options = Supply(store, ledger), {"encoder_steps": 60, "refine_steps": 60}
+    codes = obtain_codes(generator, made, pool, supply, **options)
+    again = obtain_codes(generator, made, pool, supply, **options)
     assert codes.pool.shape == (40, generator.latent_dim)
     assert codes.test.shape == (64, generator.latent_dim)
     assert torch.equal(codes.pool, again.pool)

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from alharness.availability import Availability
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, LinearLearner, learner_factory
+from alharness.learners.learner import LearnerSettings, LinearLearner, learner_factory
 from alharness.pool import ArrayPool
 from alharness.strategy import CycleView
 from alharness_strategies.gaal import Gaal, SimpleGan
@@ -36,7 +37,7 @@ def view_of(kind: str = "linear", n_classes: int = 2, seed: int = 0) -> CycleVie
     return CycleView(
         pool=pool,
         labelled=labelled,
-        is_labelled=torch.zeros(60, dtype=torch.bool),
+        available=Availability(60),
         learner=learner,
         n_classes=n_classes,
         cycle=0,

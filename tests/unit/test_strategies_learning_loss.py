@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional
 
 from alharness.labelled import LabelledSet
-from alharness.learner import LearnerSettings, LinearLearner
-from alharness.learning_loss import (
+from alharness.learners.learner import LearnerSettings, LinearLearner
+from alharness.learners.loss_prediction import (
     CUT_AT,
     LearningLossLearner,
     LearningLossNetwork,

@@ -10,10 +10,9 @@ import torch
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learner import FitReport, Learner
+from alharness.learners.learner import FitReport, Learner
 from alharness.pool import ArrayPool, Pool
-from alharness.strategy import CycleView, PoolQuery, Strategy
-from alharness.subset import SubsetStrategy, draw_unlabelled
+from alharness.strategy import CycleView, PoolQuery, Strategy, draw_unlabelled
 from alharness_strategies.badge import seed_centres
 from alharness_strategies.full import FullySupervised
 from alharness_strategies.gaal import SimpleGan
@@ -21,6 +20,7 @@ from alharness_strategies.least_confidence import LeastConfidence
 from alharness_strategies.margin import Margin
 from alharness_strategies.max_entropy import MaxEntropy
 from alharness_strategies.random_sampling import RandomSampling
+from alharness_strategies.subset import SubsetStrategy
 from alharness_strategies.typiclust import TypiClust
 
 
@@ -43,14 +43,11 @@ class Reads(Learner):
 def view_of(items: torch.Tensor, labelled: list[int], seed: int = 0, cycle: int = 0) -> CycleView:
     pool = ArrayPool(items)
     indices = torch.tensor(labelled, dtype=torch.int64)
-    is_labelled = torch.zeros(pool.n, dtype=torch.bool)
-    is_labelled[indices] = True
     return CycleView(
         pool=pool,
         labelled=LabelledSet(
             indices=indices, targets=torch.zeros_like(indices), n_asked=len(indices)
         ),
-        is_labelled=is_labelled,
         learner=Reads((items.shape[1],), items.shape[1], torch.device("cpu")),
         n_classes=items.shape[1],
         cycle=cycle,
@@ -113,7 +110,7 @@ def test_a_draw_is_distinct_and_unlabelled_however_full_the_pool(n_labelled: int
 def test_a_draw_does_not_look_at_the_pool() -> None:
     view = view_of(torch.rand(100_000, 2), [1, 2, 3])
     draw_unlabelled(view, 500, "test")
-    assert view._unlabelled is None  # nobody listed what is unlabelled
+    assert not {"indices", "is_taken"} & set(vars(view.available))  # what costs O(pool)
 
 
 def test_more_than_is_left_cannot_be_drawn() -> None:
@@ -144,7 +141,7 @@ class LooksPastIt(Strategy):
     """Lists by itself what has no label."""
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
-        return PoolQuery((~view.is_labelled).nonzero().squeeze(1)[:query_size])
+        return PoolQuery(torch.arange(view.pool.n - query_size, view.pool.n))
 
 
 def test_a_subset_of_a_strategy_that_looks_past_it_is_refused() -> None:

@@ -1,0 +1,339 @@
+"""Which runs may stand beside each other, which are pairs, and what was left out.
+
+A comparison holds finished runs of one task under one protocol. Runs of equal (seed, data seed) that
+began with the same labelled set are pairs; everything that is left out is named with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from alharness.comparison.runs import Array, Pair, Run, describe, display_label, flatten
+from alharness.errors import UserError, unknown_name
+
+#: The strategy that every other one is measured against, unless the user says otherwise (R8).
+BASELINE = "random"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One strategy of a comparison: its finished runs, at most one per pair of seeds."""
+
+    label: str
+    strategy: str
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def by_pair(self) -> dict[Pair, Run]:
+        return {run.pair: run for run in self.runs}
+
+    def curves(self, axis: str, metric: str) -> tuple[Array, Array]:
+        """Positions ``[K]`` and values ``[R, K]`` of all runs on a shared grid."""
+        grid = shared_grid(self.runs, axis)
+        rows = [np.interp(grid, run.x(axis), run.y(metric)) for run in self.runs]
+        return grid, np.array(rows)
+
+
+def shared_grid(runs: Sequence[Run], axis: str) -> Array:
+    """Every position that some run was evaluated at, within the range that all runs cover, ``[K]``.
+
+    Runs of one schedule share their positions and nothing is interpolated; where an oracle rejects
+    items, or a line is many labels, positions differ and curves are read off linearly between them.
+    """
+    positions = [run.x(axis) for run in runs]
+    low = max(x[0] for x in positions)
+    high = min(x[-1] for x in positions)
+    grid = np.unique(np.concatenate(positions))
+    shared: Array = grid[(grid >= low) & (grid <= high)]
+    return shared
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that takes no part, and why."""
+
+    run: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Finished runs of one task under one protocol.
+
+    Attributes:
+        task: the task's name.
+        split: values of the fields that separate this comparison from its neighbours.
+        series: the strategies, sorted by label, without the bound.
+        bounds: runs of the fully supervised bound.
+        left_out: runs that belong here and take no part.
+        notes: what a reader has to know before trusting a number.
+    """
+
+    task: str
+    split: Mapping[str, str]
+    series: tuple[Series, ...]
+    bounds: tuple[Run, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        parts = [f"{key} {value}" for key, value in self.split.items()]
+        return ", ".join([self.task, *parts])
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for series in self.series for run in series.runs]
+
+    @property
+    def baseline(self) -> Series | None:
+        """The random baseline under its default parameters; None when it was not run."""
+        return next((series for series in self.series if series.label == BASELINE), None)
+
+    def find(self, label: str) -> Series:
+        """The series of a label."""
+        for series in self.series:
+            if series.label == label:
+                return series
+        raise unknown_name("strategy in the comparison", label, [s.label for s in self.series])
+
+    def bound(self, metric: str) -> float | None:
+        """Mean test figure of the fully supervised runs."""
+        values = [run.y(metric)[0] for run in self.bounds]
+        return float(np.mean(values)) if values else None
+
+    @property
+    def can_rank(self) -> bool:
+        """No ranking without the random baseline and the bound (R8)."""
+        return self.baseline is not None and bool(self.bounds) and len(self.series) > 1
+
+    def why_no_ranking(self) -> str:
+        """What is missing for a ranking; empty when nothing is."""
+        missing = []
+        if self.baseline is None:
+            missing.append(f"the random baseline (strategy '{BASELINE}')")
+        if not self.bounds:
+            missing.append("the fully supervised bound (a strategy that labels the whole pool)")
+        if not missing and len(self.series) < 2:
+            missing.append("a second strategy")
+        return f"No ranking: {' and '.join(missing)} is missing here." if missing else ""
+
+    def common_pairs(self, series: Iterable[Series] | None = None) -> list[Pair]:
+        """Pairs of seeds that all (given) strategies finished."""
+        chosen = list(self.series if series is None else series)
+        if not chosen:
+            return []
+        shared = set.intersection(*(set(item.by_pair) for item in chosen))
+        return sorted(shared)
+
+    def hardware_differences(self) -> dict[str, list[str]]:
+        """Fields of the hardware that differ between runs: then times do not compare (R12)."""
+        values: dict[str, set[str]] = defaultdict(set)
+        for run in self.runs:
+            for key, value in run.environment.get("hardware", {}).items():
+                values[key].add(str(value))
+        return {key: sorted(found) for key, found in values.items() if len(found) > 1}
+
+
+def comparisons(
+    runs: Sequence[Run], *, split_by: Sequence[str] = (), expected: Sequence[Run] = ()
+) -> list[Comparison]:
+    """Sort runs into comparisons, one per task and per value of the ``split_by`` fields.
+
+    Args:
+        runs: what was read.
+        split_by: fields of the protocol that are meant to differ (an axis of a sweep), so that each
+            value makes a comparison of its own.
+        expected: runs that should exist, without records; those not among ``runs`` are named missing.
+
+    Raises:
+        UserError: runs of one comparison differ in their protocol; the field is named (R13).
+    """
+    present = {run.folder.resolve() for run in runs}
+    everything = [*runs, *(run for run in expected if run.folder.resolve() not in present)]
+    by_task: dict[str, list[Run]] = defaultdict(list)
+    for run in everything:
+        by_task[run.task].append(run)
+    found: list[Comparison] = []
+    for task, members in sorted(by_task.items(), key=lambda item: _natural(item[0])):
+        groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+        for run in members:
+            groups[tuple(_split_value(run, name) for name in split_by)].append(run)
+        for values, group in sorted(groups.items(), key=lambda item: [*map(_natural, item[0])]):
+            split = {
+                name: value for name, value in zip(split_by, values, strict=True) if len(groups) > 1
+            }
+            found.append(_comparison(task, split, group))
+    return found
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Numbers inside names in their order: 40000 before 160000."""
+    parts = re.split(r"(\d+)", text)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _split_value(run: Run, name: str) -> str:
+    """A field of the protocol, else of the spec (dotted)."""
+    if name in run.protocol:
+        return run.protocol[name]
+    return str(flatten(run.spec).get(name, "-"))
+
+
+def _comparison(task: str, split: Mapping[str, str], runs: Sequence[Run]) -> Comparison:
+    finished = [run for run in runs if run.finished]
+    left_out = [
+        LeftOut(describe(run), run.state(), _why_left_out(run)) for run in runs if not run.finished
+    ]
+    require_one_protocol(finished, split)
+    bounds = tuple(run for run in finished if run.is_bound)
+    rest = [run for run in finished if not run.is_bound]
+    notes: list[str] = []
+    series, dropped = _series(rest)
+    left_out += dropped
+    notes += [*_start_notes(series), *_artefact_notes(series)]
+    if any(run.environment.get("task", {}).get("synthetic") for run in finished):
+        notes.append("The data of this task are drawn or generated, not photographs.")
+    return Comparison(task, dict(split), tuple(series), bounds, tuple(left_out), tuple(notes))
+
+
+def _why_left_out(run: Run) -> str:
+    if run.failure is not None:
+        return run.failure
+    if run.records:
+        budget = run.spec.get("budget", "?")
+        return f"{run.records[-1].n_asked} of {budget} annotations; run the sweep again to continue"
+    return "no record yet"
+
+
+def require_one_protocol(runs: Sequence[Run], split: Mapping[str, str] | None = None) -> None:
+    """Refuse runs whose protocol differs.
+
+    Raises:
+        UserError: names the field, its values and one run for each.
+    """
+    values: dict[str, dict[str, Run]] = defaultdict(dict)
+    names = {name for run in runs for name in run.protocol}
+    for run in runs:
+        for name in names:
+            values[name].setdefault(run.protocol.get(name, "(not recorded)"), run)
+    for name in sorted(names):
+        if len(values[name]) > 1:
+            told = "; ".join(
+                f"{value} in '{run.folder}'" for value, run in sorted(values[name].items())
+            )
+            raise UserError(
+                f"Runs of '{runs[0].task}' with different protocols cannot be compared: '{name}' is "
+                f"{told}. Leave one kind out, or compare each by itself with --split-by {name}."
+            )
+
+
+#: Fields of a spec that do not make another strategy of it.
+_NOT_STRATEGY = ("seed", "data_seed", "task.", "device")
+
+
+def _series(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
+    """Group runs into strategies; labels that would be equal are told apart by what differs."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[_identity(run)].append(run)
+    by_label: dict[str, list[list[Run]]] = defaultdict(list)
+    for group in groups.values():
+        by_label[display_label(group[0].strategy, group[0].parameters)].append(group)
+    series: list[Series] = []
+    dropped: list[LeftOut] = []
+    for label, same in by_label.items():
+        flats = [flatten(group[0].spec) for group in same]
+        differing = sorted(
+            key
+            for key in {key for flat in flats for key in flat}
+            if not key.startswith(_NOT_STRATEGY) and len({str(flat.get(key)) for flat in flats}) > 1
+        )
+        for group, flat in zip(same, flats, strict=True):
+            extra = ", ".join(f"{key}={flat.get(key)}" for key in differing)
+            kept: dict[Pair, Run] = {}
+            for run in sorted(group, key=lambda run: str(run.folder)):
+                if run.pair in kept:
+                    dropped.append(
+                        LeftOut(describe(run), "repeated", f"the same as '{kept[run.pair].folder}'")
+                    )
+                kept.setdefault(run.pair, run)
+            runs_of = tuple(kept[pair] for pair in sorted(kept))
+            series.append(
+                Series(f"{label} [{extra}]" if extra else label, group[0].strategy, runs_of)
+            )
+    return sorted(series, key=lambda item: item.label), dropped
+
+
+def _identity(run: Run) -> str:
+    flat = flatten(run.spec)
+    kept = {key: flat[key] for key in flat if not key.startswith(_NOT_STRATEGY)}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _start_notes(series: Sequence[Series]) -> list[str]:
+    """Whether runs of equal seeds really started alike (R1)."""
+    notes: list[str] = []
+    labelled: dict[Pair, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    learners: dict[Pair, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for item in series:
+        for run in item.runs:
+            labelled[run.pair][run.records[0].labelled_digest].append(item.label)
+            learners[run.pair][run.records[0].learner_digest].append(item.label)
+    for pair, digests in sorted(labelled.items()):
+        if len(digests) > 1:
+            odd = _minority(digests)
+            notes.append(
+                f"Seed {pair[0]}: {', '.join(odd)} began with another labelled set than the rest; "
+                "these runs are not paired."
+            )
+    own = sorted({label for digests in learners.values() for label in _minority(digests)})
+    if own:
+        notes.append(
+            f"Cycle 0 has another classifier for {', '.join(own)}: the strategy trains its own, or its "
+            "runs were made with other versions or hardware. Read differences with that in mind."
+        )
+    return notes
+
+
+def _artefact_notes(series: Sequence[Series]) -> list[str]:
+    """Whether the runs of a strategy rest on the same generator, auto-encoder and so on."""
+    notes: list[str] = []
+    for item in series:
+        keys: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for run in item.runs:
+            for entry in run.preparation:
+                if entry.key is not None:
+                    keys[entry.name][entry.key] += 1
+        for name, found in keys.items():
+            if len(found) > 1:
+                told = ", ".join(f"{key} in {n}" for key, n in sorted(found.items()))
+                notes.append(
+                    f"The runs of {item.label} do not rest on the same {name} ({told}): their spread is "
+                    "not that of seeds alone. Run the odd ones again with --fresh."
+                )
+    return notes
+
+
+def _minority(digests: Mapping[str, list[str]]) -> list[str]:
+    """Everybody outside the largest group."""
+    largest = max(digests, key=lambda digest: len(digests[digest]))
+    return [label for digest, labels in digests.items() if digest != largest for label in labels]
+
+
+def paired(first: Series, second: Series) -> list[Pair]:
+    """Pairs of seeds that both finished from the same labelled set."""
+    return [
+        pair
+        for pair in sorted(set(first.by_pair) & set(second.by_pair))
+        if first.by_pair[pair].records[0].labelled_digest
+        == second.by_pair[pair].records[0].labelled_digest
+    ]

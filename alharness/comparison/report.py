@@ -1,0 +1,323 @@
+"""A comparison worked out: sentences, warnings, tables and charts, ready to be shown.
+
+Says first how much of the sweep it rests on. Sentences follow the rules of fair comparison: no ranking
+without baseline and bound, no "significant" below six pairs, no times across machines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from alharness.comparison import figures, metrics, statistics, tables
+from alharness.comparison.claims import Verdict
+from alharness.comparison.comparison import Comparison
+from alharness.comparison.metrics import Row
+from alharness.comparison.runs import METRICS
+from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
+from alharness.comparison.tables import Table, number, p_value
+from alharness.pictures.charts import Chart
+
+#: Fewest data sets for a critical-difference diagram.
+MIN_TASKS = 3
+
+
+@dataclass(frozen=True)
+class Section:
+    """One comparison, worked out."""
+
+    comparison: Comparison
+    anchor: str
+    facts: tuple[tuple[str, str], ...]
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+    tables: tuple[Table, ...]
+    charts: tuple[Chart, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def by_name(self) -> dict[str, Table | Chart]:
+        items: list[Table | Chart] = [*self.tables, *self.charts]
+        return {item.name: item for item in items}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole report, not yet written.
+
+    Attributes:
+        heading, note: of the sweep.
+        status: one sentence on how complete it is.
+        complete: whether every run that belongs to it is finished.
+        sections: one per comparison.
+        across: tables and charts over all data sets.
+        claims: the paper's claims beside what was measured; empty unless asked for.
+        provenance: hardware, versions, fingerprints.
+    """
+
+    heading: str
+    note: str
+    status: str
+    complete: bool
+    sections: tuple[Section, ...]
+    across: tuple[Table | Chart, ...]
+    claims: tuple[Verdict, ...]
+    provenance: tuple[Table, ...]
+
+
+def build(
+    found: Sequence[Comparison],
+    *,
+    heading: str,
+    note: str = "",
+    axis: str = "queries",
+    metric: str = "accuracy",
+    against: str | None = None,
+    claims: Sequence[Verdict] = (),
+    inspections: Mapping[str, Mapping[str, float]] | None = None,
+) -> Report:
+    """Work everything out.
+
+    Args:
+        found: comparisons.
+        heading, note: of the sweep.
+        axis: x-axis of curves, areas and positions.
+        metric: test figure that strategies are compared by.
+        against: strategy that the others are tested against; the random baseline by default.
+        claims: the paper's claims, checked.
+        inspections: figures of inspected generators, by the generator's key.
+    """
+    sections = tuple(
+        _section(comparison, f"c{i}", axis, metric, against, inspections or {})
+        for i, comparison in enumerate(found)
+    )
+    complete, status = _status(found)
+    return Report(
+        heading, note, status, complete, sections, _across(found, axis, metric), tuple(claims),
+        tables.provenance(found),
+    )  # fmt: skip
+
+
+def _status(found: Sequence[Comparison]) -> tuple[bool, str]:
+    """How complete the runs are, in a sentence."""
+    n_finished = sum(len(c.runs) + len(c.bounds) for c in found)
+    states: dict[str, int] = defaultdict(int)
+    for comparison in found:
+        for item in comparison.left_out:
+            states[item.state] += 1
+    repeated = states.pop("repeated", 0)
+    total = n_finished + sum(states.values())
+    more = f" {repeated} repeated runs count once." if repeated else ""
+    if not states:
+        return True, f"Complete: all {total} runs are finished.{more}"
+    parts = [
+        f"{states[name]} {name}" for name in ("failed", "unfinished", "not started") if states[name]
+    ]
+    return False, (
+        f"Incomplete: {n_finished} of {total} runs are finished; {', '.join(parts)}. "
+        f"Everything below rests on finished runs only.{more}"
+    )
+
+
+def _section(
+    comparison: Comparison,
+    anchor: str,
+    axis: str,
+    metric: str,
+    against: str | None,
+    inspections: Mapping[str, Mapping[str, float]],
+) -> Section:
+    rows: list[Row] = []
+    shown: list[Table] = []
+    charts: list[Chart | None] = []
+    sentences: list[str] = []
+    warnings = list(comparison.notes)
+    if why := comparison.why_no_ranking():
+        warnings.insert(0, why)
+    if comparison.left_out:
+        shown.append(
+            Table(
+                "left_out",
+                "Runs that take no part",
+                ("run", "state", "reason"),
+                tuple((item.run, item.state, item.reason) for item in comparison.left_out),
+            )
+        )
+    if comparison.series:
+        rows = metrics.table(comparison, axis=axis, metric=metric, against=against)
+        reference = against or (comparison.baseline.label if comparison.baseline else "")
+        warnings += _seed_warnings(comparison) + _annotator_warnings(comparison)
+        sentences = _sentences(rows, reference, metric)
+        shown += [
+            tables.results(comparison, rows, axis, metric),
+            *tables.reached(comparison, rows, axis, reference),
+            *tables.tests(rows, reference, metric),
+        ]
+        imbalanced = metrics.is_imbalanced(comparison)
+        charts.append(figures.learning_curves(comparison, axis=axis, metric=metric))
+        if imbalanced:
+            warnings.append(
+                "The classes of the test set are uneven: read balanced accuracy and average precision, "
+                "not accuracy."
+            )
+            charts += [
+                figures.learning_curves(comparison, axis=axis, metric=other)
+                for other in ("balanced_accuracy", "average_precision")
+                if other != metric
+            ]
+        if reference:
+            base = comparison.find(reference)
+            charts.append(figures.gain_curves(comparison, base, axis=axis, metric=metric))
+            charts.append(figures.differences(rows, reference))
+        charts += [figures.entropy_curves(comparison, axis=axis), figures.class_balance(comparison)]
+        found = metrics.penalties(comparison, axis=axis, metric=metric)
+        if found is not None:
+            charts.append(figures.penalty_matrix(found))
+        shown += tables.preparations(comparison)
+        shown += tables.generators(comparison, inspections)
+        different = comparison.hardware_differences()
+        if different:
+            told = "; ".join(f"{key}: {', '.join(values)}" for key, values in different.items())
+            warnings.append(
+                f"Times are not shown, because the runs come from different machines or settings ({told})."
+            )
+        else:
+            charts += [
+                figures.accuracy_against_time(comparison, metric=metric),
+                figures.selection_times(comparison),
+            ]
+            shown += [tables.times(comparison, rows), *tables.break_even(comparison)]
+    return Section(
+        comparison, anchor, tuple(_facts(comparison)), tuple(sentences), tuple(warnings),
+        tuple(shown), tuple(chart for chart in charts if chart is not None), tuple(rows),
+    )  # fmt: skip
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """What the comparison is about, in a few lines."""
+    runs = [*comparison.runs, *comparison.bounds]
+    if not runs:
+        return []
+    run = runs[0]
+    task = run.environment.get("task", {})
+    spec = run.spec
+    seeds = sorted({run.pair for run in comparison.runs})
+    learner = spec.get("learner", {})
+    facts = [
+        ("pool / test", f"{task.get('n_pool', '?')} / {task.get('n_test', '?')} items"),
+        (
+            "annotations",
+            f"{spec.get('initial_size')} at the start, {spec.get('query_size')} per cycle, "
+            f"{spec.get('budget')} in all",
+        ),
+        ("classifier", str(learner.get("kind", "?"))),
+        ("profile", ", ".join(sorted({str(r.spec.get("profile", "?")) for r in runs}))),
+        (
+            "seeds",
+            f"{len(seeds)} ({', '.join(str(pair[0]) for pair in seeds)})" if seeds else "none",
+        ),
+        ("data fingerprint", str(task.get("fingerprint", "?"))),
+    ]
+    facts += [(str(key), str(value)) for key, value in task.get("notes", {}).items()]
+    return facts
+
+
+def _annotator_warnings(comparison: Comparison) -> list[str]:
+    """Labels of synthetic images are worth what their annotator is."""
+    best = max(
+        record.test.accuracy
+        for run in [*comparison.runs, *comparison.bounds]
+        for record in run.records
+    )
+    found = {
+        float(entry.details["test_accuracy"])
+        for run in comparison.runs
+        for entry in run.preparation
+        if entry.name == "annotator" and "test_accuracy" in entry.details
+    }
+    return [
+        f"A network that is right in {accuracy:.1%} of the test images labels synthetic ones here; "
+        f"classifiers of this comparison reach {best:.1%}. What is asked of it measures the annotator."
+        for accuracy in sorted(found)
+        if accuracy < best
+    ]
+
+
+def _seed_warnings(comparison: Comparison) -> list[str]:
+    counts = {series.label: len(series.runs) for series in comparison.series}
+    warnings = []
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{label} {n}" for label, n in counts.items())
+        warnings.append(
+            f"Strategies have different numbers of finished runs ({told}); tests use shared seeds."
+        )
+    fewest = min(counts.values())
+    few = [label for label, n in counts.items() if n < MIN_PAIRS]
+    if few:
+        which = "" if len(few) == len(counts) else f" of {', '.join(few)}"
+        about = "" if not which else " about them"
+        warnings.append(
+            f"Fewer than {MIN_PAIRS} seeds{which}: nothing{about} can be called significant here, "
+            "whatever it looks like."
+        )
+    elif fewest < 10:
+        warnings.append("Claims should rest on ten seeds or more.")
+    return warnings
+
+
+def _sentences(rows: Sequence[Row], reference: str, metric: str) -> list[str]:
+    """What the tests say, one sentence per strategy, largest difference first."""
+    tested = [(row.label, row.against) for row in rows if row.against is not None]
+    tested.sort(key=lambda item: -abs(item[1].mean) if math.isfinite(item[1].mean) else 0.0)
+    return [sentence(label, reference, test, metric) for label, test in tested]
+
+
+def sentence(label: str, reference: str, test: PairedTest, metric: str = "accuracy") -> str:
+    """A paired test in words that claim no more than it shows."""
+    name = METRICS[metric]
+    if test.n == 0:
+        return f"{label} shares no seed with {reference}: nothing can be said."
+    ahead = "above" if test.mean > 0 else "below"
+    size = f"{abs(test.mean):.4f}"
+    if test.significant:
+        return (
+            f"{label} is {ahead} {reference} by {size} of mean {name} over the budget "
+            f"({test.n} pairs, Holm p {p_value(test.p_holm)}): significant."
+        )
+    text = (
+        f"{label} is {ahead} {reference} by {size} on {test.n} {'pair' if test.n == 1 else 'pairs'}"
+    )
+    if test.n < MIN_PAIRS:
+        return f"{text}: too few pairs to decide anything (at least {MIN_PAIRS} are needed)."
+    if test.smallest > ALPHA:
+        return (
+            f"{text}: with so many comparisons {test.n} pairs could not reach the level "
+            f"(smallest possible p {p_value(test.smallest)}); {_more(test)}"
+        )
+    return (
+        f"{text}: not decided (Holm p {p_value(test.p_holm)}). A true difference of "
+        f"{number(test.detectable)} would have been found in four of five such experiments; {_more(test)}"
+    )
+
+
+def _more(test: PairedTest) -> str:
+    if test.more_pairs is None:
+        return "no reachable number of seeds would decide a difference of this size."
+    seeds = "one more seed" if test.more_pairs == 1 else f"about {test.more_pairs} more seeds"
+    return f"{seeds} would decide one of the observed size."
+
+
+def _across(found: Sequence[Comparison], axis: str, metric: str) -> tuple[Table | Chart, ...]:
+    """Friedman's test over data sets, from three on."""
+    titles, scores = metrics.scores_over_tasks(found, axis=axis, metric=metric)
+    if len(titles) < MIN_TASKS or len(scores) < 2:
+        return ()
+    test = statistics.rank_test(scores)
+    cells = tuple(
+        (label, *(number(abs(scores[label][i])) for i in range(len(titles))))
+        for label in test.names
+    )
+    table = Table("across", "Mean area under the curve", ("strategy", *titles), cells)
+    return figures.critical_difference(test), table

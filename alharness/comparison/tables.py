@@ -1,0 +1,362 @@
+"""Tables of a comparison as text: figures of merit, tests, costs, and where the numbers come from."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from alharness.comparison import metrics
+from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.metrics import TARGETS, Row
+from alharness.comparison.runs import AXES, METRICS, Run, flatten
+from alharness.comparison.statistics import MIN_PAIRS, PairedTest
+from alharness.records import LedgerEntry, read_conformance
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text, ready to be shown; the first column is a name.
+
+    Attributes:
+        name: file name of the CSV without ending.
+        caption: what is shown.
+        header: column heads.
+        rows: cells.
+    """
+
+    name: str
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number for a table; a dash for what does not exist, a word for what was never reached."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "never"
+    return f"{value:.{digits}f}"
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """A difference with its sign."""
+    return "–" if not math.isfinite(value) else f"{value:+.{digits}f}"
+
+
+def p_value(value: float | None) -> str:
+    """A p value: never 0, never more digits than mean something."""
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def seconds(value: float) -> str:
+    """Seconds with a fitting unit."""
+    if not math.isfinite(value):
+        return "–"
+    if value < 1:
+        return f"{1000 * value:.3g} ms"
+    return f"{value:.3g} s" if value < 600 else f"{value / 60:.3g} min"
+
+
+def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str) -> Table:
+    imbalanced = metrics.is_imbalanced(comparison)
+    header = [
+        "strategy",
+        "runs",
+        f"area under the curve ({AXES[axis][1]})",
+        "95 % interval",
+        f"final {METRICS[metric]}",
+        "95 % interval",
+    ]
+    if comparison.can_rank:
+        header.insert(0, "rank")
+    if imbalanced:
+        header += ["final balanced accuracy", "final average precision"]
+    header += ["entropy of queries (nats)"]
+    if any(row.synthetic for row in rows):
+        header += ["synthetic labels"]
+    cells = []
+    for row in rows:
+        line = [
+            row.label, str(row.n), number(row.aubc), _range(row.aubc_low, row.aubc_high),
+            number(row.final), _range(row.final_low, row.final_high),
+        ]  # fmt: skip
+        if comparison.can_rank:
+            line.insert(0, str(row.rank) if row.rank is not None else "–")
+        if imbalanced:
+            line += [
+                number(row.figures["balanced_accuracy"]),
+                number(row.figures["average_precision"]),
+            ]
+        line += [number(row.entropy, 3)]
+        if any(other.synthetic for other in rows):
+            line += [f"{100 * row.synthetic:.0f} %"]
+        cells.append(tuple(line))
+    bound = comparison.bound(metric)
+    if bound is not None:
+        line = ["fully supervised (bound)", str(len(comparison.bounds)), "–", "–", number(bound)]
+        line = ["", *line] if comparison.can_rank else line
+        if imbalanced:
+            line += [
+                "–",
+                number(comparison.bound("balanced_accuracy")),
+                number(comparison.bound("average_precision")),
+            ]
+        cells.append(tuple(line + ["–"] * (len(header) - len(line))))
+    n = len(comparison.common_pairs())
+    shared = "the one seed" if n == 1 else f"the {n} seeds"
+    ranked = comparison.can_rank and n > 0
+    order = f"ranked by area over {shared} that all share" if ranked else "in alphabetical order"
+    return Table("results", f"Results, {order}", tuple(header), tuple(cells))
+
+
+def _range(low: float, high: float) -> str:
+    return "–" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
+
+
+def reached(comparison: Comparison, rows: Sequence[Row], axis: str, reference: str) -> list[Table]:
+    """Labels to reach shares of the bound, and how many times fewer than the baseline."""
+    if not any(row.reached for row in rows):
+        return []
+    header = ["strategy"]
+    for target in TARGETS:
+        header += [f"to {100 * target:.0f} % of the bound", f"{reference} needs"]
+    cells = []
+    for row in rows:
+        line = [row.label]
+        for target in TARGETS:
+            ratio = row.efficiency.get(target, float("nan"))
+            times = "more, if ever" if math.isinf(ratio) else f"{number(ratio, 2)} times"
+            line += [number(row.reached[target], 0), "–" if math.isnan(ratio) else times]
+        cells.append(tuple(line))
+    caption = (
+        f"Median {AXES[axis][1]} until a share of the fully supervised figure is first reached"
+    )
+    return [Table("labels_to_target", caption, tuple(header), tuple(cells))]
+
+
+def tests(rows: Sequence[Row], reference: str, metric: str) -> list[Table]:
+    tested = [(row.label, row.against) for row in rows if row.against is not None]
+    if not tested:
+        return []
+    cells = tuple(
+        (
+            label,
+            str(test.n),
+            signed(test.mean),
+            "–" if math.isnan(test.low) else f"{test.low:+.4f} to {test.high:+.4f}",
+            p_value(test.p) if test.n >= MIN_PAIRS else "–",
+            p_value(test.p_holm) if test.n >= MIN_PAIRS else "–",
+            _verdict(test),
+            number(test.detectable) if math.isfinite(test.detectable) else "–",
+            "–" if test.more_pairs is None else str(test.more_pairs),
+        )
+        for label, test in tested
+    )
+    header = (
+        "strategy", "pairs", "mean difference", "95 % interval", "p", "p (Holm)", "verdict",
+        "detectable difference", "more seeds to decide",
+    )  # fmt: skip
+    caption = (
+        f"Paired comparison with {reference}: area under the {METRICS[metric]} curve, exact Wilcoxon test, "
+        f"Holm's correction over {len(tested)} {'comparison' if len(tested) == 1 else 'comparisons'}"
+    )
+    return [Table("tests", caption, header, cells)]
+
+
+def _verdict(test: PairedTest) -> str:
+    if test.n < MIN_PAIRS:
+        return "too few pairs"
+    if not test.significant:
+        return "not decided"
+    return "significantly above" if test.mean > 0 else "significantly below"
+
+
+def preparations(comparison: Comparison) -> list[Table]:
+    """One-off costs with the quality of what they built: read generative results beside them."""
+    cells = []
+    for series in comparison.series:
+        entries: dict[str, list[LedgerEntry]] = defaultdict(list)
+        for run in series.runs:
+            for entry in run.preparation:
+                entries[entry.name].append(entry)
+        for name, found in entries.items():
+            cells.append(
+                (
+                    series.label,
+                    name,
+                    seconds(float(np.mean([entry.seconds for entry in found]))),
+                    f"{sum(entry.cached for entry in found)} of {len(found)}",
+                    _details([entry.details for entry in found]),
+                )
+            )
+    if not cells:
+        return []
+    header = (
+        "strategy",
+        "built",
+        "time to build",
+        "found ready made",
+        "facts and quality (mean over runs)",
+    )
+    return [
+        Table("preparation", "Preparation and the quality of what it built", header, tuple(cells))
+    ]
+
+
+#: Figures of a generator's inspection that results are read beside: name, heading.
+INSPECTED = {
+    "frechet_auto": "Fréchet, auto-encoder",
+    "frechet_cls": "Fréchet, classifier",
+    "frechet_floor_cls": "real against real",
+    "coverage_cls": "coverage",
+    "nearest_ratio_auto": "nearest",
+    "entropy_before": "entropy at random",
+    "entropy_after": "attainable entropy",
+    "entropy_of_matches": "entropy of matches",
+    "agreement_searched": "label agreement",
+}
+
+
+def generators(
+    comparison: Comparison, inspections: Mapping[str, Mapping[str, float]]
+) -> list[Table]:
+    """The generators that runs rest on, as their inspections found them."""
+    users: dict[str, list[str]] = defaultdict(list)
+    for series in comparison.series:
+        for run in series.runs:
+            for entry in run.preparation:
+                key = entry.key
+                if entry.name == "generator" and key and series.label not in users[key]:
+                    users[key].append(series.label)
+    if not users:
+        return []
+    cells = []
+    for key, labels in users.items():
+        figures = inspections.get(key, {})
+        told = (number(figures.get(name), 3) for name in INSPECTED)
+        cells.append((key, ", ".join(labels), *told))
+    caption = (
+        "Generators, inspected with a reference classifier trained on all labels (entropies are shares "
+        "of log C; nearest: well below 1 means memorised)"
+    )
+    if not users.keys() <= inspections.keys():
+        caption += ". Dashes: not inspected yet, see 'alharness generator inspect --help'"
+    return [
+        Table("generators", caption, ("generator", "used by", *INSPECTED.values()), tuple(cells))
+    ]
+
+
+def _details(found: Sequence[Mapping[str, Any]]) -> str:
+    values: dict[str, list[Any]] = defaultdict(list)
+    for details in found:
+        for key, value in flatten(details).items():
+            values[key].append(value)
+    parts = []
+    for key, each in values.items():
+        if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in each):
+            parts.append(f"{key} {float(np.mean(each)):.4g}")
+        elif len({str(v) for v in each}) == 1 and len(str(each[0])) <= 24:
+            parts.append(f"{key} {each[0]}")
+    return ", ".join(parts)
+
+
+def times(comparison: Comparison, rows: Sequence[Row]) -> Table:
+    by_label = {row.label: row for row in rows}
+    counters = {series.label: metrics.work_per_query(series) for series in comparison.series}
+    names = sorted({name for found in counters.values() for name in found})
+    cells = []
+    for series in comparison.series:
+        row = by_label[series.label]
+        fit = float(np.mean([record.time.fit_s for run in series.runs for record in run.records]))
+        cells.append(
+            (
+                series.label,
+                seconds(row.select_s),
+                seconds(fit),
+                seconds(row.preparation_s) if row.preparation_s else "none",
+                *(f"{counters[series.label].get(name, 0.0):,.0f}" for name in names),
+            )
+        )
+    header = (
+        "strategy",
+        "per selection",
+        "per training",
+        "preparation",
+        *(n.replace("_", " ") for n in names),
+    )
+    return Table("times", "Time, and exact work per selection", header, tuple(cells))
+
+
+def break_even(comparison: Comparison) -> list[Table]:
+    """After how many cycles a dear preparation has paid for itself."""
+    prepared = [s for s in comparison.series if any(run.preparation_s > 0 for run in s.runs)]
+    others = [s for s in comparison.series if s not in prepared and metrics.select_seconds(s) > 0]
+    if not prepared or not others:
+        return []
+    cells = tuple(
+        (first.label, *(_cycles(first, second) for second in others)) for first in prepared
+    )
+    caption = "Cycles after which the row's preparation has paid for itself against the column"
+    return [Table("break_even", caption, ("strategy", *(s.label for s in others)), cells)]
+
+
+def _cycles(first: Series, second: Series) -> str:
+    value = metrics.break_even(first, second)
+    if math.isnan(value):
+        return "cheaper at first only"
+    if value == 0:
+        return "cheaper from the start"
+    return "never" if math.isinf(value) else f"{value:,.0f}"
+
+
+def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
+    """Where the numbers come from: machines, versions, data, implementations."""
+    machines: dict[tuple[str, str], int] = defaultdict(int)
+    origins: set[tuple[str, str, str, str]] = set()
+    for comparison in found:
+        for run in [*comparison.runs, *comparison.bounds]:
+            environment = run.environment
+            hardware = ", ".join(f"{k} {v}" for k, v in environment.get("hardware", {}).items())
+            versions = ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())
+            machines[(hardware, versions)] += 1
+            origin = environment.get("strategy", {}).get("distribution", "?")
+            contract = _contract(run, str(origin))
+            commit = str(environment.get("git_commit", ""))[:12]
+            if str(environment.get("git_commit", "")).endswith("+changes"):
+                commit += " with changes"
+            origins.add((run.strategy, str(origin), commit, contract))
+    return (
+        Table(
+            "machines",
+            "Hardware and versions",
+            ("hardware", "versions", "runs"),
+            tuple((*key, str(n)) for key, n in sorted(machines.items())),
+        ),
+        Table(
+            "origins",
+            "Implementations",
+            ("strategy", "from", "commit", "plug-in contract"),
+            tuple(sorted(origins)),
+        ),
+    )
+
+
+def _contract(run: Run, origin: str) -> str:
+    """What ``alharness check`` said of the strategy, kept beside the runs (R18)."""
+    found = read_conformance(run.folder.parents[2]).get(run.strategy)
+    if found is None:
+        return "not checked"
+    if found["distribution"] != origin:
+        return f"checked as {found['distribution']}"
+    if found["failed"]:
+        return f"FAILS {', '.join(found['failed'])}"
+    since = "" if found["commit"] == run.environment.get("git_commit") else ", at another commit"
+    return f"keeps it ({found['passed']} checks{since})"

@@ -1,0 +1,175 @@
+"""Made-up problems, and a strategy set before one of them.
+
+Some ninety 8x8 images; generators and auto-encoders of a few training steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from alharness import seeds
+from alharness.artefacts import ArtefactStore, Supply
+from alharness.availability import Availability
+from alharness.errors import UserError
+from alharness.generative import AutoencoderSettings, GeneratorSettings
+from alharness.labelled import LabelledSet
+from alharness.learners.learner import Learner, LearnerSettings
+from alharness.oracle import Oracle
+from alharness.pool import ArrayPool, Pool
+from alharness.queries import Query
+from alharness.run.stage import Networks, Problem, set_stage
+from alharness.strategy import CycleView, Strategy
+
+N_POOL = 96
+N_TEST = 24
+N_INITIAL = 18
+QUERY_SIZE = 5
+#: Problems tried in turn until the strategy finds one suitable: classes and item shape.
+PROBLEMS = [(3, (1, 8, 8)), (3, (3, 8, 8)), (2, (1, 8, 8)), (2, (3, 8, 8))]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A made-up task: classes are blurred patterns under noise.
+
+    Attributes:
+        images, test: uint8 ``[N, C, 8, 8]``.
+        targets: int64 ``[N]``.
+        initial: pool indices of the initial set, scattered over the pool.
+    """
+
+    images: np.ndarray[Any, np.dtype[np.uint8]]
+    targets: torch.Tensor
+    test: np.ndarray[Any, np.dtype[np.uint8]]
+    initial: torch.Tensor
+    n_classes: int
+
+    @property
+    def n(self) -> int:
+        """Items of the pool."""
+        return len(self.images)
+
+    @classmethod
+    def usual(cls, n_classes: int, shape: tuple[int, ...]) -> Sample:
+        """Noisy, overlapping classes."""
+        rng = seeds.rng(0, "conformance", n_classes, *shape)
+        n = N_POOL + N_TEST
+        patterns = rng.uniform(0.2, 0.8, size=(n_classes, *shape))
+        targets = rng.integers(n_classes, size=n)
+        values = patterns[targets] + rng.normal(0, 0.15, size=(n, *shape))
+        images = (values.clip(0, 1) * 255).round().astype(np.uint8)
+        initial = np.sort(rng.permutation(N_POOL)[:N_INITIAL])
+        return cls(
+            images[:N_POOL],
+            torch.from_numpy(targets[:N_POOL]),
+            images[N_POOL:],
+            torch.from_numpy(initial),
+            n_classes,
+        )
+
+
+class Scene:
+    """A strategy on its stage, with a fitted classifier, ready to be asked; moves on as a run does."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        sample: Sample,
+        root: Path,
+        *,
+        kind: str = "mlp",
+        device: str = "cpu",
+        learner: Learner | None = None,
+    ) -> None:
+        self.sample = sample
+        settings = LearnerSettings(kind=kind, width=16, min_steps=60, epochs=1, batch_size=16)
+        where = torch.device(device)
+        pool = ArrayPool(sample.images.copy(), where)
+        problem = Problem(
+            "conformance", pool, ArrayPool(sample.test.copy(), where), sample.n_classes, settings
+        )
+        networks = Networks(
+            "conformance", "quick", GeneratorSettings(steps=5), AutoencoderSettings(steps=5), pool
+        )
+        self.stage = set_stage(strategy, problem, networks, Supply(ArtefactStore(root)))
+        self.labelled = LabelledSet(
+            indices=sample.initial,
+            targets=sample.targets[sample.initial],
+            n_asked=len(sample.initial),
+        )
+        self.available = Availability(sample.n, sample.initial)
+        self.learner = learner or self.stage.fit(self.labelled, seed=0)[0]
+
+    @property
+    def strategy(self) -> Strategy:
+        return self.stage.strategy
+
+    @property
+    def pool(self) -> Pool:
+        return self.stage.problem.pool
+
+    def view(self, *, cycle: int = 0, seed: int = 0) -> CycleView:
+        """What the strategy may see."""
+        return self.stage.view(
+            self.labelled, self.learner, available=self.available, cycle=cycle, seed=seed
+        )
+
+    def ask(self, size: int = QUERY_SIZE, *, cycle: int = 0, seed: int = 0) -> Query:
+        """The strategy's query, as it gives it: the checks judge it."""
+        return self.strategy.select(self.view(cycle=cycle, seed=seed), size)
+
+    def extend(self, query: Query) -> None:
+        """Let an all-knowing oracle annotate the query, and train anew."""
+        annotator = _Bright(self.sample.n_classes)
+        oracle = Oracle(self.sample.targets, self.sample.n_classes, annotator=lambda: annotator)
+        self.labelled = self.labelled.extended(oracle.annotate(query, cycle=0))
+        self.available = self.available.taking(query.touched)
+        self.learner.fit(self.labelled, self.pool, seed=1)
+
+
+class _Bright:
+    """An annotator that calls an image by its brightness: any labels will do here."""
+
+    def __init__(self, n_classes: int) -> None:
+        self.n_classes = n_classes
+
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        """One class with certainty, ``[B, C]``."""
+        level = (images.flatten(1).mean(dim=1) * 100).round().long() % self.n_classes
+        return torch.nn.functional.one_hot(level, self.n_classes).float()
+
+
+@dataclass
+class Bench:
+    """One strategy under check: makes stages, always with a fresh instance of the strategy."""
+
+    strategy_class: type[Strategy]
+    parameters: Mapping[str, Any]
+    root: Path
+    sample: Sample = field(init=False)
+
+    def __post_init__(self) -> None:
+        strategy = self.strategy()
+        reasons = []
+        for n_classes, shape in PROBLEMS:
+            reason = strategy.unsuitable(n_classes, shape)
+            if reason is None:
+                self.sample = Sample.usual(n_classes, shape)
+                return
+            reasons.append(reason)
+        raise UserError(
+            f"{self.strategy_class.__name__} finds none of the check's problems suitable "
+            f"(8x8 images with 1 or 3 channels, 2 or 3 classes): {'; '.join(dict.fromkeys(reasons))}."
+        )
+
+    def strategy(self) -> Strategy:
+        return self.strategy_class(**self.parameters)
+
+    def scene(self, sample: Sample | None = None, **options: Any) -> Scene:
+        return Scene(self.strategy(), sample or self.sample, self.root, **options)

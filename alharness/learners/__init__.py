@@ -1,0 +1,1 @@
+"""Classifiers: trained from scratch in each cycle, the same recipe for every strategy."""

@@ -1,0 +1,245 @@
+"""Features for sample matching (Sec. 3.2): where an item lies, apart from what the classifier thinks.
+
+F_gray/rgb (pixels), F_auto (encoder), F_disc (last hidden layer of the critic), F_CLS (last hidden
+layer of the classifier), each reduced to 50 numbers by PCA fitted on the pool (Sec. 4.2).
+
+Shape letters: N pool items, B items of a block, D raw features, K features after PCA.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from alharness.artefacts import Supply
+from alharness.matching.pca import N_COMPONENTS, PCA
+from alharness.pool import Pool
+from alharness.progress import Progress, silent
+from alharness.timing import WorkCounters, synchronise
+
+if TYPE_CHECKING:
+    from alharness.learners.learner import Learner
+
+FILE = "features.safetensors"
+#: Raw features of the whole pool are kept between fitting the PCA and applying it up to this size;
+#: above it they are computed twice, which is what a pass over the pool costs.
+KEEP_RAW_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class FeatureExtractor:
+    """Items ``[B, ...]`` in, features ``[B, D]`` out, each item by itself, without gradients.
+
+    Attributes:
+        name: what it is called in records.
+        key: names what it computes, for artefacts; empty when that changes from cycle to cycle.
+        compute: items to features of any shape ``[B, ...]``; they are flattened.
+    """
+
+    name: str
+    key: str
+    compute: Callable[[torch.Tensor], torch.Tensor]
+
+    def __call__(self, items: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return self.compute(items).flatten(1).float()
+
+
+def pixels() -> FeatureExtractor:
+    """F_gray/rgb(x) = x."""
+    return FeatureExtractor("pixels", "pixels", lambda items: items)
+
+
+class Encodes(Protocol):
+    """An auto-encoder, as far as features need one."""
+
+    artefact_key: str
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """Images ``[B, C, H, W]`` to codes ``[B, D]``."""
+        ...
+
+
+class Criticises(Protocol):
+    """A generator's critic, as far as features need one."""
+
+    artefact_key: str
+
+    def critic_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Images ``[B, C, H, W]`` to the input of the critic's last layer, ``[B, D]``."""
+        ...
+
+
+def encoder(autoencoder: Encodes) -> FeatureExtractor:
+    """F_auto(x) = phi(x)."""
+    return FeatureExtractor("encoder", f"encoder {autoencoder.artefact_key}", autoencoder.encode)
+
+
+def critic(generator: Criticises) -> FeatureExtractor:
+    """F_disc(x) = D^(j-1)(x): the input of the critic's last layer."""
+    return FeatureExtractor("critic", f"critic {generator.artefact_key}", generator.critic_features)
+
+
+def classifier(learner: Learner) -> FeatureExtractor:
+    """F_CLS(x) = h^(l-1)(x): obsolete as soon as the classifier is trained again."""
+    return FeatureExtractor("classifier", "", learner.features)
+
+
+def pool_features(
+    pool: Pool,
+    extractor: FeatureExtractor,
+    pca: PCA | None = None,
+    *,
+    progress: Progress = silent,
+    work: WorkCounters | None = None,
+) -> torch.Tensor:
+    """Features of every pool item, float32 ``[N, K]`` on the pool's device (``[N, D]`` without PCA)."""
+    features: torch.Tensor | None = None
+    for indices, items in pool.blocks():
+        rows = extractor(items)
+        rows = rows if pca is None else pca(rows)
+        if features is None:
+            features = torch.empty(len(pool), rows.shape[1], device=rows.device)
+        start, stop = int(indices[0]), int(indices[-1]) + 1
+        features[start:stop] = rows
+        progress(f"features {extractor.name}", stop, len(pool))
+    if work is not None:
+        work.add("pool_items_featurised", len(pool))
+        work.add("bytes_read", len(pool) * pool.item_bytes)
+    assert features is not None  # a pool is never empty
+    return features
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """The space in which items are matched: F_PCA of Sec. 3.2.
+
+    Attributes:
+        extractor: F.
+        pca: fitted on the pool.
+    """
+
+    extractor: FeatureExtractor
+    pca: PCA
+
+    def __call__(self, items: torch.Tensor) -> torch.Tensor:
+        """Items ``[B, ...]`` as points ``[B, K]``."""
+        return self.pca(self.extractor(items))
+
+
+@dataclass(frozen=True)
+class ReducedPool:
+    """The pool as points of a feature space.
+
+    Attributes:
+        space: the space.
+        features: S = {F_PCA(x)}, float32 ``[N, K]``.
+        pca_s, features_s: seconds spent on fitting the PCA and on applying it.
+    """
+
+    space: FeatureSpace
+    features: torch.Tensor
+    pca_s: float
+    features_s: float
+
+
+def reduce_pool(
+    pool: Pool,
+    extractor: FeatureExtractor,
+    n_components: int = N_COMPONENTS,
+    *,
+    progress: Progress = silent,
+    work: WorkCounters | None = None,
+) -> ReducedPool:
+    """Fit the PCA on the pool and apply it to the pool."""
+    start = _now(pool)
+    n_features = extractor(pool.gather(torch.tensor([0]))).shape[1]
+    rows_per_block = max(1, (1 << 24) // n_features)
+    raw: torch.Tensor | None = None
+    if 4 * n_features * len(pool) <= KEEP_RAW_BYTES:
+        raw = pool_features(pool, extractor, progress=progress, work=work)
+        rows = iter(torch.split(raw, rows_per_block))
+    else:
+        rows = (extractor(items) for _, items in pool.blocks())
+        if work is not None:
+            work.add("pool_items_featurised", len(pool))
+            work.add("bytes_read", len(pool) * pool.item_bytes)
+    pca = PCA.fit(rows, n_components)
+    fitted = _now(pool)
+    if raw is not None:
+        features = torch.cat([pca(block) for block in torch.split(raw, rows_per_block)])
+    else:
+        features = pool_features(pool, extractor, pca, progress=progress, work=work)
+    space = FeatureSpace(extractor, pca)
+    return ReducedPool(space, features, fitted - start, _now(pool) - fitted)
+
+
+def _now(pool: Pool) -> float:
+    synchronise(pool.device)
+    return time.perf_counter()
+
+
+def obtain_reduced_pool(
+    pool: Pool,
+    extractor: FeatureExtractor,
+    n_components: int,
+    supply: Supply,
+) -> ReducedPool:
+    """``reduce_pool`` once for all strategies, seeds and query sizes that want the same.
+
+    Enters ``pca`` and ``features`` in the ledger, with what they cost when they were computed.
+    """
+    from safetensors.torch import save_file
+
+    def build(folder: Path, progress: Progress) -> Mapping[str, Any]:
+        reduced = reduce_pool(pool, extractor, n_components, progress=progress)
+        tensors = {
+            "mean": reduced.space.pca.mean,
+            "components": reduced.space.pca.components,
+            "variances": reduced.space.pca.variances,
+            "features": reduced.features,
+        }
+        save_file(
+            {name: values.cpu().contiguous() for name, values in tensors.items()},
+            folder / FILE,
+        )
+        return {
+            "explained_variance": reduced.space.pca.explained,
+            "pca_s": reduced.pca_s,
+            "features_s": reduced.features_s,
+        }
+
+    identity = {
+        "pool": pool.fingerprint,
+        "rows": len(pool),
+        "extractor": extractor.key,
+        "n_components": n_components,
+    }
+    found = supply.store.obtain("features", identity, build, supply.progress)
+    start = time.perf_counter()
+    stored = {name: values.to(pool.device) for name, values in found.tensors(FILE).items()}
+    load_s = found.load_s + time.perf_counter() - start
+    explained = float(found.details["explained_variance"])
+    pca_s, features_s = float(found.details["pca_s"]), float(found.details["features_s"])
+    pca = PCA(stored["mean"], stored["components"], stored["variances"], explained)
+    details = {"extractor": extractor.name, "components": len(pca.variances)}
+    supply.ledger.add(
+        "pca",
+        pca_s,
+        cached=found.cached,
+        load_s=0.0 if found.cached else pca_s,
+        details={**details, "explained_variance": pca.explained},
+    )
+    supply.ledger.add(
+        "features",
+        features_s,
+        cached=found.cached,
+        load_s=load_s if found.cached else features_s,
+        details={**details, "rows": len(pool), "bytes": stored["features"].nbytes},
+    )
+    return ReducedPool(FeatureSpace(extractor, pca), stored["features"], pca_s, features_s)

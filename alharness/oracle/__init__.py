@@ -1,0 +1,23 @@
+"""The sole holder of the hidden targets, the annotators of synthetic items, and a person's desk."""
+
+from __future__ import annotations
+
+from alharness.oracle.oracle import (
+    Annotator,
+    Oracle,
+    OracleSettings,
+    Person,
+    as_stored,
+    first_change,
+    open_oracle,
+)
+
+__all__ = [
+    "Annotator",
+    "Oracle",
+    "OracleSettings",
+    "Person",
+    "as_stored",
+    "first_change",
+    "open_oracle",
+]

@@ -1,0 +1,264 @@
+"""Queries and the oracle: the sole holder of the hidden targets.
+
+A query is what a strategy sends; the annotation (``labelled.py``) is what comes back. Pool items are
+answered from the hidden targets. Items that are not in the pool have none: an annotator looks at
+them, a network trained on all labelled training data (``annotator.py``) or a person (``human.py``).
+
+Shape letters: Q items of a query, P points of a line, S synthetic items with a label, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from alharness import seeds
+from alharness.artefacts import Supply
+from alharness.errors import UserError
+from alharness.labelled import Annotation
+from alharness.pool import Pool
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.tasks.base import TaskData
+
+
+class OracleSettings(BaseModel):
+    """How queries are annotated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["hard", "abstain", "noisy", "human"] = Field(
+        "hard",
+        description="synthetic items: most probable class; or rejected below the threshold; or "
+        "drawn from the probabilities; human: a person answers every query",
+    )
+    threshold: float = Field(
+        0.9, ge=0, le=1, description="confidence below which 'abstain' rejects (decisions 3)"
+    )
+    image_cost: float = Field(1.0, ge=0, description="cost of looking at an image")
+    line_cost: float = Field(1.0, ge=0, description="cost of a line: one annotation in Sec. 5.3")
+    annotator: str = Field("auto", description="the annotator's network, as in learner.kind")
+    epochs: int = Field(5, ge=1, description="its passes over the labelled training data")
+
+
+class Annotator(Protocol):
+    """Looks at images and says what they may be."""
+
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        """Class probabilities, float32 ``[B, C]`` on the CPU, of images ``[B, ...]`` in [0, 1]."""
+        ...
+
+
+class Person(Protocol):
+    """Answers a cycle's query by hand; see ``human.Desk``."""
+
+    def labels(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
+        """Class per image, int64 ``[Q]``; -1 where the person cannot tell."""
+        ...
+
+    def changes(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
+        """Per line the class of its first image and where it changes, int64 ``[Q, 2]``.
+
+        The place is the index of the first image of the other class, P where there is none;
+        -1, -1 where the person cannot tell.
+        """
+        ...
+
+
+class Oracle:
+    """Answers queries, and says what the answers cost.
+
+    Args:
+        targets: the hidden classes of all pool items, int64 ``[N]``.
+        n_classes: number of classes.
+        settings: modes and costs.
+        annotator: gives the annotator of synthetic items; called when the first is asked about.
+        person: answers instead in mode ``human``, the initial set excepted.
+        pool: shown to the person.
+        seed: for labels that are drawn.
+    """
+
+    def __init__(
+        self,
+        targets: NDArray[np.int64] | torch.Tensor,
+        n_classes: int,
+        *,
+        settings: OracleSettings | None = None,
+        annotator: Callable[[], Annotator] | None = None,
+        person: Person | None = None,
+        pool: Pool | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._targets = torch.as_tensor(targets, dtype=torch.int64)
+        self.n_classes = n_classes
+        self.settings = settings or OracleSettings()
+        self._make_annotator = annotator
+        self._annotator: Annotator | None = None
+        self._person = person
+        self._pool = pool
+        self._seed = seed
+
+    def annotate(self, query: Query, *, cycle: int) -> Annotation:
+        """Labels for a checked query. A negative cycle is the initial set, from the targets."""
+        return query.answered_by(self, cycle)
+
+    def confirms(self, annotation: Annotation) -> bool:
+        """Whether it would give these labels of pool items (again); a person is not asked twice."""
+        if self._person is not None:
+            return True
+        return bool((self._targets[annotation.indices] == annotation.targets).all())
+
+    def to_items(self, query: PoolQuery, cycle: int) -> Annotation:
+        """Labels of pool items: from the hidden targets, or from a person."""
+        indices, targets = query.indices, self._targets[query.indices]
+        if self._person is not None and self._pool is not None and cycle >= 0:
+            targets = self._person.labels(self._pool.gather(indices).cpu(), cycle)
+        known = targets >= 0
+        return Annotation(
+            indices=indices[known],
+            targets=targets[known],
+            n_asked=len(query),
+            n_rejected=int((~known).sum()),
+            cost=self.settings.image_cost * len(query),
+        )
+
+    def to_images(self, query: ImageQuery, cycle: int) -> Annotation:
+        """Labels of synthetic images: from the annotator, or from a person."""
+        items = as_stored(query.items)
+        targets = self._person.labels(items, cycle) if self._person else self._look(items, cycle)
+        known = targets >= 0
+        return Annotation(
+            indices=torch.empty(0, dtype=torch.int64),
+            targets=torch.empty(0, dtype=torch.int64),
+            items=items[known],
+            item_targets=targets[known],
+            n_asked=len(query),
+            n_rejected=int((~known).sum()),
+            cost=self.settings.image_cost * len(query),
+        )
+
+    def to_lines(self, query: LineQuery, cycle: int) -> Annotation:
+        """Labels along lines of synthetic images, each line annotated as one."""
+        if self.n_classes != 2:
+            raise UserError(
+                f"Lines are annotated by the one place where the class changes, which needs two "
+                f"classes; this task has {self.n_classes}."
+            )
+        images_QP = as_stored(query.images)
+        if self._person is not None:
+            first_Q, change_Q = self._person.changes(images_QP, cycle).unbind(1)
+        else:
+            n_lines, n_points = images_QP.shape[:2]
+            labels = self._look(images_QP.flatten(0, 1), cycle).view(n_lines, n_points)
+            first_Q, change_Q = first_change(labels)
+        known = first_Q >= 0
+        points = query.points.cpu()[known]
+        first, change = first_Q[known], change_Q[known]
+        annotation = Annotation(
+            indices=torch.empty(0, dtype=torch.int64),
+            targets=torch.empty(0, dtype=torch.int64),
+            n_asked=len(query),
+            n_rejected=int((~known).sum()),
+            cost=self.settings.line_cost * len(query),
+        )
+        n_points = points.shape[1]
+        if query.answer == "labels":
+            after = torch.arange(n_points) >= change[:, None]
+            targets = torch.where(after, 1 - first[:, None], first[:, None])
+            return replace(annotation, items=points.flatten(0, 1), item_targets=targets.flatten())
+        changing = change < n_points
+        at, second = changing.nonzero().squeeze(1), change[changing]
+        boundary = (points[at, second - 1] + points[at, second]) / 2
+        indices = query.pool_indices[known]
+        return replace(
+            annotation,
+            indices=indices,
+            targets=self._targets[indices],
+            extras={"boundary": boundary} if len(boundary) else {},
+        )
+
+    def _look(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
+        """The annotator's label of each image, int64 ``[B]``; -1 where it abstains."""
+        if self._annotator is None:
+            if self._make_annotator is None:
+                raise UserError(
+                    "This strategy asks about items that are not in the pool, and this oracle has "
+                    "no annotator to look at them."
+                )
+            self._annotator = self._make_annotator()
+        p_BC = self._annotator.probabilities(images)
+        if self.settings.mode == "noisy":
+            rng = seeds.torch_rng(self._seed, "oracle", cycle)
+            return torch.multinomial(p_BC, 1, generator=rng).squeeze(1)
+        confidence, labels = p_BC.max(dim=1)
+        if self.settings.mode == "abstain":
+            labels = labels.masked_fill(confidence < self.settings.threshold, -1)
+        return labels
+
+
+def as_stored(images: torch.Tensor) -> torch.Tensor:
+    """Images as a file would hold them, 256 levels: what an annotator sees is what is trained on."""
+    return (images.detach().cpu().clamp(0, 1) * 255).round() / 255
+
+
+def first_change(labels_QP: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Class at the start of each line and index of the first image of the other class.
+
+    Images without a label (-1) are passed over; a line with none at all gives -1, -1, one that does
+    not change gives P.
+
+    Args:
+        labels_QP: int64 ``[Q, P]``.
+
+    Returns:
+        int64 ``[Q]`` twice.
+    """
+    n_points = labels_QP.shape[1]
+    positions = torch.arange(n_points)
+    seen = labels_QP >= 0
+    start = torch.where(seen, positions, n_points).amin(dim=1)
+    first = labels_QP.gather(1, start.clamp_max(n_points - 1)[:, None]).squeeze(1)
+    other = seen & (labels_QP != first[:, None])
+    change = torch.where(other, positions, n_points).amin(dim=1)
+    return first, change.masked_fill(first < 0, -1)
+
+
+def open_oracle(
+    data: TaskData,
+    pool: Pool,
+    test: Pool,
+    supply: Supply,
+    *,
+    settings: OracleSettings,
+    seed: int,
+    folder: Path,
+) -> Oracle:
+    """The oracle of a run: the only place besides evaluation that the targets go to.
+
+    Args:
+        folder: the run's folder, where a person finds what is to be annotated.
+    """
+    from alharness.oracle.annotator import obtain_annotator
+    from alharness.oracle.desk import Desk
+
+    def annotator() -> Annotator:
+        return obtain_annotator(
+            data, pool, test, supply, kind=settings.annotator, epochs=settings.epochs
+        )
+
+    person = Desk(folder / "annotations", data.class_names) if settings.mode == "human" else None
+    return Oracle(
+        data.pool_targets,
+        data.n_classes,
+        settings=settings,
+        annotator=annotator,
+        person=person,
+        pool=pool,
+        seed=seed,
+    )

@@ -1,0 +1,219 @@
+"""The pool: all items, fixed for a run, named by their position and by nothing else.
+
+Items are images stored as uint8 ``[C, H, W]`` and handed out as float32 in [0, 1], or rows of
+float32 when a strategy moves the problem elsewhere (ADBA's latent codes). Whatever lies behind a
+pool, callers see ``gather`` for a few items and ``blocks`` for a pass over many.
+
+Shape letters: N items of the pool, B items of a block, ``...`` the shape of one item.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+#: Float values per block of a pass. On the CPU a block's activations should stay near the caches,
+#: and blocks of 8 MB and more are given back to the system and faulted in anew each time (measured:
+#: a third more CPU time, and worse on a busy machine); on a GPU a block should fill the chip.
+BLOCK_VALUES_CPU = 1 << 20
+BLOCK_VALUES_CUDA = 1 << 26
+
+
+class Pool(ABC):
+    """Items that can be gathered by pool index.
+
+    Attributes:
+        n: number of items N.
+        item_shape: shape of one item, ``(C, H, W)`` for images.
+        device: where gathered items arrive.
+        residency: where the items live: ``device``, ``host``, ``memmap`` or ``virtual``.
+    """
+
+    n: int
+    item_shape: tuple[int, ...]
+    device: torch.device
+    residency: str
+
+    def __len__(self) -> int:
+        return self.n
+
+    @property
+    def values_per_item(self) -> int:
+        """Numbers in one item."""
+        return math.prod(self.item_shape)
+
+    @property
+    @abstractmethod
+    def item_bytes(self) -> int:
+        """Bytes that reading one item moves."""
+
+    @abstractmethod
+    def read(self, indices: torch.Tensor) -> torch.Tensor:
+        """Raw items ``[B, ...]`` on the device, in the order of ``indices`` (int64 ``[B]`` on the CPU)."""
+
+    @abstractmethod
+    def read_range(self, start: int, stop: int) -> torch.Tensor:
+        """Raw items ``start .. stop-1`` on the device: the cheap path of a full pass."""
+
+    @abstractmethod
+    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
+        """Raw items as float32 (images in [0, 1])."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A digest of the items, for artefacts and protocol fingerprints."""
+
+    def gather(self, indices: torch.Tensor | NDArray[np.int64]) -> torch.Tensor:
+        """Items by pool index, float32 ``[B, ...]`` on the device, in the order given.
+
+        Raises:
+            IndexError: an index outside 0 .. N-1. Negative indices are not positions from the end.
+        """
+        index = torch.as_tensor(indices, dtype=torch.int64, device="cpu").reshape(-1)
+        self._check(index)
+        return self.to_float(self.read(index))
+
+    def _check(self, index: torch.Tensor) -> None:
+        if len(index) and (int(index.min()) < 0 or int(index.max()) >= self.n):
+            raise IndexError(f"pool indices must lie in 0 .. {self.n - 1}")
+
+    def block_size(self) -> int:
+        """Items per block of a pass, chosen from the size of one item and the device."""
+        values = BLOCK_VALUES_CUDA if self.device.type == "cuda" else BLOCK_VALUES_CPU
+        return max(1, min(self.n, values // max(1, self.values_per_item)))
+
+    def blocks(
+        self, indices: torch.Tensor | None = None, block_size: int | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """A pass over all items, or over ``indices`` in the order given.
+
+        Yields:
+            pool indices (int64 ``[B]`` on the CPU) and their items (float32 ``[B, ...]`` on the device).
+        """
+        step = block_size or self.block_size()
+        if indices is None:
+            for start in range(0, self.n, step):
+                stop = min(start + step, self.n)
+                yield torch.arange(start, stop), self.to_float(self.read_range(start, stop))
+        else:
+            for start in range(0, len(indices), step):
+                part = indices[start : start + step]
+                yield part, self.gather(part)
+
+
+class VirtualPool(Pool):
+    """A pool whose items are computed when asked for: a pure function of the pool index.
+
+    Args:
+        n: number of items.
+        item_shape: shape of one item.
+        device: where items are computed.
+        compute: pool indices (int64 ``[B]`` on the CPU) to raw items (uint8 ``[B, ...]`` on the
+            device); an item must not depend on the others asked for with it.
+        pixel_max: the uint8 value that means 1.0.
+        fingerprint: digest of what determines the items.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        item_shape: tuple[int, ...],
+        device: torch.device | str,
+        compute: Callable[[torch.Tensor], torch.Tensor],
+        *,
+        pixel_max: int,
+        fingerprint: str,
+    ) -> None:
+        self.n = n
+        self.item_shape = item_shape
+        self.device = torch.device(device)
+        self.residency = "virtual"
+        self.pixel_max = pixel_max
+        self._compute = compute
+        self._fingerprint = fingerprint
+
+    @property
+    def item_bytes(self) -> int:
+        return self.values_per_item
+
+    @property
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    def read(self, indices: torch.Tensor) -> torch.Tensor:
+        return self._compute(indices)
+
+    def read_range(self, start: int, stop: int) -> torch.Tensor:
+        return self._compute(torch.arange(start, stop))
+
+    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
+        return raw.float().div_(self.pixel_max)
+
+
+class PoolWrapper(Pool):
+    """Another pool's items, seen on their way: for those who count or time what is read.
+
+    Subclasses override ``read`` and ``read_range``; a pass goes through ``read_range``, so a streamed
+    pool is not read ahead.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.wrapped = pool
+        self.n, self.item_shape, self.device = pool.n, pool.item_shape, pool.device
+        self.residency = pool.residency
+
+    @property
+    def item_bytes(self) -> int:
+        return self.wrapped.item_bytes
+
+    @property
+    def fingerprint(self) -> str:
+        return self.wrapped.fingerprint
+
+    def read(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.wrapped.read(indices)
+
+    def read_range(self, start: int, stop: int) -> torch.Tensor:
+        return self.wrapped.read_range(start, stop)
+
+    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
+        return self.wrapped.to_float(raw)
+
+    def block_size(self) -> int:
+        return self.wrapped.block_size()
+
+
+class VirtualItems(Protocol):
+    """Items that are computed, as a task hands them over before there is a device."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(N, ...)``."""
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of what the items are computed from, which must lie on the device."""
+
+    def open(self, device: torch.device, fingerprint: str) -> Pool:
+        """The pool that computes them there."""
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """SHA-256 (16 hex digits) over shapes, types and bytes of the arrays."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        contiguous = np.ascontiguousarray(array)
+        sha.update(f"{contiguous.dtype.str}{contiguous.shape}".encode())
+        sha.update(contiguous.data.cast("B"))
+    return sha.hexdigest()[:16]

@@ -1,0 +1,228 @@
+"""Where a pool lives: forecast of memory before the run, and the choice that follows from it.
+
+Four residencies: ``device`` (raw items on the device), ``host`` (pinned memory, blocks sent over),
+``memmap`` (in its file, blocks read ahead) and ``virtual`` (computed on the device). The forecast
+is for the pool and a pass over it; what the networks need for their activations comes on top.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from alharness.errors import UserError
+from alharness.pool.base import BLOCK_VALUES_CPU, BLOCK_VALUES_CUDA
+
+#: Share of the free memory that a pool may take by itself: the rest is for networks and features.
+SHARE = 0.6
+#: Bytes per value of a block in a pass: the raw block, the one that is ready, the one being read, a
+#: run of the file and what is picked from it; and float32 twice, because a caller holds the last
+#: block while it gets the next one.
+BLOCK_BYTES = 5 * 1 + 2 * 4
+#: What a pass costs whatever its blocks: the reading thread and what the allocator keeps.
+PASS_BYTES = 16_000_000
+#: The same for items that are computed: float32 source, coordinates, result.
+VIRTUAL_BLOCK_BYTES = 10 * 4
+#: Bytes per pool item of book-keeping in a cycle: targets, masks, indices, scores, choosing the best.
+ITEM_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a pool will need, and where it will live.
+
+    Attributes:
+        residency: ``device``, ``host``, ``memmap`` or ``virtual``.
+        n: number of items.
+        pool_bytes: all raw items together, wherever they are.
+        device_bytes: needed on the device for items and blocks.
+        host_bytes: needed in the host's memory (the same memory when the device is the CPU).
+        free_device_bytes: free there now, or what ``pool.memory_mb`` allows; None: unknown.
+        block_values: numbers per block of a pass; None: the pool's own choice.
+        reason: why this residency.
+    """
+
+    residency: str
+    n: int
+    pool_bytes: int
+    device_bytes: int
+    host_bytes: int
+    free_device_bytes: int | None
+    block_values: int | None
+    reason: str
+
+    @property
+    def total_bytes(self) -> int:
+        """Memory needed in all."""
+        return self.device_bytes + self.host_bytes
+
+    def __str__(self) -> str:
+        where = {
+            "device": "kept on the device",
+            "host": "kept in pinned host memory",
+            "memmap": "streamed from its file",
+            "virtual": "computed block by block",
+        }[self.residency]
+        need = f"{megabytes(self.device_bytes)} on the device"
+        if self.host_bytes:
+            need += f", {megabytes(self.host_bytes)} on the host"
+        free = self.free_device_bytes
+        known = f" of {megabytes(free)} that it may take" if free is not None else ""
+        return (
+            f"pool of {self.n:,} items ({megabytes(self.pool_bytes)}) {where}: "
+            f"needs {need}{known}; {self.reason}"
+        )
+
+
+def forecast(
+    shape: tuple[int, ...],
+    device: torch.device,
+    *,
+    asked: str = "auto",
+    memory_mb: int | None = None,
+    in_file: bool = False,
+    computed_from_bytes: int | None = None,
+) -> Forecast:
+    """Choose a residency for uint8 items.
+
+    Args:
+        shape: ``(N, ...)`` of the pool.
+        device: where items are needed.
+        asked: ``auto`` or the residency that the user wants.
+        memory_mb: memory that the pool may take; by default a share of what is free.
+        in_file: whether the items lie in one file and can be streamed.
+        computed_from_bytes: for virtual pools, bytes of what the items are computed from.
+
+    Raises:
+        UserError: what was asked for does not fit or is impossible, or nothing fits.
+    """
+    n, pool_bytes = shape[0], math.prod(shape)
+    on_cpu = device.type != "cuda"
+    free_device, free_host = free_bytes(device), free_bytes(torch.device("cpu"))
+    given = memory_mb * 1_000_000 if memory_mb is not None else None
+    allowed_device = given if given is not None else _share(free_device)
+    allowed_host = given if given is not None else _share(free_host)
+    values = _block_values(shape, on_cpu, given, computed_from_bytes is not None)
+    per_value = BLOCK_BYTES if computed_from_bytes is None else VIRTUAL_BLOCK_BYTES
+    blocks, items = PASS_BYTES + per_value * values, ITEM_BYTES * n
+
+    def make(residency: str, reason: str) -> Forecast:
+        stored = computed_from_bytes or 0
+        on_device = blocks + (pool_bytes if residency == "device" else stored)
+        on_host = items + (pool_bytes if residency == "host" and not on_cpu else 0)
+        if on_cpu:
+            extra = pool_bytes if residency == "host" else 0
+            on_device, on_host = on_device + on_host + extra, 0
+        chosen_values = values if given is not None else None
+        return Forecast(
+            residency, n, pool_bytes, on_device, on_host, allowed_device, chosen_values, reason
+        )
+
+    if computed_from_bytes is not None:
+        if asked not in ("auto", "virtual"):
+            raise UserError(
+                f"This pool is computed, not stored: pool.residency={asked} is impossible. "
+                "Leave pool.residency at auto."
+            )
+        return _checked(make("virtual", "its items are a function of their index"), allowed_host)
+    if asked == "memmap" and not in_file:
+        raise UserError(
+            "Only a pool that lies in one file can be streamed; this one is in memory. "
+            "Use pool.residency=device or host."
+        )
+    if asked != "auto":
+        return _checked(make(asked, "as asked for"), allowed_host)
+    if _fits(make("device", "").device_bytes, allowed_device):
+        return make("device", "it fits")
+    if not on_cpu and _fits(make("host", "").host_bytes, allowed_host):
+        return make("host", "too large for the device")
+    if in_file:
+        return _checked(make("memmap", "too large for memory"), allowed_host)
+    raise UserError(
+        f"A pool of {n:,} items needs {megabytes(pool_bytes)} of memory and "
+        f"{megabytes(allowed_device or 0)} may be taken. Free memory, raise pool.memory_mb, or use "
+        "data that lie in an image cache, which can be streamed."
+    )
+
+
+def _share(free: int | None) -> int | None:
+    return int(SHARE * free) if free is not None else None
+
+
+def _fits(needed: int, allowed: int | None) -> bool:
+    return allowed is None or needed <= allowed
+
+
+def _checked(chosen: Forecast, allowed_host: int | None) -> Forecast:
+    """Refuse what cannot work, before the run rather than in it.
+
+    Raises:
+        UserError: what it needs, what there is, what to do.
+    """
+    allowed = chosen.free_device_bytes
+    if _fits(chosen.device_bytes, allowed) and _fits(chosen.host_bytes, allowed_host):
+        return chosen
+    in_memory = chosen.residency in ("device", "host")
+    cure = (
+        "Use pool.residency=auto, which streams what does not fit."
+        if in_memory
+        else "Free memory, or raise pool.memory_mb: less is not possible."
+    )
+    raise UserError(
+        f"A pool of {chosen.n:,} items with pool.residency={chosen.residency} needs "
+        f"{megabytes(chosen.total_bytes)} and {megabytes(allowed or 0)} may be taken (a share of "
+        f"what is free, or pool.memory_mb). {cure}"
+    )
+
+
+def _block_values(shape: tuple[int, ...], on_cpu: bool, given: int | None, computed: bool) -> int:
+    """Numbers per block: the pool's usual block, or a quarter of the memory that was given."""
+    values = min(BLOCK_VALUES_CPU if on_cpu else BLOCK_VALUES_CUDA, math.prod(shape))
+    if given is not None:
+        per_value = VIRTUAL_BLOCK_BYTES if computed else BLOCK_BYTES
+        values = min(values, given // 4 // per_value)
+    return max(values, math.prod(shape[1:]))
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory free on a device now; for the host, within the control group's limit too."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    candidates = [_mem_available(), _control_group_room()]
+    known = [value for value in candidates if value is not None]
+    return min(known) if known else None
+
+
+def _mem_available() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:  # macOS: what is free is not told; half of what is built in
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _control_group_room() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        used = int((folder / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+    return max(0, int(limit) - used) if limit != "max" else None
+
+
+def megabytes(n_bytes: int) -> str:
+    """``2.0 GB`` or ``35 MB`` (decimal)."""
+    if n_bytes >= 1_000_000_000:
+        return f"{n_bytes / 1e9:.1f} GB"
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes >= 1_000_000 else f"{n_bytes / 1e6:.2f} MB"

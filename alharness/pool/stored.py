@@ -1,0 +1,279 @@
+"""Pools whose items are stored: in memory (``ArrayPool``), or in their file (``StreamedPool``)."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import mmap
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from alharness.errors import UserError
+from alharness.pool.base import BLOCK_VALUES_CPU, Pool, digest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class ArrayPool(Pool):
+    """A pool that fits in memory: uint8 images or float32 rows, on the device or on the host.
+
+    Args:
+        items: uint8 or float32 array ``[N, ...]``; taken as it is, not copied on the CPU
+            (but for a read-only memory map, which is read into memory).
+        device: where gathered items arrive.
+        pixel_max: the uint8 value that means 1.0 (255; 16 for scikit-learn's digits).
+        residency: ``device`` keeps the raw items there; ``host`` sends each block over.
+    """
+
+    def __init__(
+        self,
+        items: NDArray[Any] | torch.Tensor,
+        device: torch.device | str = "cpu",
+        *,
+        pixel_max: int = 255,
+        residency: str = "device",
+        fingerprint: str | None = None,
+    ) -> None:
+        if isinstance(items, np.ndarray) and not items.flags.writeable:
+            items = _resident(items, torch.device(device), residency)
+        raw = torch.as_tensor(items)
+        if raw.dtype not in (torch.uint8, torch.float32):
+            raise UserError(
+                f"A pool holds uint8 images or float32 rows; got {raw.dtype}. Convert the items."
+            )
+        if raw.ndim < 2 or len(raw) == 0:
+            raise UserError(
+                f"A pool needs items along its first axis; got shape {tuple(raw.shape)}."
+            )
+        self.n = len(raw)
+        self.item_shape = tuple(raw.shape[1:])
+        self.device = torch.device(device)
+        self.residency = residency
+        self.pixel_max = pixel_max
+        self._fingerprint = fingerprint
+        if residency == "device":
+            raw = raw.to(self.device)
+        elif self.device.type == "cuda" and not raw.is_pinned():
+            raw = raw.pin_memory()
+        self._raw = raw
+
+    @property
+    def item_bytes(self) -> int:
+        return self.values_per_item * self._raw.element_size()
+
+    @property
+    def fingerprint(self) -> str:
+        if self._fingerprint is None:
+            self._fingerprint = digest(self._raw.cpu().numpy())
+        return self._fingerprint
+
+    def read(self, indices: torch.Tensor) -> torch.Tensor:
+        # Ten times the speed of self._raw[indices]: whole rows are copied, not single bytes.
+        picked = self._raw.index_select(0, indices.to(self._raw.device))
+        return picked.to(self.device, non_blocking=True)
+
+    def read_range(self, start: int, stop: int) -> torch.Tensor:
+        return self._raw[start:stop].to(self.device, non_blocking=True)
+
+    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
+        if raw.dtype == torch.uint8:
+            return raw.float().div_(self.pixel_max)
+        return raw
+
+
+def _resident(items: NDArray[Any], device: torch.device, residency: str) -> torch.Tensor:
+    """A read-only memory map, read block by block to where it shall live: there is no second copy."""
+    to_device = residency == "device"
+    resident = torch.empty(
+        items.shape,
+        dtype=torch.from_numpy(np.empty(0, items.dtype)).dtype,
+        device=device if to_device else "cpu",
+        pin_memory=not to_device and device.type == "cuda",
+    )
+    step = max(1, BLOCK_VALUES_CPU * len(items) // max(1, items.size))
+    try:
+        path, offset = file_extent(items)
+    except UserError:  # read-only, but in memory already
+        return torch.from_numpy(np.array(items)).to(resident.device)
+    # Read, not copied from the map: mapped pages would count as ours beside the copy.
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        for start in range(0, len(items), step):
+            part = np.empty((min(step, len(items) - start), *items.shape[1:]), items.dtype)
+            read_fully(file, part, path)
+            resident[start : start + len(part)] = torch.from_numpy(part)
+    return resident
+
+
+def read_fully(file: io.RawIOBase, values: NDArray[Any], path: Path) -> None:
+    """Fill an array from an unbuffered file, wherever it stands.
+
+    Raises:
+        UserError: the file ends too early.
+    """
+    view = values.data.cast("B")
+    while len(view):
+        n_read = file.readinto(view)
+        if not n_read:
+            raise UserError(
+                f"{path} is shorter than its header says: the image cache is damaged. "
+                "Remove its folder and run 'alharness data prepare' again."
+            )
+        view = view[n_read:]
+
+
+class StreamedPool(Pool):
+    """A pool of uint8 images that stays in its file: blocks are read, not mapped.
+
+    Pages of a memory map count as this process's memory for as long as the system likes to keep
+    them; reading into a block of our own keeps the peak at a few blocks whatever the pool's size.
+    A pass reads block k+1 in a thread while the caller works on block k.
+
+    Args:
+        items: a read-only memory map ``[N, ...]`` (or a slice of one along its first axis): says
+            which bytes of which file.
+        device: where gathered items arrive; blocks pass through pinned memory on the way to a GPU.
+        pixel_max: the uint8 value that means 1.0.
+        block_values: numbers per block of a pass; by default as for a pool in memory.
+        fingerprint: digest of the items, known from the conversion; reading them all is costly.
+    """
+
+    #: Wanted items that lie closer than this in the file are read in one go, with what is between.
+    GAP_BYTES = 1 << 16
+
+    def __init__(
+        self,
+        items: NDArray[np.uint8],
+        device: torch.device | str = "cpu",
+        *,
+        pixel_max: int = 255,
+        block_values: int | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        self._path, self._offset = file_extent(items)
+        self.n = len(items)
+        self.item_shape = tuple(items.shape[1:])
+        self.device = torch.device(device)
+        self.residency = "memmap"
+        self.pixel_max = pixel_max
+        self._block_values = block_values
+        self._items = items
+        self._fingerprint = fingerprint
+
+    @property
+    def item_bytes(self) -> int:
+        return self.values_per_item
+
+    @property
+    def fingerprint(self) -> str:
+        if self._fingerprint is None:
+            self._fingerprint = digest(self._items)
+        return self._fingerprint
+
+    def block_size(self) -> int:
+        if self._block_values is None:
+            return super().block_size()
+        return max(1, min(self.n, self._block_values // self.values_per_item))
+
+    def read(self, indices: torch.Tensor) -> torch.Tensor:
+        return self._to_device(self._read_host(indices))
+
+    def read_range(self, start: int, stop: int) -> torch.Tensor:
+        return self._to_device(self._read_host_range(start, stop))
+
+    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
+        return raw.float().div_(self.pixel_max)
+
+    def blocks(
+        self, indices: torch.Tensor | None = None, block_size: int | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        step = block_size or self.block_size()
+        if indices is not None:
+            self._check(indices)
+        n = self.n if indices is None else len(indices)
+
+        def block(start: int) -> tuple[torch.Tensor, torch.Tensor]:
+            stop = min(start + step, n)
+            if indices is None:
+                return torch.arange(start, stop), self._read_host_range(start, stop)
+            return indices[start:stop], self._read_host(indices[start:stop])
+
+        for part, host in _read_ahead(block, range(0, n, step)):
+            yield part, self.to_float(self._to_device(host))
+
+    def _to_device(self, host: torch.Tensor) -> torch.Tensor:
+        # The pinned block may be freed while the copy runs: torch's allocator waits for the stream.
+        return host.to(self.device, non_blocking=True)
+
+    def _host_block(self, n: int) -> torch.Tensor:
+        pinned = self.device.type == "cuda"
+        return torch.empty((n, *self.item_shape), dtype=torch.uint8, pin_memory=pinned)
+
+    def _read_host_range(self, start: int, stop: int) -> torch.Tensor:
+        block = self._host_block(stop - start)
+        with self._path.open("rb", buffering=0) as file:
+            self._read_into(file, start, block)
+        return block
+
+    def _read_into(self, file: io.RawIOBase, start: int, block: torch.Tensor) -> None:
+        """Fill a block with consecutive items."""
+        file.seek(self._offset + start * self.item_bytes)
+        read_fully(file, block.numpy(), self._path)
+
+    def _read_host(self, indices: torch.Tensor) -> torch.Tensor:
+        """Items in the order of ``indices``; the file is read in its own order, in long runs."""
+        if len(indices) and bool((torch.diff(indices) == 1).all()):  # nothing to sort or pick
+            return self._read_host_range(int(indices[0]), int(indices[-1]) + 1)
+        wanted, order = torch.sort(indices)
+        block = self._host_block(len(indices))
+        gap = max(1, self.GAP_BYTES // self.item_bytes)
+        longest = self.block_size()  # a run is a buffer: no longer than a block
+        apart = (torch.diff(wanted) > gap) | (torch.diff(wanted // longest) > 0)
+        starts = [0, *(apart.nonzero().squeeze(1) + 1).tolist(), len(wanted)]
+        with self._path.open("rb", buffering=0) as file:
+            for begin, end in itertools.pairwise(starts):
+                if begin == end:  # no items at all
+                    continue
+                first, last = int(wanted[begin]), int(wanted[end - 1])
+                run = torch.empty((last - first + 1, *self.item_shape), dtype=torch.uint8)
+                self._read_into(file, first, run)
+                block[order[begin:end]] = run[wanted[begin:end] - first]
+        return block
+
+
+def _read_ahead(
+    read: Callable[[int], tuple[torch.Tensor, torch.Tensor]], starts: Iterable[int]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """``read(start)`` in order; the next one runs in a thread while the caller works on this one."""
+    with ThreadPoolExecutor(1, "alharness-read-ahead") as executor:
+        following: Future[tuple[torch.Tensor, torch.Tensor]] | None = None
+        for start in starts:
+            current, following = following, executor.submit(read, start)
+            if current is not None:
+                yield current.result()
+        if following is not None:
+            yield following.result()
+
+
+def file_extent(items: NDArray[Any]) -> tuple[Path, int]:
+    """File and byte offset of the first item of a memory map, or of a slice of one.
+
+    Raises:
+        UserError: the items do not lie in a file, one after the other.
+    """
+    root: Any = items
+    while isinstance(root, np.ndarray) and not isinstance(root.base, mmap.mmap):
+        root = root.base
+    if not isinstance(root, np.memmap) or root.filename is None or not items.flags.c_contiguous:
+        raise UserError(
+            "Only a pool that lies in one file can be streamed; this one is in memory. "
+            "Use pool.residency=device or host."
+        )
+    address, start = (int(array.__array_interface__["data"][0]) for array in (items, root))
+    return Path(root.filename), int(root.offset) + address - start

@@ -1,0 +1,241 @@
+"""The truth of a run: one line per cycle in ``cycles.jsonl``, what was asked in ``queries.npz``.
+
+Everything else (MLflow, tables, figures) is a view that can be rebuilt from these files. A line is
+appended and flushed to the disk when its cycle is complete; a torn last line is dropped on reading, and
+a line that is not what was written is refused.
+
+``record.without_times()`` is what two runs of the same spec have in common, byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from alharness.errors import UserError
+from alharness.files import append_line, explained
+from alharness.records.ledger import LedgerEntry, each_once
+
+SCHEMA = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FitFigures(_Model):
+    """How the classifier of the cycle was trained."""
+
+    steps: int
+    train_loss: float
+    converged: bool
+
+
+class TestFigures(_Model):
+    """The classifier of the cycle on the whole test set."""
+
+    __test__ = False  # not a test class, whatever its name
+
+    accuracy: float
+    balanced_accuracy: float = Field(description="mean recall over the classes of the test set")
+    macro_f1: float
+    average_precision: float | None = Field(
+        description="of class 1 for two classes, mean over classes against the rest otherwise; "
+        "None where the test set has no such item"
+    )
+    log_loss: float = Field(description="mean cross-entropy in nats")
+
+
+class QueryFigures(_Model):
+    """What was asked, judged by the classifier that asked, before annotation."""
+
+    kind: Literal["pool", "image", "line"]
+    size: int
+    entropy_mean: float = Field(description="nats")
+    entropy_median: float
+    digest: str = Field(description="SHA-256 (16 hex digits) of the query")
+    diagnostics: dict[str, float] = Field(default_factory=dict)
+
+
+class AnnotationFigures(_Model):
+    """What came back."""
+
+    n_asked: int = Field(description="annotations spent by this query")
+    n_rejected: int
+    n_labels: int = Field(description="labels that joined the training set")
+    cost: float
+    class_histogram: list[int] = Field(description="labels per class")
+
+
+class Times(_Model):
+    """Seconds. Only here and in ``ts_ms`` do two runs of one spec differ."""
+
+    fit_s: float
+    evaluate_s: float
+    select_s: float | None = Field(
+        description="phases of the selection, added up; book-keeping apart"
+    )
+    annotate_s: float | None
+    bookkeeping_s: float = Field(
+        0.0, description="the harness's O(pool) work on behalf of a strategy"
+    )
+    harness_s: float = Field(
+        description="the rest of the cycle inside the loop, book-keeping included"
+    )
+    phases: dict[str, float] = Field(default_factory=dict, description="phases of select_s")
+    preparation: list[LedgerEntry] | None = Field(
+        None, description="the ledger of one-off costs, in the record of cycle 0"
+    )
+
+    @property
+    def prepared(self) -> list[LedgerEntry]:
+        """What was prepared, each thing once; empty in all cycles but the first."""
+        return each_once(self.preparation or [])
+
+
+class CycleRecord(_Model):
+    """One cycle: train, evaluate, ask. The last one of a run asks nothing more."""
+
+    schema_version: int = SCHEMA
+    cycle: int
+    n_labelled: int = Field(description="labels that the classifier of this cycle was trained on")
+    n_asked: int = Field(description="annotations spent before this cycle; what the budget counts")
+    n_synthetic: int = Field(description="labels of synthetic items among n_labelled")
+    cost: float = Field(description="cost of all annotations before this cycle")
+    labelled_digest: str
+    learner_digest: str
+    fit: FitFigures
+    test: TestFigures
+    query: QueryFigures | None
+    annotation: AnnotationFigures | None
+    work: dict[str, int] = Field(default_factory=dict)
+    rows: str | None = Field(
+        None,
+        description="SHA-256 (16 hex digits) of the rows of queries.npz that belong to the cycle",
+    )
+    files: dict[str, str] | None = Field(
+        None, description="SHA-256 of the run's other files, in the last record"
+    )
+    time: Times
+    ts_ms: int = Field(description="when the cycle was complete, milliseconds since 1970")
+    final: bool = Field(description="true when the budget is spent")
+
+    def without_times(self) -> dict[str, Any]:
+        """The record as plain values, without what the clock says."""
+        return self.model_dump(exclude={"time", "ts_ms", "files"})
+
+
+class RecordFile:
+    """``cycles.jsonl``: each line ends with a checksum of itself and of all lines before it.
+
+    Lines from before there were checksums are read as they are; the chain covers them from the first
+    line with a checksum on.
+
+    Attributes:
+        path: the file.
+        unproven: lines without a checksum that were read.
+    """
+
+    #: Between what a line says and its checksum.
+    LINK = ',"chain":"'
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.unproven = 0
+        self._chain = ""
+
+    def read(self) -> list[CycleRecord]:
+        """All complete records; a torn last line, left by a kill, is passed over.
+
+        Raises:
+            UserError: a line that is not what was written, or a gap in the cycles.
+        """
+        self.unproven, self._chain = 0, ""
+        records: list[CycleRecord] = []
+        if not self.path.exists():
+            return records
+        with explained(self.path, "read"):
+            *lines, torn = self.path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            records.append(self._record(line, number))
+        if torn:
+            self._refuse_whole(torn, len(lines) + 1)
+        return records
+
+    def append(self, record: CycleRecord) -> None:
+        """Append one line and wait until it is on the disk; the file was read before, or is new.
+
+        Raises:
+            UserError: the record could not be read again, or the system refuses to write.
+        """
+        body = record.model_dump_json()
+        try:
+            again = CycleRecord.model_validate_json(body)
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"]))
+            raise UserError(
+                f"The record of cycle {record.cycle} holds a value that cannot be written ('{place}': "
+                "NaN, infinity or not a number). Nothing was written; mend what computes it."
+            ) from error
+        assert again.cycle == record.cycle
+        chain = _link(self._chain, body.encode())
+        append_line(self.path, f'{body[:-1]}{self.LINK}{chain}"}}')
+        self._chain = chain
+
+    def _record(self, line: bytes, number: int) -> CycleRecord:
+        """One line, checked; moves the chain on."""
+        body, link, tail = line.rpartition(self.LINK.encode())
+        body = body + b"}" if link else line
+        try:
+            record = CycleRecord.model_validate_json(body)
+        except ValidationError as error:
+            self._refuse(number, f"is not a cycle record ({error.errors()[0]['msg']})")
+        if record.cycle != number - 1:
+            self._refuse(number, f"is cycle {record.cycle}, expected {number - 1}")
+        chain = _link(self._chain, body)
+        if link and tail != chain.encode() + b'"}':
+            self._refuse(
+                number, "does not agree with its checksum, or a line before it was changed"
+            )
+        if not link:
+            if self.unproven < number - 1:
+                self._refuse(number, "has lost its checksum")
+            self.unproven += 1
+        self._chain = chain
+        return record
+
+    def _refuse_whole(self, torn: bytes, number: int) -> None:
+        """A last line that is whole, with another byte than its end behind it, was not torn by a kill."""
+        body, link, tail = torn.rpartition(self.LINK.encode())
+        if link and tail[:-1] == _link(self._chain, body + b"}").encode() + b'"}':
+            self._refuse(number, "has another end than a line")
+
+    def _refuse(self, number: int, why: str) -> NoReturn:
+        raise UserError(
+            f"'{self.path}' line {number} {why}: the file is damaged. Restore it, or start the run over "
+            "with --fresh."
+        )
+
+
+def _link(before: str, body: bytes) -> str:
+    """Checksum of a line and of all before it: 16 hex digits."""
+    return hashlib.sha256(before.encode() + body).hexdigest()[:16]
+
+
+def append_record(path: Path, record: CycleRecord) -> None:
+    """Append one line to a file of records, and wait until it is on the disk."""
+    file = RecordFile(path)
+    file.read()
+    file.append(record)
+
+
+def read_records(path: Path) -> list[CycleRecord]:
+    """All complete records of a file; a torn last line, left by a kill, is passed over.
+
+    Raises:
+        UserError: a line that is not what was written, or a gap in the cycles.
+    """
+    return RecordFile(path).read()

@@ -1,0 +1,195 @@
+"""Algorithm 1 of the paper, and nothing else: train, evaluate, select, annotate, extend, repeat.
+
+``run`` is a generator of cycles. It opens no file, writes no record and prints nothing; whoever calls
+it keeps what it wants (``recording.py``). It names no strategy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alharness import seeds
+from alharness.availability import Availability
+from alharness.errors import UserError
+from alharness.labelled import Annotation, LabelledSet
+from alharness.learners.learner import FitReport, Learner
+from alharness.oracle import Oracle
+from alharness.queries import PoolQuery, Query
+from alharness.records import INITIAL, TestFigures
+from alharness.run.evaluation import evaluate, query_entropy
+from alharness.run.stage import Stage
+from alharness.strategy import CycleView, Strategy
+from alharness.timing import synchronise
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Table 1's numbers and the two seeds of a run."""
+
+    seed: int
+    data_seed: int
+    budget: int
+    query_size: int
+    initial_size: int
+
+
+class Clock:
+    """Seconds of the harness's own steps, and of the cycle as a whole."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+        self._start = self._now()
+
+    def _now(self) -> float:
+        synchronise(self.device)
+        return time.perf_counter()
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Attribute the time inside the ``with`` block to ``name``."""
+        start = self._now()
+        yield
+        self.seconds[name] = self._now() - start
+
+    def elapsed(self) -> float:
+        """Seconds since the cycle began."""
+        return self._now() - self._start
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The second half of a cycle: what was asked, and what came back.
+
+    Attributes:
+        view: what the strategy saw, with its stopwatch and counters.
+        query, annotation: what was asked and what came back.
+        entropy: entropy (nats) of each queried item before annotation, ``[Q]``; lines: of their images.
+    """
+
+    view: CycleView
+    query: Query
+    annotation: Annotation
+    entropy: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """What one cycle produced; the last one of a run asks nothing more.
+
+    Attributes:
+        number: of the cycle, from 0.
+        labelled: what its classifier was trained on.
+        learner, fit: the classifier, and how its training went.
+        test: the classifier on the test set.
+        clock: seconds so far.
+        asked: the query and its answer; None in the last cycle.
+    """
+
+    number: int
+    labelled: LabelledSet
+    learner: Learner
+    fit: FitReport
+    test: TestFigures
+    clock: Clock
+    asked: Asked | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """Where a stopped run goes on.
+
+    Attributes:
+        initial: the annotation of the initial set.
+        asked: pool indices asked about so far, int64, the initial set included.
+        annotations: one per complete cycle.
+    """
+
+    initial: Annotation
+    asked: torch.Tensor
+    annotations: tuple[Annotation, ...] = ()
+
+
+def initial_indices(n: int, sizes: Sizes) -> torch.Tensor:
+    """The initial set: the same for every strategy at equal ``data_seed``; int64, in drawn order."""
+    drawn = seeds.rng(sizes.data_seed, "initial").choice(n, size=sizes.initial_size, replace=False)
+    return torch.from_numpy(drawn.astype(np.int64))
+
+
+def start(strategy: Strategy, n: int, oracle: Oracle, sizes: Sizes) -> History:
+    """The annotated initial set of a new run on a pool of n items.
+
+    Raises:
+        UserError: the pool is smaller than what is to be asked.
+    """
+    if sizes.budget > n and not strategy.asks_synthetic:
+        raise UserError(
+            f"The budget ({sizes.budget}) is larger than the pool ({n} items). Lower --budget."
+        )
+    if sizes.initial_size > n:
+        raise UserError(
+            f"The initial set ({sizes.initial_size}) is larger than the pool ({n} items). "
+            "Lower --initial-size."
+        )
+    indices = torch.arange(n) if strategy.labels_everything else initial_indices(n, sizes)
+    return History(oracle.annotate(PoolQuery(indices), cycle=INITIAL), indices)
+
+
+def run(
+    stage: Stage,
+    oracle: Oracle,
+    test_targets: NDArray[np.int64],
+    sizes: Sizes,
+    history: History,
+) -> Iterator[Cycle]:
+    """Active learning until the budget is spent (Algorithm 1).
+
+    Args:
+        stage: the prepared strategy before its problem.
+        oracle: the sole holder of the pool's targets.
+        test_targets: classes of the test set, int64 ``[T]``: for evaluation only.
+        sizes: budget, sizes, seeds.
+        history: what ``start`` gave, or the complete cycles of a stopped run, after which the rest
+            follows as if it had not been stopped.
+
+    Yields:
+        one ``Cycle`` after another; what is not consumed is not computed.
+    """
+    problem = stage.problem
+    labelled = LabelledSet().extended(history.initial)
+    for annotation in history.annotations:
+        labelled = labelled.extended(annotation)
+    available = Availability(problem.pool.n, history.asked)
+    number = len(history.annotations)
+
+    while True:
+        clock = Clock(problem.pool.device)
+        with clock.span("fit"):  # step 1
+            learner, report = stage.fit(labelled, seed=seeds.derive(sizes.seed, "fit", number))
+        with clock.span("evaluate"):
+            test = evaluate(learner, problem.test, test_targets)
+
+        remaining = min(sizes.budget - labelled.n_asked, len(available))
+        if remaining <= 0 or stage.strategy.labels_everything:
+            yield Cycle(number, labelled, learner, report, test, clock)
+            return
+
+        view = stage.view(labelled, learner, available=available, cycle=number, seed=sizes.seed)
+        query = stage.ask(view, min(sizes.query_size, remaining), available)  # steps 2-4
+        entropy = query_entropy(learner, query.seen(problem.pool), problem.pool.block_size())
+        with clock.span("annotate"):  # step 5
+            annotation = oracle.annotate(query, cycle=number)
+
+        asked = Asked(view, query, annotation, entropy)
+        yield Cycle(number, labelled, learner, report, test, clock, asked)
+
+        labelled = labelled.extended(annotation)  # step 6
+        available = available.taking(query.touched)
+        number += 1

@@ -1,0 +1,89 @@
+"""A spec's task, opened: its data loaded, its pool on the device, and what a stage needs of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from alharness import registry
+from alharness.artefacts import Supply, default_store_root
+from alharness.errors import UserError
+from alharness.oracle import Oracle, open_oracle
+from alharness.pool import Pool
+from alharness.progress import Progress, silent
+from alharness.records import RunFolder
+from alharness.run.stage import Networks, Problem
+from alharness.spec import RunSpec
+from alharness.tasks.base import DataLocations, TaskData
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things lie.
+
+    Attributes:
+        runs_dir: root of all run folders.
+        locations: data sets and their caches.
+        store: root of the artefact store; by default below ``runs_dir``.
+    """
+
+    runs_dir: Path
+    locations: DataLocations
+    store: Path | None = None
+
+    @property
+    def store_root(self) -> Path:
+        return self.store or default_store_root(self.runs_dir)
+
+
+@dataclass(frozen=True)
+class OpenTask:
+    """A task with its data loaded and its pool opened on the device."""
+
+    data: TaskData
+    pool: Pool
+    test: Pool
+
+
+def open_task(spec: RunSpec, places: Places, progress: Progress = silent) -> OpenTask:
+    """Load the data of a spec and open pool and test set on its device."""
+    plugin = registry.resolve_task(spec.task.name, **spec.task.parameters)
+    data = plugin.load(places.locations, progress)
+    device = torch.device(spec.device)
+    return OpenTask(data, data.open_pool(device, spec.pool), data.open_test(device))
+
+
+def present_fingerprint(spec: RunSpec, places: Places) -> str | None:
+    """Digest of the task's data as they are here now; None when they are not here."""
+    plugin = registry.resolve_task(spec.task.name, **spec.task.parameters)
+    try:
+        return plugin.load(replace(places.locations, download=False)).fingerprint
+    except UserError:
+        return None
+
+
+def oracle_of(spec: RunSpec, task: OpenTask, supply: Supply, folder: RunFolder) -> Oracle:
+    """The spec's oracle over the task's hidden targets."""
+    return open_oracle(
+        task.data,
+        task.pool,
+        task.test,
+        supply,
+        settings=spec.oracle,
+        seed=spec.seed,
+        folder=folder.path,
+    )
+
+
+def problem_of(spec: RunSpec, task: OpenTask) -> Problem:
+    """What the spec's strategy is set before."""
+    return Problem(
+        spec.task.name, task.pool, task.test, task.data.n_classes, spec.learner, spec.seed
+    )
+
+
+def networks_of(spec: RunSpec, task: OpenTask) -> Networks:
+    """The spec's generator and auto-encoder, on the task's own pool."""
+    return Networks(spec.task.name, spec.profile, spec.generator, spec.autoencoder, task.pool)

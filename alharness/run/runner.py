@@ -1,0 +1,194 @@
+"""Executes one run into its folder: opens the task, drives the loop, keeps the records, resumes.
+
+The order of writing makes a kill harmless at any moment: first ``queries.npz`` (written beside and
+renamed), then the cycle's line (appended and flushed), then the observers (display, MLflow). A run
+continues after its last complete line; rows of ``queries.npz`` beyond it are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import torch
+from filelock import FileLock, Timeout
+
+from alharness import registry
+from alharness.artefacts import ArtefactStore, Supply
+from alharness.errors import UserError
+from alharness.files import explained
+from alharness.progress import Progress, silent
+from alharness.records import CycleRecord, Ledger, RunFolder
+from alharness.run.describing import describe, other_data
+from alharness.run.loop import Sizes, run, start
+from alharness.run.opening import (
+    Places,
+    networks_of,
+    open_task,
+    oracle_of,
+    present_fingerprint,
+    problem_of,
+)
+from alharness.run.pictures import draw_pictures
+from alharness.run.recording import Keeper
+from alharness.run.stage import set_stage
+from alharness.spec import RunSpec, identity_of_plugins
+
+
+class Observer(Protocol):
+    """Told what happens while a run is executed. An observer that fails does not lose a record."""
+
+    def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
+        """The task is open; ``done`` are the records that exist already."""
+
+    def cycle(self, record: CycleRecord) -> None:
+        """A cycle is complete and on the disk."""
+
+    def finished(self, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
+        """The budget is spent."""
+
+
+def execute(
+    spec: RunSpec,
+    places: Places,
+    *,
+    fresh: bool = False,
+    observers: Sequence[Observer] = (),
+    progress: Progress = silent,
+    warn: Callable[[str], None] = lambda text: None,
+    max_cycles: int | None = None,
+) -> RunFolder:
+    """Run a spec to its end, or continue it; a finished run is proved and not run again.
+
+    Args:
+        spec: what to run.
+        places: where runs, data and artefacts lie.
+        fresh: throw away what exists of this run and start over.
+        observers: told of every cycle after it is on the disk.
+        progress: told of long work before cycle 0.
+        warn: told, in a sentence, what a user of the result should know.
+        max_cycles: stop after so many new cycles (for tests and previews); None runs to the end.
+
+    Raises:
+        UserError: data missing or changed, settings that do not fit, damaged files, another process
+            writing the same run.
+    """
+    _require_same_plugins(spec)
+    folder = RunFolder(spec.folder(places.runs_dir))
+    with _held(folder):
+        if fresh:
+            folder.clear()
+        if folder.is_finished():
+            _return_finished(spec, places, folder, observers, warn)
+        else:
+            with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+                _execute(spec, places, folder, observers, progress, max_cycles)
+    return folder
+
+
+@contextmanager
+def _held(folder: RunFolder) -> Iterator[None]:
+    """The run's folder, made where there is none, for this process alone."""
+    with explained(folder.path, "made", "Choose another place with --runs-dir"):
+        folder.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.lock)
+    try:
+        with explained(folder.lock, "locked"):
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _require_same_plugins(spec: RunSpec) -> None:
+    """A spec names what it was put together with; a worker may meet another version of it.
+
+    Raises:
+        UserError: a plug-in or a folder of data is another one now.
+    """
+    now = identity_of_plugins(spec)
+    for name in {**spec.plugins, **now}:
+        if now.get(name) != spec.plugins.get(name):
+            raise UserError(
+                f"'{name}' is not what it was when this run was put together: expected "
+                f"{spec.plugins.get(name, 'nothing foreign')}, found {now.get(name, 'nothing')}. Give the "
+                "command again: what is changed is another run."
+            )
+
+
+def _return_finished(
+    spec: RunSpec,
+    places: Places,
+    folder: RunFolder,
+    observers: Sequence[Observer],
+    warn: Callable[[str], None],
+) -> None:
+    """A finished run, proved: its files, and the data that it was made on."""
+    records = folder.records()
+    folder.log(records)
+    made_on = folder.environment().get("task", {}).get("fingerprint")
+    present = present_fingerprint(spec, places)
+    if present is None:
+        warn(f"The data of '{spec.task.name}' are not here: the finished run stands unchecked.")
+    elif made_on is not None and present != made_on:
+        raise other_data(spec, folder, made_on, present)
+    for observer in observers:
+        observer.started(spec, folder, records)
+        observer.finished(folder, records)
+    warn("This run was finished before; nothing was run. --fresh starts it over.")
+
+
+def _execute(
+    spec: RunSpec, places: Places, folder: RunFolder,
+    observers: Sequence[Observer], progress: Progress, max_cycles: int | None,
+) -> None:  # fmt: skip
+    keeper = Keeper(folder)
+    done = len(keeper.records)
+    task = open_task(spec, places, progress)
+    store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
+    supply = Supply(store, Ledger(task.pool.device), progress)
+    strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
+    oracle = oracle_of(spec, task, supply, folder)
+    sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
+    history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
+    describe(spec, folder, task, resumed_at=done)
+    for observer in observers:
+        observer.started(spec, folder, keeper.records)
+    problem, networks = problem_of(spec, task), networks_of(spec, task)
+    stage = set_stage(strategy, problem, networks, supply, name=spec.strategy.name)
+    _warm_up(task.pool.device)
+    for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
+        record = keeper.keep(cycle, supply.ledger)
+        for observer in observers:
+            observer.cycle(record)
+        if not record.final and len(keeper.records) - done == max_cycles:
+            return
+    draw_pictures(folder, keeper.log, task.pool, task.data, supply.ledger)
+    for observer in observers:
+        observer.finished(folder, keeper.records)
+
+
+def _begun_with(records: Sequence[CycleRecord]) -> dict[str, set[str]]:
+    """Keys of the artefacts, by kind, that a stopped run rests on.
+
+    Settings that are left open ("auto") follow the version's recipes, which the run key does not name.
+    """
+    found: dict[str, set[str]] = {}
+    for entry in records[0].time.prepared if records else []:
+        if entry.key is not None:
+            found.setdefault(entry.name, set()).add(entry.key)
+    return found
+
+
+def _warm_up(device: torch.device) -> None:
+    """Pay for torch's first optimiser (a second of lazy imports) before any fit is timed."""
+    parameter = torch.zeros(2, 2, device=device, requires_grad=True)
+    optimiser = torch.optim.AdamW([parameter])
+    (parameter @ parameter).sum().backward()
+    optimiser.step()

@@ -1,0 +1,279 @@
+"""Claims about time and work held against timing studies: holds, fails, inconclusive, not measured here.
+
+What is claimed lies in ``claims.toml`` beside it; this module knows kinds of measurement only. A
+verdict compares a 95 % interval with what the claim accepts; an interval across the border decides
+nothing. Counters are exact: their intervals are points.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from alharness.errors import UserError, unknown_name
+from alharness.scaling.estimates import (
+    Estimate,
+    Line,
+    lines,
+    ratio,
+    time_slope,
+    transition,
+    work_slope,
+)
+from alharness.scaling.study import ScalingSpec, Study
+
+Word = Literal["holds", "fails", "inconclusive", "not measured here"]
+
+#: Repeats of a timed selection below which its interval means nothing.
+MIN_REPEATS = 3
+
+#: The claims that ship with the package (``benchmarks/claims.toml`` of a checkout points here).
+FILE = Path(__file__).with_name("claims.toml")
+
+
+class Claim(BaseModel):
+    """One claim, as the file tells it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    where: str = Field(description="section, figure or table of the paper; or ours")
+    text: str
+    kind: str = Field(description="what is measured: a key of MEASUREMENTS")
+    name: str = Field(description="strategy or index")
+    accept: tuple[float, float] = Field(description="values that support the claim, ends included")
+    must: bool = Field(False, description="failing it is an error")
+    study: str = Field("", description="the study that decides it; any by default")
+    measured: Literal["select", "match"] = "select"
+    other: str = Field("", description="what it is compared with")
+    counter: str = ""
+    counters: tuple[str, ...] = ()
+    phase: str | None = None
+    n: int = 0
+    query_size: int = 10
+    to_query_size: int = 0
+    smallest: int = 0
+
+
+class NamedStudy(ScalingSpec):
+    """A study that the file asks for."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class ClaimsFile:
+    """All claims, and the studies that decide them."""
+
+    claims: tuple[Claim, ...]
+    studies: tuple[NamedStudy, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> ClaimsFile:
+        """The claims in a TOML file.
+
+        Raises:
+            UserError: no such file, or one that does not say what a claim needs.
+        """
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"No claims at '{path}'. Give an existing file to --claims.") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"'{path}' is not valid TOML: {error}.") from error
+        try:
+            claims = tuple(Claim.model_validate(item) for item in content.get("claim", []))
+            studies = tuple(NamedStudy.model_validate(item) for item in content.get("study", []))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UserError(f"'{path}': {place}: {first['msg'].lower()}.") from error
+        for claim in claims:
+            if claim.kind not in MEASUREMENTS:
+                raise unknown_name("kind of claim", claim.kind, MEASUREMENTS)
+        return cls(claims, studies)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim beside what was measured.
+
+    Attributes:
+        claim: the claim.
+        word: the verdict.
+        estimate: what was measured, or None.
+        evidence: in words: the number, where it comes from, or why there is none.
+    """
+
+    claim: Claim
+    word: Word
+    estimate: Estimate | None
+    evidence: str
+
+
+class _NotMeasuredError(Exception):
+    """The studies at hand do not contain what a claim needs."""
+
+
+class _Evidence:
+    """The lines of one study, by what they measure."""
+
+    def __init__(self, study: Study) -> None:
+        self._lines = {(line.kind, line.name, line.query_size): line for line in lines(study)}
+        self.study = study
+
+    def line(self, claim: Claim, name: str | None = None, query_size: int | None = None) -> Line:
+        wanted = name or claim.name
+        size = query_size or claim.query_size
+        found = self._lines.get((claim.measured, wanted, size))
+        if found is None:
+            raise _NotMeasuredError(f"no {claim.measured} of {size} items by {wanted}")
+        return found
+
+    def at(self, line: Line, n: int) -> Line:
+        if n not in line.repeats:
+            raise _NotMeasuredError(f"{line.name} was not measured at n = {n:,}")
+        return _repeated(line, n)
+
+
+def _repeated(line: Line, *sizes: int) -> Line:
+    """A time that was taken once or twice has no interval and decides nothing."""
+    if any(len(line.repeats[n]) < MIN_REPEATS for n in sizes):
+        raise _NotMeasuredError(f"fewer than {MIN_REPEATS} repeats of {line.name}")
+    return line
+
+
+def _time_exponent(claim: Claim, evidence: _Evidence) -> Estimate:
+    line = evidence.line(claim)
+    _repeated(line, *(n for n in line.sizes if n >= claim.smallest))
+    return _known(time_slope(line, claim.phase, claim.smallest), "fewer than three sizes")
+
+
+def _work_exponent(claim: Claim, evidence: _Evidence) -> Estimate:
+    line = evidence.line(claim)
+    return _known(work_slope(line, claim.counter), f"fewer than three sizes with {claim.counter}")
+
+
+def _share_of_pool(claim: Claim, evidence: _Evidence) -> Estimate:
+    """Counter per pool item: from the least to the most over all sizes."""
+    line = evidence.line(claim)
+    shares = [line.work(n).get(claim.counter, 0.0) / n for n in line.sizes]
+    return Estimate(float(np.median(shares)), min(shares), max(shares), len(shares))
+
+
+def _work_total(claim: Claim, evidence: _Evidence) -> Estimate:
+    """Sum of counters at the largest size."""
+    line = evidence.line(claim)
+    n = line.sizes[-1]
+    total = sum(line.work(n).get(name, 0.0) for name in claim.counters)
+    return Estimate(total, total, total, len(line.repeats[n]))
+
+
+def _time_ratio(claim: Claim, evidence: _Evidence) -> Estimate:
+    first = evidence.at(evidence.line(claim), claim.n)
+    second = evidence.at(evidence.line(claim, claim.other), claim.n)
+    return ratio(first, second, claim.n)
+
+
+def _query_size_ratio(claim: Claim, evidence: _Evidence) -> Estimate:
+    many = evidence.at(evidence.line(claim), claim.n)
+    few = evidence.at(evidence.line(claim, query_size=claim.to_query_size), claim.n)
+    return ratio(many, few, claim.n)
+
+
+def _transition(claim: Claim, evidence: _Evidence) -> Estimate:
+    if evidence.study.spec.networks == "untrained":
+        raise _NotMeasuredError("generator and encoder were not trained: their cost is not known")
+    prepared = evidence.at(evidence.line(claim), claim.n)
+    scan = evidence.at(evidence.line(claim, claim.other), claim.n)
+    return transition(prepared, scan, claim.n)
+
+
+def _feature_bytes(claim: Claim, evidence: _Evidence) -> Estimate:
+    found = [
+        measurement.feature_bytes / measurement.n
+        for measurement in evidence.study.measurements
+        if measurement.name == claim.name and measurement.feature_bytes is not None
+    ]
+    if not found:
+        raise _NotMeasuredError(f"{claim.name} was not prepared")
+    return Estimate(float(np.median(found)), min(found), max(found), len(found))
+
+
+#: What a claim's ``kind`` may be.
+MEASUREMENTS: Mapping[str, Callable[[Claim, _Evidence], Estimate]] = {
+    "time_exponent": _time_exponent,
+    "work_exponent": _work_exponent,
+    "share_of_pool": _share_of_pool,
+    "work_total": _work_total,
+    "time_ratio": _time_ratio,
+    "query_size_ratio": _query_size_ratio,
+    "transition": _transition,
+    "feature_bytes": _feature_bytes,
+}
+
+
+def _known(estimate: Estimate | None, otherwise: str) -> Estimate:
+    if estimate is None:
+        raise _NotMeasuredError(otherwise)
+    return estimate
+
+
+#: Slack for the arithmetic of exact counts.
+ROUNDING = 1e-9
+
+
+def judge(estimate: Estimate, accept: tuple[float, float]) -> Word:
+    """The interval against what the claim accepts."""
+    low, high = accept[0] - ROUNDING, accept[1] + ROUNDING
+    if math.isnan(estimate.value):
+        return "inconclusive"
+    if estimate.low >= low and estimate.high <= high:
+        return "holds"
+    if estimate.high < low or estimate.low > high:
+        return "fails"
+    return "inconclusive"
+
+
+def check(claim: Claim, studies: Mapping[str, Study]) -> Verdict:
+    """One claim against the first study that can decide it."""
+    reasons = []
+    for name, study in studies.items():
+        if claim.study and Path(name).name != claim.study:
+            continue
+        try:
+            estimate = MEASUREMENTS[claim.kind](claim, _Evidence(study))
+        except _NotMeasuredError as reason:
+            reasons.append(f"{Path(name).name}: {reason}")
+            continue
+        where = f"{study.spec.task}, study {Path(name).name}"
+        return Verdict(claim, judge(estimate, claim.accept), estimate, f"{estimate} ({where})")
+    why = "; ".join(reasons) or f"no study {claim.study or 'at all'}".rstrip()
+    return Verdict(claim, "not measured here", None, why)
+
+
+def check_all(claims: Sequence[Claim], studies: Mapping[str, Study]) -> list[Verdict]:
+    """Every claim, in the order of the file."""
+    return [check(claim, studies) for claim in claims]
+
+
+def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Those that must hold and do not."""
+    return [v for v in verdicts if v.claim.must and v.word == "fails"]
+
+
+def hardware(studies: Mapping[str, Study]) -> list[str]:
+    """The machines behind the studies, each once."""
+
+    def told(machine: Mapping[str, Any]) -> str:
+        chip = machine.get("gpu") or machine.get("cpu")
+        return f"{chip}, {machine.get('threads')} thread(s), torch {machine.get('torch')}"
+
+    return list(dict.fromkeys(told(study.machine) for study in studies.values()))

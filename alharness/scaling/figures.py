@@ -1,0 +1,244 @@
+"""Figures of a timing study, and all that it writes beside itself."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alharness.files import write_text
+from alharness.pictures.charts import (
+    COLOURS,
+    MARKERS,
+    STYLES,
+    Chart,
+    as_csv,
+    legend,
+    make_chart,
+)
+from alharness.scaling.estimates import (
+    HEADER,
+    SLOPE_HEADER,
+    Estimate,
+    Line,
+    lines,
+    slopes,
+    table,
+    time_slope,
+    transitions,
+)
+from alharness.scaling.study import Study
+
+
+def charts(study: Study) -> list[Chart]:
+    """All figures that the measurements allow."""
+    found = lines(study)
+    drawn: list[Chart] = []
+    for kind, title in (("select", "one selection"), ("match", "one search for matches")):
+        of_kind = [line for line in found if line.kind == kind]
+        if not of_kind:
+            continue
+        drawn.append(_time_chart(kind, title, of_kind))
+        drawn.append(_work_chart(kind, title, of_kind))
+    selections = [line for line in found if line.kind == "select"]
+    if selections:
+        drawn.append(_phase_chart(selections))
+    points = [row for row in transitions(study) if math.isfinite(row[4].value)]
+    if points:
+        drawn.append(_transition_chart(points))
+    return drawn
+
+
+def _label(line: Line, many_query_sizes: bool) -> str:
+    return f"{line.name}, {line.query_size} items" if many_query_sizes else line.name
+
+
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def _style(place: int) -> dict[str, Any]:
+    return {
+        "color": _colour(place),
+        "linestyle": STYLES[place % len(STYLES)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "markersize": 5,
+        "linewidth": 1.5,
+    }
+
+
+def _both_logarithmic(axes: Axes, x: str, y: str) -> None:
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
+    many = len({line.query_size for line in found}) > 1
+    rows = [
+        (_label(line, many), n, e.value, e.low, e.high)
+        for line in found
+        for n in line.sizes
+        for e in [line.time(n)]
+    ]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for place, line in enumerate(found):
+            spent = [line.time(n) for n in line.sizes]
+            exponent = time_slope(line)
+            label = _label(line, many) + (f"\n  $n^b$, b = {exponent}" if exponent else "")
+            middle = np.array([e.value for e in spent])
+            reach = np.array([[e.value - e.low, e.high - e.value] for e in spent]).T
+            axes.errorbar(
+                line.sizes,
+                middle,
+                yerr=np.maximum(reach, 0),
+                label=label,
+                capsize=2,
+                **_style(place),
+            )
+        _both_logarithmic(axes, "pool size" if kind == "select" else "feature rows", "seconds")
+        legend(axes)
+
+    return make_chart(
+        f"{kind}_time",
+        f"Time of {title} against size: medians with 95 % bootstrap intervals (of three repeats: their "
+        "range), fitted exponents beside "
+        "(Fig. 6a).",
+        ("name", "n", "seconds", "low", "high"),
+        rows,
+        draw,
+        size=(9.4, 4.6),
+    )
+
+
+def _work_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
+    """One panel per counter, each with its own legend: counters of several strategies coincide."""
+    many = len({line.query_size for line in found}) > 1
+    panels: dict[str, dict[int, list[float]]] = defaultdict(dict)  # by counter and place in found
+    for place, line in enumerate(found):
+        for name in line.work(line.sizes[-1]):
+            if name != "bytes_read":
+                panels[name][place] = [line.work(n).get(name, 0.0) for n in line.sizes]
+    rows = [
+        (f"{_label(found[place], many)}: {name}", n, count)
+        for name, curves in panels.items()
+        for place, counts in curves.items()
+        for n, count in zip(found[place].sizes, counts, strict=True)
+    ]
+    n_rows = max(1, -(-len(panels) // 2))
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(n_rows, 2, squeeze=False).flat
+        for axes, (name, curves) in zip(grid, panels.items(), strict=False):
+            for place, counts in curves.items():
+                label = _label(found[place], many)
+                axes.plot(found[place].sizes, counts, label=label, **_style(place))
+            axes.set_title(name.replace("_", " "), fontsize=10)
+            _both_logarithmic(axes, "", "count")
+            axes.legend(fontsize=7, handlelength=3.2)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        figure.supxlabel("pool size" if kind == "select" else "feature rows", fontsize=10)
+
+    return make_chart(
+        f"{kind}_work",
+        f"Work of {title} against size: exact counters.",
+        ("what", "n", "count"),
+        rows,
+        draw,
+        size=(9.4, 0.6 + 3.0 * n_rows),
+    )
+
+
+def _phase_chart(found: Sequence[Line]) -> Chart:
+    many = len({line.query_size for line in found}) > 1
+    bars = [(f"{_label(line, many)}, {n:,}", line.phases(n)) for line in found for n in line.sizes]
+    names = list(dict.fromkeys(name for _, phases in bars for name in phases))
+    rows = [(label, name, phases.get(name, 0.0)) for label, phases in bars for name in names]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        labels = [label for label, _ in bars][::-1]
+        left = np.zeros(len(bars))
+        for place, name in enumerate(names):
+            shares = np.array(
+                [100 * p.get(name, 0.0) / max(sum(p.values()), 1e-12) for _, p in bars][::-1]
+            )
+            axes.barh(
+                labels,
+                shares,
+                left=left,
+                label=name,
+                color=COLOURS[place % len(COLOURS)],
+                hatch="///" * (place // len(COLOURS)),
+                edgecolor="white",
+                linewidth=0.4,
+            )
+            left += shares
+        axes.set_xlabel("share of the selection's time in %")
+        axes.set_xlim(0, 100)
+        axes.set_ylim(-0.6, len(bars) - 0.4)
+        axes.tick_params(axis="y", labelsize=8)
+        axes.grid(axis="y", visible=False)
+        legend(axes)
+
+    return make_chart(
+        "select_phases",
+        "Where the time of one selection goes, by pool size: medians of the phases.",
+        ("what", "phase", "seconds"),
+        rows,
+        draw,
+        size=(9.4, 1.0 + 0.22 * len(bars)),
+    )
+
+
+def _transition_chart(points: Sequence[tuple[str, str, int, int, Estimate]]) -> Chart:
+    curves: dict[str, list[tuple[int, Estimate]]] = defaultdict(list)
+    for prepared, scan, query_size, n, cycles in points:
+        curves[f"{prepared} instead of {scan}, {query_size} items"].append((n, cycles))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for place, (label, curve) in enumerate(curves.items()):
+            sizes, cycles = zip(*curve, strict=True)
+            middle = np.array([e.value for e in cycles])
+            below = middle - np.array([e.low for e in cycles])
+            # An interval up to infinity ("never") has an arrow in the place of its upper half.
+            open_above = np.array([math.isinf(e.high) for e in cycles])
+            above = np.where(open_above, 0.0, np.array([e.high for e in cycles]) - middle)
+            axes.errorbar(
+                sizes, middle, yerr=[below, above], label=label, capsize=2, **_style(place)
+            )
+            reach = np.where(open_above, middle, 0.0)
+            axes.errorbar(
+                sizes, middle, yerr=reach, lolims=open_above, fmt="none", ecolor=_colour(place)
+            )
+        _both_logarithmic(axes, "pool size", "cycles until the preparation has paid")
+        legend(axes)
+
+    return make_chart(
+        "transition",
+        "Transition point (Fig. 6b): cycles after which generator, features and index have paid for "
+        "themselves, with 95 % intervals; sizes at which they never do are left out.",
+        ("prepared", "instead of", "query size", "n", "cycles", "low", "high"),
+        [(*row[:4], row[4].value, row[4].low, row[4].high) for row in points],
+        draw,
+        size=(9.4, 4.0),
+    )
+
+
+def write(study: Study, folder: Path) -> None:
+    """``table.csv``, ``slopes.csv`` (exponents), and each figure as PNG, SVG and CSV."""
+    write_text(folder / "table.csv", as_csv(HEADER, table(study)))
+    write_text(folder / "slopes.csv", as_csv(SLOPE_HEADER, slopes(study)))
+    for chart in charts(study):
+        chart.write(folder)
