@@ -62,6 +62,12 @@ class LazyGroup(click.Group):
         _expand_home(command)
         return command
 
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **options)
+        except BrokenPipeError:  # while it showed its help
+            raise click.exceptions.Exit(_let_go()) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)

@@ -147,7 +147,9 @@ def find_comparisons(
         runs = [run for path in (targets or [runs_dir]) for run in read_runs(path)]
         heading = ", ".join(str(path) for path in targets) or str(runs_dir)
         return Found(f"Runs of {heading}", "", "", comparisons(runs, split_by=split_by))
-    sweep, jobs = jobs_of(files[0] if files else None, runs_dir, **options)
+    # Other machines may have carried the runs out, on devices that this one lacks.
+    sweep, asked = jobs_of(files[0] if files else None, runs_dir, elsewhere=True, **options)
+    jobs = [job.present() for job in asked]
     present = []
     expected = []
     for job in jobs:

@@ -89,8 +89,12 @@ class Follow:
         """Set the status of the sweep's own run: FINISHED, FAILED or KILLED."""
         if self.broken or self.parent is None:
             return
+        from alharness.tracking.observer import PARTING_S
+
         parent = self.parent
         self.patience.refill()
+        if status == "KILLED":
+            self.patience.left = PARTING_S
         # After an interruption in the middle of a copy the store may refuse; 'sync' mends the view.
         with suppress(Exception):
             self.patience.call(lambda: self.tracking.finish(parent, status))

@@ -101,7 +101,11 @@ class Job:
         """The runs that this one may turn out to be: one per device where that is open."""
         if self.device != "auto":
             return [self]
-        return [self.on(device) for device in ("cuda", "cpu")]
+        return [self, self.on("cpu" if self.spec.device == "cuda" else "cuda")]
+
+    def present(self) -> Job:
+        """The one of the candidates that has been carried out; this machine's where none was."""
+        return next((run for run in self.candidates() if run.folder.cycles.exists()), self)
 
     @property
     def folder(self) -> RunFolder:

@@ -153,7 +153,7 @@ class Tracking:
     def _runs_with(self, tag: str, value: str) -> Iterator[Any]:
         """All active runs whose tag has a value, whatever signs it has."""
         # MLflow's filters have no way to write a quote, so that a name with one is compared here.
-        plain = all(sign.isalnum() or sign in " .,-_/" for sign in value)
+        plain = value and all(sign.isalnum() or sign in " .,-_/" for sign in value)
         condition = f"= '{value}'" if plain else "LIKE '%'"
         token = None
         while True:

@@ -105,6 +105,7 @@ def test_an_open_device_stays_open_until_a_worker_takes_the_run(
     assert on_gpu.path != folder.path
     folder.path.rename(on_gpu.path)
     assert [run.folder.path for run in standing([job]).finished] == [on_gpu.path]
+    assert job.present().folder.path == on_gpu.path, "a report finds it"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what the worker lacks")

@@ -113,7 +113,9 @@ def test_an_empty_variable_is_as_one_that_is_not_set(
     assert len(run_folders(tmp_path / "runs")) == 1
 
 
-@pytest.mark.parametrize("arguments", [["list", "strategies"], ["run", *SMALL, "--no-tracking"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list", "strategies"], ["run", *SMALL, "--no-tracking"]]
+)
 def test_a_reader_that_goes_away_is_no_error(arguments: list[str], tmp_path: Path) -> None:
     """``alharness ... | head -1``"""
     process = subprocess.Popen(

@@ -143,6 +143,23 @@ def test_killed_at_any_moment_of_the_first_creation_the_next_run_goes_on(tmp_pat
         assert in_view(runs) == recorded(runs)
 
 
+@pytest.mark.slow
+def test_twenty_runs_at_once_on_an_empty_folder_share_one_database(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "alharness", *RUN, "--runs-dir", str(tmp_path), "--seed"]
+    processes = [
+        subprocess.Popen([*command, str(seed)], stderr=subprocess.PIPE) for seed in range(20)
+    ]
+    for process in processes:
+        process.communicate()
+        assert process.returncode == 0
+    assert not list(tmp_path.glob("*.broken-*"))
+    assert not list(tmp_path.glob(".*.partial"))
+    # Whoever waited too long for the others said so; the view is whole after a sync.
+    assert call(["sync", "--runs-dir", str(tmp_path)]) == 0
+    assert in_view(tmp_path) == recorded(tmp_path)
+    assert len(in_view(tmp_path)) == 20
+
+
 @pytest.mark.parametrize("revision", ["451aebb31d03", "fffffffffff0"])
 def test_a_database_of_another_version_says_the_whole_cure_and_stops_no_run(
     revision: str,
