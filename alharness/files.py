@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alharness.errors import UserError
+from alharness.errors import DamagedError, UserError
 
 #: What a file or folder is called until it is whole.
 PARTIAL = ".partial"
@@ -29,6 +29,7 @@ _CURES = {
     errno.EACCES: "Ask its owner, or choose another place",
     errno.EPERM: "Ask its owner, or choose another place",
     errno.EROFS: "Choose another place",
+    errno.ENOLCK: "This file system gives no locks; choose a place on another one",
     errno.ENAMETOOLONG: "Choose a place or a name that is shorter",
     errno.ENOENT: "Was its folder removed meanwhile? Give the same command again",
 }
@@ -117,25 +118,29 @@ def read_sealed(path: Path, cure: str) -> dict[str, Any]:
         cure: what the reader can do about a damaged file, one sentence.
 
     Raises:
-        UserError: the file is not what was written.
+        DamagedError: the file is not what was written.
     """
     with explained(path, "read"):
-        content = path.read_bytes()
+        return parse_sealed(path.read_bytes(), str(path), cure)
+
+
+def parse_sealed(content: bytes, where: str, cure: str) -> dict[str, Any]:
+    """As ``read_sealed``, of a content that lies at ``where``."""
     try:
         text = content.decode()
         value: dict[str, Any] = json.loads(text)
         sealed = value.pop("sealed", False)
         digest = value.pop("sha256", None)
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"'{path}' is damaged: it is not the JSON that was written. {cure}"
+        raise DamagedError(
+            f"'{where}' is damaged: it is not the JSON that was written. {cure}"
         ) from error
     if sealed is False and digest is None and _SEAL not in text:
         return value
     body, _, tail = text.rpartition(_SEAL)
     if sealed is not True or tail != hashlib.sha256(body.encode()).hexdigest() + '"\n}\n':
-        raise UserError(
-            f"'{path}' is damaged: its checksum does not agree with what it says. {cure}"
+        raise DamagedError(
+            f"'{where}' is damaged: its checksum does not agree with what it says. {cure}"
         )
     return value
 
