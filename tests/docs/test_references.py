@@ -90,9 +90,12 @@ def _docstrings(text: str) -> Iterator[tuple[int, str]]:
             found = ast.get_docstring(node, clean=False)
             if found is not None:
                 yield node.body[0].lineno, " ".join(found.split())
-        elif isinstance(node, ast.keyword) and node.arg == "description":
-            if isinstance(node.value, ast.Constant):
-                yield node.value.lineno, str(node.value.value)
+        elif (
+            isinstance(node, ast.keyword)
+            and node.arg == "description"
+            and isinstance(node.value, ast.Constant)
+        ):
+            yield node.value.lineno, str(node.value.value)
 
 
 def _messages(text: str) -> Iterator[tuple[int, str]]:
