@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from alharness import __version__
-from alharness.errors import UserError, unknown_name
+from alharness.errors import DEBUG, UserError, unknown_name
 
 #: command -> (module:function, line shown by --help)
 COMMANDS = {
@@ -85,6 +86,8 @@ def call(arguments: Sequence[str] | None = None) -> int:
     try:
         result: Any = cli.main(args=arguments, prog_name="alharness", standalone_mode=False)
     except UserError as error:
+        if os.environ.get(DEBUG):
+            traceback.print_exception(error)
         click.echo(f"alharness: {error}", err=True)
         return 2
     except click.ClickException as error:

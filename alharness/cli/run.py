@@ -18,6 +18,7 @@ from alharness.cli.options import (
     spec_options,
     tracking_options,
 )
+from alharness.errors import Terminated
 
 if TYPE_CHECKING:
     from alharness.records import CycleRecord, RunFolder
@@ -90,7 +91,7 @@ def run(
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """SIGTERM ends the run as Ctrl-C does: the record of the last complete cycle is safe."""
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)
 
 
 def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +20,7 @@ from alharness import registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
 from alharness.files import write_json, write_text
-from alharness.oracle import open_oracle
+from alharness.oracle import hidden, open_oracle
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder
 from alharness.run import environment
@@ -52,6 +53,7 @@ def execute(
     observers: Sequence[Observer] = (),
     progress: Progress = silent,
     max_cycles: int | None = None,
+    select_timeout: float = 0.0,
 ) -> RunFolder:
     """Run a spec to its end, or continue it; a finished run is not run again.
 
@@ -62,6 +64,7 @@ def execute(
         observers: told of every cycle after it is on the disk.
         progress: told of long work before cycle 0.
         max_cycles: stop after so many new cycles (for tests and previews); None runs to the end.
+        select_timeout: seconds after which a selection is ended as a fault; 0 lets it take its time.
 
     Raises:
         UserError: data missing, settings that do not fit, another process writing the same run.
@@ -92,7 +95,7 @@ def execute(
                 observer.finished(folder, records)
             return folder
         with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
-            _execute(spec, places, folder, observers, progress, max_cycles)
+            _execute(spec, places, folder, observers, progress, max_cycles, select_timeout)
     finally:
         lock.release()
     return folder
@@ -105,6 +108,7 @@ def _execute(
     observers: Sequence[Observer],
     progress: Progress,
     max_cycles: int | None,
+    select_timeout: float,
 ) -> None:
     keeper = Keeper(folder)
     done = len(keeper.records)
@@ -116,13 +120,17 @@ def _execute(
         task.data, task.pool, task.test, supply,
         settings=spec.oracle, seed=spec.seed, folder=folder.path,
     )  # fmt: skip
+    task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
     history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes))
     _describe(spec, folder, task, resumed_at=done)
     for observer in observers:
         observer.started(spec, folder, keeper.records)
     problem, networks = problem_of(spec, task), networks_of(spec, task)
-    stage = set_stage(strategy, problem, networks, supply, name=spec.strategy.name)
+    stage = set_stage(
+        strategy, problem, networks, supply,
+        name=spec.strategy.name, select_timeout=select_timeout,
+    )  # fmt: skip
     _warm_up(task.pool.device)
     for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
         record = keeper.keep(cycle, supply.ledger)
