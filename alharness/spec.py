@@ -17,7 +17,7 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from alharness import registry
+from alharness import plugins, registry
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge
 from alharness.generative import AutoencoderSettings, GeneratorSettings
@@ -68,6 +68,11 @@ class RunSpec(BaseModel):
     oracle: OracleSettings
     generator: GeneratorSettings
     autoencoder: AutoencoderSettings
+    plugins: dict[str, str] = Field(
+        {},
+        description="what tells foreign plug-ins and data apart that share a name: set by alharness",
+        json_schema_extra={"added": "0.2"},
+    )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> RunSpec:
@@ -158,7 +163,8 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         UserError: unknown names or keys, values of the wrong kind, sizes that do not fit.
     """
     given = dict(overrides)
-    given.pop("protocol", None)
+    for name in ("protocol", "plugins"):
+        given.pop(name, None)  # they follow from what is installed here
     for key in given:
         if key not in TOP_LEVEL and key not in SECTIONS:
             raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])
@@ -196,10 +202,27 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         },
     )
     values["device"] = resolve_device(values["device"])
+    values["plugins"] = {}
     try:
-        return RunSpec.model_validate(values)
+        spec = RunSpec.model_validate(values)
+        return spec.model_copy(update={"plugins": identity_of_plugins(spec)})
     except ValidationError as error:
         raise explain(error) from error
+
+
+def identity_of_plugins(spec: RunSpec) -> dict[str, str]:
+    """What the foreign plug-ins and the data behind a spec's names are now.
+
+    Empty for the harness's own, which its version tells. The same command after an edit of
+    ``./mine.py`` is another run.
+    """
+    task = registry.resolve_task(spec.task.name, **spec.task.parameters)
+    return {
+        **plugins.identity_of(plugins.STRATEGIES, spec.strategy.name),
+        **plugins.identity_of(plugins.TASKS, spec.task.name),
+        **plugins.identity_of(plugins.LEARNERS, spec.learner.kind),
+        **task.identity(),
+    }
 
 
 def _choice(section: str, value: Any) -> Choice:

@@ -7,7 +7,6 @@ from alharness.artefacts.store import (
     ArtefactStore,
     artefact_key,
     default_store_root,
-    sha256_of,
 )
 from alharness.artefacts.supply import Supply
 from alharness.artefacts.tensors import read_notes, read_tensors, write_tensors
@@ -20,6 +19,5 @@ __all__ = [
     "default_store_root",
     "read_notes",
     "read_tensors",
-    "sha256_of",
     "write_tensors",
 ]

@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 from alharness import __version__
 from alharness.artefacts.tensors import read_tensors
 from alharness.errors import UserError
-from alharness.files import PARTIAL, beside, write_text
+from alharness.files import PARTIAL, beside, sha256_of, write_text
 from alharness.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -362,12 +362,6 @@ def artefact_key(kind: str, identity: Mapping[str, Any]) -> str:
     """Hash of kind, identity and format: 16 hex digits."""
     text = json.dumps([FORMAT, kind, identity], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_meta(path: Path, kind: str, key: str) -> dict[str, Any]:

@@ -110,6 +110,12 @@ class Oracle:
         """Labels for a checked query. A negative cycle is the initial set, from the targets."""
         return query.answered_by(self, cycle)
 
+    def confirms(self, annotation: Annotation) -> bool:
+        """Whether it would give these labels of pool items (again); a person is not asked twice."""
+        if self._person is not None:
+            return True
+        return torch.equal(self.vault.reveal(annotation.indices), annotation.targets)
+
     def to_items(self, query: PoolQuery, cycle: int) -> Annotation:
         """Labels of pool items: from the hidden targets, or from a person."""
         indices, targets = query.indices, self.vault.reveal(query.indices)

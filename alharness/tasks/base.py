@@ -195,6 +195,10 @@ class TaskPlugin(ABC):
 
     takes_argument: ClassVar[bool] = False
 
+    def identity(self) -> dict[str, str]:
+        """What its name leaves open and tells its data from others; part of a run's key."""
+        return {}
+
     @abstractmethod
     def defaults(self, profile: Profile) -> TaskDefaults:
         """Budget, sizes and classifier for a profile."""
