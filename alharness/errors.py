@@ -35,12 +35,12 @@ class PluginError(UserError):
     """A plug-in raised, exited or broke a rule: whose it is, where, and what was expected.
 
     Attributes:
-        found: what it did, for those who tell several such errors apart.
+        expected, found: the two halves of it, for those who tell several such errors apart.
     """
 
-    def __init__(self, message: str, found: str = "") -> None:
+    def __init__(self, message: str, expected: str = "", found: str = "") -> None:
         super().__init__(message)
-        self.found = found
+        self.expected, self.found = expected, found
 
 
 class Terminated(SystemExit):
@@ -74,6 +74,7 @@ def blamed(plugin: str, expected: str, home: str | None = None) -> Iterator[None
         raise PluginError(
             f"The {plugin} broke the contract: expected {expected}, found {found}. Mend it there; "
             f"{DEBUG}=1 shows the whole traceback.",
+            expected,
             found,
         ) from error
 
@@ -91,7 +92,10 @@ def place_of(error: BaseException, home: str | None) -> str:
 
 def is_library(file: str) -> bool:
     """Of the harness, of Python's library, or of an installed distribution."""
-    folders = [str(Path(__file__).parent), *map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))]
+    folders = [
+        str(Path(__file__).parent),
+        *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+    ]
     return file.startswith(("<", *(folder + os.sep for folder in folders)))
 
 

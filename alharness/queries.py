@@ -88,10 +88,12 @@ class Query(ABC):
             for name in values:
                 if not isinstance(name, str) or not name:
                     return f"{field_name} named by texts", f"the name {name!r}"
+                if field_name == "arrays" and "@" in name:  # which marks the cycles of an array
+                    return "arrays with names without an @", f"the name {name!r}"
         for name, value in self.diagnostics.items():
-            fault = _number_fault(value)
-            if fault is not None:
-                return f"a finite number in the diagnostic '{name}'", fault
+            found = _number_fault(value)
+            if found is not None:
+                return f"a finite number in the diagnostic '{name}'", found
         for name, values in self.arrays.items():
             fault = _array_fault(values, len(self))
             if fault is not None:

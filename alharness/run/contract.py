@@ -57,7 +57,8 @@ class Author:
         raise PluginError(
             f"The strategy '{self.name}' broke the contract{when}: expected {expected}, found {found}"
             f"{where}. 'alharness check {self.name}' shows what is wrong.",
-            found,
+            expected,
+            found + where,
         )
 
 

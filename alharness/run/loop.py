@@ -6,6 +6,7 @@ it keeps what it wants (``recording.py``). It names no strategy.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -181,6 +182,8 @@ def run(
             learner, report = stage.fit(labelled, seed=seeds.derive(sizes.seed, "fit", number))
         with clock.span("evaluate"):
             test = evaluate(learner, problem.test, test_targets)
+        if not math.isfinite(test.log_loss):
+            raise stage.diverged(report)
 
         remaining = min(sizes.budget - labelled.n_asked, len(available))
         if remaining <= 0 or stage.strategy.labels_everything:

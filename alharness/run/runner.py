@@ -87,9 +87,7 @@ def execute(
             _return_finished(spec, places, folder, observers, warn)
         else:
             with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
-                _execute(
-                    spec, places, folder, observers, progress, max_cycles, select_timeout
-                )
+                _execute(spec, places, folder, observers, progress, max_cycles, select_timeout)
     return folder
 
 
@@ -168,10 +166,11 @@ def _execute(
     for observer in observers:
         observer.started(spec, folder, keeper.records)
     problem, networks = problem_of(spec, task), networks_of(spec, task)
-    stage = set_stage(
-        strategy, problem, networks, supply,
-        name=spec.strategy.name, select_timeout=select_timeout,
-    )  # fmt: skip
+    with oracle.vault.sealed():
+        stage = set_stage(
+            strategy, problem, networks, supply,
+            name=spec.strategy.name, select_timeout=select_timeout,
+        )  # fmt: skip
     _warm_up(task.pool.device)
     for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
         record = keeper.keep(cycle, supply.ledger)

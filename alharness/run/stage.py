@@ -147,8 +147,18 @@ class Stage:
             )
         report = learner.fit(labelled, problem.pool, seed=seed)
         if not _is_finite(learner, report, problem.test):
-            raise _diverged(problem.learner, report)
+            raise self.diverged(report)
         return learner, report
+
+    def diverged(self, report: FitReport) -> UserError:
+        """What to say of a classifier whose training ended in no numbers."""
+        settings = self.problem.learner
+        name, value = ("c", settings.c) if settings.kind == "linear" else ("lr", settings.lr)
+        return UserError(
+            f"The training of the classifier '{settings.kind}' diverged: after {report.steps} steps "
+            f"(loss {report.train_loss:g}) its predictions are no finite numbers. Lower "
+            f"learner.{name}, now {value:g}."
+        )
 
     def view(
         self,
@@ -186,10 +196,12 @@ class Stage:
         stopwatch, work = view.stopwatch, view.work
         synchronise(view.device)
         start = perf_counter()
-        with author.blamed(f"a query from select in cycle {cycle}"):
-            with time_limit(self.select_timeout, author, cycle):
-                with stopwatch.phase("other"):  # what the strategy leaves unnamed
-                    query = self.strategy.select(view, query_size)
+        with (
+            author.blamed(f"a query from select in cycle {cycle}"),
+            time_limit(self.select_timeout, author, cycle),
+            stopwatch.phase("other"),  # what the strategy leaves unnamed
+        ):
+            query = self.strategy.select(view, query_size)
         elapsed = perf_counter() - start
         if view.stopwatch is not stopwatch or view.work is not work:
             author.refuse("the view's own stopwatch and counters", "others", cycle=cycle)
@@ -206,15 +218,6 @@ def _is_finite(learner: Learner, report: FitReport, test: Pool) -> bool:
     values = [*learner.state().values(), learner.log_probs(test.gather(torch.arange(1)))]
     return math.isfinite(report.train_loss) and all(
         bool(value.isfinite().all()) for value in values if value.is_floating_point()
-    )
-
-
-def _diverged(settings: LearnerSettings, report: FitReport) -> UserError:
-    name, value = ("c", settings.c) if settings.kind == "linear" else ("lr", settings.lr)
-    return UserError(
-        f"The training of the classifier '{settings.kind}' diverged: after {report.steps} steps its loss "
-        f"is {report.train_loss:g} or its parameters are no numbers any more. Lower learner.{name}, "
-        f"now {value:g}."
     )
 
 

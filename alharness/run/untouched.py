@@ -42,7 +42,7 @@ def global_marks() -> Marks:
     """
     state = np.random.get_state(legacy=False)  # noqa: NPY002 - what is watched
     return {
-        "the global random state of torch": zlib.crc32(torch.get_rng_state().numpy()),
+        "the global random state of torch": zlib.crc32(torch.get_rng_state().numpy().tobytes()),
         "the global random state of numpy": str(state),
         "the global random state of random": hash(random.getstate()),
         "torch's gradient mode": torch.is_grad_enabled(),
