@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,17 +29,19 @@ class Vault:
 
     Attributes:
         decoys: random classes, int64 ``[N]``, in memory of their own.
-        attempts: how often somebody asked while the vault was sealed.
+        attempts: how often somebody asked while vaults were sealed.
     """
+
+    # Of all vaults together: one that an earlier run of this process left behind holds targets, too.
+    attempts: ClassVar[int] = 0
+    _is_sealed: ClassVar[bool] = False
 
     def __init__(self, targets: NDArray[np.int64] | torch.Tensor, n_classes: int) -> None:
         plain = np.asarray(targets, dtype=np.int64)
         self._key = np.uint64(secrets.randbits(64))
         self._enciphered = plain.view(np.uint64) ^ self._pad(np.arange(len(plain)))
-        self._sealed = False
         self._n_classes = n_classes
         self.decoys = torch.zeros(len(plain), dtype=torch.int64)
-        self.attempts = 0
         self.deal(0)
 
     def deal(self, number: int) -> None:
@@ -46,23 +49,24 @@ class Vault:
         drawn = seeds.rng(number, "decoys").integers(self._n_classes, size=len(self.decoys))
         self.decoys.copy_(torch.from_numpy(drawn))
 
+    @staticmethod
     @contextmanager
-    def sealed(self) -> Iterator[None]:
-        """Nothing can be asked for inside the ``with`` block."""
-        self._sealed = True
+    def sealed() -> Iterator[None]:
+        """No vault of this process can be asked inside the ``with`` block."""
+        Vault._is_sealed = True
         try:
             yield
         finally:
-            self._sealed = False
+            Vault._is_sealed = False
 
     def reveal(self, indices: torch.Tensor | None = None) -> torch.Tensor:
         """Targets of some items, or of all, int64.
 
         Raises:
-            PermissionError: the vault is sealed.
+            PermissionError: vaults are sealed.
         """
-        if self._sealed:
-            self.attempts += 1
+        if Vault._is_sealed:
+            Vault.attempts += 1
             raise PermissionError("the oracle is not asked while a strategy prepares or chooses")
         at = np.arange(len(self._enciphered)) if indices is None else indices.numpy()
         return torch.from_numpy((self._enciphered[at] ^ self._pad(at)).view(np.int64))

@@ -8,7 +8,7 @@ share of the time that went by. All of it stands in ``harness_s`` of the record.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 # By name: see timing.
 from time import perf_counter
@@ -18,7 +18,7 @@ import torch
 from alharness.availability import Availability
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner
-from alharness.oracle import Oracle
+from alharness.oracle import Oracle, Vault
 from alharness.queries import PoolQuery, Query
 from alharness.run.stage import Stage
 from alharness.run.untouched import (
@@ -29,7 +29,7 @@ from alharness.run.untouched import (
     label_marks,
     learner_marks,
     pool_marks,
-    predictions,
+    probe_of,
     reseeded,
     same_predictions,
 )
@@ -58,6 +58,7 @@ class Guard:
         self._spent = 0.0
         self._n_looks = 0
         self._items = self._contents()
+        self._probe = probe_of(stage.problem.test)
 
     def ask(
         self,
@@ -80,13 +81,13 @@ class Guard:
 
         shown = view()
         before = self._marks(labelled, learner, available)
-        predicted = predictions(learner, self.stage.problem.test)
+        predicted, attempts = learner.log_probs(self._probe), Vault.attempts
         with self.oracle.vault.sealed():
             query = self.stage.ask(shown, query_size, available)
         self._compare(before, self._marks(labelled, learner, available), cycle)
-        if not same_predictions(predicted, predictions(learner, self.stage.problem.test)):
+        if not same_predictions(predicted, learner.log_probs(self._probe)):
             self._refuse_change("the classifier's predictions", cycle)
-        if self.oracle.vault.attempts:
+        if Vault.attempts > attempts:
             self.stage.author.refuse("no look at hidden targets", "the oracle asked", cycle=cycle)
         self._same_arrays(query, cycle)
         if self._may_look():
@@ -167,18 +168,19 @@ class Guard:
         """With the same view, other decoys for targets and other global random states."""
         vault, author = self.oracle.vault, self.stage.author
 
-        def once_more(decoys: int) -> Query:
-            vault.deal(decoys)
-            with vault.sealed(), reseeded(1 + decoys):
+        def once_more(*, otherwise: bool) -> Query:
+            vault.deal(int(otherwise))
+            with vault.sealed(), reseeded(1) if otherwise else nullcontext():
                 return self.stage.ask(view(), size, available)
 
         try:
-            if self._agree(query, once_more(1)):
+            other = once_more(otherwise=True)
+            if self._agree(query, other):
                 return
-            first, second = once_more(0), once_more(1)
+            again = once_more(otherwise=False)
         finally:
             vault.deal(0)
-        if self._agree(first, query) and not self._agree(first, second):
+        if self._agree(again, query):
             author.refuse(
                 "a query that follows from the view",
                 "one that follows what looks like hidden targets, or the global random state",

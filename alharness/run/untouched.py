@@ -25,7 +25,7 @@ Marks = dict[str, object]
 #: Bytes of a pool that are read for its contents; of a larger one, ranges spread over it.
 CONTENTS_BYTES = 1 << 28
 N_RANGES = 64
-#: Test items whose predictions stand for what the classifier does.
+#: Items whose predictions stand for what the classifier does.
 N_PROBE = 8
 
 
@@ -150,10 +150,9 @@ def modes(learner: Learner) -> Marks:
     return marks
 
 
-def predictions(learner: Learner, test: Pool) -> torch.Tensor:
-    """What the classifier says of a few items, float32 ``[N_PROBE, C]`` on the CPU."""
-    items = test.gather(torch.arange(min(N_PROBE, test.n)))
-    return learner.log_probs(items).cpu()
+def probe_of(test: Pool) -> torch.Tensor:
+    """A few items, float32 ``[N_PROBE, ...]``, that are nobody else's."""
+    return test.gather(torch.arange(min(N_PROBE, test.n))).clone()
 
 
 def same_predictions(one: torch.Tensor, other: torch.Tensor) -> bool:
