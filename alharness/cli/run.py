@@ -115,6 +115,10 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
     _row("accuracy", f"{last.test.accuracy:.4f} with {last.n_labelled} labels")
     if abs(last.test.balanced_accuracy - last.test.accuracy) > 0.01:
         _row("balanced accuracy", f"{last.test.balanced_accuracy:.4f}")
+    loose = sum(not record.fit.converged for record in records)
+    if loose:
+        how = "learner.c, learner.max_iterations" if spec.learner.kind == "linear" else "learner.lr"
+        _row("training", f"did not converge in {loose} of {len(records)} cycles: see {how}")
     if entropies:
         _row("entropy of queries", f"{sum(entropies) / len(entropies):.3f} nats (mean)")
         _row("selection", f"{duration(select)} in {len(entropies)} cycles")

@@ -100,7 +100,8 @@ def check_strategy(strategy_class: type[Strategy], **parameters: Any) -> list[Ch
                 results.append(CheckResult(name, "fail", str(failure)))
             except Exception as error:  # a crash of the plug-in is a finding, not an end
                 detail = _told(error)
-                first = told.setdefault(detail, name)
+                key = error.found if isinstance(error, PluginError) else detail
+                first = told.setdefault(key, name)
                 same_as = first if first != name else None
                 results.append(CheckResult(name, "fail", detail, same_as))
             else:

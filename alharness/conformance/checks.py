@@ -400,7 +400,7 @@ def _view_unchanged(bench: Bench) -> None:
     scene = bench.scene()
     view = scene.view()
     before = _visible(view)
-    scene.strategy.select(view, QUERY_SIZE)
+    scene.select(view)
     after = _visible(view)
     touched = [name for name in before if not torch.equal(before[name], after[name])]
     assert not touched, f"select changed {', '.join(touched)}"
@@ -462,8 +462,7 @@ def _work_bound(bench: Bench) -> None:
         return read_range(start, stop)
 
     scene.pool.read, scene.pool.read_range = counted, counted_range  # type: ignore[method-assign]
-    with scene.stage.author.blamed("a query from select"):
-        scene.strategy.select(view, QUERY_SIZE)
+    scene.select(view)
     counts = view.work.counts
     told = counts.get("pool_items_scored", 0) + counts.get("pool_items_featurised", 0)
     # The labelled items may be read as anchors, those asked about for the record.

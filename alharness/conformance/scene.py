@@ -123,12 +123,15 @@ class Scene:
         )
 
     def ask(self, size: int = QUERY_SIZE, *, cycle: int = 0, seed: int = 0) -> Query:
+        """The strategy's query for a view of its own."""
+        return self.select(self.view(cycle=cycle, seed=seed), size)
+
+    def select(self, view: CycleView, size: int = QUERY_SIZE) -> Query:
         """The strategy's query, as it gives it: the checks judge it.
 
         Raises:
             PluginError: ``select`` raises, or ends the process.
         """
-        view = self.view(cycle=cycle, seed=seed)
         with self.stage.author.blamed("a query from select"):
             return self.strategy.select(view, size)
 

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class Vault:
     # Of all vaults together: one that an earlier run of this process left behind holds targets, too.
     attempts: ClassVar[int] = 0
     _is_sealed: ClassVar[bool] = False
+    _all: ClassVar[WeakSet[Vault]] = WeakSet()
 
     def __init__(self, targets: NDArray[np.int64] | torch.Tensor, n_classes: int) -> None:
         plain = np.asarray(targets, dtype=np.int64)
@@ -42,10 +44,16 @@ class Vault:
         self._enciphered = plain.view(np.uint64) ^ self._pad(np.arange(len(plain)))
         self._n_classes = n_classes
         self.decoys = torch.zeros(len(plain), dtype=torch.int64)
-        self.deal(0)
+        self._deal(0)
+        Vault._all.add(self)
 
-    def deal(self, number: int) -> None:
-        """Other decoys, in the same memory; the same ones for the same number."""
+    @staticmethod
+    def deal(number: int) -> None:
+        """Other decoys in all vaults, in the same memory; the same ones for the same number."""
+        for vault in Vault._all:
+            vault._deal(number)
+
+    def _deal(self, number: int) -> None:
         drawn = seeds.rng(number, "decoys").integers(self._n_classes, size=len(self.decoys))
         self.decoys.copy_(torch.from_numpy(drawn))
 
