@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 #: With this variable set, the traceback behind a line of ours is shown, too.
-DEBUG = "ALHARNESS_DEBUG"
+TRACEBACK = "ALHARNESS_TRACEBACK"
 
 
 class UserError(Exception):
@@ -20,6 +20,10 @@ class UserError(Exception):
     The command line prints it as one line and exits with code 2, without a traceback. Any other
     exception is a bug of ours and keeps its traceback.
     """
+
+
+class DamagedError(UserError):
+    """A file is not what was written: who can make it anew does, everybody else tells the user."""
 
 
 def unknown_name(kind: str, name: str, available: Iterable[str]) -> UserError:
@@ -73,7 +77,7 @@ def blamed(plugin: str, expected: str, home: str | None = None) -> Iterator[None
         found += place_of(error, home)
         raise PluginError(
             f"The {plugin} broke the contract: expected {expected}, found {found}. Mend it there; "
-            f"{DEBUG}=1 shows the whole traceback.",
+            f"{TRACEBACK}=1 shows the whole traceback.",
             expected,
             found,
         ) from error

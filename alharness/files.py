@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alharness.errors import UserError
+from alharness.errors import DamagedError, UserError
 
 #: What a file or folder is called until it is whole.
 PARTIAL = ".partial"
@@ -29,6 +29,7 @@ _CURES = {
     errno.EACCES: "Ask its owner, or choose another place",
     errno.EPERM: "Ask its owner, or choose another place",
     errno.EROFS: "Choose another place",
+    errno.ENOLCK: "This file system gives no locks; choose a place on another one",
     errno.ENAMETOOLONG: "Choose a place or a name that is shorter",
     errno.ENOENT: "Was its folder removed meanwhile? Give the same command again",
 }
@@ -117,25 +118,29 @@ def read_sealed(path: Path, cure: str) -> dict[str, Any]:
         cure: what the reader can do about a damaged file, one sentence.
 
     Raises:
-        UserError: the file is not what was written.
+        DamagedError: the file is not what was written.
     """
     with explained(path, "read"):
-        content = path.read_bytes()
+        return parse_sealed(path.read_bytes(), str(path), cure)
+
+
+def parse_sealed(content: bytes, where: str, cure: str) -> dict[str, Any]:
+    """As ``read_sealed``, of a content that lies at ``where``."""
     try:
         text = content.decode()
         value: dict[str, Any] = json.loads(text)
         sealed = value.pop("sealed", False)
         digest = value.pop("sha256", None)
     except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"'{path}' is damaged: it is not the JSON that was written. {cure}"
+        raise DamagedError(
+            f"'{where}' is damaged: it is not the JSON that was written. {cure}"
         ) from error
     if sealed is False and digest is None and _SEAL not in text:
         return value
     body, _, tail = text.rpartition(_SEAL)
     if sealed is not True or tail != hashlib.sha256(body.encode()).hexdigest() + '"\n}\n':
-        raise UserError(
-            f"'{path}' is damaged: its checksum does not agree with what it says. {cure}"
+        raise DamagedError(
+            f"'{where}' is damaged: its checksum does not agree with what it says. {cure}"
         )
     return value
 
@@ -179,18 +184,32 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as nested plain values.
 
     Raises:
-        UserError: no such file, or not TOML.
+        UserError: no such file, not UTF-8, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(
             f"The spec file '{path}' does not exist (looked in {Path.cwd()})."
         ) from None
     except IsADirectoryError:
         raise UserError(f"'{path}' is a folder; expected a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not valid TOML: {error}.") from error
+    except OSError as error:
+        raise refusal(error, path, "read") from error
+    # Editors of Windows mark UTF-8 at its beginning, and write UTF-16 when it is called Unicode.
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
+        raise UserError(f"'{path}' is not UTF-8 (UTF-16?). Save it as UTF-8; TOML is nothing else.")
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"'{path}' is not UTF-8 in line {line} (a byte {content[error.start]:#04x}). Save it as "
+            "UTF-8; TOML is nothing else."
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"'{path}' is not valid TOML: {reason}.") from error
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

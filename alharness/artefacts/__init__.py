@@ -10,6 +10,7 @@ from alharness.artefacts.store import (
 )
 from alharness.artefacts.supply import Supply
 from alharness.artefacts.tensors import read_notes, read_tensors, write_tensors
+from alharness.files import sha256_of
 
 __all__ = [
     "Artefact",
@@ -19,5 +20,6 @@ __all__ = [
     "default_store_root",
     "read_notes",
     "read_tensors",
+    "sha256_of",
     "write_tensors",
 ]

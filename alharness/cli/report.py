@@ -38,25 +38,28 @@ def report(
     metric: str,
     against: str | None,
     split_by: tuple[str, ...],
+    labels: tuple[str, ...],
     out: Path,
     paper: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Write figures, statistics and one HTML report.
 
     TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir. A sweep file
-    also tells which runs are missing, and its report is laid beside the sweep in MLflow.
+    also tells which runs are missing, and its report is laid beside the sweep in MLflow. A run that
+    cannot be read is named and left out, and the exit code is 1.
 
     \b
     alharness report benchmarks/specs/fig3a.toml --out fig3a
     alharness report --paper
+    alharness report --label ./mine.py:Gini=Gini
     """
     from alharness.comparison.claims import check_paper
     from alharness.comparison.page import write
     from alharness.comparison.report import build
     from alharness.generative.inspection import newest_inspections
 
-    found = find_comparisons(targets, runs_dir, split_by, options)
+    found = find_comparisons(targets, runs_dir, split_by, labels, options)
     claims = check_paper(found.comparisons) if paper else []
     try:
         inspections = newest_inspections(open_store(runs_dir))
@@ -76,11 +79,12 @@ def report(
     page = write(made, out)
     click.echo(made.status)
     for verdict in claims:
-        if verdict.verdict != "not run":
-            click.echo(f"  {verdict.verdict:<10} {verdict.where}: {verdict.claim}")
+        if verdict.word != "not measured":
+            click.echo(f"  {verdict.word:<10} {verdict.claim.where}: {verdict.claim.text}")
     click.echo(f"Report:  {page}")
     if found.sweep and not no_tracking:
         _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)
+    return found.tell_unreadable()
 
 
 def _lay_beside_sweep(
@@ -88,8 +92,15 @@ def _lay_beside_sweep(
 ) -> None:
     """Page and figures as artefacts of the sweep's run in MLflow, where the sweep was tracked."""
     from alharness.tracking import default_uri, open_tracking
+    from alharness.tracking.stores import store_error
 
     if uri is None and not (runs_dir / "mlflow.db").exists():
         return  # the sweep kept records only
-    tracking = open_tracking(uri or default_uri(runs_dir), experiment)
-    tracking.log_files(tracking.sweep(sweep), [page, *sorted(page.parent.glob("figures/**/*.png"))])
+    uri = uri or default_uri(runs_dir)
+    pictures = sorted(page.parent.glob("figures/**/*.png"))
+    try:
+        tracking = open_tracking(uri, experiment, mend=False)
+        tracking.log_files(tracking.sweep(sweep), [page, *pictures])
+    except Exception as error:  # whatever the store raises, the report is written
+        told = f"{store_error(uri, error)} The report is complete; it is not laid beside the sweep there."
+        click.echo(f"alharness: {told}", err=True)

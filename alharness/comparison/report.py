@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alharness.comparison import figures, metrics, statistics, tables
-from alharness.comparison.claims import Verdict
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import Row
-from alharness.comparison.runs import METRICS
+from alharness.comparison.runs import METRICS, axis_field, find_metric
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import Table, number, p_value
+from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
+from alharness.records import RunFolder
 
 #: Fewest data sets for a critical-difference diagram.
 MIN_TASKS = 3
@@ -55,6 +56,7 @@ class Report:
         across: tables and charts over all data sets.
         claims: the paper's claims beside what was measured; empty unless asked for.
         provenance: hardware, versions, fingerprints.
+        axis, metric: what was compared, along what.
     """
 
     heading: str
@@ -65,6 +67,8 @@ class Report:
     across: tuple[Table | Chart, ...]
     claims: tuple[Verdict, ...]
     provenance: tuple[Table, ...]
+    axis: str
+    metric: str
 
 
 def build(
@@ -89,6 +93,8 @@ def build(
         claims: the paper's claims, checked.
         inspections: figures of inspected generators, by the generator's key.
     """
+    find_metric(metric)
+    axis_field(axis)
     sections = tuple(
         _section(comparison, f"c{i}", axis, metric, against, inspections or {})
         for i, comparison in enumerate(found)
@@ -96,7 +102,7 @@ def build(
     complete, status = _status(found)
     return Report(
         heading, note, status, complete, sections, _across(found, axis, metric), tuple(claims),
-        tables.provenance(found),
+        tables.provenance(found), axis, metric,
     )  # fmt: skip
 
 
@@ -113,7 +119,9 @@ def _status(found: Sequence[Comparison]) -> tuple[bool, str]:
     if not states:
         return True, f"Complete: all {total} runs are finished.{more}"
     parts = [
-        f"{states[name]} {name}" for name in ("failed", "unfinished", "not started") if states[name]
+        f"{states[name]} {name}"
+        for name in ("failed", "unreadable", "unfinished", "not started")
+        if states[name]
     ]
     return False, (
         f"Incomplete: {n_finished} of {total} runs are finished; {', '.join(parts)}. "
@@ -147,7 +155,8 @@ def _section(
         )
     if comparison.series:
         rows = metrics.table(comparison, axis=axis, metric=metric, against=against)
-        reference = against or (comparison.baseline.label if comparison.baseline else "")
+        base = comparison.find(against) if against is not None else comparison.baseline
+        reference = base.label if base is not None else ""
         warnings += _seed_warnings(comparison) + _annotator_warnings(comparison)
         sentences = _sentences(rows, reference, metric)
         shown += [
@@ -155,20 +164,22 @@ def _section(
             *tables.reached(comparison, rows, axis, reference),
             *tables.tests(rows, reference, metric),
         ]
-        imbalanced = metrics.is_imbalanced(comparison)
         charts.append(figures.learning_curves(comparison, axis=axis, metric=metric))
-        if imbalanced:
-            warnings.append(
-                "The classes of the test set are uneven: read balanced accuracy and average precision, "
-                "not accuracy."
-            )
+        warnings += _undefined_warnings(comparison, metric)
+        if metrics.is_imbalanced(comparison):
+            to_read = [
+                name
+                for name in ("balanced_accuracy", "average_precision")
+                if comparison.defines(name)
+            ]
+            told = " and ".join(name.replace("_", " ") for name in to_read)
+            warnings.append(f"The classes of the test set are uneven: read {told}, not accuracy.")
             charts += [
                 figures.learning_curves(comparison, axis=axis, metric=other)
-                for other in ("balanced_accuracy", "average_precision")
+                for other in to_read
                 if other != metric
             ]
-        if reference:
-            base = comparison.find(reference)
+        if base is not None:
             charts.append(figures.gain_curves(comparison, base, axis=axis, metric=metric))
             charts.append(figures.differences(rows, reference))
         charts += [figures.entropy_curves(comparison, axis=axis), figures.class_balance(comparison)]
@@ -220,8 +231,36 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         ),
         ("data fingerprint", str(task.get("fingerprint", "?"))),
     ]
+    unproven = [r for r in runs if not RunFolder(r.folder).is_proven(r.records)]
+    if unproven:
+        facts.append(
+            (
+                "without checksums",
+                f"{len(unproven)} of {len(runs)} runs, made before there were any",
+            )
+        )
     facts += [(str(key), str(value)) for key, value in task.get("notes", {}).items()]
     return facts
+
+
+def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
+    """Figures that do not exist here, and classes that no figure speaks of."""
+    warnings = []
+    if not comparison.defines(metric):
+        warnings.append(
+            f"The {METRICS[metric].description} is not defined here: nothing is ranked, tested or drawn "
+            "by it. Choose another one with --metric."
+        )
+    facts = comparison.runs[0].environment.get("task", {})
+    counts, names = facts.get("test_counts") or [], facts.get("class_names") or []
+    absent = [
+        f"'{names[i]}'" if i < len(names) else f"class {i}" for i, n in enumerate(counts) if n == 0
+    ]
+    if absent:
+        warnings.append(
+            f"The test set has no item of {', '.join(absent)}: no test figure speaks of it."
+        )
+    return warnings
 
 
 def _annotator_warnings(comparison: Comparison) -> list[str]:
@@ -276,7 +315,7 @@ def _sentences(rows: Sequence[Row], reference: str, metric: str) -> list[str]:
 
 def sentence(label: str, reference: str, test: PairedTest, metric: str = "accuracy") -> str:
     """A paired test in words that claim no more than it shows."""
-    name = METRICS[metric]
+    name = METRICS[metric].description
     if test.n == 0:
         return f"{label} shares no seed with {reference}: nothing can be said."
     ahead = "above" if test.mean > 0 else "below"

@@ -43,8 +43,8 @@ class TestFigures(_Model):
     balanced_accuracy: float = Field(description="mean recall over the classes of the test set")
     macro_f1: float
     average_precision: float | None = Field(
-        description="of class 1 for two classes, mean over classes against the rest otherwise; "
-        "None where the test set has no such item"
+        description="of class 1 for two classes (None where the test set has none of it), mean over "
+        "classes against the rest otherwise"
     )
     log_loss: float = Field(description="mean cross-entropy in nats")
 

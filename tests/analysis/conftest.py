@@ -49,6 +49,8 @@ class RunsMaker:
         select_s: float = 0.01,
         preparation: Sequence[Mapping[str, Any]] = (),
         labels_per_query: int = 1,
+        n_classes: int = 2,
+        undefined: Sequence[str] = (),
         start: str | None = None,
         learner: str | None = None,
         protocol: Mapping[str, str] | None = None,
@@ -124,7 +126,7 @@ class RunsMaker:
                         macro_f1=value - 0.1,
                         average_precision=value - 0.2,
                         log_loss=1 - value,
-                    ),
+                    ).model_copy(update=dict.fromkeys(undefined)),
                     query=None
                     if last and finished
                     else QueryFigures(
@@ -141,7 +143,11 @@ class RunsMaker:
                         n_rejected=0,
                         n_labels=query_size,
                         cost=float(query_size),
-                        class_histogram=[query_size // 2, query_size - query_size // 2],
+                        class_histogram=[
+                            query_size // 2,
+                            query_size - query_size // 2,
+                            *[0] * (n_classes - 2),
+                        ],
                     ),
                     work={"pool_items_scored": 100},
                     time=Times(

@@ -97,7 +97,7 @@ def test_a_module_that_exits_when_imported_is_no_success(
 def test_the_traceback_is_there_for_whoever_asks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ALHARNESS_DEBUG", "1")
+    monkeypatch.setenv("ALHARNESS_TRACEBACK", "1")
     assert run(tmp_path, f"{FILE}:Divides") == 2
     assert "return 1 / 0" in capsys.readouterr().err
 
