@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alharness.errors import UserError
+from alharness.errors import UserError, blamed
 from alharness.plugins import (
     LEARNERS,
     STRATEGIES,
@@ -109,13 +109,17 @@ def find_strategy(name: str) -> StrategyPlugin:
         return StrategyPlugin(found, {})
     if not found.takes:
         raise UserError(f"The strategy '{key}' takes nothing after a colon; found '{name}'.")
-    arguments, inner = found.parse(argument or "")
+    with blamed(f"strategy '{name}'", "what parse returns"):
+        arguments, inner = found.parse(argument or "")
     return StrategyPlugin(found, arguments, find_strategy(inner))
 
 
 def resolve_strategy(name: str, **parameters: Any) -> Strategy:
     """A strategy by name, with its parameters checked."""
-    return find_strategy(name).make(**parameters)
+    plugin = find_strategy(name)
+    plugin.parameters(**parameters)  # a wrong setting is no fault of the plug-in
+    with blamed(f"strategy '{name}'", "an instance from its constructor"):
+        return plugin.make(**parameters)
 
 
 def resolve_task(name: str, **parameters: Any) -> TaskPlugin:

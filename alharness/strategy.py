@@ -22,7 +22,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,12 +31,11 @@ from pydantic import BaseModel, ConfigDict
 from alharness import acquisition, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
-from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings
 from alharness.pool import Pool
 from alharness.progress import Progress
-from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query, listed
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.records import Ledger
 from alharness.timing import Stopwatch, WorkCounters
 
@@ -327,33 +326,3 @@ class ScoreStrategy(Strategy):
         with view.stopwatch.phase("top_k"):
             chosen = acquisition.top_k(scores, query_size)
         return PoolQuery(candidates[chosen])
-
-
-def check_query(
-    query: Query, pool: Pool, available: Availability, query_size: int, name: str
-) -> None:
-    """The harness's own check of every answer, so that no strategy is trusted with its own score.
-
-    Args:
-        available: what could be asked about: the caller's own value, not one that a strategy held.
-
-    Raises:
-        UserError: the query is not of a known kind or size, or asks about items that it must not.
-    """
-    if not isinstance(query, Query):
-        _refuse(name, "a PoolQuery, an ImageQuery or a LineQuery", f"a {type(query).__name__}")
-    if len(query) != query_size:
-        _refuse(name, f"{query_size} items", f"{len(query)}")
-    fault = query.fault(pool.n, pool.item_shape)
-    if fault is not None:
-        _refuse(name, *fault)
-    again = query.touched[torch.isin(query.touched, available.taken)]
-    if len(again):
-        _refuse(name, "unlabelled items only", f"items already asked about: {listed(again)}")
-
-
-def _refuse(name: str, expected: str, found: str) -> NoReturn:
-    raise UserError(
-        f"The strategy '{name}' broke the contract: expected {expected}, found {found}. "
-        f"'alharness check {name}' shows what is wrong."
-    )

@@ -55,7 +55,8 @@ class FitReport:
     Attributes:
         steps: optimiser steps (iterations of L-BFGS for the linear model).
         train_loss: mean cross-entropy on the labelled set at the end (of the last epoch for networks).
-        converged: for the linear model, whether the gradient fell below its tolerance.
+        converged: for the linear model, whether the gradient fell below its tolerance; for networks,
+            whether the loss ended no worse than that of a guess, log C.
     """
 
     steps: int
@@ -267,7 +268,8 @@ class NetworkLearner(Learner):
                 if step >= steps - per_epoch:
                     last_losses.append(loss.detach())
         self.network.eval().requires_grad_(False)
-        return FitReport(steps, float(torch.stack(last_losses).mean()), True)
+        train_loss = float(torch.stack(last_losses).mean())
+        return FitReport(steps, train_loss, train_loss <= math.log(self.n_classes))
 
     def logits(self, items: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.network(items)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -18,6 +19,7 @@ from alharness import numerics, registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
 from alharness.files import explained
+from alharness.oracle import hidden
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder
 from alharness.run.describing import describe, other_data
@@ -58,6 +60,7 @@ def execute(
     progress: Progress = silent,
     warn: Callable[[str], None] = lambda text: None,
     max_cycles: int | None = None,
+    select_timeout: float = 0.0,
 ) -> RunFolder:
     """Run a spec to its end, or continue it; a finished run is proved and not run again.
 
@@ -69,6 +72,7 @@ def execute(
         progress: told of long work before cycle 0.
         warn: told, in a sentence, what a user of the result should know.
         max_cycles: stop after so many new cycles (for tests and previews); None runs to the end.
+        select_timeout: seconds after which a selection is ended as a fault; 0 lets it take its time.
 
     Raises:
         UserError: data missing or changed, settings that do not fit, damaged files, another process
@@ -83,7 +87,7 @@ def execute(
             _return_finished(spec, places, folder, observers, warn)
         else:
             with numerics.exact():
-                _execute(spec, places, folder, observers, progress, max_cycles)
+                _execute(spec, places, folder, observers, progress, max_cycles, select_timeout)
     return folder
 
 
@@ -146,7 +150,7 @@ def _return_finished(
 
 def _execute(
     spec: RunSpec, places: Places, folder: RunFolder,
-    observers: Sequence[Observer], progress: Progress, max_cycles: int | None,
+    observers: Sequence[Observer], progress: Progress, max_cycles: int | None, select_timeout: float,
 ) -> None:  # fmt: skip
     keeper = Keeper(folder)
     done = len(keeper.records)
@@ -155,13 +159,18 @@ def _execute(
     supply = Supply(store, Ledger(task.pool.device), progress)
     strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
     oracle = oracle_of(spec, task, supply, folder)
+    task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
     history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
     describe(spec, folder, task, resumed_at=done)
     for observer in observers:
         observer.started(spec, folder, keeper.records)
     problem, networks = problem_of(spec, task), networks_of(spec, task)
-    stage = set_stage(strategy, problem, networks, supply, name=spec.strategy.name)
+    with oracle.vault.sealed():
+        stage = set_stage(
+            strategy, problem, networks, supply,
+            name=spec.strategy.name, select_timeout=select_timeout,
+        )  # fmt: skip
     _warm_up(task.pool.device)
     for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
         record = keeper.keep(cycle, supply.ledger)
