@@ -201,7 +201,7 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
             },
         },
     )
-    values["device"] = resolve_device(values["device"])
+    values["device"] = resolve_device(str(values["device"]))
     values["plugins"] = {}
     try:
         spec = RunSpec.model_validate(values)
@@ -230,6 +230,10 @@ def _choice(section: str, value: Any) -> Choice:
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         option = "--dataset" if section == "task" else "--strategy"
+        if value is not None and not (isinstance(value, Mapping) and "name" not in value):
+            raise UserError(
+                f"'{section}' takes a name: {option} NAME, or {section}.name; found {value!r}."
+            )
         raise UserError(f"No {section} given. Use {option} NAME, or name it in the spec file.")
     return Choice(**value)
 
