@@ -29,6 +29,7 @@ _CURES = {
     errno.EACCES: "Ask its owner, or choose another place",
     errno.EPERM: "Ask its owner, or choose another place",
     errno.EROFS: "Choose another place",
+    errno.ENOLCK: "This file system gives no locks; choose a place on another one",
     errno.ENAMETOOLONG: "Choose a place or a name that is shorter",
     errno.ENOENT: "Was its folder removed meanwhile? Give the same command again",
 }

@@ -16,6 +16,7 @@ import click
 
 from alharness import __version__
 from alharness.errors import UserError, unknown_name
+from alharness.files import refusal
 
 #: command -> (module:function, line shown by --help)
 COMMANDS = {
@@ -99,4 +100,12 @@ def call(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) went away; nothing is wrong here.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # The one place for what the system refuses and nobody nearer to it explained.
+        if os.environ.get("ALHARNESS_TRACEBACK"):
+            raise
+        place = os.fsdecode(error.filename) if error.filename is not None else "a file"
+        told = str(refusal(error, place, "used")).encode(errors="backslashreplace").decode()
+        click.echo(f"alharness: {told}", err=True)
+        return 2
     return result if isinstance(result, int) else 0

@@ -38,6 +38,7 @@ def report(
     metric: str,
     against: str | None,
     split_by: tuple[str, ...],
+    labels: tuple[str, ...],
     out: Path,
     paper: bool,
     **options: Any,
@@ -51,13 +52,14 @@ def report(
     \b
     alharness report benchmarks/specs/fig3a.toml --out fig3a
     alharness report --paper
+    alharness report --label ./mine.py:Gini=Gini
     """
     from alharness.comparison.claims import check_paper
     from alharness.comparison.page import write
     from alharness.comparison.report import build
     from alharness.generative.inspection import newest_inspections
 
-    found = find_comparisons(targets, runs_dir, split_by, options)
+    found = find_comparisons(targets, runs_dir, split_by, labels, options)
     claims = check_paper(found.comparisons) if paper else []
     try:
         inspections = newest_inspections(open_store(runs_dir))

@@ -298,7 +298,7 @@ def flip_crop(images: torch.Tensor, rng: torch.Generator, pad: int = 4) -> torch
 
 
 def learner_factory(settings: LearnerSettings) -> LearnerFactory:
-    """The harness's own learners: linear, or a network of ``models.py``."""
+    """The harness's own learners: linear, or a network of ``networks.py``."""
 
     def make(item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> Learner:
         if settings.kind == "linear":

@@ -10,7 +10,7 @@ from sklearn import metrics
 
 from alharness.learners.learner import LearnerSettings, LinearLearner
 from alharness.pool import ArrayPool
-from alharness.run.evaluation import average_precision, evaluate, predict, figures_of
+from alharness.run.evaluation import average_precision, evaluate, figures_of, predict
 
 
 def problem(
