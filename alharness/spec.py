@@ -21,7 +21,8 @@ from alharness import registry
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge
 from alharness.generative import AutoencoderSettings, GeneratorSettings
-from alharness.learners.learner import LearnerSettings
+from alharness.keys import identity
+from alharness.learners.learner import LearnerSettings, lacking
 from alharness.oracle import OracleSettings
 from alharness.tasks.base import PoolSettings, Profile
 
@@ -96,22 +97,6 @@ class RunSpec(BaseModel):
     def to_toml(self) -> str:
         """The spec as TOML; ``alharness run --config`` takes it back."""
         return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
-
-
-def identity(model: BaseModel) -> dict[str, Any]:
-    """What tells a setting apart from another, as plain values: what keys and fingerprints hash.
-
-    A field that is marked ``json_schema_extra={"added": VERSION}`` is left out while it has its default,
-    so that a new setting does not rename every run that was made before there was one.
-    """
-    values = model.model_dump(mode="json")
-    for name, field in type(model).model_fields.items():
-        value, extra = getattr(model, name), field.json_schema_extra
-        if isinstance(extra, dict) and "added" in extra and value == field.default:
-            del values[name]
-        elif isinstance(value, BaseModel):
-            values[name] = identity(value)
-    return values
 
 
 def _without_none(value: Any) -> Any:
@@ -197,9 +182,13 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
     )
     values["device"] = resolve_device(values["device"])
     try:
-        return RunSpec.model_validate(values)
+        spec = RunSpec.model_validate(values)
     except ValidationError as error:
         raise explain(error) from error
+    reason = lacking(spec.learner, strategy.learner_needs)
+    if reason is not None:
+        raise UserError(f"'{spec.strategy.name}' cannot work with this classifier: {reason}.")
+    return spec
 
 
 def _choice(section: str, value: Any) -> Choice:

@@ -22,7 +22,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -262,6 +262,9 @@ class Strategy(ABC):
     takes: ClassVar[str] = ""
     #: Which tasks it can serve; a reason when it cannot (see ``unsuitable``).
     binary_only: ClassVar[bool] = False
+    #: What it needs of the classifier beyond predictions: ``gradients`` of the logits with respect to the
+    #: items, ``samples`` of the parameters (``Learner.sample_log_probs``). Checked before data are loaded.
+    learner_needs: frozenset[Literal["gradients", "samples"]] = frozenset()
     #: True for strategies that ask about synthetic items and need an oracle that can see.
     asks_synthetic: ClassVar[bool] = False
     #: True for the fully supervised bound only: the whole pool is labelled before cycle 0.

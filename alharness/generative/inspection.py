@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from alharness import acquisition, seeds
+from alharness import acquisition, keys, seeds
 from alharness.artefacts import Artefact, ArtefactStore
 from alharness.generative.autoencoder import Autoencoder
 from alharness.generative.generator import CURVE_FILE, Generator
@@ -87,7 +87,7 @@ def obtain_inspection(
     identity = {
         "generator": subject.artefact.key,
         "autoencoder": subject.autoencoder.artefact_key,
-        "reference": subject.reference.model_dump(mode="json"),
+        "reference": keys.identity(subject.reference),
         "seed": subject.seed,
     }
 

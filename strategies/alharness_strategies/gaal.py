@@ -76,6 +76,7 @@ class Gaal(SimpleGan):
     Parameters: ClassVar[type[Parameters]] = GaalParameters
     parameters: GaalParameters
     source = "Zhu & Bento 2017; Mayer & Timofte 2020, Sec. 5.3"
+    learner_needs = frozenset({"gradients"})
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
         n_decoded = query_size * (self.parameters.latent_steps + 1)

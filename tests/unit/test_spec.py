@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 
 from alharness.errors import UserError
 from alharness.files import merge, read_toml
-from alharness.spec import RunSpec, identity, parse_set, protocol_fields, resolve
+from alharness.keys import identity
+from alharness.spec import RunSpec, parse_set, protocol_fields, resolve
 
 BASE = {"task": "digits-two", "strategy": "asal-auto"}
 
