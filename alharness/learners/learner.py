@@ -40,7 +40,8 @@ from alharness.learners.kinds import (
     head_of,
 )
 from alharness.learners.networks import HeadedNetwork
-from alharness.learners.weights import read_weights
+from alharness.learners.weights import read_weights, weights_identity
+from alharness.plugins import LEARNERS, identity_of
 from alharness.pool import Pool
 
 __all__ = [
@@ -364,6 +365,18 @@ def check_settings(settings: LearnerSettings) -> Kind:
             "learner.augment=none, or leave learner.freeze out."
         )
     return kind
+
+
+def sources(settings: LearnerSettings) -> dict[str, str]:
+    """What the settings rest on and do not hold: foreign source and weights, for a run's key.
+
+    Raises:
+        UserError: a file that is not there.
+    """
+    found = identity_of(LEARNERS, settings.kind)
+    if settings.weights:
+        found["learner.weights"] = weights_identity(settings.kind, settings.weights)
+    return found
 
 
 def lacking(settings: LearnerSettings, needs: Collection[str]) -> str | None:

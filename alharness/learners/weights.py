@@ -90,14 +90,13 @@ def load_weights(
     given = dict(tensors)
     weight = f"{head}.weight"
     if weight not in given or given[weight].shape != own[weight].shape:
-        for name in [name for name in own if name.startswith(f"{head}.")]:
-            given[name] = own[name]
-    wrong = [f"'{name}' is missing" for name in own if name not in given]
-    wrong += [f"'{name}' is foreign" for name in given if name not in own]
+        given |= {key: values for key, values in own.items() if key.startswith(f"{head}.")}
+    wrong = [f"'{key}' is missing" for key in own if key not in given]
+    wrong += [f"'{key}' is foreign" for key in given if key not in own]
     wrong += [
-        f"'{name}' has shape {tuple(given[name].shape)} instead of {tuple(values.shape)}"
-        for name, values in own.items()
-        if name in given and given[name].shape != values.shape
+        f"'{key}' has shape {tuple(given[key].shape)} instead of {tuple(values.shape)}"
+        for key, values in own.items()
+        if key in given and given[key].shape != values.shape
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

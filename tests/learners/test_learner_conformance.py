@@ -163,5 +163,5 @@ def test_broken_classifiers_are_caught(mine: Path) -> None:
 def test_a_classifier_that_takes_nothing_says_why(tmp_path: Path) -> None:
     path = tmp_path / "none.py"
     path.write_text("def net(item_shape, n_classes):\n    raise ValueError('no')\n")
-    with pytest.raises(UserError, match="takes no items of the shapes tried.*ValueError: no"):
+    with pytest.raises(UserError, match=r"takes no items of the shapes tried.*ValueError: no"):
         check_learner(LearnerSettings(kind=f"{path}:net"))
