@@ -43,10 +43,8 @@ def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
             f"'{name}' is a data set; strategies and classifiers are checked. 'alharness data verify' "
             "checks data."
         )
-    if group == registry.LEARNERS:
-        results = _check_learner(name, given)
-    else:
-        results = _check_strategy(name, given)
+    run_checks = _check_learner if group == registry.LEARNERS else _check_strategy
+    results = run_checks(name, given)
     width = max(len(result.name) for result in results)
     for result in results:
         mark = {"pass": "ok", "fail": "FAIL", "skip": "-"}[result.outcome]

@@ -176,7 +176,7 @@ def test_members_are_trained_with_seeds_of_their_own_and_averaged() -> None:
     assert torch.equal(ensemble.sample_log_probs(items, 99, rng), torch.stack(log_p))
     mean = torch.stack(log_p).exp().mean(0)
     torch.testing.assert_close(ensemble.log_probs(items).exp(), mean)
-    with pytest.raises(UserError, match="learner.members=1"):
+    with pytest.raises(UserError, match=r"learner.members=1"):
         ensemble.head_weights()
 
 
@@ -245,7 +245,7 @@ def test_weights_that_will_not_do_get_one_line(nets: Path, tmp_path: Path) -> No
         with pytest.raises(UserError, match=message) as told:
             fitted(kind=kind, weights=str(tmp_path / name))
         assert "\n" not in str(told.value), name
-    with pytest.raises(UserError, match="learner.weights is for networks"):
+    with pytest.raises(UserError, match=r"learner.weights is for networks"):
         fitted(kind="linear", weights=str(file))
 
 
@@ -334,7 +334,7 @@ def test_a_search_by_gradients_refuses_a_forest_before_anything_is_loaded(strate
     if strategy.startswith("subset"):
         assert resolve(given).learner.kind.startswith("sklearn")
         return
-    with pytest.raises(UserError, match="gradients of the classifier.*learner.kind=mlp"):
+    with pytest.raises(UserError, match=r"gradients of the classifier.*learner.kind=mlp"):
         resolve(given)
 
 
