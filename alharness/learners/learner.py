@@ -379,39 +379,56 @@ def sources(settings: LearnerSettings) -> dict[str, str]:
     return found
 
 
-def lacking(settings: LearnerSettings, needs: Collection[str]) -> str | None:
+def lacking(
+    settings: LearnerSettings,
+    needs: Collection[str],
+    problem: tuple[tuple[int, ...], int] | None = None,
+) -> str | None:
     """What a strategy needs of its classifier and will not get, as a reason; None when all is there.
-
-    Whether a network brings dropout of its own is only known once it is built: then ``sample_log_probs``
-    says so.
 
     Args:
         needs: ``gradients`` (of the logits with respect to the items) and ``samples``.
+        problem: item shape and number of classes, once they are known: a network is built for them to
+            see whether it has dropout of its own.
 
     Raises:
         UserError: no such classifier, or settings that it does not have.
     """
     kind = check_settings(settings)
-    differentiable = not isinstance(kind, EstimatorKind) and (
-        not isinstance(kind, LearnerKind) or kind.cls.differentiable
-    )
-    if "gradients" in needs and settings.freeze:
-        return (
-            "it searches for images by gradients of the classifier, which learner.freeze moves to "
-            "features; leave learner.freeze out"
-        )
-    if "gradients" in needs and not differentiable:
-        return (
-            f"it searches for images by gradients of the classifier, and '{settings.kind}' has none; "
-            "use a network, for instance learner.kind=mlp"
-        )
-    if "samples" in needs and settings.members == 1:
-        one_set = isinstance(kind, EstimatorKind) or settings.freeze
-        if isinstance(kind, LearnerKind):
-            one_set = kind.cls.sample_log_probs is Learner.sample_log_probs
-        if one_set:
+    if "gradients" in needs:
+        if settings.freeze:
             return (
-                f"it needs several sets of parameters, and one '{settings.kind}' has one. "
-                f"{SAMPLES_REMEDY.rstrip('.')}"
+                "it searches for images by gradients of the classifier, which learner.freeze moves to "
+                "features; leave learner.freeze out"
             )
+        own = isinstance(kind, LearnerKind) and not kind.cls.differentiable
+        if own or isinstance(kind, EstimatorKind):
+            return (
+                f"it searches for images by gradients of the classifier, and '{settings.kind}' has "
+                "none; use a network, for instance learner.kind=mlp"
+            )
+    if (
+        "samples" in needs
+        and settings.members == 1
+        and not _can_be_sampled(settings, kind, problem)
+    ):
+        return (
+            f"it needs several sets of parameters, and '{settings.kind}' has one. "
+            f"{SAMPLES_REMEDY.rstrip('.')}"
+        )
     return None
+
+
+def _can_be_sampled(
+    settings: LearnerSettings, kind: Kind, problem: tuple[tuple[int, ...], int] | None
+) -> bool:
+    """Whether one classifier has several sets of parameters; a network may as long as none is built."""
+    if isinstance(kind, LearnerKind):
+        return kind.cls.sample_log_probs is not Learner.sample_log_probs
+    if isinstance(kind, EstimatorKind) or settings.freeze:
+        return False
+    if settings.dropout or problem is None:
+        return True
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(kind, *problem, width=settings.width)
+    return bool(dropout_layers(network))
