@@ -7,7 +7,8 @@ only, with as many clusters as classes (Sec. 3.3).
 
 Differs from the paper: features are the task's auto-encoder's, or the rows themselves, reduced by PCA as
 ASAL's are, instead of those of a network trained by contrasting augmented images; delta is found from a
-sample of balls; where no item is left uncovered, the items with most neighbours come next.
+sample of balls; among equals, and where no item is left uncovered, the items with most neighbours come
+first.
 
 Shape letters: N items of the pool, K features, E pairs of items within delta of each other.
 """
@@ -132,20 +133,20 @@ def choose(
     size_N = cover.starts.diff()
     rows_E = torch.repeat_interleave(torch.arange(n), size_N)
     gain_N = rows_E[~covered[cover.neighbours.long()]].bincount(minlength=n)
-    # Where nothing is left to cover, the densest comes first: fractions below one.
-    gain_N = gain_N.double() + size_N.double() / (n + 1) * 0.5
+    # Among equals, and where nothing is left to cover, the item with most neighbours comes first.
+    gain_N = gain_N * (n + 1) + size_N
     blocked = torch.ones(n, dtype=torch.bool)
     blocked[candidates] = False
-    gain_N[blocked] = -torch.inf
+    gain_N[blocked] = -1
     chosen: list[int] = []
     for _ in range(k):
         best = int(gain_N.argmax())
         chosen.append(best)
         ball = cover.of(best)
         for index in ball[~covered[ball]].tolist():  # within delta of each other: both ways
-            gain_N[cover.of(index)] -= 1
+            gain_N[cover.of(index)] -= n + 1
         covered[ball] = True
-        gain_N[best] = -torch.inf
+        gain_N[best] = -1
     return torch.tensor(chosen, dtype=torch.int64), int(covered.sum())
 
 
