@@ -14,6 +14,10 @@ class UserError(Exception):
     """
 
 
+class DamagedError(UserError):
+    """A file is not what was written: who can make it anew does, everybody else tells the user."""
+
+
 def unknown_name(kind: str, name: str, available: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest name that does."""
     names = sorted(available)

@@ -8,6 +8,7 @@ before anything goes on. What the system refuses is told in one line with the fi
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import tomllib
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alharness.errors import UserError
+from alharness.errors import DamagedError, UserError
 
 #: What a file or folder is called until it is whole.
 PARTIAL = ".partial"
@@ -34,8 +35,12 @@ _CURES = {
 
 
 @contextmanager
-def explained(path: Path, doing: str = "written") -> Iterator[None]:
+def explained(path: Path, doing: str = "written", cure: str = "") -> Iterator[None]:
     """Turn what the system refuses in the ``with`` block into one line about ``path``.
+
+    Args:
+        doing: what was to be done with it.
+        cure: what the user can do; by default what fits the system's reason.
 
     Raises:
         UserError: in place of an OSError.
@@ -43,12 +48,14 @@ def explained(path: Path, doing: str = "written") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise refusal(error, path, doing) from error
+        raise refusal(error, path, doing, cure) from error
 
 
-def refusal(error: OSError, path: Path | str, doing: str = "written") -> UserError:
+def refusal(error: OSError, path: Path | str, doing: str = "written", cure: str = "") -> UserError:
     """What the system refused, as one line with a cure."""
-    cure = _CURES.get(error.errno or 0, "Look at the place, then give the same command again")
+    cure = cure or _CURES.get(
+        error.errno or 0, "Look at the place, then give the same command again"
+    )
     why = error.strerror or str(error) or type(error).__name__
     return UserError(f"'{path}' cannot be {doing}: {why}. {cure}; what is on the disk stays whole.")
 
@@ -89,6 +96,58 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write JSON beside and rename."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+#: Between what a sealed file says and the checksum of it.
+_SEAL = ',\n  "sha256": "'
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON beside and rename, with a checksum of all that stands before it as its last entry."""
+    body = json.dumps({"sealed": True, **value}, indent=2, ensure_ascii=False).removesuffix("\n}")
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    write_text(path, f'{body}{_SEAL}{digest}"\n}}\n')
+
+
+def read_sealed(path: Path, cure: str) -> dict[str, Any]:
+    """What ``write_sealed`` wrote; a file from before there were seals is read as it is.
+
+    Args:
+        path: the file, which exists.
+        cure: what the reader can do about a damaged file, one sentence.
+
+    Raises:
+        DamagedError: the file is not what was written.
+    """
+    with explained(path, "read"):
+        return parse_sealed(path.read_bytes(), str(path), cure)
+
+
+def parse_sealed(content: bytes, where: str, cure: str) -> dict[str, Any]:
+    """As ``read_sealed``, of a content that lies at ``where``."""
+    try:
+        text = content.decode()
+        value: dict[str, Any] = json.loads(text)
+        sealed = value.pop("sealed", False)
+        digest = value.pop("sha256", None)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DamagedError(
+            f"'{where}' is damaged: it is not the JSON that was written. {cure}"
+        ) from error
+    if sealed is False and digest is None and _SEAL not in text:
+        return value
+    body, _, tail = text.rpartition(_SEAL)
+    if sealed is not True or tail != hashlib.sha256(body.encode()).hexdigest() + '"\n}\n':
+        raise DamagedError(
+            f"'{where}' is damaged: its checksum does not agree with what it says. {cure}"
+        )
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with explained(path, "read"), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append_line(path: Path, line: str) -> None:

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from alharness.errors import UserError
 from alharness.pool import Pool
+from alharness.pool.residency import free_bytes, megabytes
+
+#: Bytes of labelled items for which nobody asks how much memory is free: every cycle but the last ones.
+CERTAINLY_FITS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,18 @@ class LabelledSet:
             grown = replace(grown, extras=extras)
         return grown
 
-    def training_data(self, pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
-        """All labelled items (float32 ``[P + S, ...]``) and targets (int64) on the pool's device."""
+    def training_data(
+        self, pool: Pool, *, more_bytes: int = 0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """All labelled items (float32 ``[P + S, ...]``) and targets (int64) on the pool's device.
+
+        Args:
+            more_bytes: what the training keeps beside them, bytes per number (8 for a float64 copy).
+
+        Raises:
+            UserError: there is not the memory for it.
+        """
+        self._check_room(pool, 4 + more_bytes)
         parts = []
         if len(self.indices):
             parts.append(pool.gather(self.indices))
@@ -102,6 +117,19 @@ class LabelledSet:
             parts.append(self.items.to(pool.device))
         targets = torch.cat([self.targets, self.item_targets]).to(pool.device)
         return torch.cat(parts), targets
+
+    def _check_room(self, pool: Pool, bytes_per_value: int) -> None:
+        """A pool that is labelled whole may be too large as float32: said before, not in the middle."""
+        needed = bytes_per_value * len(self) * pool.values_per_item
+        if needed <= CERTAINLY_FITS:
+            return
+        free = free_bytes(pool.device)
+        if free is not None and needed > free:
+            raise UserError(
+                f"Training on {len(self):,} items of shape {tuple(pool.item_shape)} needs "
+                f"{megabytes(needed)} for them as floats and {megabytes(free)} are free on "
+                f"'{pool.device}'. Lower the budget, or use a machine with more memory."
+            )
 
     def digest(self) -> str:
         """SHA-256 (16 hex digits) of what is labelled, independent of the order of annotation."""

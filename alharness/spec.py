@@ -17,12 +17,12 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from alharness import registry
+from alharness import plugins, registry
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.keys import identity
-from alharness.learners.learner import LearnerSettings, lacking
+from alharness.learners.learner import LearnerSettings, lacking, sources
 from alharness.oracle import OracleSettings
 from alharness.tasks.base import PoolSettings, Profile
 
@@ -69,6 +69,11 @@ class RunSpec(BaseModel):
     oracle: OracleSettings
     generator: GeneratorSettings
     autoencoder: AutoencoderSettings
+    plugins: dict[str, str] = Field(
+        {},
+        description="what tells foreign plug-ins and data apart that share a name: set by alharness",
+        json_schema_extra={"added": "0.2"},
+    )
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> RunSpec:
@@ -143,7 +148,8 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         UserError: unknown names or keys, values of the wrong kind, sizes that do not fit.
     """
     given = dict(overrides)
-    given.pop("protocol", None)
+    for name in ("protocol", "plugins"):
+        given.pop(name, None)  # they follow from what is installed here
     for key in given:
         if key not in TOP_LEVEL and key not in SECTIONS:
             raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])
@@ -181,6 +187,7 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         },
     )
     values["device"] = resolve_device(values["device"])
+    values["plugins"] = {}
     try:
         spec = RunSpec.model_validate(values)
     except ValidationError as error:
@@ -188,7 +195,22 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
     reason = lacking(spec.learner, strategy.learner_needs)
     if reason is not None:
         raise UserError(f"'{spec.strategy.name}' cannot work with this classifier: {reason}.")
-    return spec
+    return spec.model_copy(update={"plugins": identity_of_plugins(spec)})
+
+
+def identity_of_plugins(spec: RunSpec) -> dict[str, str]:
+    """What the foreign plug-ins and the data behind a spec's names are now.
+
+    Empty for the harness's own, which its version tells. The same command after an edit of
+    ``./mine.py`` is another run.
+    """
+    task = registry.resolve_task(spec.task.name, **spec.task.parameters)
+    return {
+        **plugins.identity_of(plugins.STRATEGIES, spec.strategy.name),
+        **plugins.identity_of(plugins.TASKS, spec.task.name),
+        **sources(spec.learner),
+        **task.identity(),
+    }
 
 
 def _choice(section: str, value: Any) -> Choice:

@@ -23,6 +23,7 @@ WORK = {
     "distances": "distances between two feature rows computed by the index or the core-set",
     "feature_rows_read": "feature rows read from memory by the search",
     "bytes_read": "bytes of pool items gathered from their residence",
+    "blocks_halved": "times that a block of a scan did not fit into the device's memory and was halved",
 }
 
 

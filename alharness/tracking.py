@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from alharness.errors import UserError
 from alharness.files import read_toml
-from alharness.records import CycleRecord, RunFolder, read_records
+from alharness.records import CycleRecord, RunFolder
 from alharness.spec import RunSpec
 
 PREFIX = "alharness."
@@ -233,7 +233,6 @@ def cycle_metrics(record: CycleRecord) -> dict[str, float]:
         "test/accuracy": record.test.accuracy,
         "test/balanced_accuracy": record.test.balanced_accuracy,
         "test/macro_f1": record.test.macro_f1,
-        "test/average_precision": record.test.average_precision,
         "test/log_loss": record.test.log_loss,
         "fit/steps": record.fit.steps,
         "fit/train_loss": record.fit.train_loss,
@@ -241,10 +240,14 @@ def cycle_metrics(record: CycleRecord) -> dict[str, float]:
         "time/evaluate_s": record.time.evaluate_s,
         "time/harness_s": record.time.harness_s,
     }
+    if record.test.average_precision is not None:
+        metrics["test/average_precision"] = record.test.average_precision
     if record.time.select_s is not None:
         metrics["time/select_s"] = record.time.select_s
     for phase, seconds in record.time.phases.items():
         metrics[f"time/select/{phase}_s"] = seconds
+    if record.test.average_precision is not None:
+        metrics["test/average_precision"] = record.test.average_precision
     if record.query is not None:
         metrics["query/entropy_mean"] = record.query.entropy_mean
         metrics["query/entropy_median"] = record.query.entropy_median
@@ -351,7 +354,7 @@ def sync_run(folder: RunFolder, tracking: Tracking, parent: str | None = None) -
         how many cycles were added.
     """
     spec = RunSpec.model_validate(read_toml(folder.spec))
-    records = read_records(folder.cycles)
+    records = folder.records()
     run_id = tracking.open_run(spec, folder, folder.environment(), parent)
     logged = tracking.logged_cycles(run_id)
     missing = [record for record in records if record.cycle not in logged]

@@ -27,6 +27,7 @@ from torch.nn.functional import conv2d
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from alharness import numerics
 from alharness.generative import wgan
 from alharness.generative.networks import build_critic, build_generator
 from alharness.generative.settings import GENERATOR_RECIPES, WRITTEN_FOR, GeneratorRecipe
@@ -189,7 +190,7 @@ def adam_bytes(module: torch.nn.Module) -> int:
 @pytest.mark.parametrize("name", WRITTEN_FOR)
 def test_step(benchmark: Any, name: str, step: str) -> None:
     recipe, pool = case(name)
-    with wgan._matmul_precision(recipe.precision):  # for the floor and the obvious loop as well
+    with numerics.training(recipe.precision):  # for the floor and the obvious loop as well
         measure_step(benchmark, recipe, pool, step)
 
 

@@ -16,6 +16,7 @@ import hashlib
 import importlib.util
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,10 +24,18 @@ from typing import Any
 import pytest
 import torch
 
+from alharness import numerics
 from alharness.run import environment
 from alharness.timing import synchronise
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _arithmetic() -> Iterator[None]:
+    """What runs compute with is what is measured."""
+    with numerics.exact():
+        yield
 
 
 @pytest.fixture(

@@ -7,10 +7,10 @@ from alharness.artefacts.store import (
     ArtefactStore,
     artefact_key,
     default_store_root,
-    sha256_of,
 )
 from alharness.artefacts.supply import Supply
 from alharness.artefacts.tensors import read_notes, read_tensors, write_tensors
+from alharness.files import sha256_of
 
 __all__ = [
     "Artefact",

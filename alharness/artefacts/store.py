@@ -23,7 +23,7 @@ import stat
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,8 @@ from filelock import FileLock, Timeout
 
 from alharness import __version__
 from alharness.artefacts.tensors import read_tensors
-from alharness.errors import UserError
-from alharness.files import PARTIAL, beside, write_text
+from alharness.errors import DamagedError, UserError
+from alharness.files import PARTIAL, beside, parse_sealed, sha256_of, write_sealed, write_text
 from alharness.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ META = "meta.json"
 
 
 CHECKSUMS = "SHA256SUMS"
+#: Behind the name of an artefact that was found damaged and made anew.
+DAMAGED = ".damaged"
 
 
 #: Builds an artefact's files into the folder it gets (which may hold a killed build's checkpoints)
@@ -133,9 +135,11 @@ class ArtefactStore:
             identity: all that determines the content, as plain JSON values.
             build: called when there is none, or when an unfinished one lies there.
 
+        A damaged one is set aside and built anew; ``progress`` says so.
+
         Raises:
-            UserError: the stored artefact is damaged, is not what its folder's name says, or is
-                another one than a stopped run began with.
+            UserError: the stored artefact is of another format, or is another one than a stopped run
+                began with.
         """
         start = time.perf_counter()
         key = artefact_key(kind, identity)
@@ -147,6 +151,13 @@ class ArtefactStore:
                 "that began the run, or start it over with --fresh."
             )
         final = self.root / kind / key
+        try:
+            if final.is_dir():
+                return self.load(kind, key, started=start)
+        except DamagedError as damage:
+            progress(f"{damage} It is set aside and made anew.", 0, 1)
+            with self._locked(kind, key, progress):
+                self._set_aside(final)
         if not final.is_dir():
             final.parent.mkdir(parents=True, exist_ok=True)
             with self._locked(kind, key, progress):
@@ -155,6 +166,15 @@ class ArtefactStore:
                     spent = time.perf_counter() - start
                     return Artefact(kind, key, final, meta, False, float(meta["seconds"]), spent)
         return self.load(kind, key, started=start)
+
+    def _set_aside(self, folder: Path) -> None:
+        """Keep a damaged artefact beside, unless another process made it anew meanwhile."""
+        with suppress(DamagedError, FileNotFoundError):
+            self.load(folder.parent.name, folder.name)
+            return
+        aside = folder.with_name(folder.name + DAMAGED)
+        shutil.rmtree(aside, ignore_errors=True)
+        folder.rename(aside)
 
     @contextmanager
     def _locked(self, kind: str, key: str, progress: Progress) -> Iterator[None]:
@@ -203,7 +223,7 @@ class ArtefactStore:
             "files": _describe_files(partial),
             "details": details,
         }
-        write_text(partial / META, json.dumps(meta, indent=2) + "\n")
+        write_sealed(partial / META, meta)
         # safetensors writes files that only their owner reads; a store may be shared.
         mode = stat.S_IMODE((partial / META).stat().st_mode)
         for path in _plain_files(partial):
@@ -223,11 +243,11 @@ class ArtefactStore:
         for name, entry in meta["files"].items():
             file = path / name
             if not file.is_file():
-                raise UserError(
+                raise DamagedError(
                     f"The {kind} '{key}' is damaged: '{file}' is missing. {_cure(kind, key)}"
                 )
             if sha256_of(file) != entry["sha256"]:
-                raise UserError(
+                raise DamagedError(
                     f"The {kind} '{key}' is damaged: '{file}' does not have the SHA-256 that was "
                     f"recorded when it was made. {_cure(kind, key)}"
                 )
@@ -239,7 +259,7 @@ class ArtefactStore:
         found = []
         for path in sorted(self.root.glob(f"{kind}/*/{META}")):
             folder = path.parent
-            if not folder.name.endswith(PARTIAL):
+            if not folder.name.endswith((PARTIAL, DAMAGED)):
                 meta = _read_meta(folder, folder.parent.name, folder.name)
                 found.append(
                     Artefact(
@@ -260,7 +280,11 @@ class ArtefactStore:
         Raises:
             UserError: none or several.
         """
-        folders = [path for path in self.root.glob("*/*") if path.is_dir()]
+        folders = [
+            path
+            for path in self.root.glob("*/*")
+            if path.is_dir() and not path.name.endswith(DAMAGED)
+        ]
         held = {(path.parent.name, path.name.removesuffix(PARTIAL)) for path in folders}
         matching = sorted(found for found in held if found[1].startswith(prefix))
         if len(matching) == 1:
@@ -364,23 +388,17 @@ def artefact_key(kind: str, identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _read_meta(path: Path, kind: str, key: str) -> dict[str, Any]:
     """``meta.json`` of a folder, checked against the folder's name."""
     try:
         text = (path / META).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
+        raise DamagedError(
             f"There is no {kind} '{key}' in '{path.parent.parent}' ('{path / META}' is missing)."
         ) from None
     meta = _parse_meta(text, str(path / META))
     if meta["kind"] != kind or meta["key"] != key or artefact_key(kind, meta["identity"]) != key:
-        raise UserError(
+        raise DamagedError(
             f"'{path}' is foreign: its {META} describes {meta['kind']} '{meta['key']}', or its "
             f"identity does not give that key. Remove the folder; it will be made anew."
         )
@@ -388,23 +406,22 @@ def _read_meta(path: Path, kind: str, key: str) -> dict[str, Any]:
 
 
 def _parse_meta(text: bytes, where: str) -> dict[str, Any]:
+    meta = parse_sealed(text, where, _REMOVE)
     try:
-        meta = json.loads(text)
         whole = {"format", "kind", "key", "identity", "seconds", "files", "details"} <= set(meta)
-    except (ValueError, TypeError):
-        whole, meta = False, {}
+    except TypeError:
+        whole = False
     if not whole:
-        raise UserError(
-            f"'{where}' is damaged: it is not an artefact's {META}. Remove the artefact "
-            "('alharness artefacts remove KEY'), or copy the file again."
-        )
+        raise DamagedError(f"'{where}' is damaged: it is not an artefact's {META}. {_REMOVE}")
     if meta["format"] != FORMAT:
         raise UserError(
             f"'{where}' has format {meta['format']}, this version reads {FORMAT}. "
             "Use the version that made it, or make it anew."
         )
-    held: dict[str, Any] = meta
-    return held
+    return meta
+
+
+_REMOVE = "Remove the artefact ('alharness artefacts remove KEY'), or copy the file again."
 
 
 def _read_archive(archive: tarfile.TarFile, source: Path) -> dict[str, bytes]:

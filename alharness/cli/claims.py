@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from alharness.cli.options import data_root_option, places, runs_dir_option
+from alharness.errors import UserError
+
+if TYPE_CHECKING:
+    from alharness.scaling.study import Study
 
 
 def _claims_option(function: click.decorators.FC) -> click.decorators.FC:
@@ -59,6 +65,22 @@ def list_claims(claims_file: Path | None) -> None:
 @_claims_option
 @data_root_option
 @runs_dir_option
+@click.option("--strict", is_flag=True, help="What is not measured fails as well.")
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    metavar="FILE",
+    help="Also write the verdicts there as JUnit's XML, for CI.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    metavar="FILE",
+    help="Also write the verdicts there as JSON.",
+)
 @click.option("--quiet", is_flag=True, help="Show verdicts only.")
 def check_claims(
     folders: tuple[Path, ...],
@@ -68,30 +90,38 @@ def check_claims(
     claims_file: Path | None,
     data_root: Path | None,
     runs_dir: Path,
+    strict: bool,
+    junit: Path | None,
+    json_file: Path | None,
     quiet: bool,
 ) -> int:
-    """Judge every claim: holds, fails, inconclusive, not measured here.
+    """Judge every claim: holds, fails, undecided, not measured.
 
     Measuring takes about half an hour and 8 GB of memory on two CPU cores that have nothing else to
     do; a stopped one goes on where it stopped. Tables and figures lie beside each study.
 
-    FOLDERS are studies of 'alharness timing'; by default those of the claims file below --out. The
-    exit code is 1 when a claim that must hold fails.
+    FOLDERS are studies of 'alharness timing'; by default those of the claims file below --out. A
+    study that cannot be read is named and left out. The exit code is 1 when a claim that must hold
+    fails, when a study was left out, and with --strict when anything is not measured.
     """
     from alharness.cli.display import make_display
+    from alharness.comparison.verdicts import as_json, as_junit, failed
+    from alharness.files import write_text
     from alharness.scaling import figures
     from alharness.scaling.claims import (
         FILE,
         ClaimsFile,
         check_all,
-        failed,
         hardware,
     )
     from alharness.scaling.measure import run_study
-    from alharness.scaling.study import ScalingSpec, Study
+    from alharness.scaling.study import ScalingSpec
 
     content = ClaimsFile.read(claims_file or FILE)
-    studies = {str(folder): Study.read(folder) for folder in folders}
+    here = [out / named.name for named in content.studies if not measure and not folders]
+    studies, damaged = _read_studies(
+        [*folders, *(folder for folder in here if (folder / "study.json").exists())]
+    )
     if measure:
         display = make_display(quiet=quiet)
         try:
@@ -105,10 +135,6 @@ def check_claims(
                 studies[str(folder)] = study
         finally:
             display.close()
-    elif not folders:
-        for named in content.studies:
-            if (out / named.name / "study.json").exists():
-                studies[str(out / named.name)] = Study.read(out / named.name)
 
     verdicts = check_all(content.claims, studies)
     for verdict in verdicts:
@@ -124,8 +150,35 @@ def check_claims(
         click.echo(f"measured on {machine}")
     if not studies:
         click.echo("Nothing is measured yet: alharness claims check --measure")
-    broken = failed(verdicts)
-    if broken:
-        names = ", ".join(v.claim.id for v in broken)
-        click.echo(f"claims that must hold and fail: {names}", err=True)
-    return 1 if broken else 0
+    broken = failed(verdicts, strict=strict)
+    if json_file is not None:
+        about = {"measured_on": hardware(studies), "strict": strict, "passed": not broken}
+        write_text(json_file, as_json(verdicts, **about))
+    if junit is not None:
+        write_text(junit, as_junit(verdicts, strict=strict))
+    for word, told in (("fails", "that must hold and fail"), ("not measured", "not measured")):
+        names = ", ".join(v.claim.id for v in broken if v.word == word)
+        if names:
+            click.echo(f"claims {told}: {names}", err=True)
+    for reason in damaged:
+        click.echo(f"alharness: left out: {reason}", err=True)
+    return 1 if broken or damaged else 0
+
+
+def _read_studies(folders: Sequence[Path]) -> tuple[dict[str, Study], list[str]]:
+    """Studies by folder, and why others cannot be read; one that is there stops for none that is not.
+
+    Raises:
+        UserError: none of those named can be read.
+    """
+    from alharness.scaling.study import Study
+
+    studies, damaged = {}, []
+    for folder in folders:
+        try:
+            studies[str(folder)] = Study.read(folder)
+        except UserError as error:
+            damaged.append(error)
+    if damaged and not studies:
+        raise damaged[0]
+    return studies, [str(error) for error in damaged]

@@ -36,10 +36,11 @@ def compare(
     split_by: tuple[str, ...],
     csv_path: Path | None,
     **options: Any,
-) -> None:
+) -> int:
     """Compare finished runs in a table.
 
-    TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir.
+    TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir. A run that
+    cannot be read is named and left out, and the exit code is 1.
 
     \b
     alharness compare
@@ -60,6 +61,7 @@ def compare(
     if csv_path is not None:
         _write_csv(csv_path, report.sections)
         click.echo(f"\nwrote {csv_path}")
+    return found.tell_unreadable()
 
 
 def _show(section: Section) -> None:

@@ -41,11 +41,12 @@ def report(
     out: Path,
     paper: bool,
     **options: Any,
-) -> None:
+) -> int:
     """Write figures, statistics and one HTML report.
 
     TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir. A sweep file
-    also tells which runs are missing, and its report is laid beside the sweep in MLflow.
+    also tells which runs are missing, and its report is laid beside the sweep in MLflow. A run that
+    cannot be read is named and left out, and the exit code is 1.
 
     \b
     alharness report benchmarks/specs/fig3a.toml --out fig3a
@@ -76,11 +77,12 @@ def report(
     page = write(made, out)
     click.echo(made.status)
     for verdict in claims:
-        if verdict.verdict != "not run":
-            click.echo(f"  {verdict.verdict:<10} {verdict.where}: {verdict.claim}")
+        if verdict.word != "not measured":
+            click.echo(f"  {verdict.word:<10} {verdict.claim.where}: {verdict.claim.text}")
     click.echo(f"Report:  {page}")
     if found.sweep and not no_tracking:
         _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)
+    return found.tell_unreadable()
 
 
 def _lay_beside_sweep(

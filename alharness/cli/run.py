@@ -75,7 +75,14 @@ def run(
             tracker.open()
             observers.append(tracker)
         where = places(runs_dir, data_root, download=download)
-        folder = execute(spec, where, fresh=fresh, observers=observers, progress=display.progress)
+        folder = execute(
+            spec,
+            where,
+            fresh=fresh,
+            observers=observers,
+            progress=display.progress,
+            warn=display.warn,
+        )
     except BaseException:
         display.close()
         if tracker is not None:

@@ -113,6 +113,22 @@ class Found:
     sweep: str
     comparisons: list[Comparison]
 
+    def tell_unreadable(self) -> int:
+        """Name every run that cannot be read, in a line each.
+
+        Returns:
+            the exit code: 1 when there was one, since what is shown is not all.
+        """
+        damaged = [
+            item
+            for comparison in self.comparisons
+            for item in comparison.left_out
+            if item.state == "unreadable"
+        ]
+        for item in damaged:
+            click.echo(f"alharness: left out: {item.reason}", err=True)
+        return 1 if damaged else 0
+
 
 def find_comparisons(
     targets: Sequence[Path], runs_dir: Path, split_by: Sequence[str], options: dict[str, Any]
@@ -130,7 +146,7 @@ def find_comparisons(
         UserError: nothing there, a mixture of files and directories, protocols that differ.
     """
     from alharness.comparison.comparison import comparisons
-    from alharness.comparison.runs import Run, read_run, read_runs
+    from alharness.comparison.runs import Run, read_or_mark, read_runs
     from alharness.errors import UserError
 
     files = [path for path in targets if path.suffix == ".toml"]
@@ -150,11 +166,12 @@ def find_comparisons(
     present = []
     expected = []
     for job in jobs:
-        run = read_run(job.folder.path)
+        spec = job.spec.model_dump(mode="json")
+        run = read_or_mark(job.folder.path, spec)
         if run.spec:
             present.append(run)
         else:
-            expected.append(Run(run.folder, job.spec.model_dump(mode="json"), failure=run.failure))
+            expected.append(Run(run.folder, spec, failure=run.failure))
     if not present and not any(run.failure for run in expected):
         raise UserError(
             f"None of the {len(jobs)} runs of '{sweep.name}' exists in '{runs_dir}'. Make them with "

@@ -12,7 +12,7 @@ from alharness.cli.options import data_root_option, places, runs_dir_option
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
-    from alharness.scaling.estimates import Estimate
+    from alharness.comparison.verdicts import Estimate
     from alharness.scaling.study import Study
 
 

@@ -1,4 +1,4 @@
-"""The claims of the paper's Section 5 held against runs: agrees, disagrees, undecided or not run.
+"""The claims of the paper's Section 5 held against runs: holds, fails, undecided or not measured.
 
 What is claimed lies in ``claims.toml``; this module only knows kinds of claims. A verdict needs six
 paired seeds; below that everything that was run is undecided. A single point estimate decides nothing.
@@ -6,36 +6,32 @@ paired seeds; below that everything that was run is undecided. A single point es
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
 from alharness.comparison.runs import Array
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, interval, wilcoxon_p
+from alharness.comparison.verdicts import Claim, Verdict, Word, read_blocks
 
-Word = Literal["agrees", "disagrees", "undecided", "not run"]
+#: The claims of the paper's Section 5, which ship with the package.
+FILE = Path(__file__).with_name("claims.toml")
 
 #: Differences of accuracy below this are "equal": about what one reads off the paper's figures (decisions 8).
 MARGIN = 0.005
 
-#: A claimed number of labels agrees within this share, a gain of entropy down to this share less.
+#: A claimed number of labels holds within this share, a gain of entropy down to this share less.
 TOLERANCE = 0.25
 
 
-class Claim(BaseModel):
-    """One claim, as the file tells it."""
+class PaperClaim(Claim):
+    """One claim on accuracy or entropy."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    where: str
-    text: str
     kind: Literal[
         "reaches", "needs", "above", "equal", "not_above", "beats_all", "drops", "entropy", "wins"
     ]
@@ -50,24 +46,9 @@ class Claim(BaseModel):
     to: float = float("inf")
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A claim beside what was measured."""
-
-    where: str
-    claim: str
-    verdict: Word
-    measured: str
-
-    def as_dict(self) -> dict[str, str]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-
-def claims() -> tuple[Claim, ...]:
+def claims() -> tuple[PaperClaim, ...]:
     """All claims of the file."""
-    text = files("alharness.comparison").joinpath("claims.toml").read_text(encoding="utf-8")
-    return tuple(Claim.model_validate(item) for item in tomllib.loads(text)["claim"])
+    return tuple(read_blocks(FILE, {"claim": PaperClaim})["claim"])
 
 
 def check_paper(found: Sequence[Comparison]) -> list[Verdict]:
@@ -78,18 +59,18 @@ def check_paper(found: Sequence[Comparison]) -> list[Verdict]:
     return [check(claim, by_task) for claim in claims()]
 
 
-def check(claim: Claim, by_task: Mapping[str, Comparison]) -> Verdict:
+def check(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> Verdict:
     """One claim."""
     if claim.kind == "wins":
-        return _verdict(claim, *_wins(claim, by_task))
+        return Verdict(claim, *_wins(claim, by_task))
     comparison = by_task.get(claim.task)
     if comparison is None:
-        return _verdict(claim, "not run", f"no finished runs on {claim.task}")
+        return Verdict(claim, "not measured", f"no finished runs on {claim.task}")
     needed = [*claim.strategies, *claim.others, *([claim.other] if claim.other else [])]
     present = _by_name(comparison)
     missing = [name for name in needed if name not in present]
     if missing:
-        return _verdict(claim, "not run", f"no finished run of {', '.join(missing)}")
+        return Verdict(claim, "not measured", f"no finished run of {', '.join(missing)}")
     words: list[Word] = []
     told: list[str] = []
     for name in claim.strategies:
@@ -97,7 +78,7 @@ def check(claim: Claim, by_task: Mapping[str, Comparison]) -> Verdict:
         words.append(word)
         told.append(f"{name}: {text}")
     profiles = sorted({str(run.spec.get("profile", "?")) for run in comparison.runs})
-    return _verdict(claim, _together(words), f"{'; '.join(told)} [{', '.join(profiles)} profile]")
+    return Verdict(claim, _together(words), f"{'; '.join(told)} [{', '.join(profiles)} profile]")
 
 
 def _by_name(comparison: Comparison) -> dict[str, Series]:
@@ -110,15 +91,11 @@ def _by_name(comparison: Comparison) -> dict[str, Series]:
     return named
 
 
-def _verdict(claim: Claim, word: Word, measured: str) -> Verdict:
-    return Verdict(claim.where, claim.text, word, measured)
-
-
 def _together(words: Sequence[Word]) -> Word:
     """A claim on several strategies holds when it holds for all."""
-    if "disagrees" in words:
-        return "disagrees"
-    return "undecided" if "undecided" in words else "agrees"
+    if "fails" in words:
+        return "fails"
+    return "undecided" if "undecided" in words else "holds"
 
 
 def _values_at(series: Series, at: float) -> Array:
@@ -127,7 +104,7 @@ def _values_at(series: Series, at: float) -> Array:
     return np.array([np.interp(at, run.x("queries"), run.y("accuracy")) for run in runs])
 
 
-def _reaches(claim: Claim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _reaches(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
     values = _values_at(series, claim.at)
     if not len(values):
         return "undecided", f"never evaluated at {claim.at:.0f} annotations"
@@ -141,19 +118,17 @@ def _against(level: float, low: float, high: float, n: int) -> Word:
     if n < MIN_PAIRS:
         return "undecided"
     if low >= level:
-        return "agrees"
-    return "disagrees" if high < level else "undecided"
+        return "holds"
+    return "fails" if high < level else "undecided"
 
 
-def _needs(claim: Claim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _needs(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
     grid, rows = series.curves("queries", "accuracy")
     reached = metrics.first_reached(grid, rows.mean(axis=0), claim.level)
     if np.isinf(reached):
-        return _few(
-            series, "disagrees"
-        ), f"the mean never reaches {claim.level} up to {grid[-1]:.0f}"
-    agrees = abs(reached - claim.at) <= TOLERANCE * claim.at
-    return _few(series, "agrees" if agrees else "disagrees"), (
+        return _few(series, "fails"), f"the mean never reaches {claim.level} up to {grid[-1]:.0f}"
+    holds = abs(reached - claim.at) <= TOLERANCE * claim.at
+    return _few(series, "holds" if holds else "fails"), (
         f"the mean first reaches {claim.level} at {reached:.0f} annotations ({len(series.runs)} seeds)"
     )
 
@@ -162,7 +137,7 @@ def _few(series: Series, word: Word) -> Word:
     return word if len(series.runs) >= MIN_PAIRS else "undecided"
 
 
-def _gaps(claim: Claim, first: Series, second: Series) -> Array:
+def _gaps(claim: PaperClaim, first: Series, second: Series) -> Array:
     """Paired differences of mean accuracy over the claim's range of annotations, ``[n]``."""
     gaps = []
     for pair in paired(first, second):
@@ -186,7 +161,7 @@ def _difference(gaps: Array, other: str) -> str:
     return f"{gaps.mean():+.4f}{spread} against {other} ({len(gaps)} pairs)"
 
 
-def _above(claim: Claim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _above(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
     gaps = _gaps(claim, series, present[claim.other])
     return _is_above(gaps), _difference(gaps, claim.other)
 
@@ -196,34 +171,38 @@ def _is_above(gaps: Array) -> Word:
         return "undecided"
     significant = wilcoxon_p(gaps) <= ALPHA
     if significant:
-        return "agrees" if gaps.mean() > 0 else "disagrees"
+        return "holds" if gaps.mean() > 0 else "fails"
     # Not a lack of seeds: the gain, if any, is too small to be what the paper's figures show.
-    return "disagrees" if interval(gaps)[1] < MARGIN / 5 else "undecided"
+    return "fails" if interval(gaps)[1] < MARGIN / 5 else "undecided"
 
 
-def _equal(claim: Claim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _equal(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
     gaps = _gaps(claim, series, present[claim.other])
     text = _difference(gaps, claim.other)
     if len(gaps) < MIN_PAIRS:
         return "undecided", text
     low, high = interval(gaps)
     if low >= -MARGIN and high <= MARGIN:
-        return "agrees", text
-    return ("disagrees" if low > MARGIN or high < -MARGIN else "undecided"), text
+        return "holds", text
+    return ("fails" if low > MARGIN or high < -MARGIN else "undecided"), text
 
 
-def _not_above(claim: Claim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _not_above(
+    claim: PaperClaim, series: Series, present: Mapping[str, Series]
+) -> tuple[Word, str]:
     gaps = _gaps(claim, series, present[claim.other])
     text = _difference(gaps, claim.other)
     if len(gaps) < MIN_PAIRS:
         return "undecided", text
     low, high = interval(gaps)
     if high <= MARGIN:
-        return "agrees", text
-    return ("disagrees" if low > MARGIN else "undecided"), text
+        return "holds", text
+    return ("fails" if low > MARGIN else "undecided"), text
 
 
-def _beats_all(claim: Claim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _beats_all(
+    claim: PaperClaim, series: Series, present: Mapping[str, Series]
+) -> tuple[Word, str]:
     words, told = [], []
     for other in claim.others:
         gaps = _gaps(claim, series, present[other])
@@ -232,7 +211,7 @@ def _beats_all(claim: Claim, series: Series, present: Mapping[str, Series]) -> t
     return _together(words), ", ".join(told)
 
 
-def _drops(claim: Claim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _drops(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
     before, after = _values_at(series, claim.start), _values_at(series, claim.to)
     if not len(before) or len(before) != len(after):
         return "undecided", f"not evaluated from {claim.start:.0f} to {claim.to:.0f} annotations"
@@ -243,16 +222,16 @@ def _drops(claim: Claim, series: Series, present: Mapping[str, Series]) -> tuple
     return _is_above(before - after), text
 
 
-def _entropy(claim: Claim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _entropy(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
     ratio = metrics.mean_entropy(series) / metrics.mean_entropy(present[claim.other])
-    # More than claimed agrees: what is claimed is that the synthetic samples lead to uncertain ones.
-    agrees = ratio - 1 >= (1 - TOLERANCE) * (claim.level - 1)
-    return _few(series, "agrees" if agrees else "disagrees"), (
+    # More than claimed holds: what is claimed is that the synthetic samples lead to uncertain ones.
+    holds = ratio - 1 >= (1 - TOLERANCE) * (claim.level - 1)
+    return _few(series, "holds" if holds else "fails"), (
         f"{100 * (ratio - 1):+.0f} % ({len(series.runs)} seeds)"
     )
 
 
-def _wins(claim: Claim, by_task: Mapping[str, Comparison]) -> tuple[Word, str]:
+def _wins(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> tuple[Word, str]:
     """How many of the tasks the strategy wins; decided only when all tasks were run."""
     won, run = [], []
     for task in claim.tasks:
@@ -260,17 +239,17 @@ def _wins(claim: Claim, by_task: Mapping[str, Comparison]) -> tuple[Word, str]:
         if claim.strategies[0] in present and claim.other in present:
             run.append(task)
             gaps = _gaps(claim, present[claim.strategies[0]], present[claim.other])
-            if _is_above(gaps) == "agrees":
+            if _is_above(gaps) == "holds":
                 won.append(task)
     if not run:
-        return "not run", f"none of the {len(claim.tasks)} tasks was run"
+        return "not measured", f"none of the {len(claim.tasks)} tasks was run"
     text = f"{claim.strategies[0]} is ahead on {len(won)} of {len(run)} tasks run"
     if len(run) < len(claim.tasks):
         return "undecided", text
-    return ("agrees" if len(won) == claim.level else "disagrees"), text
+    return ("holds" if len(won) == claim.level else "fails"), text
 
 
-_Check = Callable[[Claim, Series, Mapping[str, Series]], tuple[Word, str]]
+_Check = Callable[[PaperClaim, Series, Mapping[str, Series]], tuple[Word, str]]
 
 _KINDS: dict[str, _Check] = {
     "reaches": _reaches,

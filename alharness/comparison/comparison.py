@@ -10,7 +10,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -106,9 +106,13 @@ class Comparison:
         raise unknown_name("strategy in the comparison", label, [s.label for s in self.series])
 
     def bound(self, metric: str) -> float | None:
-        """Mean test figure of the fully supervised runs."""
+        """Mean test figure of the fully supervised runs; None without any, or where it is not defined."""
         values = [run.y(metric)[0] for run in self.bounds]
-        return float(np.mean(values)) if values else None
+        return float(np.mean(values)) if values and np.isfinite(values).all() else None
+
+    def defines(self, metric: str) -> bool:
+        """Whether every run has a test figure in every cycle."""
+        return all(np.isfinite(run.y(metric)).all() for run in [*self.runs, *self.bounds])
 
     @property
     def can_rank(self) -> bool:
@@ -159,8 +163,10 @@ def comparisons(
     """
     present = {run.folder.resolve() for run in runs}
     everything = [*runs, *(run for run in expected if run.folder.resolve() not in present)]
+    readable = [run for run in everything if run.damage is None]
+    _require_known(split_by, readable)
     by_task: dict[str, list[Run]] = defaultdict(list)
-    for run in everything:
+    for run in readable:
         by_task[run.task].append(run)
     found: list[Comparison] = []
     for task, members in sorted(by_task.items(), key=lambda item: _natural(item[0])):
@@ -169,10 +175,42 @@ def comparisons(
             groups[tuple(_split_value(run, name) for name in split_by)].append(run)
         for values, group in sorted(groups.items(), key=lambda item: [*map(_natural, item[0])]):
             split = {
-                name: value for name, value in zip(split_by, values, strict=True) if len(groups) > 1
+                name: _told(value, [key[place] for key in groups])
+                for place, (name, value) in enumerate(zip(split_by, values, strict=True))
+                if len(groups) > 1
             }
             found.append(_comparison(task, split, group))
-    return found
+    return _with_unreadable(found, [run for run in everything if run.damage is not None])
+
+
+def _with_unreadable(found: Sequence[Comparison], damaged: Sequence[Run]) -> list[Comparison]:
+    """Name runs that cannot be read beside those that lie in the same task's folder."""
+    beside = {
+        item.folder.parent.parent.resolve(): comparison
+        for comparison in reversed(found)
+        for item in [*comparison.runs, *comparison.bounds]
+    }
+    added: dict[int, list[LeftOut]] = defaultdict(list)
+    for run in damaged:
+        folder = run.folder.parent.parent
+        task = run.task if run.spec else folder.name
+        home = next((c for c in found if run.spec and c.task == task), beside.get(folder.resolve()))
+        if home is None:
+            home = beside[folder.resolve()] = Comparison(task, {}, (), (), (), ())
+            found = [*found, home]
+        added[id(home)].append(LeftOut(describe(run), run.state(), str(run.damage)))
+    return [
+        replace(comparison, left_out=(*comparison.left_out, *added[id(comparison)]))
+        for comparison in found
+    ]
+
+
+def _require_known(split_by: Sequence[str], runs: Sequence[Run]) -> None:
+    """A field that no run has would split nothing, in silence."""
+    known = {name for run in runs for name in [*run.protocol, *flatten(run.spec)]}
+    for name in split_by:
+        if runs and name not in known:
+            raise unknown_name("field of the runs", name, known)
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
@@ -193,7 +231,7 @@ def _comparison(task: str, split: Mapping[str, str], runs: Sequence[Run]) -> Com
     left_out = [
         LeftOut(describe(run), run.state(), _why_left_out(run)) for run in runs if not run.finished
     ]
-    require_one_protocol(finished, split)
+    require_one_protocol(finished)
     bounds = tuple(run for run in finished if run.is_bound)
     rest = [run for run in finished if not run.is_bound]
     notes: list[str] = []
@@ -214,26 +252,75 @@ def _why_left_out(run: Run) -> str:
     return "no record yet"
 
 
-def require_one_protocol(runs: Sequence[Run], split: Mapping[str, str] | None = None) -> None:
+def require_one_protocol(runs: Sequence[Run]) -> None:
     """Refuse runs whose protocol differs.
 
     Raises:
-        UserError: names the field, its values and one run for each.
+        UserError: names the fields, their values with a run for each, and the split that works.
     """
-    values: dict[str, dict[str, Run]] = defaultdict(dict)
-    names = {name for run in runs for name in run.protocol}
-    for run in runs:
-        for name in names:
-            values[name].setdefault(run.protocol.get(name, "(not recorded)"), run)
-    for name in sorted(names):
-        if len(values[name]) > 1:
-            told = "; ".join(
-                f"{value} in '{run.folder}'" for value, run in sorted(values[name].items())
-            )
-            raise UserError(
-                f"Runs of '{runs[0].task}' with different protocols cannot be compared: '{name}' is "
-                f"{told}. Leave one kind out, or compare each by itself with --split-by {name}."
-            )
+    names = sorted({name for run in runs for name in run.protocol})
+    values = {name: [run.protocol.get(name, NOT_RECORDED) for run in runs] for name in names}
+    differing = [name for name in names if len(set(values[name])) > 1]
+    if not differing:
+        return
+    told = [_kinds_of_runs(name, values[name], runs) for name in differing]
+    split = " ".join(f"--split-by {name}" for name in _sufficient_split(differing, values))
+    raise UserError(
+        f"Runs of '{runs[0].task}' with different protocols cannot be compared: {'; '.join(told)}. "
+        f"Name the runs of one kind only, or compare each kind by itself: add {split}"
+    )
+
+
+#: What a run says of a field of the protocol that it does not have.
+NOT_RECORDED = "(not recorded)"
+
+
+def _kinds_of_runs(name: str, values: Sequence[str], runs: Sequence[Run]) -> str:
+    """``'budget' is 60 in 3 runs ('runs/...'), 70 in 2 (...)``."""
+    parts = []
+    for value in sorted(set(values), key=_natural):
+        of_kind = [run for run, own in zip(runs, values, strict=True) if own == value]
+        count = "1 run" if len(of_kind) == 1 else f"{len(of_kind)} runs"
+        parts.append(f"{_told(value, values)} in {count} ('{of_kind[0].folder}')")
+    return f"'{name}' is {', '.join(parts)}"
+
+
+def _sufficient_split(differing: Sequence[str], values: Mapping[str, Sequence[str]]) -> list[str]:
+    """As few fields as a greedy choice finds whose values leave one protocol in every group."""
+    rows = list(zip(*(values[name] for name in differing), strict=True))
+    kinds = len(set(rows))
+    chosen: list[str] = []
+
+    def n_groups(names: Sequence[str]) -> int:
+        places = [differing.index(name) for name in names]
+        return len({tuple(row[place] for place in places) for row in rows})
+
+    while n_groups(chosen) < kinds:
+        rest = [name for name in differing if name not in chosen]
+        chosen.append(max(rest, key=lambda name: n_groups([*chosen, name])))
+    return chosen
+
+
+def _told(value: str, values: Sequence[str]) -> str:
+    """A value of the protocol for a reader: of one with parts, only the parts that differ."""
+    parts = {text: _parts(text) for text in {value, *values}}
+    if len(parts) < 2 or not all(found for found in parts.values()):
+        return value
+    names = sorted({name for found in parts.values() for name in found})
+    differing = [name for name in names if len({found.get(name) for found in parts.values()}) > 1]
+    return ", ".join(f"{name}={parts[value].get(name, '-')}" for name in differing) or value
+
+
+def _parts(text: str) -> dict[str, str]:
+    try:
+        loaded = json.loads(text)
+    except ValueError:
+        return {}
+    return (
+        {key: str(part) for key, part in flatten(loaded).items()}
+        if isinstance(loaded, dict)
+        else {}
+    )
 
 
 #: Fields of a spec that do not make another strategy of it.

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
-from alharness.comparison.runs import AXES, LOSSES, METRICS, Array
+from alharness.comparison.runs import AXES, METRICS, Array
 from alharness.comparison.statistics import RankTest
 from alharness.pictures.charts import (
     COLOURS,
@@ -21,8 +21,12 @@ from alharness.pictures.charts import (
     WIDTH,
     Cell,
     Chart,
+    entry,
     legend,
+    logarithmic,
     make_chart,
+    name_bars,
+    short,
 )
 
 #: The baseline is always the same: grey, so that every other colour stands for a method.
@@ -65,7 +69,7 @@ def _curves(
         axes.plot(
             x,
             rows.mean(axis=0),
-            label=label,
+            label=entry(label),
             linewidth=1.5,
             markersize=4,
             markevery=(every // 2, every),
@@ -98,8 +102,10 @@ def _curve_rows(curves: Mapping[str, tuple[Array, Array]]) -> list[tuple[Cell, .
 
 def learning_curves(
     comparison: Comparison, *, axis: str = "queries", metric: str = "accuracy"
-) -> Chart:
-    """Test figure against annotations, as the paper draws it, with the bound."""
+) -> Chart | None:
+    """Test figure against annotations, as the paper draws it, with the bound; None where undefined."""
+    if not comparison.defines(metric):
+        return None
     curves = {s.label: s.curves(axis, metric) for s in comparison.series}
     bound = comparison.bound(metric)
     majority = metrics.majority_accuracy(comparison) if metric == "accuracy" else None
@@ -113,22 +119,26 @@ def learning_curves(
         _curves(axes, curves, line_styles(comparison))
         if bound is not None:
             axes.axhline(
-                bound, color="black", linewidth=1, linestyle=(0, (2, 2)), label="fully supervised"
+                bound,
+                color="black",
+                linewidth=1,
+                linestyle=(0, (2, 2)),
+                label=entry("fully supervised"),
             )
         if majority is not None and imbalanced:
             axes.axhline(
-                majority, color="#999999", linewidth=1, linestyle=":", label="majority class"
+                majority, color="#999999", linewidth=1, linestyle=":", label=entry("majority class")
             )
-        if metric not in LOSSES:
+        if METRICS[metric].better == "more":
             _cut_outliers(axes, curves)
         axes.set_xlabel(AXES[axis][1])
-        axes.set_ylabel(METRICS[metric])
+        axes.set_ylabel(METRICS[metric].description)
         legend(axes)
 
     return make_chart(
         f"curve_{metric}",
-        f"{METRICS[metric].capitalize()} against {AXES[axis][1]}: mean over seeds, band from minimum "
-        "to maximum. What lies far below is cut off; its numbers are in the CSV.",
+        f"{METRICS[metric].description.capitalize()} against {AXES[axis][1]}: mean over seeds, band "
+        "from minimum to maximum. What lies far below is cut off; its numbers are in the CSV.",
         ("strategy", AXES[axis][0], "mean", "min", "max", "runs"),
         rows,
         draw,
@@ -141,7 +151,7 @@ def gain_curves(
 ) -> Chart | None:
     """Paired difference to the reference along the budget: what the learning curves hide by their range."""
     gains: dict[str, tuple[Array, Array]] = {}
-    for series in comparison.series:
+    for series in comparison.series if comparison.defines(metric) else ():
         pairs = paired(series, reference)
         if series is reference or not pairs:
             continue
@@ -165,20 +175,20 @@ def gain_curves(
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         _curves(axes, gains, line_styles(comparison), bands=False)
-        axes.axhline(0, color=BASELINE_COLOUR, linewidth=1.5, label=reference.label)
+        axes.axhline(0, color=BASELINE_COLOUR, linewidth=1.5, label=entry(reference.label))
         finals = [rows.mean(axis=0) for _, rows in gains.values()]
         low = min(0.0, *(float(np.min(mean)) for mean in finals))
         high = max(0.0, *(float(np.max(mean)) for mean in finals))
         if low < -3 * high and high > 0:  # one far below must not flatten all others
             axes.set_ylim(bottom=-3 * high)
         axes.set_xlabel(AXES[axis][1])
-        axes.set_ylabel(f"difference to {reference.label}")
+        axes.set_ylabel(f"difference to {short(reference.label)}")
         legend(axes)
 
     return make_chart(
         "gain",
-        f"Difference of {METRICS[metric]} to {reference.label} at equal seeds: mean over seeds. What lies "
-        "far below is cut off; its numbers are in the CSV.",
+        f"Difference of {METRICS[metric].description} to {reference.label} at equal seeds: mean over seeds. "
+        "What lies far below is cut off; its numbers are in the CSV.",
         ("strategy", AXES[axis][0], "mean", "min", "max", "pairs"),
         _curve_rows(gains),
         draw,
@@ -243,10 +253,10 @@ def selection_times(comparison: Comparison) -> Chart | None:
         for i, name in enumerate(names):
             widths = 1000 * np.array([phases[label].get(name, 0.0) for label in labels])
             axes.barh(
-                labels,
+                range(len(labels)),
                 widths,
                 left=left,
-                label=name,
+                label=entry(name),
                 color=COLOURS[i % len(COLOURS)],
                 hatch=hatches[i % len(hatches)],
                 edgecolor="white",
@@ -256,6 +266,7 @@ def selection_times(comparison: Comparison) -> Chart | None:
         for i, total in enumerate(left):
             told = f"{total:,.0f}" if total >= 100 else f"{total:.3g}"
             axes.annotate(f" {told} ms", (total, i), va="center", fontsize=8)
+        name_bars(axes, labels)
         axes.set_xlabel("milliseconds per selection")
         axes.set_xlim(0, 1.16 * float(left.max()))  # room for the numbers
         axes.grid(axis="y", visible=False)
@@ -272,8 +283,10 @@ def selection_times(comparison: Comparison) -> Chart | None:
     )
 
 
-def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -> Chart:
+def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -> Chart | None:
     """Test figure against all machine time, preparation included: who is ahead after a minute."""
+    if not comparison.defines(metric):
+        return None
     rows: list[tuple[Cell, ...]] = []
     curves: dict[str, tuple[Array, Array]] = {}
     for series in comparison.series:
@@ -289,17 +302,18 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         _curves(axes, curves, line_styles(comparison))
-        axes.set_xscale("log")
-        if metric not in LOSSES:
+        logarithmic(axes, "x")
+        if METRICS[metric].better == "more":
             _cut_outliers(axes, curves)
         axes.set_xlabel("seconds of preparation, training and selection")
-        axes.set_ylabel(METRICS[metric])
+        axes.set_ylabel(METRICS[metric].description)
         legend(axes)
 
     return make_chart(
         "accuracy_time",
-        f"{METRICS[metric].capitalize()} against machine time: building what the strategy needs (in full, "
-        "also where it was found ready made), training and selecting; annotation and evaluation left out.",
+        f"{METRICS[metric].description.capitalize()} against machine time: building what the strategy "
+        "needs (in full, also where it was found ready made), training and selecting; "
+        "annotation and evaluation left out.",
         ("strategy", "seconds", "mean", "min", "max", "runs"),
         rows,
         draw,
@@ -327,9 +341,9 @@ def differences(rows: Sequence[metrics.Row], reference: str) -> Chart | None:
             face = "#0072B2" if test.significant else "white"
             axes.plot(test.mean, i, "o", markersize=6, color="#0072B2", markerfacecolor=face)
         axes.axvline(0, color="black", linewidth=1)
-        axes.set_yticks(range(len(tested)), [row.label for row in tested])
+        name_bars(axes, [row.label for row in tested])
         axes.set_ylim(-0.6, len(tested) - 0.4)
-        axes.set_xlabel(f"difference of the area under the curve to {reference}")
+        axes.set_xlabel(f"difference of the area under the curve to {short(reference)}")
 
     return make_chart(
         "differences",
@@ -363,8 +377,9 @@ def penalty_matrix(found: metrics.Penalties) -> Chart:
                     j, i, "" if i == j else f"{value:.2f}", ha="center", va="center", fontsize=7,
                     color="white" if value > 0.6 else "black",
                 )  # fmt: skip
-        axes.set_xticks(range(k), found.labels, rotation=35, ha="right")
-        axes.set_yticks(range(k), found.labels)
+        names = [short(label, 28) for label in found.labels]
+        axes.set_xticks(range(k), names, rotation=35, ha="right")
+        axes.set_yticks(range(k), names)
         axes.set_xlabel("... beats this one")
         axes.set_ylabel("how often this one ...")
 
@@ -407,16 +422,17 @@ def class_balance(comparison: Comparison) -> Chart | None:
             grey = 0.25 + 0.65 * i / max(n_classes - 1, 1)
             colour = (0.9 * grey, 0.25 + 0.7 * grey, 0.45 + 0.5 * grey)
             axes.barh(
-                labels,
+                range(len(labels)),
                 widths,
                 left=left,
                 color=colour,
                 edgecolor="white",
                 linewidth=0.4,
-                label=name,
+                label=entry(name),
             )
             left += widths
         axes.set_xlim(0, 1)
+        name_bars(axes, labels)
         axes.set_xlabel("share of the labels asked for")
         axes.grid(axis="y", visible=False)
         legend(axes)
@@ -461,7 +477,7 @@ def critical_difference(test: RankTest) -> Chart:
             edge = 1 - 0.12 if best else k + 0.12
             axes.plot([rank, rank, edge], [0, level, level], color="black", linewidth=0.8)
             axes.text(
-                edge - 0.05 if best else edge + 0.05, level, f"{name} ({rank:.2f})",
+                edge - 0.05 if best else edge + 0.05, level, f"{short(name, 34)} ({rank:.2f})",
                 ha="right" if best else "left", va="center", fontsize=8,
             )  # fmt: skip
         for i, (first, last) in enumerate(test.groups):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
-from alharness.comparison.runs import LOSSES, Array, Run
-from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest, paired_tests
+from alharness.comparison.runs import METRICS, Array, Run
+from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest, interval, paired_tests
 
 #: Shares of the fully supervised bound that "labels to reach" is asked for.
 TARGETS = (0.95, 0.98, 0.99)
@@ -51,91 +53,164 @@ def median_reached(series: Series, axis: str, metric: str, target: float) -> flo
 
 
 @dataclass(frozen=True)
+class Standing:
+    """One strategy within its comparison: what its figures of merit are computed from.
+
+    Attributes:
+        series: the strategy's runs.
+        axis, metric: what is compared, along what.
+        areas: area under the curve of each of its runs, ``[R]``.
+        reference: what the others are tested against; None when there is no such strategy.
+        bound: the fully supervised figure; NaN when it was not run.
+        rank: place by area over the shared seeds; NaN when there is no ranking.
+        against: test of the area against the reference's; None for the reference itself.
+    """
+
+    series: Series
+    axis: str
+    metric: str
+    areas: Array
+    reference: Series | None
+    bound: float
+    rank: float
+    against: PairedTest | None
+
+    def last(self, metric: str) -> Array:
+        """A test figure of the last cycle of every run, ``[R]``."""
+        return np.array([run.y(metric)[-1] for run in self.series.runs])
+
+    def reached(self, share: float) -> float:
+        """Median position at which a share of the bound is reached; NaN where that means nothing."""
+        return self._reached(self.series, share)
+
+    def efficiency(self, share: float) -> float:
+        """The reference's position over this one's: how many times fewer labels."""
+        if self.reference is None:
+            return float("nan")
+        own = self.reached(share)
+        # A strategy that never gets there has no such number.
+        return self._reached(self.reference, share) / own if np.isfinite(own) else float("nan")
+
+    def _reached(self, series: Series, share: float) -> float:
+        if np.isnan(self.bound) or METRICS[self.metric].better == "less":
+            return float("nan")
+        return median_reached(series, self.axis, self.metric, share * self.bound)
+
+    def test(self, name: str) -> float:
+        """A figure of the paired test; NaN when there is none."""
+        value = None if self.against is None else getattr(self.against, name)
+        return float("nan") if value is None else value
+
+
+@dataclass(frozen=True)
+class Merit:
+    """A figure of merit of one strategy.
+
+    Attributes:
+        description: what it is.
+        function: its value; NaN where it is not defined, infinite where something never happens.
+        better: whether more or less of it is better, as for the metric that is compared, or neither.
+    """
+
+    description: str
+    function: Callable[[Standing], float]
+    better: Literal["more", "less", "as the metric", "neither"] = "neither"
+
+
+def _share(target: float) -> str:
+    return f"{100 * target:.0f}"
+
+
+#: The table of figures of merit, in the order of the CSV's columns.
+MERITS: Mapping[str, Merit] = {
+    "runs": Merit("finished runs", lambda s: len(s.series.runs)),
+    "rank": Merit("place by area over the seeds that all share", lambda s: s.rank, "less"),
+    "aubc": Merit("mean area under the curve", lambda s: float(s.areas.mean()), "as the metric"),
+    "aubc_low": Merit("lower end of its interval", lambda s: interval(s.areas)[0]),
+    "aubc_high": Merit("upper end of its interval", lambda s: interval(s.areas)[1]),
+    "final": Merit(
+        "mean figure of the last cycle", lambda s: float(s.last(s.metric).mean()), "as the metric"
+    ),
+    "final_low": Merit("lower end of its interval", lambda s: interval(s.last(s.metric))[0]),
+    "final_high": Merit("upper end of its interval", lambda s: interval(s.last(s.metric))[1]),
+    **{
+        f"reached_{_share(t)}": Merit(
+            f"median position at which {_share(t)} % of the bound is reached",
+            partial(Standing.reached, share=t),
+            "less",
+        )
+        for t in TARGETS
+    },
+    **{
+        f"efficiency_{_share(t)}": Merit(
+            f"the reference's position over this one's at {_share(t)} % of the bound",
+            partial(Standing.efficiency, share=t),
+            "more",
+        )
+        for t in TARGETS
+    },
+    "pairs": Merit("pairs of seeds shared with the reference", lambda s: s.test("n")),
+    "difference": Merit(
+        "mean paired difference of the area", lambda s: s.test("mean"), "as the metric"
+    ),
+    "difference_low": Merit("lower end of its interval", lambda s: s.test("low")),
+    "difference_high": Merit("upper end of its interval", lambda s: s.test("high")),
+    "p": Merit("exact Wilcoxon test", lambda s: s.test("p")),
+    "p_holm": Merit("the same, by Holm's correction", lambda s: s.test("p_holm")),
+    "detectable": Merit("smallest difference that would be found", lambda s: s.test("detectable")),
+    "more_pairs": Merit("pairs of seeds still needed to decide", lambda s: s.test("more_pairs")),
+    **{
+        name: Merit(
+            f"{METRICS[name].description} of the last cycle",
+            lambda s, name=name: float(s.last(name).mean()),  # type: ignore[misc]
+            METRICS[name].better,
+        )
+        for name in ("accuracy", "balanced_accuracy", "macro_f1", "average_precision")
+    },
+    "select_s": Merit("seconds per selection", lambda s: select_seconds(s.series), "less"),
+    "preparation_s": Merit(
+        "seconds to build what it needs beforehand",
+        lambda s: float(np.mean([run.preparation_s for run in s.series.runs])),
+        "less",
+    ),
+    "entropy": Merit("mean entropy of what was asked (nats)", lambda s: mean_entropy(s.series)),
+    "synthetic_share": Merit(
+        "share of synthetic items among the labels of the last cycle",
+        lambda s: float(
+            np.mean([r.records[-1].n_synthetic / r.records[-1].n_labelled for r in s.series.runs])
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Row:
     """One strategy in the table of results.
 
     Attributes:
         label: the strategy.
-        n: its finished runs.
-        rank: place by area under the curve over the shared seeds; None when there is no ranking.
-        aubc, aubc_low, aubc_high: mean area under the curve and its bootstrap interval.
-        final, final_low, final_high: mean test figure of the last cycle.
-        reached: share of the bound -> median position at which it was reached.
-        efficiency: share of the bound -> the baseline's position over this one's.
-        against: test of the area against the baseline's; None for the baseline.
-        figures: further mean test figures of the last cycle.
-        select_s, preparation_s: mean seconds per selection, and to build what it needs beforehand.
-        entropy: mean entropy of what was asked (nats).
-        synthetic: mean share of synthetic items among the labels of the last cycle.
+        merits: all of ``MERITS``; NaN where one is not defined.
+        against: test of the area against the reference's; None for the reference itself.
     """
 
     label: str
-    n: int
-    rank: int | None
-    aubc: float
-    aubc_low: float
-    aubc_high: float
-    final: float
-    final_low: float
-    final_high: float
-    reached: Mapping[float, float]
-    efficiency: Mapping[float, float]
+    merits: Mapping[str, float]
     against: PairedTest | None
-    figures: Mapping[str, float]
-    select_s: float
-    preparation_s: float
-    entropy: float
-    synthetic: float
 
-    @staticmethod
-    def columns() -> list[str]:
-        """Names of ``values``."""
-        shares = [f"{100 * target:.0f}" for target in TARGETS]
-        return [
-            *("strategy", "runs", "rank", "aubc", "aubc_low", "aubc_high"),
-            *("final", "final_low", "final_high"),
-            *(f"reached_{share}" for share in shares),
-            *(f"efficiency_{share}" for share in shares),
-            *("pairs", "difference", "difference_low", "difference_high", "p", "p_holm"),
-            *("detectable", "more_pairs", "accuracy", "balanced_accuracy", "macro_f1"),
-            *("average_precision", "select_s", "preparation_s", "entropy", "synthetic_share"),
-        ]
+    def __getitem__(self, name: str) -> float:
+        return self.merits[name]
+
+    @property
+    def rank(self) -> int | None:
+        """Its place; None when there is no ranking."""
+        return None if np.isnan(self["rank"]) else int(self["rank"])
 
     def values(self) -> dict[str, str | float]:
         """Everything as plain values; empty where there is none."""
-        test = self.against
-        given: dict[str, str | float | None] = {
-            **self.figures,
+        return {
             "strategy": self.label,
-            "runs": self.n,
-            "rank": self.rank,
-            "aubc": self.aubc,
-            "aubc_low": self.aubc_low,
-            "aubc_high": self.aubc_high,
-            "final": self.final,
-            "final_low": self.final_low,
-            "final_high": self.final_high,
-            **{f"reached_{100 * share:.0f}": value for share, value in self.reached.items()},
-            **{f"efficiency_{100 * share:.0f}": value for share, value in self.efficiency.items()},
-            "select_s": self.select_s,
-            "preparation_s": self.preparation_s,
-            "entropy": self.entropy,
-            "synthetic_share": self.synthetic,
+            **{name: "" if np.isnan(value) else value for name, value in self.merits.items()},
         }
-        if test is not None:
-            given |= {
-                "pairs": test.n,
-                "difference": test.mean,
-                "difference_low": test.low,
-                "difference_high": test.high,
-                "p": test.p,
-                "p_holm": test.p_holm,
-                "detectable": test.detectable,
-                "more_pairs": test.more_pairs,
-            }
-        filled = {name: given.get(name) for name in self.columns()}
-        # None and NaN alike: a number that does not exist is an empty cell.
-        return {name: "" if v is None or v != v else v for name, v in filled.items()}
 
 
 def table(
@@ -153,63 +228,32 @@ def table(
         metric: test figure.
         against: label of the strategy that others are tested against; the random baseline by default.
     """
-    from alharness.comparison.statistics import interval
-
     reference = comparison.find(against) if against is not None else comparison.baseline
     areas = run_areas(comparison, axis, metric)
     tests = paired_tests(
         {
             series.label: differences(series, reference, areas)
             for series in comparison.series
-            if reference is not None and series is not reference
+            if reference is not None and series is not reference and comparison.defines(metric)
         }
     )
     ranks = ranking(comparison, areas, metric)
     bound = comparison.bound(metric)
-    targets = TARGETS if bound is not None and metric not in LOSSES else ()
     rows = []
     for series in comparison.series:
-        own = np.array([areas[id(run)] for run in series.runs])
-        last = np.array([run.y(metric)[-1] for run in series.runs])
-        reached = {t: median_reached(series, axis, metric, t * (bound or 0.0)) for t in targets}
-        rows.append(
-            Row(
-                series.label,
-                len(series.runs),
-                ranks.get(series.label),
-                float(own.mean()),
-                *interval(own),
-                float(last.mean()),
-                *interval(last),
-                reached,
-                {
-                    t: _ratio(
-                        median_reached(reference, axis, metric, t * (bound or 0.0)), reached[t]
-                    )
-                    for t in targets
-                    if reference is not None
-                },
-                tests.get(series.label),
-                {
-                    name: float(np.mean([run.y(name)[-1] for run in series.runs]))
-                    for name in ("accuracy", "balanced_accuracy", "macro_f1", "average_precision")
-                },
-                select_seconds(series),
-                float(np.mean([run.preparation_s for run in series.runs])),
-                mean_entropy(series),
-                float(
-                    np.mean(
-                        [r.records[-1].n_synthetic / r.records[-1].n_labelled for r in series.runs]
-                    )
-                ),
-            )
+        standing = Standing(
+            series,
+            axis,
+            metric,
+            np.array([areas[id(run)] for run in series.runs]),
+            reference,
+            float("nan") if bound is None else bound,
+            ranks.get(series.label, float("nan")),
+            tests.get(series.label),
         )
-    return sorted(rows, key=lambda row: (row.rank if row.rank is not None else 0, row.label))
-
-
-def _ratio(reference: float, own: float) -> float:
-    """How many times fewer labels; NaN when the strategy itself never got there."""
-    return reference / own if np.isfinite(own) else float("nan")
+        merits = {name: merit.function(standing) for name, merit in MERITS.items()}
+        rows.append(Row(series.label, merits, standing.against))
+    return sorted(rows, key=lambda row: (row.rank or 0, row.label))
 
 
 def run_areas(comparison: Comparison, axis: str, metric: str) -> dict[int, float]:
@@ -236,9 +280,9 @@ def differences(first: Series, second: Series, areas: Mapping[int, float]) -> Ar
 def ranking(comparison: Comparison, areas: Mapping[int, float], metric: str) -> dict[str, int]:
     """Places by mean area over the seeds that all strategies share; empty when it is not allowed."""
     pairs = comparison.common_pairs()
-    if not comparison.can_rank or not pairs:
+    if not comparison.can_rank or not pairs or not comparison.defines(metric):
         return {}
-    sign = 1 if metric in LOSSES else -1
+    sign = 1 if METRICS[metric].better == "less" else -1
     means = {
         series.label: sign * float(np.mean([areas[id(series.by_pair[pair])] for pair in pairs]))
         for series in comparison.series
@@ -381,13 +425,15 @@ def penalties(
 
     A row gains 1/K against a column at each of the K shared positions after the start where the paired
     t statistic over seeds passes the two-sided critical value. None below six pairs, or when two
-    strategies share no position.
+    strategies share no position, or where the metric is not defined.
     """
     members = comparison.series
+    if not comparison.defines(metric):
+        return None
     k = len(members)
     matrix = np.zeros((k, k))
     fewest = 10**9
-    sign = -1.0 if metric in LOSSES else 1.0
+    sign = -1.0 if METRICS[metric].better == "less" else 1.0
     for i, first in enumerate(members):
         for j in range(i + 1, k):
             second = members[j]
@@ -438,11 +484,11 @@ def scores_over_tasks(
         titles of the comparisons that allow a ranking, and strategy -> one score for each of them,
         larger is better.
     """
-    usable = [comparison for comparison in found if comparison.can_rank]
+    usable = [item for item in found if item.can_rank and item.defines(metric)]
     if not usable:
         return [], {}
     shared = set.intersection(*({s.label for s in c.series} for c in usable))
-    sign = -1.0 if metric in LOSSES else 1.0
+    sign = -1.0 if METRICS[metric].better == "less" else 1.0
     scores: dict[str, list[float]] = {label: [] for label in sorted(shared)}
     for comparison in usable:
         areas = run_areas(comparison, axis, metric)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from alharness import __version__
-from alharness.comparison.metrics import Row
+from alharness.comparison.metrics import MERITS
 from alharness.comparison.report import Report, Section
-from alharness.files import write_text
+from alharness.files import write_json, write_text
 from alharness.pictures.charts import Cell, Chart, as_csv
 
 
@@ -40,10 +40,14 @@ def _labelled_svg(chart: Chart) -> str:
 
 
 def write(report: Report, folder: Path) -> Path:
-    """Write ``report.html``, ``figures/`` and ``tables/``; returns the page's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for section in report.sections:
-        sub = _safe(section.comparison.title) if len(report.sections) > 1 else ""
+    """Write ``report.html``, ``figures/`` and ``tables/``; returns the page's path.
+
+    Raises:
+        UserError: the system refuses to write there.
+    """
+    folders = safe_names([section.comparison.title for section in report.sections])
+    for section, name in zip(report.sections, folders, strict=True):
+        sub = name if len(report.sections) > 1 else ""
         for chart in section.charts:
             chart.write(folder / "figures" / sub)
         write_text(folder / "tables" / sub / "figures_of_merit.csv", merit_csv([section]))
@@ -57,13 +61,7 @@ def write(report: Report, folder: Path) -> Path:
         else:
             write_text(folder / "tables" / f"{item.name}.csv", as_csv(item.header, item.rows))
     if report.claims:
-        write_text(
-            folder / "claims.json",
-            json.dumps(
-                [verdict.as_dict() for verdict in report.claims], indent=2, ensure_ascii=False
-            )
-            + "\n",
-        )
+        write_json(folder / "claims.json", [verdict.as_dict() for verdict in report.claims])
     page = folder / "report.html"
     write_text(page, render(report))
     return page
@@ -71,7 +69,7 @@ def write(report: Report, folder: Path) -> Path:
 
 def merit_csv(sections: Sequence[Section]) -> str:
     """All figures of merit of all comparisons in full precision, one line per strategy."""
-    header = ["comparison", *Row.columns()]
+    header = ["comparison", "strategy", *MERITS]
     lines: list[list[Cell]] = []
     for section in sections:
         for row in section.rows:
@@ -80,5 +78,25 @@ def merit_csv(sections: Sequence[Section]) -> str:
     return as_csv(header, lines)
 
 
-def _safe(title: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in title).strip("-.")
+#: Longest name of a comparison's folder; file systems allow 255 bytes.
+LONGEST = 80
+
+
+def safe_names(titles: Sequence[str]) -> list[str]:
+    """A folder's name for every title: readable, safe on any system, and no two alike.
+
+    What is the same once made safe (``a b`` and ``a-b``), too long or empty has a digest of its title.
+    """
+    plain = [
+        "".join(c if c.isalnum() or c in "._-" else "-" for c in t).strip("-.") for t in titles
+    ]
+    folded = [name.casefold() for name in plain]  # some systems do not tell A from a
+    names = []
+    for title, name, alike in zip(titles, plain, folded, strict=True):
+        if name and folded.count(alike) == 1 and len(name.encode()) <= LONGEST:
+            names.append(name)
+            continue
+        digest = hashlib.sha256(title.encode()).hexdigest()[:8]
+        kept = name.encode()[: LONGEST - 9].decode(errors="ignore")
+        names.append(f"{kept}-{digest}" if kept else digest)
+    return names

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alharness.comparison import figures, metrics, statistics, tables
-from alharness.comparison.claims import Verdict
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import Row
 from alharness.comparison.runs import METRICS
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import Table, number, p_value
+from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
 
 #: Fewest data sets for a critical-difference diagram.
@@ -113,7 +113,9 @@ def _status(found: Sequence[Comparison]) -> tuple[bool, str]:
     if not states:
         return True, f"Complete: all {total} runs are finished.{more}"
     parts = [
-        f"{states[name]} {name}" for name in ("failed", "unfinished", "not started") if states[name]
+        f"{states[name]} {name}"
+        for name in ("failed", "unreadable", "unfinished", "not started")
+        if states[name]
     ]
     return False, (
         f"Incomplete: {n_finished} of {total} runs are finished; {', '.join(parts)}. "
@@ -155,16 +157,19 @@ def _section(
             *tables.reached(comparison, rows, axis, reference),
             *tables.tests(rows, reference, metric),
         ]
-        imbalanced = metrics.is_imbalanced(comparison)
         charts.append(figures.learning_curves(comparison, axis=axis, metric=metric))
-        if imbalanced:
-            warnings.append(
-                "The classes of the test set are uneven: read balanced accuracy and average precision, "
-                "not accuracy."
-            )
+        warnings += _undefined_warnings(comparison, metric)
+        if metrics.is_imbalanced(comparison):
+            to_read = [
+                name
+                for name in ("balanced_accuracy", "average_precision")
+                if comparison.defines(name)
+            ]
+            told = " and ".join(name.replace("_", " ") for name in to_read)
+            warnings.append(f"The classes of the test set are uneven: read {told}, not accuracy.")
             charts += [
                 figures.learning_curves(comparison, axis=axis, metric=other)
-                for other in ("balanced_accuracy", "average_precision")
+                for other in to_read
                 if other != metric
             ]
         if reference:
@@ -224,6 +229,26 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     return facts
 
 
+def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
+    """Figures that do not exist here, and classes that no figure speaks of."""
+    warnings = []
+    if not comparison.defines(metric):
+        warnings.append(
+            f"The {METRICS[metric].description} is not defined here: nothing is ranked, tested or drawn "
+            "by it. Choose another one with --metric."
+        )
+    facts = comparison.runs[0].environment.get("task", {})
+    counts, names = facts.get("test_counts") or [], facts.get("class_names") or []
+    absent = [
+        f"'{names[i]}'" if i < len(names) else f"class {i}" for i, n in enumerate(counts) if n == 0
+    ]
+    if absent:
+        warnings.append(
+            f"The test set has no item of {', '.join(absent)}: no test figure speaks of it."
+        )
+    return warnings
+
+
 def _annotator_warnings(comparison: Comparison) -> list[str]:
     """Labels of synthetic images are worth what their annotator is."""
     best = max(
@@ -276,7 +301,7 @@ def _sentences(rows: Sequence[Row], reference: str, metric: str) -> list[str]:
 
 def sentence(label: str, reference: str, test: PairedTest, metric: str = "accuracy") -> str:
     """A paired test in words that claim no more than it shows."""
-    name = METRICS[metric]
+    name = METRICS[metric].description
     if test.n == 0:
         return f"{label} shares no seed with {reference}: nothing can be said."
     ahead = "above" if test.mean > 0 else "below"

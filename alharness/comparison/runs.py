@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alharness.errors import UserError, unknown_name
-from alharness.files import write_json
-from alharness.records import CycleRecord, LedgerEntry, RunFolder, run_folders
+from alharness.files import explained, refusal, write_json
+from alharness.records import CycleRecord, LedgerEntry, RunFolder
 
 Array = NDArray[np.float64]
 #: (seed, data seed): runs of different strategies with the same pair are compared one to one.
@@ -31,16 +32,42 @@ AXES = {
     "cost": ("cost", "cost of annotation"),
 }
 
-#: name of a test figure -> words for the figure
-METRICS = {
-    "accuracy": "test accuracy",
-    "balanced_accuracy": "balanced test accuracy",
-    "macro_f1": "macro F1 on the test set",
-    "average_precision": "average precision on the test set",
-    "log_loss": "test log loss (nats)",
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of one classifier on the test set.
+
+    Attributes:
+        description: words for tables and figures.
+        function: record of a cycle -> its value; None where it is not defined.
+        better: whether more or less of it is better.
+        defined: whether a test set with so many items per class has such a figure.
+    """
+
+    description: str
+    function: Callable[[CycleRecord], float | None]
+    better: Literal["more", "less"] = "more"
+    defined: Callable[[Sequence[int]], bool] = lambda counts: True
+
+
+#: What strategies can be compared by.
+METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric("test accuracy", lambda record: record.test.accuracy),
+    "balanced_accuracy": Metric(
+        "balanced test accuracy", lambda record: record.test.balanced_accuracy
+    ),
+    "macro_f1": Metric("macro F1 on the test set", lambda record: record.test.macro_f1),
+    "average_precision": Metric(
+        "average precision on the test set",
+        lambda record: record.test.average_precision,
+        # Of class 1 where there are two; records of old hold 0 where the test set has none of it.
+        defined=lambda counts: len(counts) != 2 or counts[1] > 0,
+    ),
+    "log_loss": Metric("test log loss (nats)", lambda record: record.test.log_loss, "less"),
 }
-#: Test figures of which less is better.
-LOSSES = frozenset({"log_loss"})
+
+#: A folder that holds one of these is a run's.
+RUN_MARKS = ("spec.toml", "cycles.jsonl")
 
 #: Written beside the records when a run ended in an error; removed when it is tried again.
 FAILURE = "failure.json"
@@ -56,6 +83,7 @@ class Run:
         environment: ``env.json``; empty when the run never got so far.
         records: all complete cycles.
         failure: why its last attempt ended in an error; None when it did not.
+        damage: why it cannot be read; then spec, environment and records say nothing.
     """
 
     folder: Path
@@ -63,6 +91,7 @@ class Run:
     environment: Mapping[str, Any] = field(default_factory=dict)
     records: tuple[CycleRecord, ...] = ()
     failure: str | None = None
+    damage: str | None = None
 
     @property
     def task(self) -> str:
@@ -107,10 +136,13 @@ class Run:
         return np.array([getattr(record, name) for record in self.records], dtype=np.float64)
 
     def y(self, metric: str) -> Array:
-        """A test figure of every cycle, ``[K]``."""
-        if metric not in METRICS:
-            raise unknown_name("metric", metric, METRICS)
-        return np.array([getattr(record.test, metric) for record in self.records], dtype=np.float64)
+        """A test figure of every cycle, ``[K]``; NaN where it is not defined."""
+        found = find_metric(metric)
+        counts = self.environment.get("task", {}).get("test_counts")
+        if counts and not found.defined(counts):
+            return np.full(len(self.records), np.nan)
+        # None becomes NaN.
+        return np.array([found.function(record) for record in self.records], dtype=np.float64)
 
     @property
     def preparation(self) -> list[LedgerEntry]:
@@ -123,12 +155,21 @@ class Run:
         return float(sum(entry.seconds for entry in self.preparation))
 
     def state(self) -> str:
-        """``finished``, ``failed``, ``unfinished`` or ``not started``."""
+        """``finished``, ``failed``, ``unfinished``, ``not started`` or ``unreadable``."""
+        if self.damage is not None:
+            return "unreadable"
         if self.finished:
             return "finished"
         if self.failure is not None:
             return "failed"
         return "unfinished" if self.records else "not started"
+
+
+def find_metric(name: str) -> Metric:
+    """The test figure of a name."""
+    if name not in METRICS:
+        raise unknown_name("metric", name, METRICS)
+    return METRICS[name]
 
 
 def axis_field(axis: str) -> str:
@@ -142,46 +183,114 @@ def _named(choice: Any) -> Mapping[str, Any]:
     return choice if isinstance(choice, Mapping) else {"name": choice}
 
 
+class _Choice(BaseModel):
+    """What a spec says of its task or strategy."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+
+class _Spec(BaseModel):
+    """What is read of a spec, in the form that it has to have."""
+
+    task: _Choice | str
+    strategy: _Choice | str
+    seed: int = 0
+    data_seed: int | None = None
+
+
+class _Task(BaseModel):
+    """What is read of a task's facts."""
+
+    n_pool: int | None = None
+    test_counts: list[int] | None = None
+    class_names: list[Any] | None = None
+    notes: dict[str, Any] = {}
+
+
+class _Environment(BaseModel):
+    """What is read of ``env.json``."""
+
+    protocol: dict[str, Any] = {}
+    hardware: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    task: _Task = _Task()
+    strategy: dict[str, Any] = {}
+
+
 def read_run(path: Path) -> Run:
     """Read one run folder; a folder without records is a run that has not started.
 
     Raises:
-        UserError: a file is damaged.
+        UserError: a file is damaged, or cannot be read.
     """
     folder = RunFolder(path)
-    spec: dict[str, Any] = {}
-    if folder.spec.exists():
-        try:
-            spec = tomllib.loads(folder.spec.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"'{folder.spec}' is damaged ({error}). Restore it, or remove the run folder."
-            ) from error
-    return Run(path, spec, folder.environment(), tuple(folder.records()), read_failure(path))
+    file = folder.spec
+    try:
+        spec = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if file.exists() or folder.cycles.exists():
+            _Spec.model_validate(spec)
+        file = folder.env
+        environment = folder.environment()
+        _Environment.model_validate(environment)
+        file = folder.cycles
+        records = tuple(folder.records())
+        file = path / FAILURE
+        return Run(path, spec, environment, records, read_failure(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "_Choice")
+        why = f"{place}: {first['msg'].lower()}" if place else str(first["msg"]).lower()
+    except OSError as error:
+        raise refusal(error, file, "read") from error
+    except ValueError as error:  # not TOML, not JSON, not text
+        why = str(error)
+    raise UserError(f"'{file}' is damaged ({why}). Restore it, or remove the run folder.")
 
 
 def read_runs(runs_dir: Path) -> list[Run]:
     """All runs below a directory, which may also be one run folder or a part of the tree.
 
+    A run that cannot be read stands among them with its ``damage`` and stops no other one.
+
     Raises:
-        UserError: no such directory, or no run in it.
+        UserError: no such directory, no run in it, or none that can be read.
     """
     if not runs_dir.is_dir():
         raise UserError(
             f"There is no directory '{runs_dir}' (looked in {Path.cwd()}). Name a directory of runs, "
             "or make runs with 'alharness run' or 'alharness sweep'."
         )
-    if RunFolder(runs_dir).spec.exists():
-        return [read_run(runs_dir)]
-    found = run_folders(runs_dir)
-    paths = [item.path for item in found] or [
-        path.parent for path in sorted(runs_dir.rglob("spec.toml"))
-    ]
+    with explained(runs_dir, "read"):
+        paths = _marked(runs_dir, "") or _marked(runs_dir, "*/*/*/") or _marked(runs_dir, "**/")
     if not paths:
         raise UserError(
             f"There are no runs in '{runs_dir}'. Make some with 'alharness run' or 'alharness sweep'."
         )
-    return [read_run(path) for path in paths]
+    runs = [read_or_mark(path) for path in paths]
+    if all(run.damage is not None for run in runs):
+        others = f" None of the {len(runs)} runs in '{runs_dir}' can be read." if runs[1:] else ""
+        raise UserError(f"{runs[0].damage}{others}")
+    return runs
+
+
+def _marked(runs_dir: Path, pattern: str) -> list[Path]:
+    """Folders of runs where a pattern leads to."""
+    return sorted({path.parent for mark in RUN_MARKS for path in runs_dir.glob(pattern + mark)})
+
+
+def read_or_mark(path: Path, spec: Mapping[str, Any] | None = None) -> Run:
+    """A run, or one that says why it cannot be read.
+
+    Args:
+        path: its folder.
+        spec: what it was to run, where that is known otherwise.
+    """
+    try:
+        return read_run(path)
+    except UserError as error:
+        return Run(path, spec or {}, damage=str(error))
 
 
 def read_failure(path: Path) -> str | None:
@@ -191,7 +300,7 @@ def read_failure(path: Path) -> str | None:
         return None
     try:
         return str(json.loads(file.read_text(encoding="utf-8"))["reason"])
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return f"unknown: '{file}' is damaged"
 
 
@@ -206,6 +315,8 @@ def write_failure(path: Path, reason: str | None, details: str = "") -> None:
 
 def describe(run: Run) -> str:
     """A run in words."""
+    if not run.spec:
+        return str(run.folder)
     seed, data_seed = run.pair
     seeds = f"seed {seed}" if seed == data_seed else f"seed {seed}, data seed {data_seed}"
     return f"{run.task} / {display_label(run.strategy, run.parameters)} / {seeds}"

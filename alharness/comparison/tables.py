@@ -72,7 +72,7 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
         "runs",
         f"area under the curve ({AXES[axis][1]})",
         "95 % interval",
-        f"final {METRICS[metric]}",
+        f"final {METRICS[metric].description}",
         "95 % interval",
     ]
     if comparison.can_rank:
@@ -80,24 +80,25 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
     if imbalanced:
         header += ["final balanced accuracy", "final average precision"]
     header += ["entropy of queries (nats)"]
-    if any(row.synthetic for row in rows):
+    if any(row["synthetic_share"] for row in rows):
         header += ["synthetic labels"]
     cells = []
     for row in rows:
         line = [
-            row.label, str(row.n), number(row.aubc), _range(row.aubc_low, row.aubc_high),
-            number(row.final), _range(row.final_low, row.final_high),
+            row.label, str(row["runs"]), number(row["aubc"]),
+            _range(row["aubc_low"], row["aubc_high"]),
+            number(row["final"]), _range(row["final_low"], row["final_high"]),
         ]  # fmt: skip
         if comparison.can_rank:
             line.insert(0, str(row.rank) if row.rank is not None else "–")
         if imbalanced:
             line += [
-                number(row.figures["balanced_accuracy"]),
-                number(row.figures["average_precision"]),
+                number(row["balanced_accuracy"]),
+                number(row["average_precision"]),
             ]
-        line += [number(row.entropy, 3)]
-        if any(other.synthetic for other in rows):
-            line += [f"{100 * row.synthetic:.0f} %"]
+        line += [number(row["entropy"], 3)]
+        if any(other["synthetic_share"] for other in rows):
+            line += [f"{100 * row['synthetic_share']:.0f} %"]
         cells.append(tuple(line))
     bound = comparison.bound(metric)
     if bound is not None:
@@ -123,18 +124,19 @@ def _range(low: float, high: float) -> str:
 
 def reached(comparison: Comparison, rows: Sequence[Row], axis: str, reference: str) -> list[Table]:
     """Labels to reach shares of the bound, and how many times fewer than the baseline."""
-    if not any(row.reached for row in rows):
+    names = [f"{100 * target:.0f}" for target in TARGETS]
+    if all(math.isnan(row[f"reached_{name}"]) for row in rows for name in names):
         return []
     header = ["strategy"]
-    for target in TARGETS:
-        header += [f"to {100 * target:.0f} % of the bound", f"{reference} needs"]
+    for name in names:
+        header += [f"to {name} % of the bound", f"{reference} needs"]
     cells = []
     for row in rows:
         line = [row.label]
-        for target in TARGETS:
-            ratio = row.efficiency.get(target, float("nan"))
+        for name in names:
+            ratio = row[f"efficiency_{name}"]
             times = "more, if ever" if math.isinf(ratio) else f"{number(ratio, 2)} times"
-            line += [number(row.reached[target], 0), "–" if math.isnan(ratio) else times]
+            line += [number(row[f"reached_{name}"], 0), "–" if math.isnan(ratio) else times]
         cells.append(tuple(line))
     caption = (
         f"Median {AXES[axis][1]} until a share of the fully supervised figure is first reached"
@@ -165,8 +167,9 @@ def tests(rows: Sequence[Row], reference: str, metric: str) -> list[Table]:
         "detectable difference", "more seeds to decide",
     )  # fmt: skip
     caption = (
-        f"Paired comparison with {reference}: area under the {METRICS[metric]} curve, exact Wilcoxon test, "
-        f"Holm's correction over {len(tested)} {'comparison' if len(tested) == 1 else 'comparisons'}"
+        f"Paired comparison with {reference}: area under the {METRICS[metric].description} curve, exact "
+        f"Wilcoxon test, Holm's correction over {len(tested)} "
+        f"{'comparison' if len(tested) == 1 else 'comparisons'}"
     )
     return [Table("tests", caption, header, cells)]
 
@@ -279,9 +282,9 @@ def times(comparison: Comparison, rows: Sequence[Row]) -> Table:
         cells.append(
             (
                 series.label,
-                seconds(row.select_s),
+                seconds(row["select_s"]),
                 seconds(fit),
-                seconds(row.preparation_s) if row.preparation_s else "none",
+                seconds(row["preparation_s"]) if row["preparation_s"] else "none",
                 *(f"{counters[series.label].get(name, 0.0):,.0f}" for name in names),
             )
         )

@@ -22,6 +22,7 @@ from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Scene
 from alharness.learners.learner import Learner
 from alharness.oracle import Oracle
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.strategy import CycleView
 
 Check = Callable[[Bench], None]
 CHECKS: dict[str, Check] = {}
@@ -395,19 +396,20 @@ def _modes(learner: Learner) -> dict[str, object]:
 def _view_unchanged(bench: Bench) -> None:
     """select leaves the pool and the labelled set as they were"""
     scene = bench.scene()
-    before = _visible(scene)
-    scene.ask()
-    after = _visible(scene)
+    view = scene.view()
+    before = _visible(view)
+    scene.strategy.select(view, QUERY_SIZE)
+    after = _visible(view)
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     assert not changed, f"select changed {', '.join(changed)}"
 
 
-def _visible(scene: Scene) -> dict[str, torch.Tensor]:
+def _visible(view: CycleView) -> dict[str, torch.Tensor]:
     return {
-        "the pool's items": scene.pool.read_range(0, scene.pool.n).clone(),
-        "view.available": scene.available.is_taken.clone(),
-        "view.labelled.indices": scene.labelled.indices.clone(),
-        "view.labelled.targets": scene.labelled.targets.clone(),
+        "the pool's items": view.pool.read_range(0, view.pool.n).clone(),
+        "view.available": view.available.is_taken.clone(),
+        "view.labelled.indices": view.labelled.indices.clone(),
+        "view.labelled.targets": view.labelled.targets.clone(),
     }
 
 

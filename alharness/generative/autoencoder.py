@@ -21,13 +21,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from alharness import seeds
+from alharness import numerics, seeds
 from alharness.artefacts import Artefact, Supply, read_notes, read_tensors, write_tensors
 from alharness.errors import UserError
+from alharness.generative.checkpoint import (
+    CHECKPOINT,
+    below,
+    optimiser_tensors,
+    restore_optimiser,
+)
 from alharness.generative.generator import CURVE_FILE, SAMPLES, load_weights
 from alharness.generative.networks import build_decoder, build_encoder
 from alharness.generative.settings import AutoencoderRecipe
-from alharness.generative.wgan import CHECKPOINT
 from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
 from alharness.progress import Progress
@@ -232,7 +237,7 @@ class AutoencoderTraining:
     def held_out_error(self) -> float:
         """Mean squared error per pixel of the current networks on the held-out images."""
         total = torch.zeros((), device=self.pool.device, dtype=torch.float64)
-        with torch.no_grad():
+        with torch.no_grad(), numerics.exact():  # as the codes of a run will be computed
             for _, images in self.pool.blocks(self.held_out, 256):
                 pixels = self._pixels(images)
                 rebuilt = self.networks["decoder"](self.networks["encoder"](pixels))
@@ -251,8 +256,7 @@ class AutoencoderTraining:
         """Write all that a continuation needs into one file, beside and renamed."""
         tensors = {f"networks/{k}": v for k, v in self.networks.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in self.best.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{index}/{key}": value for key, value in state.items()}
+        tensors |= optimiser_tensors("optimiser", self.optimiser)
         notes = {
             "recipe": self.recipe.model_dump(mode="json"),
             "step": self.step,
@@ -270,18 +274,10 @@ class AutoencoderTraining:
         notes = {key: json.loads(value) for key, value in read_notes(path).items()}
         if notes.get("recipe") != self.recipe.model_dump(mode="json"):
             raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
-        parts: dict[str, dict[str, torch.Tensor]] = {"networks": {}, "best": {}, "optimiser": {}}
-        for name, value in read_tensors(path).items():
-            part, _, key = name.partition("/")
-            parts[part][key] = value
-        self.networks.load_state_dict(parts["networks"])
-        self.best.load_state_dict(parts["best"])
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in parts["optimiser"].items():
-            index, _, key = name.partition("/")
-            state.setdefault(int(index), {})[key] = value
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        tensors = read_tensors(path)
+        self.networks.load_state_dict(below(tensors, "networks"))
+        self.best.load_state_dict(below(tensors, "best"))
+        restore_optimiser(self.optimiser, below(tensors, "optimiser"))
         self.step, self.curve = int(notes["step"]), notes["curve"]
         self.best_error = float(notes["best_error"])
 
@@ -301,15 +297,17 @@ def train_autoencoder(
         training.restore(checkpoint)
     chunk = max(1, recipe.steps // LOOKS)
     written = time.monotonic()
-    while training.step < recipe.steps:
-        figures = training.run_chunk(chunk)
-        progress("train auto-encoder", training.step, recipe.steps, figures)
-        if time.monotonic() - written > checkpoint_s:
-            training.save(checkpoint)
-            written = time.monotonic()
+    with numerics.training(recipe.precision):
+        while training.step < recipe.steps:
+            figures = training.run_chunk(chunk)
+            progress("train auto-encoder", training.step, recipe.steps, figures)
+            if time.monotonic() - written > checkpoint_s:
+                training.save(checkpoint)
+                written = time.monotonic()
     return training
 
 
+@numerics.exact()
 def _build(
     folder: Path, progress: Progress, pool: Pool, recipe: AutoencoderRecipe, task: str
 ) -> dict[str, Any]:
@@ -328,6 +326,7 @@ def _build(
     return {
         "task": task,
         "device": pool.device.type,
+        "precision": recipe.precision if pool.device.type == "cuda" else "float32",
         "n_images": pool.n,
         "quality": _quality(training),
     }

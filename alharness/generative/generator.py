@@ -10,13 +10,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from alharness import seeds
+from alharness import numerics, seeds
 from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.errors import UserError
+from alharness.generative.checkpoint import CHECKPOINT
 from alharness.generative.networks import Critic, build_critic, build_generator
 from alharness.generative.quality import label_free_quality
-from alharness.generative.settings import GeneratorRecipe
-from alharness.generative.wgan import CHECKPOINT, CURVE, Training, train
+from alharness.generative.settings import GeneratorRecipe, recipe_of, recipe_values
+from alharness.generative.wgan import CURVE, Training, train
 from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
 from alharness.progress import Progress
@@ -121,7 +122,7 @@ def generator_identity(
     return {
         "task_fingerprint": fingerprint,
         "item_shape": list(item_shape),
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": recipe_values(recipe),
     }
 
 
@@ -133,7 +134,7 @@ def load_generator(artefact: Artefact, device: torch.device) -> Generator:
     """
     if artefact.kind != KIND:
         raise UserError(f"'{artefact.key}' is a {artefact.kind}, not a generator.")
-    recipe = GeneratorRecipe(**artefact.identity["recipe"])
+    recipe = recipe_of(artefact.identity["recipe"])
     item_shape = tuple(int(side) for side in artefact.identity["item_shape"])
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
         network = build_generator(recipe, item_shape)
@@ -166,6 +167,7 @@ def load_weights(module: nn.Module, artefact: Artefact, name: str) -> None:
         ) from error
 
 
+@numerics.exact()
 def _build(
     folder: Path, progress: Progress, pool: Pool, recipe: GeneratorRecipe, task: str
 ) -> dict[str, Any]:
@@ -191,6 +193,7 @@ def _build(
     return {
         "task": task,
         "device": pool.device.type,
+        "precision": recipe.precision if pool.device.type == "cuda" else "float32",
         "n_images": pool.n,
         "quality": quality,
         "warnings": training.warnings,

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from alharness import acquisition, keys, seeds
+from alharness import acquisition, keys, numerics, seeds
 from alharness.artefacts import Artefact, ArtefactStore
 from alharness.generative.autoencoder import Autoencoder
 from alharness.generative.generator import CURVE_FILE, Generator
@@ -36,7 +36,7 @@ from alharness.matching import (
     reduce_pool,
 )
 from alharness.pictures.grids import interpolate, save_curve, save_grid
-from alharness.pool import Pool
+from alharness.pool import Pool, scan
 from alharness.progress import Progress, silent
 from alharness.tasks.base import TaskData
 
@@ -111,6 +111,7 @@ def newest_inspections(artefacts: ArtefactStore) -> dict[str, Mapping[str, float
     }
 
 
+@numerics.exact()
 def _inspect(subject: Subject, folder: Path, progress: Progress) -> dict[str, float]:
     generator = subject.generator
     progress("train the reference classifier", 0, 1)
@@ -162,8 +163,8 @@ def _train_reference(subject: Subject) -> Learner:
 def _accuracy(learner: Learner, subject: Subject) -> float:
     targets = torch.as_tensor(subject.data.test_targets)
     right = 0
-    for indices, images in subject.test.blocks():
-        right += int((learner.log_probs(images).argmax(dim=1).cpu() == targets[indices]).sum())
+    for indices, log_p_NC in scan(subject.test, learner.log_probs):
+        right += int((log_p_NC.argmax(dim=1).cpu() == targets[indices]).sum())
     return right / subject.test.n
 
 
@@ -200,9 +201,7 @@ def _agreement(
 
     most = math.log(subject.data.n_classes)
     matched = acquisition.entropy(learner.log_probs(pool.gather(nearest(searched))))
-    every = torch.cat(
-        [acquisition.entropy(learner.log_probs(images)) for _, images in pool.blocks()]
-    )
+    every = torch.cat([acquisition.entropy(part) for _, part in scan(pool, learner.log_probs)])
     return {
         "agreement_held_out": label_agreement(label, label_of_match, held_out),
         "agreement_random": label_agreement(label, label_of_match, before),

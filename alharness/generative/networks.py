@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from alharness.errors import UserError
+from alharness.generative.convolution import Conv2d
 from alharness.generative.settings import AutoencoderRecipe, GeneratorRecipe
 
 #: Smallest side that the convolutional stacks go down to (4x4 in every script).
@@ -328,7 +329,7 @@ def _linear(into: int, out: int) -> nn.Linear:
 
 
 def _conv(into: int, out: int, kernel: int, *, stride: int = 1, he: bool = True) -> nn.Conv2d:
-    layer = nn.Conv2d(into, out, kernel, stride=stride, padding=kernel // 2)
+    layer = Conv2d(into, out, kernel, stride=stride, padding=kernel // 2)
     fans = into * kernel**2 + out * kernel**2 / stride**2
     _uniform(layer, math.sqrt((4.0 if he else 2.0) / fans))
     return layer

@@ -23,25 +23,30 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from alharness import seeds
+from alharness import numerics, seeds
 from alharness.artefacts import read_notes, read_tensors, write_tensors
 from alharness.errors import UserError
 from alharness.generative.capture import CapturedStep
+from alharness.generative.checkpoint import (
+    CHECKPOINT,
+    below,
+    optimiser_tensors,
+    restore_optimiser,
+)
+from alharness.generative.convolution import inputs_only
 from alharness.generative.networks import Critic, build_critic, build_generator, use_rng
-from alharness.generative.settings import GeneratorRecipe
+from alharness.generative.settings import GeneratorRecipe, recipe_values
 from alharness.pool import Pool
 from alharness.progress import Progress
-
-CHECKPOINT = "checkpoint.safetensors"
 
 #: Columns of a training curve, one row per chunk.
 CURVE = ("step", "wasserstein", "penalty", "consistency", "generator_loss")
@@ -289,12 +294,10 @@ class Training:
             for key, value in module.state_dict().items():
                 tensors[f"{name}/{key}"] = value
         for name, optimiser in self._optimisers():
-            for index, state in optimiser.state_dict()["state"].items():
-                for key, value in state.items():
-                    tensors[f"{name}/{index}/{key}"] = value
+            tensors |= optimiser_tensors(name, optimiser)
         notes = {
             "step": self.step,
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": recipe_values(self.recipe),
             "curve": self.curve,
             "warnings": self.warnings,
         }
@@ -308,17 +311,12 @@ class Training:
         """
         tensors = read_tensors(path)
         notes = {key: json.loads(value) for key, value in read_notes(path).items()}
-        if notes.get("recipe") != self.recipe.model_dump(mode="json"):
+        if notes.get("recipe") != recipe_values(self.recipe):
             raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
         for name, module in self._modules():
-            module.load_state_dict(_below(tensors, name))
+            module.load_state_dict(below(tensors, name))
         for name, optimiser in self._optimisers():
-            state: dict[int, dict[str, torch.Tensor]] = {}
-            for key, value in _below(tensors, name).items():
-                index, _, field_name = key.partition("/")
-                state.setdefault(int(index), {})[field_name] = value
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": state, "param_groups": groups})
+            restore_optimiser(optimiser, below(tensors, name))
         self.step, self.curve = int(notes["step"]), notes["curve"]
         self.warnings = notes["warnings"]
 
@@ -363,7 +361,7 @@ def train(
     checkpoint = folder / CHECKPOINT
     if checkpoint.exists():
         training.restore(checkpoint)
-    with _matmul_precision(recipe.precision):
+    with numerics.training(recipe.precision):
         written = time.monotonic()
         while training.step < recipe.steps:
             before, start = training.step, time.monotonic()
@@ -388,7 +386,7 @@ def gradient_penalty(
     The norm of a gradient is where bf16's eight bits would show, so autocast stays off here.
     """
     mixed = torch.lerp(real, fake, mix_B[:, None, None, None]).requires_grad_(True)
-    with torch.autocast(mixed.device.type, enabled=False):
+    with torch.autocast(mixed.device.type, enabled=False), inputs_only():
         (slope,) = torch.autograd.grad(critic(mixed).sum(), mixed, create_graph=True)
     # vector_norm has the subgradient 0 at 0, where a square root would give NaN.
     norm_B: torch.Tensor = torch.linalg.vector_norm(slope.flatten(1), dim=1)
@@ -417,7 +415,8 @@ def renew_batch_norm(
 
 def _adam(module: nn.Module, recipe: GeneratorRecipe, on_cuda: bool) -> torch.optim.Optimizer:
     # On CUDA the step size lives on the device, so that a captured step can change it.
-    lr = torch.tensor(recipe.lr, device="cuda") if on_cuda else recipe.lr
+    device = next(module.parameters()).device
+    lr = torch.tensor(recipe.lr, device=device) if on_cuda else recipe.lr
     return torch.optim.Adam(
         module.parameters(),
         lr=lr,
@@ -441,25 +440,3 @@ def _send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     if device.type == "cuda":
         return values.pin_memory().to(device, non_blocking=True)
     return values
-
-
-def _below(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    start = prefix + "/"
-    return {
-        key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)
-    }
-
-
-@contextmanager
-def _matmul_precision(precision: str) -> Iterator[None]:
-    """TF32 for float32 products on CUDA while training, when the recipe asks for it."""
-    before = torch.get_float32_matmul_precision()
-    cudnn = cast(Any, torch.backends.cudnn)
-    allowed = cudnn.allow_tf32
-    cudnn.allow_tf32 = precision != "float32"
-    torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-        cudnn.allow_tf32 = allowed

@@ -65,12 +65,20 @@ class LinearLearner(Learner):
 
     The objective is convex, so the seed plays no part. L-BFGS runs in float64: with 50 labels the
     optimum is flat in many directions and float32 stops the line search early.
+
+    It is solved on the CPU, whatever the device, while the labelled items have at most ``CPU_VALUES``
+    numbers: then the same labels give the same bits everywhere. Counted on 200 digits of ten classes,
+    a fit on the device makes 6,929 host reads and 43,000 launches, a third of a second however fast the
+    device is; solved here it makes two reads, of items and targets. One evaluation reads the items
+    twice, at the limit 64 MB in float64: some 5 ms for one core.
     """
 
     seeded = False
 
     #: Largest absolute gradient entry, relative to the number of labels, at which L-BFGS stops.
     TOLERANCE = 1e-7
+    #: n x D up to which the CPU solves: 1,365 labels of 32x32x3, 5,349 of 28x28.
+    CPU_VALUES = 1 << 22
 
     def __init__(
         self,
@@ -86,10 +94,13 @@ class LinearLearner(Learner):
         self.bias = torch.zeros(n_vectors, device=device)
 
     def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> FitReport:
-        items, targets = labelled.training_data(pool)
+        items, targets = labelled.training_data(pool, more_bytes=8)
+        if items.numel() <= self.CPU_VALUES:
+            items, targets = items.cpu(), targets.cpu()
         x_ND = items.flatten(1).double()
-        weight = torch.zeros_like(self.weight, dtype=torch.float64, requires_grad=True)
-        bias = torch.zeros_like(self.bias, dtype=torch.float64, requires_grad=True)
+        where = x_ND.device
+        weight = torch.zeros(self.weight.shape, dtype=x_ND.dtype, device=where, requires_grad=True)
+        bias = torch.zeros(self.bias.shape, dtype=x_ND.dtype, device=where, requires_grad=True)
         n = len(targets)
         tolerance = self.TOLERANCE
         solver = torch.optim.LBFGS(
@@ -120,9 +131,10 @@ class LinearLearner(Learner):
         assert weight.grad is not None
         assert bias.grad is not None
         gradient = max(float(weight.grad.abs().max()), float(bias.grad.abs().max()))
-        self.weight, self.bias = weight.detach().float(), bias.detach().float()
-        with torch.no_grad():
-            loss = functional.cross_entropy(self.logits(items), targets)
+        weight, bias = weight.detach().float(), bias.detach().float()
+        logits_NC = _two_columns(functional.linear(items.flatten(1), weight, bias))
+        loss = functional.cross_entropy(logits_NC, targets)
+        self.weight, self.bias = weight.to(self.device), bias.to(self.device)
         # The line search ends where float64 cannot tell two objectives apart, sometimes short of
         # the tolerance; ten times the tolerance is still far below what a prediction can show.
         return FitReport(steps, float(loss), gradient <= 10 * tolerance)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from alharness import numerics
 from alharness.artefacts import Supply
 from alharness.matching.pca import N_COMPONENTS, PCA
-from alharness.pool import Pool
+from alharness.pool import Pool, scan
 from alharness.progress import Progress, silent
 from alharness.timing import WorkCounters, synchronise
 
@@ -110,9 +111,12 @@ def pool_features(
 ) -> torch.Tensor:
     """Features of every pool item, float32 ``[N, K]`` on the pool's device (``[N, D]`` without PCA)."""
     features: torch.Tensor | None = None
-    for indices, items in pool.blocks():
+
+    def compute(items: torch.Tensor) -> torch.Tensor:
         rows = extractor(items)
-        rows = rows if pca is None else pca(rows)
+        return rows if pca is None else pca(rows)
+
+    for indices, rows in scan(pool, compute, work=work):
         if features is None:
             features = torch.empty(len(pool), rows.shape[1], device=rows.device)
         start, stop = int(indices[0]), int(indices[-1]) + 1
@@ -158,6 +162,7 @@ class ReducedPool:
     features_s: float
 
 
+@numerics.exact()  # what is stored for all runs must not depend on who computed it
 def reduce_pool(
     pool: Pool,
     extractor: FeatureExtractor,
@@ -175,7 +180,7 @@ def reduce_pool(
         raw = pool_features(pool, extractor, progress=progress, work=work)
         rows = iter(torch.split(raw, rows_per_block))
     else:
-        rows = (extractor(items) for _, items in pool.blocks())
+        rows = (block for _, block in scan(pool, extractor, work=work))
         if work is not None:
             work.add("pool_items_featurised", len(pool))
             work.add("bytes_read", len(pool) * pool.item_bytes)

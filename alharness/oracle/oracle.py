@@ -108,6 +108,12 @@ class Oracle:
         """Labels for a checked query. A negative cycle is the initial set, from the targets."""
         return query.answered_by(self, cycle)
 
+    def confirms(self, annotation: Annotation) -> bool:
+        """Whether it would give these labels of pool items (again); a person is not asked twice."""
+        if self._person is not None:
+            return True
+        return bool((self._targets[annotation.indices] == annotation.targets).all())
+
     def to_items(self, query: PoolQuery, cycle: int) -> Annotation:
         """Labels of pool items: from the hidden targets, or from a person."""
         indices, targets = query.indices, self._targets[query.indices]

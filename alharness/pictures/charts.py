@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from alharness.files import beside
 
 #: Okabe and Ito's palette, without its yellow, which vanishes on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -32,6 +38,7 @@ STYLES: tuple[Any, ...] = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
 
 STYLE: dict[str, Any] = {
+    "text.parse_math": False,  # a name may hold dollar signs; nothing here is a formula
     "font.size": 10,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -88,7 +95,9 @@ class Chart:
 
     def _drawn(self, kind: str, **options: Any) -> bytes:
         """Draw without pyplot: no global state, no window system."""
-        with rc_context(STYLE):  # type: ignore[arg-type] # keys are checked by matplotlib itself
+        with rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type] # checked there
+            # A name in a script that the font lacks is drawn as boxes; the numbers have it whole.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from")
             figure = Figure(figsize=self.size, layout="constrained")
             FigureCanvasAgg(figure)
             self.draw(figure)
@@ -102,7 +111,6 @@ class Chart:
 
     def write(self, folder: Path) -> list[Path]:
         """Write NAME.svg, NAME.png and NAME.csv, beside and renamed."""
-        folder.mkdir(parents=True, exist_ok=True)
         written = []
         for ending, content in (
             ("svg", self.svg.encode()),
@@ -110,19 +118,20 @@ class Chart:
             ("csv", self.csv.encode()),
         ):
             path = folder / f"{self.name}.{ending}"
-            partial = path.with_name(path.name + ".partial")
-            partial.write_bytes(content)
-            partial.replace(path)
+            with beside(path) as partial:
+                partial.write_bytes(content)
             written.append(path)
         return written
 
 
 def as_csv(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table as CSV, numbers in full precision."""
+    """A table as CSV, numbers in full precision; what is not defined (NaN) is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows(
+        ["" if isinstance(cell, float) and cell != cell else cell for cell in row] for row in rows
+    )
     return text.getvalue()
 
 
@@ -139,6 +148,65 @@ def make_chart(
     return Chart(name, caption, tuple(header), tuple(tuple(row) for row in rows), draw, size)
 
 
-def legend(axes: Axes) -> None:
-    """Beside the axes: a legend inside hides curves that saturate."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, handlelength=3.2)
+#: Marks the labels that ``legend`` shows: matplotlib leaves out names that begin with an underscore.
+_SHOWN = "="
+
+#: Longest name inside a picture; its CSV has the whole of it.
+LONGEST = 42
+
+
+def entry(name: str) -> str:
+    """The label of what is to stand in the legend, whatever its name is made of."""
+    return _SHOWN + name
+
+
+def legend(axes: Axes, **place: Any) -> None:
+    """All that was labelled by ``entry``, beside the axes: a legend inside hides curves that saturate."""
+    outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+    handles, labels = axes.get_legend_handles_labels()
+    found = [(h, name) for h, name in zip(handles, labels, strict=True) if name[:1] == _SHOWN]
+    if not found:
+        return
+    options = {**(place or {**outside, "borderaxespad": 0.0}), "handlelength": 3.2}
+    made = axes.legend(
+        [handle for handle, _ in found], [str(i) for i in range(len(found))], **options
+    )
+    for text, (_, name) in zip(made.get_texts(), found, strict=True):
+        text.set_text("\n".join(short(line) for line in name[1:].split("\n")))
+
+
+def short(name: str, longest: int = LONGEST) -> str:
+    """A name on one line that leaves room for the picture: of a long one, beginning and end."""
+    line = "".join(c if c.isprintable() else " " for c in name)
+    if len(line) <= longest:
+        return line
+    end = longest // 2
+    return f"{line[: longest - end - 1]}…{line[-end:]}"
+
+
+def name_bars(axes: Axes, names: Sequence[str]) -> None:
+    """Names beside horizontal bars at 0, 1, ...: two of equal sound stay two bars."""
+    axes.set_yticks(range(len(names)), [short(name) for name in names])
+
+
+def logarithmic(axes: Axes, *which: Literal["x", "y"]) -> None:
+    """Logarithmic axes, once all is drawn: few plain ticks, the more to a decade the fewer there are."""
+    for name in which:
+        axes.set(**{f"{name}scale": "log"})
+        axis: Axis = getattr(axes, f"{name}axis")
+        low, high = axis.get_data_interval()
+        decades = math.log10(high / low) if 0 < low < high else 0.0
+        subs = (1.0, 2.0, 5.0) if decades < 1.5 else (1.0, 3.0) if decades < 3 else (1.0,)
+        axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=8))
+        axis.set_major_formatter(FuncFormatter(lambda value, place: plain_number(value)))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def plain_number(value: float) -> str:
+    """``0.003``, ``50``, ``30,000``, ``10⁶``: a tick without a formula."""
+    exponent = round(math.log10(value)) if value > 0 else 0
+    if value > 0 and not -4 < exponent < 6:
+        factor = value / 10.0**exponent
+        raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"10{raised}" if abs(factor - 1) < 1e-9 else f"{factor:.3g}·10{raised}"
+    return f"{value:,.10g}"

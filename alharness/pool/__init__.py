@@ -11,14 +11,18 @@ from alharness.pool.base import (
     VirtualPool,
     digest,
 )
+from alharness.pool.pinned import PinnedPool
 from alharness.pool.residency import Forecast, forecast
-from alharness.pool.stored import ArrayPool, StreamedPool, file_extent, read_fully
+from alharness.pool.scan import scan
+from alharness.pool.source import file_extent, read_fully
+from alharness.pool.stored import ArrayPool, StreamedPool
 
 __all__ = [
     "BLOCK_VALUES_CPU",
     "BLOCK_VALUES_CUDA",
     "ArrayPool",
     "Forecast",
+    "PinnedPool",
     "Pool",
     "PoolWrapper",
     "StreamedPool",
@@ -28,4 +32,5 @@ __all__ = [
     "file_extent",
     "forecast",
     "read_fully",
+    "scan",
 ]

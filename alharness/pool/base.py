@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 #: Float values per block of a pass. On the CPU a block's activations should stay near the caches,
 #: and blocks of 8 MB and more are given back to the system and faulted in anew each time (measured:
-#: a third more CPU time, and worse on a busy machine); on a GPU a block should fill the chip.
+#: a third more CPU time, and worse on a busy machine); on a GPU a block should fill the chip, and its
+#: first activation, 32 channels per value in MNIST's and CIFAR's classifiers alike, stay far from what
+#: fits: 2^24 values make 2^29 activations, 2.1 GB, where cuDNN counts elements in 31 bits.
 BLOCK_VALUES_CPU = 1 << 20
-BLOCK_VALUES_CUDA = 1 << 26
+BLOCK_VALUES_CUDA = 1 << 24
 
 
 class Pool(ABC):
@@ -37,12 +39,14 @@ class Pool(ABC):
         item_shape: shape of one item, ``(C, H, W)`` for images.
         device: where gathered items arrive.
         residency: where the items live: ``device``, ``host``, ``memmap`` or ``virtual``.
+        block_limit: items per block at most, when memory was too small for more; None: no limit.
     """
 
     n: int
     item_shape: tuple[int, ...]
     device: torch.device
     residency: str
+    block_limit: int | None = None
 
     def __len__(self) -> int:
         return self.n
@@ -89,9 +93,14 @@ class Pool(ABC):
             raise IndexError(f"pool indices must lie in 0 .. {self.n - 1}")
 
     def block_size(self) -> int:
-        """Items per block of a pass, chosen from the size of one item and the device."""
+        """Items per block of a pass, chosen from the size of one item, the device and its memory."""
         values = BLOCK_VALUES_CUDA if self.device.type == "cuda" else BLOCK_VALUES_CPU
-        return max(1, min(self.n, values // max(1, self.values_per_item)))
+        size = max(1, min(self.n, values // max(1, self.values_per_item)))
+        return size if self.block_limit is None else min(size, self.block_limit)
+
+    def limit_blocks(self, n_items: int) -> None:
+        """From now on, blocks of at most so many items."""
+        self.block_limit = n_items
 
     def blocks(
         self, indices: torch.Tensor | None = None, block_size: int | None = None
@@ -110,6 +119,16 @@ class Pool(ABC):
             for start in range(0, len(indices), step):
                 part = indices[start : start + step]
                 yield part, self.gather(part)
+
+
+def scaled(raw: torch.Tensor, pixel_max: int) -> torch.Tensor:
+    """uint8 values as float32 in [0, 1], the same bits on every device.
+
+    On CUDA torch divides by a host number as a product with its reciprocal, which rounds otherwise;
+    by a number that lies on the device it divides.
+    """
+    divisor = torch.full((), float(pixel_max), device=raw.device) if raw.is_cuda else pixel_max
+    return raw.float().div_(divisor)
 
 
 class VirtualPool(Pool):
@@ -158,7 +177,7 @@ class VirtualPool(Pool):
         return self._compute(torch.arange(start, stop))
 
     def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        return raw.float().div_(self.pixel_max)
+        return scaled(raw, self.pixel_max)
 
 
 class PoolWrapper(Pool):
@@ -192,6 +211,9 @@ class PoolWrapper(Pool):
 
     def block_size(self) -> int:
         return self.wrapped.block_size()
+
+    def limit_blocks(self, n_items: int) -> None:
+        self.wrapped.limit_blocks(n_items)
 
 
 class VirtualItems(Protocol):

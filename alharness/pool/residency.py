@@ -2,7 +2,8 @@
 
 Four residencies: ``device`` (raw items on the device), ``host`` (pinned memory, blocks sent over),
 ``memmap`` (in its file, blocks read ahead) and ``virtual`` (computed on the device). The forecast
-is for the pool and a pass over it; what the networks need for their activations comes on top.
+is for the pool, a pass of a classifier over it, and on a GPU the features that matching keeps. It is
+made once, before the pool is opened: with the pool in its place, less is free.
 """
 
 from __future__ import annotations
@@ -16,13 +17,24 @@ import torch
 
 from alharness.errors import UserError
 from alharness.pool.base import BLOCK_VALUES_CPU, BLOCK_VALUES_CUDA
+from alharness.pool.pinned import pinned_bytes
 
-#: Share of the free memory that a pool may take by itself: the rest is for networks and features.
+#: Share of the free host memory that a pool may take: the rest is for networks and features.
 SHARE = 0.6
+#: What a GPU must have left beside pool, pass and features, for networks: training the largest recipe
+#: (resnet-64: 20 M weights with gradients and moments, .3 GB, and the activations of 64 images through
+#: the critic and twice back, 4 GB), the captured graphs' own memory and the allocator's slack. On a small
+#: card a share of what is free, the same 40 % as the host's.
+RESERVE = 6_000_000_000
 #: Bytes per value of a block in a pass: the raw block, the one that is ready, the one being read, a
 #: run of the file and what is picked from it; and float32 twice, because a caller holds the last
 #: block while it gets the next one.
 BLOCK_BYTES = 5 * 1 + 2 * 4
+#: Bytes per value of a block on a GPU for the classifier's first activation: 32 channels for each of
+#: the image's (MNIST's network has 32 for 1, All-CNN 96 for 3), float32, before and after the ReLU.
+ACTIVATION_BYTES = 2 * 32 * 4
+#: Bytes per pool item on a GPU for matching: 50 features in float32, and once more in the index.
+FEATURE_BYTES = 2 * 52 * 4
 #: What a pass costs whatever its blocks: the reading thread and what the allocator keeps.
 PASS_BYTES = 16_000_000
 #: The same for items that are computed: float32 source, coordinates, result.
@@ -39,7 +51,7 @@ class Forecast:
         residency: ``device``, ``host``, ``memmap`` or ``virtual``.
         n: number of items.
         pool_bytes: all raw items together, wherever they are.
-        device_bytes: needed on the device for items and blocks.
+        device_bytes: needed on the device for items and blocks; on a GPU with activations and features.
         host_bytes: needed in the host's memory (the same memory when the device is the CPU).
         free_device_bytes: free there now, or what ``pool.memory_mb`` allows; None: unknown.
         block_values: numbers per block of a pass; None: the pool's own choice.
@@ -94,7 +106,8 @@ def forecast(
         shape: ``(N, ...)`` of the pool.
         device: where items are needed.
         asked: ``auto`` or the residency that the user wants.
-        memory_mb: memory that the pool may take; by default a share of what is free.
+        memory_mb: memory that the pool may take; by default what is free on a GPU but for ``RESERVE``,
+            and a share of what is free on the host.
         in_file: whether the items lie in one file and can be streamed.
         computed_from_bytes: for virtual pools, bytes of what the items are computed from.
         value_bytes: bytes of one stored number.
@@ -106,20 +119,27 @@ def forecast(
     on_cpu = device.type != "cuda"
     free_device, free_host = free_bytes(device), free_bytes(torch.device("cpu"))
     given = memory_mb * 1_000_000 if memory_mb is not None else None
-    allowed_device = given if given is not None else _share(free_device)
     allowed_host = given if given is not None else _share(free_host)
-    values = _block_values(shape, on_cpu, given, computed_from_bytes is not None)
+    allowed_device = given if given is not None else _beside_networks(free_device)
+    if on_cpu:
+        allowed_device = allowed_host
     per_value = BLOCK_BYTES if computed_from_bytes is None else VIRTUAL_BLOCK_BYTES
+    per_value += 0 if on_cpu else ACTIVATION_BYTES
+    usual = max(math.prod(shape[1:]), min(_usual_block(on_cpu), math.prod(shape)))
+    values = _block_values(shape, usual, given if on_cpu else allowed_device, per_value)
     blocks, items = PASS_BYTES + per_value * values, ITEM_BYTES * n
 
     def make(residency: str, reason: str) -> Forecast:
         stored = computed_from_bytes or 0
         on_device = blocks + (pool_bytes if residency == "device" else stored)
-        on_host = items + (pool_bytes if residency == "host" and not on_cpu else 0)
+        on_device += 0 if on_cpu else FEATURE_BYTES * n
+        on_host = items
+        if residency == "host" and not on_cpu:
+            on_host += pinned_bytes(pool_bytes)
         if on_cpu:
             extra = pool_bytes if residency == "host" else 0
             on_device, on_host = on_device + on_host + extra, 0
-        chosen_values = values if given is not None else None
+        chosen_values = values if given is not None or values < usual else None
         return Forecast(
             residency, n, pool_bytes, on_device, on_host, allowed_device, chosen_values, reason
         )
@@ -155,6 +175,10 @@ def _share(free: int | None) -> int | None:
     return int(SHARE * free) if free is not None else None
 
 
+def _beside_networks(free: int | None) -> int | None:
+    return free - min(RESERVE, int((1 - SHARE) * free)) if free is not None else None
+
+
 def _fits(needed: int, allowed: int | None) -> bool:
     return allowed is None or needed <= allowed
 
@@ -181,13 +205,15 @@ def _checked(chosen: Forecast, allowed_host: int | None) -> Forecast:
     )
 
 
-def _block_values(shape: tuple[int, ...], on_cpu: bool, given: int | None, computed: bool) -> int:
-    """Numbers per block: the pool's usual block, or a quarter of the memory that was given."""
-    values = min(BLOCK_VALUES_CPU if on_cpu else BLOCK_VALUES_CUDA, math.prod(shape))
-    if given is not None:
-        per_value = VIRTUAL_BLOCK_BYTES if computed else BLOCK_BYTES
-        values = min(values, given // 4 // per_value)
-    return max(values, math.prod(shape[1:]))
+def _usual_block(on_cpu: bool) -> int:
+    return BLOCK_VALUES_CPU if on_cpu else BLOCK_VALUES_CUDA
+
+
+def _block_values(shape: tuple[int, ...], usual: int, allowed: int | None, per_value: int) -> int:
+    """Numbers per block: the pool's usual block, or what a quarter of the allowed memory holds."""
+    if allowed is None:
+        return usual
+    return max(math.prod(shape[1:]), min(usual, allowed // 4 // per_value))
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import itertools
-import mmap
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from alharness.errors import UserError
-from alharness.pool.base import BLOCK_VALUES_CPU, Pool, digest
+from alharness.pool.base import Pool, digest, scaled
+from alharness.pool.pinned import Ring
+from alharness.pool.source import file_extent, parts_of, read_fully
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,8 @@ class ArrayPool(Pool):
             (but for a read-only memory map, which is read into memory).
         device: where gathered items arrive.
         pixel_max: the uint8 value that means 1.0 (255; 16 for scikit-learn's digits).
-        residency: ``device`` keeps the raw items there; ``host`` sends each block over.
+        residency: ``device`` keeps the raw items there; ``host`` sends each block over (``PinnedPool``
+            does that faster, for images).
     """
 
     def __init__(
@@ -59,8 +60,6 @@ class ArrayPool(Pool):
         self._fingerprint = fingerprint
         if residency == "device":
             raw = raw.to(self.device)
-        elif self.device.type == "cuda" and not raw.is_pinned():
-            raw = raw.pin_memory()
         self._raw = raw
 
     @property
@@ -83,49 +82,19 @@ class ArrayPool(Pool):
 
     def to_float(self, raw: torch.Tensor) -> torch.Tensor:
         if raw.dtype == torch.uint8:
-            return raw.float().div_(self.pixel_max)
+            return scaled(raw, self.pixel_max)
         return raw
 
 
 def _resident(items: NDArray[Any], device: torch.device, residency: str) -> torch.Tensor:
-    """A read-only memory map, read block by block to where it shall live: there is no second copy."""
-    to_device = residency == "device"
+    """Read-only items, moved block by block to where they shall live: there is no second copy."""
+    where = device if residency == "device" else torch.device("cpu")
     resident = torch.empty(
-        items.shape,
-        dtype=torch.from_numpy(np.empty(0, items.dtype)).dtype,
-        device=device if to_device else "cpu",
-        pin_memory=not to_device and device.type == "cuda",
+        items.shape, dtype=torch.from_numpy(np.empty(0, items.dtype)).dtype, device=where
     )
-    step = max(1, BLOCK_VALUES_CPU * len(items) // max(1, items.size))
-    try:
-        path, offset = file_extent(items)
-    except UserError:  # read-only, but in memory already
-        return torch.from_numpy(np.array(items)).to(resident.device)
-    # Read, not copied from the map: mapped pages would count as ours beside the copy.
-    with path.open("rb", buffering=0) as file:
-        file.seek(offset)
-        for start in range(0, len(items), step):
-            part = np.empty((min(step, len(items) - start), *items.shape[1:]), items.dtype)
-            read_fully(file, part, path)
-            resident[start : start + len(part)] = torch.from_numpy(part)
+    for start, part in parts_of(items):
+        resident[start : start + len(part)] = part
     return resident
-
-
-def read_fully(file: io.RawIOBase, values: NDArray[Any], path: Path) -> None:
-    """Fill an array from an unbuffered file, wherever it stands.
-
-    Raises:
-        UserError: the file ends too early.
-    """
-    view = values.data.cast("B")
-    while len(view):
-        n_read = file.readinto(view)
-        if not n_read:
-            raise UserError(
-                f"{path} is shorter than its header says: the image cache is damaged. "
-                "Remove its folder and run 'alharness data prepare' again."
-            )
-        view = view[n_read:]
 
 
 class StreamedPool(Pool):
@@ -162,9 +131,10 @@ class StreamedPool(Pool):
         self.device = torch.device(device)
         self.residency = "memmap"
         self.pixel_max = pixel_max
-        self._block_values = block_values
         self._items = items
         self._fingerprint = fingerprint
+        if block_values is not None:
+            self.limit_blocks(max(1, block_values // self.values_per_item))
 
     @property
     def item_bytes(self) -> int:
@@ -176,19 +146,17 @@ class StreamedPool(Pool):
             self._fingerprint = digest(self._items)
         return self._fingerprint
 
-    def block_size(self) -> int:
-        if self._block_values is None:
-            return super().block_size()
-        return max(1, min(self.n, self._block_values // self.values_per_item))
-
     def read(self, indices: torch.Tensor) -> torch.Tensor:
-        return self._to_device(self._read_host(indices))
+        step = self.block_size() if self.device.type == "cuda" else max(1, len(indices))
+        ring = Ring(self.device, (min(step, len(indices)), *self.item_shape))
+        sent = [ring.send(self._read_host(part, ring)) for part in indices.split(step)]
+        return sent[0] if len(sent) == 1 else torch.cat(sent)
 
     def read_range(self, start: int, stop: int) -> torch.Tensor:
-        return self._to_device(self._read_host_range(start, stop))
+        return self.read(torch.arange(start, stop))
 
     def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        return raw.float().div_(self.pixel_max)
+        return scaled(raw, self.pixel_max)
 
     def blocks(
         self, indices: torch.Tensor | None = None, block_size: int | None = None
@@ -198,45 +166,33 @@ class StreamedPool(Pool):
             self._check(indices)
         n = self.n if indices is None else len(indices)
 
+        ring = Ring(self.device, (min(step, n), *self.item_shape))
+
         def block(start: int) -> tuple[torch.Tensor, torch.Tensor]:
             stop = min(start + step, n)
-            if indices is None:
-                return torch.arange(start, stop), self._read_host_range(start, stop)
-            return indices[start:stop], self._read_host(indices[start:stop])
+            part = torch.arange(start, stop) if indices is None else indices[start:stop]
+            return part, self._read_host(part, ring)
 
         for part, host in _read_ahead(block, range(0, n, step)):
-            yield part, self.to_float(self._to_device(host))
-
-    def _to_device(self, host: torch.Tensor) -> torch.Tensor:
-        # The pinned block may be freed while the copy runs: torch's allocator waits for the stream.
-        return host.to(self.device, non_blocking=True)
-
-    def _host_block(self, n: int) -> torch.Tensor:
-        pinned = self.device.type == "cuda"
-        return torch.empty((n, *self.item_shape), dtype=torch.uint8, pin_memory=pinned)
-
-    def _read_host_range(self, start: int, stop: int) -> torch.Tensor:
-        block = self._host_block(stop - start)
-        with self._path.open("rb", buffering=0) as file:
-            self._read_into(file, start, block)
-        return block
+            yield part, self.to_float(ring.send(host))
 
     def _read_into(self, file: io.RawIOBase, start: int, block: torch.Tensor) -> None:
         """Fill a block with consecutive items."""
         file.seek(self._offset + start * self.item_bytes)
         read_fully(file, block.numpy(), self._path)
 
-    def _read_host(self, indices: torch.Tensor) -> torch.Tensor:
+    def _read_host(self, indices: torch.Tensor, ring: Ring) -> torch.Tensor:
         """Items in the order of ``indices``; the file is read in its own order, in long runs."""
-        if len(indices) and bool((torch.diff(indices) == 1).all()):  # nothing to sort or pick
-            return self._read_host_range(int(indices[0]), int(indices[-1]) + 1)
-        wanted, order = torch.sort(indices)
-        block = self._host_block(len(indices))
-        gap = max(1, self.GAP_BYTES // self.item_bytes)
-        longest = self.block_size()  # a run is a buffer: no longer than a block
-        apart = (torch.diff(wanted) > gap) | (torch.diff(wanted // longest) > 0)
-        starts = [0, *(apart.nonzero().squeeze(1) + 1).tolist(), len(wanted)]
+        block = ring.take(len(indices))
         with self._path.open("rb", buffering=0) as file:
+            if len(indices) and bool((torch.diff(indices) == 1).all()):  # nothing to sort or pick
+                self._read_into(file, int(indices[0]), block)
+                return block
+            wanted, order = torch.sort(indices)
+            gap = max(1, self.GAP_BYTES // self.item_bytes)
+            longest = self.block_size()  # a run is a buffer: no longer than a block
+            apart = (torch.diff(wanted) > gap) | (torch.diff(wanted // longest) > 0)
+            starts = [0, *(apart.nonzero().squeeze(1) + 1).tolist(), len(wanted)]
             for begin, end in itertools.pairwise(starts):
                 if begin == end:  # no items at all
                     continue
@@ -259,21 +215,3 @@ def _read_ahead(
                 yield current.result()
         if following is not None:
             yield following.result()
-
-
-def file_extent(items: NDArray[Any]) -> tuple[Path, int]:
-    """File and byte offset of the first item of a memory map, or of a slice of one.
-
-    Raises:
-        UserError: the items do not lie in a file, one after the other.
-    """
-    root: Any = items
-    while isinstance(root, np.ndarray) and not isinstance(root.base, mmap.mmap):
-        root = root.base
-    if not isinstance(root, np.memmap) or root.filename is None or not items.flags.c_contiguous:
-        raise UserError(
-            "Only a pool that lies in one file can be streamed; this one is in memory. "
-            "Use pool.residency=device or host."
-        )
-    address, start = (int(array.__array_interface__["data"][0]) for array in (items, root))
-    return Path(root.filename), int(root.offset) + address - start

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from alharness.records.folder import RunFolder, keep_conformance, read_conformance, run_folders
 from alharness.records.ledger import Ledger, LedgerEntry, each_once
+from alharness.records.proof import answers_of, cycles_of
 from alharness.records.query_log import INITIAL, QueryLog
 from alharness.records.records import (
     AnnotationFigures,
     CycleRecord,
     FitFigures,
     QueryFigures,
+    RecordFile,
     TestFigures,
     Times,
     append_record,
@@ -25,10 +27,13 @@ __all__ = [
     "LedgerEntry",
     "QueryFigures",
     "QueryLog",
+    "RecordFile",
     "RunFolder",
     "TestFigures",
     "Times",
+    "answers_of",
     "append_record",
+    "cycles_of",
     "each_once",
     "keep_conformance",
     "read_conformance",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alharness.files import write_json
-from alharness.records.records import CycleRecord, read_records
+from alharness.files import read_sealed, write_sealed
+from alharness.records.proof import digests_of, prove_files, prove_rows
+from alharness.records.query_log import QueryLog
+from alharness.records.records import CycleRecord, RecordFile
 
 #: Below the root of all runs: what ``alharness check`` found of each strategy (R18).
 CONFORMANCE = "conformance.json"
@@ -21,7 +22,7 @@ def keep_conformance(runs_dir: Path, strategy: str, found: Mapping[str, Any]) ->
         found: ``distribution``, ``commit``, ``passed``, ``skipped`` and the names that ``failed``.
     """
     path = runs_dir / CONFORMANCE
-    write_json(path, {**read_conformance(runs_dir), strategy: dict(found)})
+    write_sealed(path, {**read_conformance(runs_dir), strategy: dict(found)})
     return path
 
 
@@ -30,8 +31,7 @@ def read_conformance(runs_dir: Path) -> dict[str, Any]:
     path = runs_dir / CONFORMANCE
     if not path.exists():
         return {}
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
+    return read_sealed(path, "Remove it; 'alharness check' writes it anew.")
 
 
 class RunFolder:
@@ -61,16 +61,59 @@ class RunFolder:
         """Held by the process that writes: liveness of a run is this lock, not a status somewhere."""
         return self.path / "lock"
 
+    def record_file(self) -> RecordFile:
+        """The file of records, to be read and appended to."""
+        return RecordFile(self.cycles)
+
     def records(self) -> list[CycleRecord]:
-        """All complete records."""
-        return read_records(self.cycles)
+        """All complete records; those of a finished run prove its other files.
+
+        Raises:
+            UserError: a file of the run is damaged or missing.
+        """
+        records = self.record_file().read()
+        if records and records[-1].final:
+            prove_files(records[-1], self.path)
+        return records
+
+    def log(self, records: Sequence[CycleRecord]) -> QueryLog:
+        """What was asked and what came back, proved by the records.
+
+        Raises:
+            UserError: the file is damaged, missing, or of another run.
+        """
+        if not records:
+            return QueryLog()
+        log = QueryLog.read(self.queries)
+        prove_rows(records, log, self.queries)
+        return log.before(len(records))
+
+    def is_proven(self, records: Sequence[CycleRecord]) -> bool:
+        """Whether checksums cover the run: false for runs from before there were any."""
+        return bool(records) and all(record.rows is not None for record in records)
+
+    def clear(self) -> None:
+        """Throw away what exists of the run."""
+        for path in (self.cycles, self.queries, self.env):
+            path.unlink(missing_ok=True)
+
+    def seal(self) -> dict[str, str]:
+        """Digests of the files beside the records."""
+        return digests_of([self.spec, self.env, self.queries])
+
+    def write_environment(self, value: Mapping[str, Any]) -> None:
+        """Write ``env.json``."""
+        write_sealed(self.env, value)
 
     def environment(self) -> dict[str, Any]:
-        """What ``env.json`` says; empty when the run never got so far."""
+        """What ``env.json`` says; empty when the run never got so far.
+
+        Raises:
+            UserError: the file is damaged.
+        """
         if not self.env.exists():
             return {}
-        loaded: dict[str, Any] = json.loads(self.env.read_text(encoding="utf-8"))
-        return loaded
+        return read_sealed(self.env, "Restore it, or start the run over with --fresh.")
 
     def is_finished(self) -> bool:
         """Whether the budget is spent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,21 @@ class QueryLog:
         for chunk in self._cycles.get(name, []):
             found.update(np.unique(chunk).tolist())
         return sorted(found)
+
+    def digest(self, *cycles: int) -> str:
+        """SHA-256 (16 hex digits) of all rows of some cycles: names, types, shapes and values."""
+        sha = hashlib.sha256()
+        for name in sorted(self._rows):
+            for cycle in cycles:
+                rows = self.rows(name, cycle)
+                if rows is not None:
+                    sha.update(f"{name} {cycle} {rows.dtype.str} {rows.shape}".encode())
+                    sha.update(np.ascontiguousarray(rows).data.cast("B"))
+        return sha.hexdigest()[:16]
+
+    def last_cycle(self) -> int | None:
+        """The last cycle that has rows; None when there are none."""
+        return max((cycle for name in self._rows for cycle in self.cycles(name)), default=None)
 
     def before(self, cycle: int) -> QueryLog:
         """Only the rows of earlier cycles: what a run that resumes at ``cycle`` starts from."""

@@ -1,21 +1,22 @@
 """The truth of a run: one line per cycle in ``cycles.jsonl``, what was asked in ``queries.npz``.
 
 Everything else (MLflow, tables, figures) is a view that can be rebuilt from these files. A line is
-appended and flushed to the disk when its cycle is complete; a torn last line is dropped on reading.
+appended and flushed to the disk when its cycle is complete; a torn last line is dropped on reading, and
+a line that is not what was written is refused.
 
 ``record.without_times()`` is what two runs of the same spec have in common, byte for byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alharness.errors import UserError
-from alharness.files import append_line
+from alharness.files import append_line, explained
 from alharness.records.ledger import LedgerEntry, each_once
 
 SCHEMA = 1
@@ -41,8 +42,9 @@ class TestFigures(_Model):
     accuracy: float
     balanced_accuracy: float = Field(description="mean recall over the classes of the test set")
     macro_f1: float
-    average_precision: float = Field(
-        description="of class 1 for two classes, mean over classes against the rest otherwise"
+    average_precision: float | None = Field(
+        description="of class 1 for two classes (None where the test set has none of it), mean over "
+        "classes against the rest otherwise"
     )
     log_loss: float = Field(description="mean cross-entropy in nats")
 
@@ -110,49 +112,130 @@ class CycleRecord(_Model):
     query: QueryFigures | None
     annotation: AnnotationFigures | None
     work: dict[str, int] = Field(default_factory=dict)
+    rows: str | None = Field(
+        None,
+        description="SHA-256 (16 hex digits) of the rows of queries.npz that belong to the cycle",
+    )
+    files: dict[str, str] | None = Field(
+        None, description="SHA-256 of the run's other files, in the last record"
+    )
     time: Times
     ts_ms: int = Field(description="when the cycle was complete, milliseconds since 1970")
     final: bool = Field(description="true when the budget is spent")
 
     def without_times(self) -> dict[str, Any]:
         """The record as plain values, without what the clock says."""
-        return self.model_dump(exclude={"time", "ts_ms"})
+        return self.model_dump(exclude={"time", "ts_ms", "files"})
+
+
+class RecordFile:
+    """``cycles.jsonl``: each line ends with a checksum of itself and of all lines before it.
+
+    Lines from before there were checksums are read as they are; the chain covers them from the first
+    line with a checksum on.
+
+    Attributes:
+        path: the file.
+        unproven: lines without a checksum that were read.
+    """
+
+    #: Between what a line says and its checksum.
+    LINK = ',"chain":"'
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.unproven = 0
+        self._chain = ""
+
+    def read(self) -> list[CycleRecord]:
+        """All complete records; a torn last line, left by a kill, is passed over.
+
+        Raises:
+            UserError: a line that is not what was written, or a gap in the cycles.
+        """
+        self.unproven, self._chain = 0, ""
+        records: list[CycleRecord] = []
+        if not self.path.exists():
+            return records
+        with explained(self.path, "read"):
+            *lines, torn = self.path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            records.append(self._record(line, number))
+        if torn:
+            self._refuse_whole(torn, len(lines) + 1)
+        return records
+
+    def append(self, record: CycleRecord) -> None:
+        """Append one line and wait until it is on the disk; the file was read before, or is new.
+
+        Raises:
+            UserError: the record could not be read again, or the system refuses to write.
+        """
+        body = record.model_dump_json()
+        try:
+            again = CycleRecord.model_validate_json(body)
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"]))
+            raise UserError(
+                f"The record of cycle {record.cycle} holds a value that cannot be written ('{place}': "
+                "NaN, infinity or not a number). Nothing was written; mend what computes it."
+            ) from error
+        assert again.cycle == record.cycle
+        chain = _link(self._chain, body.encode())
+        append_line(self.path, f'{body[:-1]}{self.LINK}{chain}"}}')
+        self._chain = chain
+
+    def _record(self, line: bytes, number: int) -> CycleRecord:
+        """One line, checked; moves the chain on."""
+        body, link, tail = line.rpartition(self.LINK.encode())
+        body = body + b"}" if link else line
+        try:
+            record = CycleRecord.model_validate_json(body)
+        except ValidationError as error:
+            self._refuse(number, f"is not a cycle record ({error.errors()[0]['msg']})")
+        if record.cycle != number - 1:
+            self._refuse(number, f"is cycle {record.cycle}, expected {number - 1}")
+        chain = _link(self._chain, body)
+        if link and tail != chain.encode() + b'"}':
+            self._refuse(
+                number, "does not agree with its checksum, or a line before it was changed"
+            )
+        if not link:
+            if self.unproven < number - 1:
+                self._refuse(number, "has lost its checksum")
+            self.unproven += 1
+        self._chain = chain
+        return record
+
+    def _refuse_whole(self, torn: bytes, number: int) -> None:
+        """A last line that is whole, with another byte than its end behind it, was not torn by a kill."""
+        body, link, tail = torn.rpartition(self.LINK.encode())
+        if link and tail[:-1] == _link(self._chain, body + b"}").encode() + b'"}':
+            self._refuse(number, "has another end than a line")
+
+    def _refuse(self, number: int, why: str) -> NoReturn:
+        raise UserError(
+            f"'{self.path}' line {number} {why}: the file is damaged. Restore it, or start the run over "
+            "with --fresh."
+        )
+
+
+def _link(before: str, body: bytes) -> str:
+    """Checksum of a line and of all before it: 16 hex digits."""
+    return hashlib.sha256(before.encode() + body).hexdigest()[:16]
 
 
 def append_record(path: Path, record: CycleRecord) -> None:
-    """Append one line and wait until it is on the disk."""
-    append_line(path, record.model_dump_json())
+    """Append one line to a file of records, and wait until it is on the disk."""
+    file = RecordFile(path)
+    file.read()
+    file.append(record)
 
 
 def read_records(path: Path) -> list[CycleRecord]:
-    """All complete records of a run; a torn last line, left by a kill, is passed over.
+    """All complete records of a file; a torn last line, left by a kill, is passed over.
 
     Raises:
-        UserError: a line in the middle that is not a record, or a gap in the cycles.
+        UserError: a line that is not what was written, or a gap in the cycles.
     """
-    if not path.exists():
-        return []
-    records: list[CycleRecord] = []
-    for number, line, complete in _lines(path):
-        if not complete:
-            break
-        try:
-            record = CycleRecord.model_validate_json(line)
-        except ValidationError as error:
-            raise UserError(
-                f"'{path}' line {number} is not a cycle record ({error.errors()[0]['msg']}). "
-                "Restore the file, or start the run over with --fresh."
-            ) from error
-        if record.cycle != len(records):
-            raise UserError(
-                f"'{path}' line {number} is cycle {record.cycle}, expected {len(records)}. "
-                "Restore the file, or start the run over with --fresh."
-            )
-        records.append(record)
-    return records
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            yield number, line, line.endswith(b"\n")
+    return RecordFile(path).read()

@@ -1,5 +1,8 @@
 """The classifier on the test set, and on the query before it is annotated. Evaluation mode only.
 
+Everything is computed where the predictions lie and read once: a confusion matrix, one average precision
+per class, the loss.
+
 Shape letters: N items, C classes.
 """
 
@@ -8,72 +11,109 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 from torch.nn import functional
 
 from alharness import acquisition
 from alharness.learners.learner import Learner
-from alharness.pool import Pool
+from alharness.pool import Pool, scan
 from alharness.records import TestFigures
 
 
-def predict(learner: Learner, pool: Pool) -> NDArray[np.float32]:
-    """Log probabilities of all items of a pool, ``[N, C]``."""
-    parts = [learner.log_probs(items).cpu() for _, items in pool.blocks()]
-    return torch.cat(parts).numpy()
+def predict(learner: Learner, pool: Pool) -> torch.Tensor:
+    """Log probabilities of all items of a pool, float32 ``[N, C]`` on the pool's device."""
+    return torch.cat([log_p_NC for _, log_p_NC in scan(pool, learner.log_probs)])
 
 
 def evaluate(learner: Learner, test: Pool, targets: NDArray[np.int64]) -> TestFigures:
     """All test figures of one cycle."""
-    return test_figures(predict(learner, test), targets)
+    return figures_of(predict(learner, test), targets)
 
 
-def test_figures(log_p_NC: NDArray[np.float32], targets: NDArray[np.int64]) -> TestFigures:
-    """Test figures of predictions. Classes absent from the test set take part in no mean over classes."""
+def figures_of(log_p_NC: torch.Tensor, targets: NDArray[np.int64]) -> TestFigures:
+    """Test figures of predictions. Classes absent from the test set take part in no mean over classes.
+
+    The average precision of two classes is None where the test set has no item of class 1: there is
+    nothing to be found and none of the values 0 to 1 would say so.
+    """
     n_classes = log_p_NC.shape[1]
-    predicted = log_p_NC.argmax(axis=1)
-    confusion = np.zeros((n_classes, n_classes), dtype=np.int64)
-    np.add.at(confusion, (targets, predicted), 1)
+    true_N = torch.from_numpy(targets).to(log_p_NC.device)
+    figures = torch.cat(
+        [
+            _confusion(log_p_NC.argmax(dim=1), true_N, n_classes).flatten().double(),
+            _average_precisions(log_p_NC, true_N),
+            functional.nll_loss(log_p_NC.double(), true_N)[None],
+        ]
+    )
+    values = figures.cpu().numpy()  # the one host read of an evaluation
+    confusion = values[: n_classes**2].reshape(n_classes, n_classes).astype(np.int64)
+    precisions, loss = values[n_classes**2 : -1], values[-1]
     hits = confusion.diagonal()
     of_class, as_class = confusion.sum(axis=1), confusion.sum(axis=0)
     present = of_class > 0
     recall = hits[present] / of_class[present]
     f1 = 2 * hits[present] / (of_class + as_class)[present]
-    loss = functional.nll_loss(torch.from_numpy(log_p_NC).double(), torch.from_numpy(targets))
+    # Of class 1 for two classes (the attribute of CelebA), else the mean over classes against the rest.
+    counted = precisions[present] if n_classes != 2 else precisions[1:][present[1:]]
     return TestFigures(
         accuracy=float(hits.sum() / len(targets)),
         balanced_accuracy=float(recall.mean()),
         macro_f1=float(f1.mean()),
-        average_precision=_average_precision(log_p_NC, targets, present),
+        average_precision=float(counted.mean()) if len(counted) else None,
         log_loss=float(loss),
     )
 
 
-def _average_precision(
-    log_p_NC: NDArray[np.float32], targets: NDArray[np.int64], present: NDArray[np.bool_]
-) -> float:
-    """Of class 1 for two classes (the attribute of CelebA), else the mean over classes against the rest."""
-    n_classes = log_p_NC.shape[1]
-    if n_classes == 2:
-        if not present[1]:
-            return 0.0
-        # The difference orders items as the probability does and does not saturate at 1.
-        return float(average_precision_score(targets == 1, log_p_NC[:, 1] - log_p_NC[:, 0]))
-    return float(
-        np.mean(
-            [
-                average_precision_score(targets == c, log_p_NC[:, c])
-                for c in range(n_classes)
-                if present[c]
-            ]
-        )
-    )
+def _confusion(predicted_N: torch.Tensor, true_N: torch.Tensor, n_classes: int) -> torch.Tensor:
+    """How often class i was taken for class j, int64 ``[C, C]``."""
+    counts = torch.zeros(n_classes**2, dtype=torch.int64, device=true_N.device)
+    cells_N = true_N * n_classes + predicted_N
+    return counts.scatter_add_(0, cells_N, torch.ones_like(cells_N)).view(n_classes, n_classes)
+
+
+def _average_precisions(log_p_NC: torch.Tensor, true_N: torch.Tensor) -> torch.Tensor:
+    """Average precision of each class against the rest, float64 ``[C]``; NaN for an absent one.
+
+    Of two classes the difference of log probabilities orders the items: it orders them as the
+    probability does and does not saturate at 1.
+    """
+    scores_NC = log_p_NC
+    if log_p_NC.shape[1] == 2:
+        difference_N = log_p_NC[:, 1] - log_p_NC[:, 0]
+        scores_NC = torch.stack([-difference_N, difference_N], dim=1)
+    is_class_NC = true_N[:, None] == torch.arange(log_p_NC.shape[1], device=true_N.device)
+    return average_precision(scores_NC, is_class_NC)
+
+
+def average_precision(scores_NC: torch.Tensor, positive_NC: torch.Tensor) -> torch.Tensor:
+    """``sum_k (R_k - R_(k-1)) P_k`` of every column over its thresholds k, from the highest on.
+
+    Items of equal scores pass a threshold together. One sort, no host read.
+
+    Args:
+        scores_NC: scores, larger for what is more likely positive.
+        positive_NC: bool ``[N, C]``.
+
+    Returns:
+        float64 ``[C]``; NaN where no item is positive.
+    """
+    n_items = len(scores_NC)
+    scores_NC, order_NC = scores_NC.sort(dim=0, descending=True)
+    found_NC = positive_NC.gather(0, order_NC).cumsum(dim=0)  # positives so far, int64
+    ends_NC = torch.ones_like(positive_NC)  # the last of several equal scores
+    ends_NC[:-1] = scores_NC[1:] != scores_NC[:-1]
+    # Positives at the end of the group before: counts rise, so the largest seen is the last one.
+    at_ends_NC = torch.where(ends_NC, found_NC, 0).cummax(dim=0).values
+    before_NC = torch.zeros_like(found_NC)
+    before_NC[1:] = at_ends_NC[:-1]
+    ranks_N1 = torch.arange(1, n_items + 1, device=scores_NC.device)[:, None]
+    gained_NC = torch.where(ends_NC, found_NC - before_NC, 0) * (found_NC.double() / ranks_N1)
+    return gained_NC.sum(dim=0) / found_NC[-1]
 
 
 def query_entropy(learner: Learner, items: torch.Tensor, block_size: int) -> NDArray[np.float32]:
     """Entropy (nats) of each queried item under the classifier that asked for it, ``[N]``."""
     parts = [
-        acquisition.entropy(learner.log_probs(items[start : start + block_size])).cpu()
+        acquisition.entropy(learner.log_probs(items[start : start + block_size]))
         for start in range(0, len(items), block_size)
     ]
-    return torch.cat(parts).numpy().astype(np.float32)
+    return torch.cat(parts).cpu().numpy().astype(np.float32)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from alharness import registry
-from alharness.artefacts import default_store_root
+from alharness.artefacts import Supply, default_store_root
+from alharness.errors import UserError
+from alharness.oracle import Oracle, open_oracle
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
+from alharness.records import RunFolder
 from alharness.run.stage import Networks, Problem
 from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations, TaskData
@@ -50,6 +53,28 @@ def open_task(spec: RunSpec, places: Places, progress: Progress = silent) -> Ope
     data = plugin.load(places.locations, progress)
     device = torch.device(spec.device)
     return OpenTask(data, data.open_pool(device, spec.pool), data.open_test(device))
+
+
+def present_fingerprint(spec: RunSpec, places: Places) -> str | None:
+    """Digest of the task's data as they are here now; None when they are not here."""
+    plugin = registry.resolve_task(spec.task.name, **spec.task.parameters)
+    try:
+        return plugin.load(replace(places.locations, download=False)).fingerprint
+    except UserError:
+        return None
+
+
+def oracle_of(spec: RunSpec, task: OpenTask, supply: Supply, folder: RunFolder) -> Oracle:
+    """The spec's oracle over the task's hidden targets."""
+    return open_oracle(
+        task.data,
+        task.pool,
+        task.test,
+        supply,
+        settings=spec.oracle,
+        seed=spec.seed,
+        folder=folder.path,
+    )
 
 
 def problem_of(spec: RunSpec, task: OpenTask) -> Problem:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from alharness.errors import UserError
 from alharness.files import drop_torn_line
 from alharness.labelled import Annotation
+from alharness.oracle import Oracle
 from alharness.records import (
     INITIAL,
     AnnotationFigures,
@@ -23,7 +24,8 @@ from alharness.records import (
     QueryLog,
     RunFolder,
     Times,
-    append_record,
+    answers_of,
+    cycles_of,
 )
 from alharness.run.loop import Asked, Cycle, History
 
@@ -41,27 +43,43 @@ class Keeper:
     """
 
     def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._file = folder.record_file()
+        self.records = self._file.read()
         drop_torn_line(folder.cycles)
-        self.folder, self.records = folder, folder.records()
-        self.log = QueryLog()
-        if self.records:
-            self.log = QueryLog.read(folder.queries).before(len(self.records))
+        self.log = folder.log(self.records)
 
-    def history(self, begin: Callable[[], History]) -> History:
-        """Where the run goes on; ``begin`` gives the initial set of a new one."""
+    def history(self, begin: Callable[[], History], oracle: Oracle) -> History:
+        """Where the run goes on; ``begin`` gives the initial set of a new one.
+
+        Raises:
+            UserError: the labels of the stopped run are not those that the oracle gives.
+        """
         if self.records:
-            return rebuild(self.records, self.log)
+            history = rebuild(self.records, self.log)
+            for annotation in (history.initial, *history.annotations):
+                if not oracle.confirms(annotation):
+                    raise UserError(
+                        f"'{self.folder.queries}' holds labels that are not those of the data. Restore the "
+                        "file, or start the run over with --fresh."
+                    )
+            return history
         history = begin()
         self.log.add(INITIAL, initial_rows(history))
         return history
 
     def keep(self, cycle: Cycle, ledger: Ledger) -> CycleRecord:
         """Write one cycle to the disk."""
-        record = record_of(cycle, ledger)
         if cycle.asked is not None:
             self.log.add(cycle.number, cycle_rows(cycle.asked))
         self.log.write(self.folder.queries)
-        append_record(self.folder.cycles, record)
+        record = record_of(cycle, ledger).model_copy(
+            update={
+                "rows": self.log.digest(*cycles_of(cycle.number)),
+                "files": None if cycle.asked else self.folder.seal(),
+            }
+        )
+        self._file.append(record)
         self.records.append(record)
         return record
 
@@ -162,58 +180,8 @@ def _rows(annotation: Annotation, asked: torch.Tensor) -> dict[str, NDArray[Any]
 
 
 def rebuild(records: Sequence[CycleRecord], log: QueryLog) -> History:
-    """The state after the last complete cycle, from the files of a stopped run.
-
-    Raises:
-        UserError: ``queries.npz`` does not hold what the records say was labelled.
-    """
-    first = records[0]
-    initial = _annotation(log, INITIAL, n_asked=first.n_asked, n_rejected=0, cost=first.cost)
-    annotations = tuple(
-        _annotation(
-            log,
-            record.cycle,
-            n_asked=record.annotation.n_asked,
-            n_rejected=record.annotation.n_rejected,
-            cost=record.annotation.cost,
-        )
-        for record in records
-        if record.annotation is not None
-    )
+    """The state after the last complete cycle, from the files of a stopped run."""
+    initial, answers = answers_of(records, log)
     asked = [log.rows("asked", cycle) for cycle in range(INITIAL, len(records))]
-    n_found = sum(len(a.targets) for a in (initial, *annotations[:-1])) + sum(
-        len(a.item_targets) for a in annotations[:-1] if a.item_targets is not None
-    )
-    if n_found != records[-1].n_labelled:
-        raise UserError(
-            f"The run's queries.npz holds {n_found} labels where its records say "
-            f"{records[-1].n_labelled}. Restore the file, or start over with --fresh."
-        )
     together = np.concatenate([rows for rows in asked if rows is not None])
-    return History(initial, torch.from_numpy(together), annotations)
-
-
-def _annotation(
-    log: QueryLog, cycle: int, *, n_asked: int, n_rejected: int, cost: float
-) -> Annotation:
-    def tensor(name: str) -> torch.Tensor | None:
-        rows = log.rows(name, cycle)
-        return torch.from_numpy(rows) if rows is not None else None
-
-    empty = torch.empty(0, dtype=torch.int64)
-    indices, targets = tensor("indices"), tensor("targets")
-    extras = {
-        name.removeprefix("extra."): values
-        for name in log.names()
-        if name.startswith("extra.") and (values := tensor(name)) is not None
-    }
-    return Annotation(
-        indices=empty if indices is None else indices,
-        targets=empty if targets is None else targets,
-        items=tensor("items"),
-        item_targets=tensor("item_targets"),
-        n_asked=n_asked,
-        n_rejected=n_rejected,
-        cost=cost,
-        extras=extras,
-    )
+    return History(initial, torch.from_numpy(together), answers)

@@ -7,28 +7,33 @@ continues after its last complete line; rows of ``queries.npz`` beyond it are dr
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
 from alharness import registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
-from alharness.files import write_json, write_text
-from alharness.oracle import open_oracle
+from alharness.files import explained
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder
-from alharness.run import environment
+from alharness.run.describing import describe, other_data
 from alharness.run.loop import Sizes, run, start
-from alharness.run.opening import OpenTask, Places, networks_of, open_task, problem_of
+from alharness.run.opening import (
+    Places,
+    networks_of,
+    open_task,
+    oracle_of,
+    present_fingerprint,
+    problem_of,
+)
 from alharness.run.pictures import draw_pictures
 from alharness.run.recording import Keeper
 from alharness.run.stage import set_stage
-from alharness.spec import RunSpec, protocol_fields
+from alharness.spec import RunSpec, identity_of_plugins
 
 
 class Observer(Protocol):
@@ -51,9 +56,10 @@ def execute(
     fresh: bool = False,
     observers: Sequence[Observer] = (),
     progress: Progress = silent,
+    warn: Callable[[str], None] = lambda text: None,
     max_cycles: int | None = None,
 ) -> RunFolder:
-    """Run a spec to its end, or continue it; a finished run is not run again.
+    """Run a spec to its end, or continue it; a finished run is proved and not run again.
 
     Args:
         spec: what to run.
@@ -61,64 +67,97 @@ def execute(
         fresh: throw away what exists of this run and start over.
         observers: told of every cycle after it is on the disk.
         progress: told of long work before cycle 0.
+        warn: told, in a sentence, what a user of the result should know.
         max_cycles: stop after so many new cycles (for tests and previews); None runs to the end.
 
     Raises:
-        UserError: data missing, settings that do not fit, another process writing the same run.
+        UserError: data missing or changed, settings that do not fit, damaged files, another process
+            writing the same run.
     """
+    _require_same_plugins(spec)
     folder = RunFolder(spec.folder(places.runs_dir))
-    try:
+    with _held(folder):
+        if fresh:
+            folder.clear()
+        if folder.is_finished():
+            _return_finished(spec, places, folder, observers, warn)
+        else:
+            with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+                _execute(spec, places, folder, observers, progress, max_cycles)
+    return folder
+
+
+@contextmanager
+def _held(folder: RunFolder) -> Iterator[None]:
+    """The run's folder, made where there is none, for this process alone."""
+    with explained(folder.path, "made", "Choose another place with --runs-dir"):
         folder.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"The run folder '{folder.path}' cannot be made: {error.strerror}. "
-            "Choose another place with --runs-dir."
-        ) from error
     lock = FileLock(folder.lock)
     try:
-        lock.acquire(timeout=0)
+        with explained(folder.lock, "locked"):
+            lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it."
         ) from None
     try:
-        if fresh:
-            for path in (folder.cycles, folder.queries, folder.env):
-                path.unlink(missing_ok=True)
-        if not fresh and folder.is_finished():
-            records = folder.records()
-            for observer in observers:
-                observer.started(spec, folder, records)
-                observer.finished(folder, records)
-            return folder
-        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
-            _execute(spec, places, folder, observers, progress, max_cycles)
+        yield
     finally:
         lock.release()
-    return folder
 
 
-def _execute(
+def _require_same_plugins(spec: RunSpec) -> None:
+    """A spec names what it was put together with; a worker may meet another version of it.
+
+    Raises:
+        UserError: a plug-in or a folder of data is another one now.
+    """
+    now = identity_of_plugins(spec)
+    for name in {**spec.plugins, **now}:
+        if now.get(name) != spec.plugins.get(name):
+            raise UserError(
+                f"'{name}' is not what it was when this run was put together: expected "
+                f"{spec.plugins.get(name, 'nothing foreign')}, found {now.get(name, 'nothing')}. Give the "
+                "command again: what is changed is another run."
+            )
+
+
+def _return_finished(
     spec: RunSpec,
     places: Places,
     folder: RunFolder,
     observers: Sequence[Observer],
-    progress: Progress,
-    max_cycles: int | None,
+    warn: Callable[[str], None],
 ) -> None:
+    """A finished run, proved: its files, and the data that it was made on."""
+    records = folder.records()
+    folder.log(records)
+    made_on = folder.environment().get("task", {}).get("fingerprint")
+    present = present_fingerprint(spec, places)
+    if present is None:
+        warn(f"The data of '{spec.task.name}' are not here: the finished run stands unchecked.")
+    elif made_on is not None and present != made_on:
+        raise other_data(spec, folder, made_on, present)
+    for observer in observers:
+        observer.started(spec, folder, records)
+        observer.finished(folder, records)
+    warn("This run was finished before; nothing was run. --fresh starts it over.")
+
+
+def _execute(
+    spec: RunSpec, places: Places, folder: RunFolder,
+    observers: Sequence[Observer], progress: Progress, max_cycles: int | None,
+) -> None:  # fmt: skip
     keeper = Keeper(folder)
     done = len(keeper.records)
     task = open_task(spec, places, progress)
     store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
     supply = Supply(store, Ledger(task.pool.device), progress)
     strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
-    oracle = open_oracle(
-        task.data, task.pool, task.test, supply,
-        settings=spec.oracle, seed=spec.seed, folder=folder.path,
-    )  # fmt: skip
+    oracle = oracle_of(spec, task, supply, folder)
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
-    history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes))
-    _describe(spec, folder, task, resumed_at=done)
+    history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
+    describe(spec, folder, task, resumed_at=done)
     for observer in observers:
         observer.started(spec, folder, keeper.records)
     problem, networks = problem_of(spec, task), networks_of(spec, task)
@@ -153,52 +192,3 @@ def _warm_up(device: torch.device) -> None:
     optimiser = torch.optim.AdamW([parameter])
     (parameter @ parameter).sum().backward()
     optimiser.step()
-
-
-def _describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: int) -> None:
-    """``spec.toml`` and ``env.json``; refuses to continue a run on other data."""
-    data, pool = task.data, task.pool
-    protocol = protocol_fields(spec, data.fingerprint)
-    before = folder.environment()
-    known: Mapping[str, Any] = before.get("task", {})
-    if resumed_at and known.get("fingerprint") not in (None, data.fingerprint):
-        raise UserError(
-            f"The run in '{folder.path}' was started on data with fingerprint "
-            f"{known['fingerprint']}; '{spec.task.name}' now has {data.fingerprint}. Use the same "
-            "data, or start over with --fresh."
-        )
-    session = {
-        "started_ms": time.time_ns() // 1_000_000,
-        "first_cycle": resumed_at,
-        "versions": environment.versions(),
-        "hardware": environment.hardware(torch.device(spec.device)),
-        "git_commit": environment.git_commit(),
-    }
-    sessions = [*before.get("sessions", []), session]
-    write_json(
-        folder.env,
-        {
-            "protocol": protocol,
-            "run_key": spec.run_key,
-            "task": {
-                "fingerprint": data.fingerprint,
-                "class_names": list(data.class_names),
-                "n_pool": pool.n,
-                "n_test": len(data.test_targets),
-                "test_counts": np.bincount(data.test_targets, minlength=data.n_classes).tolist(),
-                "item_shape": list(pool.item_shape),
-                "residency": pool.residency,
-                "forecast": str(data.forecast(torch.device(spec.device), spec.pool)),
-                "synthetic": data.synthetic,
-                "notes": dict(data.notes),
-            },
-            "strategy": {
-                "distribution": registry.provider(registry.STRATEGIES, spec.strategy.name)
-            },
-            "versions": sessions[0]["versions"],
-            "hardware": sessions[0]["hardware"],
-            "git_commit": sessions[0]["git_commit"],
-            "sessions": sessions,
-        },
-    )
-    write_text(folder.spec, spec.to_toml())

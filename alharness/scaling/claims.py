@@ -1,4 +1,4 @@
-"""Claims about time and work held against timing studies: holds, fails, inconclusive, not measured here.
+"""Claims about time and work held against timing studies: holds, fails, undecided, not measured.
 
 What is claimed lies in ``claims.toml`` beside it; this module knows kinds of measurement only. A
 verdict compares a 95 % interval with what the claim accepts; an interval across the border decides
@@ -8,18 +8,17 @@ nothing. Counters are exact: their intervals are points.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from alharness.comparison.verdicts import Claim, Estimate, Verdict, Word, read_blocks
 from alharness.errors import UserError, unknown_name
 from alharness.scaling.estimates import (
-    Estimate,
     Line,
     lines,
     ratio,
@@ -29,8 +28,6 @@ from alharness.scaling.estimates import (
 )
 from alharness.scaling.study import ScalingSpec, Study
 
-Word = Literal["holds", "fails", "inconclusive", "not measured here"]
-
 #: Repeats of a timed selection below which its interval means nothing.
 MIN_REPEATS = 3
 
@@ -38,18 +35,12 @@ MIN_REPEATS = 3
 FILE = Path(__file__).with_name("claims.toml")
 
 
-class Claim(BaseModel):
-    """One claim, as the file tells it."""
+class ScalingClaim(Claim):
+    """One claim on time or work."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    where: str = Field(description="section, figure or table of the paper; or ours")
-    text: str
     kind: str = Field(description="what is measured: a key of MEASUREMENTS")
     name: str = Field(description="strategy or index")
     accept: tuple[float, float] = Field(description="values that support the claim, ends included")
-    must: bool = Field(False, description="failing it is an error")
     study: str = Field("", description="the study that decides it; any by default")
     measured: Literal["select", "match"] = "select"
     other: str = Field("", description="what it is compared with")
@@ -72,7 +63,7 @@ class NamedStudy(ScalingSpec):
 class ClaimsFile:
     """All claims, and the studies that decide them."""
 
-    claims: tuple[Claim, ...]
+    claims: tuple[ScalingClaim, ...]
     studies: tuple[NamedStudy, ...]
 
     @classmethod
@@ -82,40 +73,19 @@ class ClaimsFile:
         Raises:
             UserError: no such file, or one that does not say what a claim needs.
         """
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"No claims at '{path}'. Give an existing file to --claims.") from None
-        except tomllib.TOMLDecodeError as error:
-            raise UserError(f"'{path}' is not valid TOML: {error}.") from error
-        try:
-            claims = tuple(Claim.model_validate(item) for item in content.get("claim", []))
-            studies = tuple(NamedStudy.model_validate(item) for item in content.get("study", []))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise UserError(f"'{path}': {place}: {first['msg'].lower()}.") from error
+        found = read_blocks(path, {"claim": ScalingClaim, "study": NamedStudy})
+        claims: list[ScalingClaim] = found["claim"]
         for claim in claims:
             if claim.kind not in MEASUREMENTS:
-                raise unknown_name("kind of claim", claim.kind, MEASUREMENTS)
-        return cls(claims, studies)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim beside what was measured.
-
-    Attributes:
-        claim: the claim.
-        word: the verdict.
-        estimate: what was measured, or None.
-        evidence: in words: the number, where it comes from, or why there is none.
-    """
-
-    claim: Claim
-    word: Word
-    estimate: Estimate | None
-    evidence: str
+                error = unknown_name("kind of claim", claim.kind, MEASUREMENTS)
+                raise UserError(f"'{path}': [[claim]] '{claim.id}': {error}")
+            low, high = claim.accept
+            if not low <= high:
+                raise UserError(
+                    f"'{path}': [[claim]] '{claim.id}': accept is [lowest, highest]; found "
+                    f"[{low:g}, {high:g}], which nothing can be."
+                )
+        return cls(tuple(claims), tuple(found["study"]))
 
 
 class _NotMeasuredError(Exception):
@@ -129,7 +99,9 @@ class _Evidence:
         self._lines = {(line.kind, line.name, line.query_size): line for line in lines(study)}
         self.study = study
 
-    def line(self, claim: Claim, name: str | None = None, query_size: int | None = None) -> Line:
+    def line(
+        self, claim: ScalingClaim, name: str | None = None, query_size: int | None = None
+    ) -> Line:
         wanted = name or claim.name
         size = query_size or claim.query_size
         found = self._lines.get((claim.measured, wanted, size))
@@ -150,25 +122,25 @@ def _repeated(line: Line, *sizes: int) -> Line:
     return line
 
 
-def _time_exponent(claim: Claim, evidence: _Evidence) -> Estimate:
+def _time_exponent(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
     line = evidence.line(claim)
     _repeated(line, *(n for n in line.sizes if n >= claim.smallest))
     return _known(time_slope(line, claim.phase, claim.smallest), "fewer than three sizes")
 
 
-def _work_exponent(claim: Claim, evidence: _Evidence) -> Estimate:
+def _work_exponent(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
     line = evidence.line(claim)
     return _known(work_slope(line, claim.counter), f"fewer than three sizes with {claim.counter}")
 
 
-def _share_of_pool(claim: Claim, evidence: _Evidence) -> Estimate:
+def _share_of_pool(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
     """Counter per pool item: from the least to the most over all sizes."""
     line = evidence.line(claim)
     shares = [line.work(n).get(claim.counter, 0.0) / n for n in line.sizes]
     return Estimate(float(np.median(shares)), min(shares), max(shares), len(shares))
 
 
-def _work_total(claim: Claim, evidence: _Evidence) -> Estimate:
+def _work_total(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
     """Sum of counters at the largest size."""
     line = evidence.line(claim)
     n = line.sizes[-1]
@@ -176,19 +148,19 @@ def _work_total(claim: Claim, evidence: _Evidence) -> Estimate:
     return Estimate(total, total, total, len(line.repeats[n]))
 
 
-def _time_ratio(claim: Claim, evidence: _Evidence) -> Estimate:
+def _time_ratio(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
     first = evidence.at(evidence.line(claim), claim.n)
     second = evidence.at(evidence.line(claim, claim.other), claim.n)
     return ratio(first, second, claim.n)
 
 
-def _query_size_ratio(claim: Claim, evidence: _Evidence) -> Estimate:
+def _query_size_ratio(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
     many = evidence.at(evidence.line(claim), claim.n)
     few = evidence.at(evidence.line(claim, query_size=claim.to_query_size), claim.n)
     return ratio(many, few, claim.n)
 
 
-def _transition(claim: Claim, evidence: _Evidence) -> Estimate:
+def _transition(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
     if evidence.study.spec.networks == "untrained":
         raise _NotMeasuredError("generator and encoder were not trained: their cost is not known")
     prepared = evidence.at(evidence.line(claim), claim.n)
@@ -196,7 +168,7 @@ def _transition(claim: Claim, evidence: _Evidence) -> Estimate:
     return transition(prepared, scan, claim.n)
 
 
-def _feature_bytes(claim: Claim, evidence: _Evidence) -> Estimate:
+def _feature_bytes(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
     found = [
         measurement.feature_bytes / measurement.n
         for measurement in evidence.study.measurements
@@ -208,7 +180,7 @@ def _feature_bytes(claim: Claim, evidence: _Evidence) -> Estimate:
 
 
 #: What a claim's ``kind`` may be.
-MEASUREMENTS: Mapping[str, Callable[[Claim, _Evidence], Estimate]] = {
+MEASUREMENTS: Mapping[str, Callable[[ScalingClaim, _Evidence], Estimate]] = {
     "time_exponent": _time_exponent,
     "work_exponent": _work_exponent,
     "share_of_pool": _share_of_pool,
@@ -234,15 +206,15 @@ def judge(estimate: Estimate, accept: tuple[float, float]) -> Word:
     """The interval against what the claim accepts."""
     low, high = accept[0] - ROUNDING, accept[1] + ROUNDING
     if math.isnan(estimate.value):
-        return "inconclusive"
+        return "undecided"
     if estimate.low >= low and estimate.high <= high:
         return "holds"
     if estimate.high < low or estimate.low > high:
         return "fails"
-    return "inconclusive"
+    return "undecided"
 
 
-def check(claim: Claim, studies: Mapping[str, Study]) -> Verdict:
+def check(claim: ScalingClaim, studies: Mapping[str, Study]) -> Verdict:
     """One claim against the first study that can decide it."""
     reasons = []
     for name, study in studies.items():
@@ -254,19 +226,14 @@ def check(claim: Claim, studies: Mapping[str, Study]) -> Verdict:
             reasons.append(f"{Path(name).name}: {reason}")
             continue
         where = f"{study.spec.task}, study {Path(name).name}"
-        return Verdict(claim, judge(estimate, claim.accept), estimate, f"{estimate} ({where})")
+        return Verdict(claim, judge(estimate, claim.accept), f"{estimate} ({where})", estimate)
     why = "; ".join(reasons) or f"no study {claim.study or 'at all'}".rstrip()
-    return Verdict(claim, "not measured here", None, why)
+    return Verdict(claim, "not measured", why)
 
 
-def check_all(claims: Sequence[Claim], studies: Mapping[str, Study]) -> list[Verdict]:
+def check_all(claims: Sequence[ScalingClaim], studies: Mapping[str, Study]) -> list[Verdict]:
     """Every claim, in the order of the file."""
     return [check(claim, studies) for claim in claims]
-
-
-def failed(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Those that must hold and do not."""
-    return [v for v in verdicts if v.claim.must and v.word == "fails"]
 
 
 def hardware(studies: Mapping[str, Study]) -> list[str]:

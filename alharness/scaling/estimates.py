@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness import seeds
+from alharness.comparison.verdicts import Estimate
 from alharness.pictures.charts import Cell
 from alharness.scaling.study import NOT_SELECTION, Measurement, Study
 
@@ -23,29 +24,6 @@ N_RESAMPLES = 1000
 LEVEL = 0.95
 #: Below so many sizes a slope is two points and a hope.
 MIN_SIZES = 3
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval.
-
-    Attributes:
-        value: the estimate.
-        low, high: 95 % bootstrap interval over repeats; equal to the value for exact counts. Of three
-            repeats it is their range, which holds the true median in three cases of four; of five
-            it is right in 94 of 100.
-        n: numbers that it rests on.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def __str__(self) -> str:
-        if self.low == self.high:
-            return f"{self.value:.3g}"
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
 @dataclass(frozen=True)

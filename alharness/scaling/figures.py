@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alharness.comparison.verdicts import Estimate
 from alharness.files import write_text
 from alharness.pictures.charts import (
     COLOURS,
@@ -19,13 +20,15 @@ from alharness.pictures.charts import (
     STYLES,
     Chart,
     as_csv,
+    entry,
     legend,
+    logarithmic,
     make_chart,
+    name_bars,
 )
 from alharness.scaling.estimates import (
     HEADER,
     SLOPE_HEADER,
-    Estimate,
     Line,
     lines,
     slopes,
@@ -74,8 +77,7 @@ def _style(place: int) -> dict[str, Any]:
 
 
 def _both_logarithmic(axes: Axes, x: str, y: str) -> None:
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    logarithmic(axes, "x", "y")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
 
@@ -94,14 +96,14 @@ def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
         for place, line in enumerate(found):
             spent = [line.time(n) for n in line.sizes]
             exponent = time_slope(line)
-            label = _label(line, many) + (f"\n  $n^b$, b = {exponent}" if exponent else "")
+            label = _label(line, many) + (f"\n  time ~ n^b, b = {exponent}" if exponent else "")
             middle = np.array([e.value for e in spent])
             reach = np.array([[e.value - e.low, e.high - e.value] for e in spent]).T
             axes.errorbar(
                 line.sizes,
                 middle,
                 yerr=np.maximum(reach, 0),
-                label=label,
+                label=entry(label),
                 capsize=2,
                 **_style(place),
             )
@@ -141,10 +143,10 @@ def _work_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
         for axes, (name, curves) in zip(grid, panels.items(), strict=False):
             for place, counts in curves.items():
                 label = _label(found[place], many)
-                axes.plot(found[place].sizes, counts, label=label, **_style(place))
+                axes.plot(found[place].sizes, counts, label=entry(label), **_style(place))
             axes.set_title(name.replace("_", " "), fontsize=10)
             _both_logarithmic(axes, "", "count")
-            axes.legend(fontsize=7, handlelength=3.2)
+            legend(axes, fontsize=7, loc="best")
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         figure.supxlabel("pool size" if kind == "select" else "feature rows", fontsize=10)
@@ -174,16 +176,17 @@ def _phase_chart(found: Sequence[Line]) -> Chart:
                 [100 * p.get(name, 0.0) / max(sum(p.values()), 1e-12) for _, p in bars][::-1]
             )
             axes.barh(
-                labels,
+                range(len(labels)),
                 shares,
                 left=left,
-                label=name,
+                label=entry(name),
                 color=COLOURS[place % len(COLOURS)],
                 hatch="///" * (place // len(COLOURS)),
                 edgecolor="white",
                 linewidth=0.4,
             )
             left += shares
+        name_bars(axes, labels)
         axes.set_xlabel("share of the selection's time in %")
         axes.set_xlim(0, 100)
         axes.set_ylim(-0.6, len(bars) - 0.4)
@@ -216,7 +219,7 @@ def _transition_chart(points: Sequence[tuple[str, str, int, int, Estimate]]) -> 
             open_above = np.array([math.isinf(e.high) for e in cycles])
             above = np.where(open_above, 0.0, np.array([e.high for e in cycles]) - middle)
             axes.errorbar(
-                sizes, middle, yerr=[below, above], label=label, capsize=2, **_style(place)
+                sizes, middle, yerr=[below, above], label=entry(label), capsize=2, **_style(place)
             )
             reach = np.where(open_above, middle, 0.0)
             axes.errorbar(

@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
+from alharness.comparison.verdicts import Estimate
 from alharness.pool import Pool, PoolWrapper
-from alharness.scaling.estimates import Estimate, slope
+from alharness.scaling.estimates import slope
 from alharness.timing import Stopwatch, synchronise
 
 #: What an exponent of exact counts may differ from its claim.

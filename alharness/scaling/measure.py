@@ -28,7 +28,7 @@ from alharness import registry, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
 from alharness.errors import UserError
-from alharness.files import write_json, write_text
+from alharness.files import append_line, explained, write_json, write_text
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner, learner_factory
 from alharness.matching import build_index, features, match
@@ -50,12 +50,11 @@ def run_study(
     """Measure what is not measured yet and append it to the folder.
 
     Raises:
-        UserError: the folder holds another study, or one of another machine.
+        UserError: the folder holds another study, or one of another machine, or cannot be written.
     """
     device = torch.device(resolve_device(spec.device))
     machine = {**environment.hardware(device), **environment.versions()}
     about = {"spec": spec.model_dump(mode="json"), "machine": machine}
-    folder.mkdir(parents=True, exist_ok=True)
     done: set[tuple[str, str, int, int, int]] = set()
     log = folder / "timing.jsonl"
     if (folder / "study.json").exists():
@@ -65,10 +64,10 @@ def run_study(
             done = {measurement.key for measurement in before.measurements}
             _rewrite(log, before.measurements)  # without a torn last line
     write_json(folder / "study.json", about)
-    log.touch()
+    with explained(log):
+        log.touch()
     for measurement in measure(spec, places, device, done, progress):
-        with log.open("a", encoding="utf-8") as file:
-            file.write(measurement.model_dump_json() + "\n")
+        append_line(log, measurement.model_dump_json())
     return Study.read(folder)
 
 

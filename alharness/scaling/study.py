@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from alharness.errors import UserError
+from alharness.files import refusal
 
 #: Phase of computing the items of a virtual pool: a stand-in for images in memory, not selection.
 READ = "virtual_items"
@@ -95,14 +96,23 @@ class Study:
         Raises:
             UserError: no study there, or a damaged line.
         """
+        about_file, log = folder / "study.json", folder / "timing.jsonl"
         try:
-            about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-            lines = (folder / "timing.jsonl").read_text(encoding="utf-8").splitlines()
+            about = json.loads(about_file.read_text(encoding="utf-8"))
+            spec, machine = ScalingSpec(**about["spec"]), dict(about["machine"])
+            lines = log.read_bytes().splitlines()
         except FileNotFoundError as error:
             raise UserError(
                 f"'{folder}' holds no timing study ({Path(error.filename).name} is missing). "
                 "Measure one with: alharness timing --out FOLDER"
             ) from None
+        except OSError as error:
+            raise refusal(error, folder, "read") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"'{about_file}' is damaged ({str(error).splitlines()[0]}). Restore it, or measure "
+                "again with another --out."
+            ) from error
         found = []
         for number, line in enumerate(lines, 1):
             try:
@@ -110,5 +120,8 @@ class Study:
             except ValueError as error:
                 if number == len(lines):
                     break  # the line that a kill tore
-                raise UserError(f"{folder / 'timing.jsonl'}: line {number} is damaged.") from error
-        return cls(ScalingSpec(**about["spec"]), about["machine"], tuple(found))
+                raise UserError(
+                    f"'{log}': line {number} is damaged. Restore the file, or measure again with another "
+                    "--out."
+                ) from error
+        return cls(spec, machine, tuple(found))

@@ -6,8 +6,11 @@ stratified and follows a seed of its own, never the run's.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +47,29 @@ class Arrays:
 
     items: NDArray[Any]
     targets: NDArray[np.int64]
+
+
+def identity_of_file(argument: str, path: Path, expected: str) -> dict[str, str]:
+    """What a file holds, for a run's key: one name means another file in another place or next week.
+
+    Args:
+        argument: what the user typed.
+        path: where that is.
+        expected: what a user should have typed.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not path.is_file():
+        raise UserError(f"'{argument}' does not exist (looked for {path}). Expected {expected}.")
+    status = path.stat()
+    return {argument: _sha256(path, status.st_mtime_ns, status.st_size)}
+
+
+@lru_cache(maxsize=64)  # a sweep resolves many runs on one file
+def _sha256(path: Path, mtime_ns: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def defaults_for(profile: Profile, item_shape: Sequence[int] | None) -> TaskDefaults:

@@ -144,6 +144,9 @@ class Augmented(TaskPlugin):
         #: Gives the source task by name; the registry sets it, because tasks know no registry.
         self.resolve: Callable[[str], TaskPlugin] = _unresolved
 
+    def identity(self) -> dict[str, str]:
+        return self.resolve(self.inner_name).identity()
+
     def defaults(self, profile: Profile) -> TaskDefaults:
         return self.resolve(self.inner_name).defaults(profile)
 

@@ -21,7 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
-from alharness.pool import ArrayPool, Forecast, Pool, StreamedPool, VirtualItems, forecast
+from alharness.pool import (
+    ArrayPool,
+    Forecast,
+    PinnedPool,
+    Pool,
+    StreamedPool,
+    VirtualItems,
+    forecast,
+)
 from alharness.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -116,6 +124,8 @@ class TaskData:
     def forecast(self, device: torch.device, settings: PoolSettings | None = None) -> Forecast:
         """Where the pool will live and what memory it will need; said before a run begins.
 
+        Of what is free now: once the pool is open it tells nothing true any more, so it is handed on.
+
         Raises:
             UserError: the residency asked for cannot work.
         """
@@ -131,11 +141,25 @@ class TaskData:
             value_bytes=images.itemsize if isinstance(images, np.ndarray) else 1,
         )
 
-    def open_pool(self, device: torch.device, settings: PoolSettings | None = None) -> Pool:
-        """The pool images as a ``Pool`` in the residency that ``forecast`` gives."""
-        chosen = self.forecast(device, settings)
+    def open_pool(
+        self,
+        device: torch.device,
+        settings: PoolSettings | None = None,
+        *,
+        chosen: Forecast | None = None,
+    ) -> Pool:
+        """The pool images as a ``Pool``.
+
+        Args:
+            chosen: what ``forecast`` said; by default it is asked now.
+        """
+        if chosen is None:
+            chosen = self.forecast(device, settings)
         if not isinstance(self.pool_images, np.ndarray):
-            return self.pool_images.open(device, self.pool_fingerprint)
+            pool = self.pool_images.open(device, self.pool_fingerprint)
+            if chosen.block_values is not None:
+                pool.limit_blocks(max(1, chosen.block_values // pool.values_per_item))
+            return pool
         return self._open(self.pool_images, device, chosen, self.pool_fingerprint)
 
     def open_test(self, device: torch.device) -> Pool:
@@ -153,21 +177,17 @@ class TaskData:
         chosen: Forecast,
         fingerprint: str | None,
     ) -> Pool:
+        pool: Pool
+        named: dict[str, Any] = {"pixel_max": self.pixel_max, "fingerprint": fingerprint}
         if chosen.residency == "memmap":
-            return StreamedPool(
-                images,
-                device,
-                pixel_max=self.pixel_max,
-                block_values=chosen.block_values,
-                fingerprint=fingerprint,
-            )
-        return ArrayPool(
-            images,
-            device,
-            pixel_max=self.pixel_max,
-            residency=chosen.residency,
-            fingerprint=fingerprint,
-        )
+            pool = StreamedPool(images, device, **named)
+        elif chosen.residency == "host" and device.type == "cuda":
+            pool = PinnedPool(images, device, **named)
+        else:
+            pool = ArrayPool(images, device, residency=chosen.residency, **named)
+        if chosen.block_values is not None:
+            pool.limit_blocks(max(1, chosen.block_values // pool.values_per_item))
+        return pool
 
 
 class TaskParameters(BaseModel):
@@ -198,6 +218,10 @@ class TaskPlugin(ABC):
         self.parameters = self.Parameters(**parameters)
 
     takes_argument: ClassVar[bool] = False
+
+    def identity(self) -> dict[str, str]:
+        """What its name leaves open and tells its data from others; part of a run's key."""
+        return {}
 
     @abstractmethod
     def defaults(self, profile: Profile) -> TaskDefaults:

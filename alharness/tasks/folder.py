@@ -61,6 +61,11 @@ class Folder(TaskPlugin):
     Parameters = FolderParameters
     source = "a folder or zip archive of images on this machine"
     takes_argument = True
+
+    def identity(self) -> dict[str, str]:
+        """The folder itself: one name means another folder in another place."""
+        return {self.argument or "": str(Path(self.argument or "").expanduser().resolve())}
+
     parameters: FolderParameters
 
     def defaults(self, profile: Profile) -> TaskDefaults:

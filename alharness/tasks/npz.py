@@ -20,6 +20,7 @@ from alharness.tasks.arrays import (
     data_of,
     defaults_for,
     encode,
+    identity_of_file,
     numbers,
     split,
 )
@@ -28,6 +29,8 @@ from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults,
 #: The two forms of a file.
 WITH_TEST = ("x_pool", "y_pool", "x_test", "y_test")
 WHOLE = ("x", "y")
+
+EXPECTED = "npz:PATH with a file that numpy.savez wrote"
 
 
 class NpzParameters(SplitParameters):
@@ -56,10 +59,9 @@ class Npz(TaskPlugin):
         """The file."""
         return Path(self.argument or "").expanduser().resolve()
 
-    @property
-    def canonical_name(self) -> str:
-        """The name, from which the same file is found whatever the working directory is."""
-        return f"{self.name}:{self.path}"
+    def identity(self) -> dict[str, str]:
+        """The file's content."""
+        return identity_of_file(self.argument or "", self.path, EXPECTED)
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         return defaults_for(profile, self._item_shape())
@@ -102,11 +104,7 @@ class Npz(TaskPlugin):
 
     def _read(self) -> dict[str, NDArray[Any]]:
         where = f"npz:{self.argument}"
-        if not self.path.is_file():
-            raise UserError(
-                f"{where} does not exist (looked for {self.path}). Expected npz:PATH with a file that "
-                "numpy.savez wrote."
-            )
+        self.identity()  # refuses a file that is not there
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}

@@ -17,6 +17,7 @@ from alharness.tasks.arrays import (
     data_of,
     defaults_for,
     encode,
+    identity_of_file,
     numbers,
     split,
 )
@@ -31,6 +32,8 @@ TARGETS = ("target", "label", "class", "y")
 MAX_CATEGORIES = 100
 #: What a split column calls its parts.
 POOL_NAMES, TEST_NAMES = frozenset({"pool", "train"}), frozenset({"test"})
+
+EXPECTED = "table:PATH with a CSV or parquet file"
 
 
 class TableParameters(SplitParameters):
@@ -65,10 +68,9 @@ class Table(TaskPlugin):
         """The file."""
         return Path(self.argument or "").expanduser().resolve()
 
-    @property
-    def canonical_name(self) -> str:
-        """The name, from which the same file is found whatever the working directory is."""
-        return f"{self.name}:{self.path}"
+    def identity(self) -> dict[str, str]:
+        """The file's content."""
+        return identity_of_file(self.argument or "", self.path, EXPECTED)
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         return defaults_for(profile, None)
@@ -111,11 +113,7 @@ class Table(TaskPlugin):
     def _read(self, where: str) -> DataFrame:
         import pandas
 
-        if not self.path.is_file():
-            raise UserError(
-                f"{where} does not exist (looked for {self.path}). Expected table:PATH with a CSV or "
-                "parquet file."
-            )
+        self.identity()  # refuses a file that is not there
         try:
             if self.path.suffix in (".parquet", ".pq"):
                 frame = pandas.read_parquet(self.path)

@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 
 from alharness import acquisition
-from alharness.generative.latent_search import SearchResult, search
+from alharness.generative.latent_search import ClassifierSearch, LatentSearch, SearchResult
 from alharness.matching import (
     FeatureExtractor,
     FeatureSpace,
@@ -36,6 +36,7 @@ from alharness.strategy import Adaptation, CycleView, Parameters, PoolQuery, Pre
 
 if TYPE_CHECKING:
     from alharness.generative import Generator
+    from alharness.learners.learner import Learner
 
 
 class AsalParameters(Parameters):
@@ -73,6 +74,7 @@ class Asal(Strategy):
     channels: ClassVar[int | None] = None
 
     generator: Generator
+    search: ClassifierSearch
     space: FeatureSpace
     index: Index
 
@@ -94,6 +96,7 @@ class Asal(Strategy):
     def prepare(self, preparation: Preparation) -> Adaptation | None:
         """Algorithm 1, input: train G and F, precompute the PCA, mu and S = {F_PCA(x)}."""
         self.generator = preparation.generator()
+        self.search = ClassifierSearch(self.searcher)
         extractor = self.extractor(preparation)
         if extractor is not None:
             reduced = features.obtain_reduced_pool(
@@ -135,28 +138,30 @@ class Asal(Strategy):
     def synthesise(self, view: CycleView, n: int) -> SearchResult:
         """Eq. 1: maximise H(h(G(z))) from z ~ N(0, I), all n latents in one batch."""
         z0 = torch.randn(n, self.generator.latent_dim, generator=view.torch_rng("latent"))
-        return search(
+        return self.search(view.learner, z0.to(view.device), view.work)
+
+    def searcher(self, learner: Learner) -> LatentSearch:
+        """The search of Eq. 1 for a classifier."""
+        return LatentSearch(
             self.generator.decode,
-            self.score(view),
-            z0.to(view.device),
+            self.score(learner),
             steps=self.parameters.latent_steps,
             lr=self.parameters.latent_lr,
             prior_weight=self.parameters.prior_weight,
             keep_best=self.parameters.keep_best,
-            work=view.work,
         )
 
-    def score(self, view: CycleView) -> Callable[[torch.Tensor], torch.Tensor]:
+    def score(self, learner: Learner) -> Callable[[torch.Tensor], torch.Tensor]:
         """The acquisition score as a differentiable function of images, ``[B, ...]`` to ``[B]``."""
         if self.parameters.score == "learning-loss":
             from alharness.learners.loss_prediction import LearningLossLearner
 
-            assert isinstance(view.learner, LearningLossLearner)  # what prepare asked for
-            return view.learner.predicted_loss
+            assert isinstance(learner, LearningLossLearner)  # what prepare asked for
+            return learner.predicted_loss
         of_log_probs = acquisition.SCORES[self.parameters.score]
 
         def score(images: torch.Tensor) -> torch.Tensor:
-            return of_log_probs(view.learner.logits(images).log_softmax(dim=-1))
+            return of_log_probs(learner.logits(images).log_softmax(dim=-1))
 
         return score
 
@@ -169,7 +174,7 @@ class Asal(Strategy):
         taken = view.available.taken
         if self.parameters.rerank == 0:
             return match(index, points, taken=taken, work=view.work)
-        score = self.score(view)
+        score = self.score(view.learner)
 
         def rerank(candidates: torch.Tensor) -> torch.Tensor:
             with view.stopwatch.phase("rerank"):

@@ -19,7 +19,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from alharness.pool import scan
 from alharness.strategy import CycleView, PoolQuery, Strategy
+
+#: Weights that are added up on the device before they are read.
+BLOCK = 1024
 
 
 class Badge(Strategy):
@@ -42,14 +46,18 @@ class Badge(Strategy):
 
 def embeddings(view: CycleView, candidates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The two factors of each gradient: ``p - onehot(argmax p)`` ``[N, C]`` and features ``[N, D]``."""
-    errors, features = [], []
-    for _, items in view.pool.blocks(candidates):
+    classes_C = torch.arange(view.n_classes, device=view.device)
+
+    def factors(items: torch.Tensor) -> torch.Tensor:
         p_BC = view.learner.log_probs(items).exp()
-        errors.append(p_BC - functional.one_hot(p_BC.argmax(dim=1), view.n_classes))
-        features.append(view.learner.features(items))
+        is_predicted_BC = p_BC.argmax(dim=1)[:, None] == classes_C
+        return torch.cat([p_BC - is_predicted_BC.float(), view.learner.features(items)], dim=1)
+
+    blocks = [rows for _, rows in scan(view.pool, factors, candidates, work=view.work)]
     view.work.add("pool_items_scored", len(candidates))
     view.work.add("bytes_read", len(candidates) * view.pool.item_bytes)
-    return torch.cat(errors), torch.cat(features)
+    n = view.n_classes
+    return torch.cat([rows[:, :n] for rows in blocks]), torch.cat([rows[:, n:] for rows in blocks])
 
 
 def seed_centres(
@@ -72,13 +80,31 @@ def seed_centres(
         inner_N = (errors_NC @ errors_NC[last]) * (features_ND @ features_ND[last])
         distances_N = lengths_N + lengths_N[last] - 2 * inner_N
         # Below what float32 can tell, two gradients are equal.
-        distances_N[distances_N < 1e-6 * (lengths_N + lengths_N[last])] = 0.0
-        nearest_N = torch.minimum(nearest_N, distances_N)
-        cumulative_N = nearest_N.masked_fill(~free, 0.0).double().cpu().cumsum(dim=0)
-        total = float(cumulative_N[-1])
-        if total > 0:
-            row = int(torch.searchsorted(cumulative_N, rng.random() * total, right=True))
-        else:
-            row = int(free.nonzero()[0])
-        chosen.append(row)
+        equal_N = distances_N < 1e-6 * (lengths_N + lengths_N[last])
+        nearest_N = torch.minimum(nearest_N, distances_N.masked_fill(equal_N, 0.0))
+        row = draw(nearest_N.masked_fill(~free, 0.0), rng.random())
+        chosen.append(int(free.nonzero()[0]) if row is None else row)
     return torch.tensor(chosen)
+
+
+def draw(weights_N: torch.Tensor, u: float) -> int | None:
+    """The item at the share ``u`` of all weights, in float64; None where all weights are 0.
+
+    Sums of ``BLOCK`` weights, and then the weights of one block, go to the host: 16 kB of a million
+    items instead of 8 MB. A running sum on a GPU would not be the same each time; these sums are.
+    """
+    weights_MB = functional.pad(weights_N, (0, -len(weights_N) % BLOCK)).view(-1, BLOCK)
+    upto_M = weights_MB.sum(dim=1, dtype=torch.float64).cpu().cumsum(dim=0)
+    total = float(upto_M[-1])
+    if not total > 0:
+        return None
+    block = _first_above(upto_M, u * total)
+    before = float(upto_M[block - 1]) if block else 0.0
+    upto_B = weights_MB[block].double().cpu().cumsum(dim=0)
+    return block * BLOCK + _first_above(upto_B, u * total - before)
+
+
+def _first_above(rising: torch.Tensor, value: float) -> int:
+    """First place that is above ``value``; where rounding leaves none, the one that reaches the end."""
+    end = int(torch.searchsorted(rising, rising[-1]))
+    return min(int(torch.searchsorted(rising, value, right=True)), end)

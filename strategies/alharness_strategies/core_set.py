@@ -22,6 +22,8 @@ from collections.abc import Mapping
 
 import torch
 
+from alharness import numerics
+from alharness.pool import scan
 from alharness.strategy import CycleView, PoolQuery, Strategy
 from alharness.timing import WorkCounters
 
@@ -58,8 +60,7 @@ def pool_features(view: CycleView, indices: torch.Tensor) -> torch.Tensor:
     """Classifier features of pool items, float32 ``[len(indices), D]`` on the device."""
     features: torch.Tensor | None = None
     at = 0
-    for part, items in view.pool.blocks(indices):
-        rows = view.learner.features(items)
+    for part, rows in scan(view.pool, view.learner.features, indices, work=view.work):
         if features is None:
             features = torch.empty(len(indices), rows.shape[1], device=rows.device)
         features[at : at + len(part)] = rows
@@ -72,6 +73,7 @@ def pool_features(view: CycleView, indices: torch.Tensor) -> torch.Tensor:
     return features
 
 
+@numerics.exact()  # the bounds are on float32 products, whatever a container or library sets
 def k_centre(
     features_ND: torch.Tensor,
     centres_KD: torch.Tensor,

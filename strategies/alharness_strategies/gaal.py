@@ -21,8 +21,8 @@ import torch
 from pydantic import Field
 
 from alharness import acquisition
-from alharness.generative.latent_search import search
-from alharness.learners.learner import LinearLearner
+from alharness.generative.latent_search import ClassifierSearch, LatentSearch
+from alharness.learners.learner import Learner, LinearLearner
 from alharness.strategy import CycleView, ImageQuery, Parameters, Preparation, Strategy
 
 if TYPE_CHECKING:
@@ -77,34 +77,41 @@ class Gaal(SimpleGan):
     parameters: GaalParameters
     source = "Zhu & Bento 2017; Mayer & Timofte 2020, Sec. 5.3"
     learner_needs = frozenset({"gradients"})
+    search: ClassifierSearch
+
+    def prepare(self, preparation: Preparation) -> None:
+        super().prepare(preparation)
+        self.search = ClassifierSearch(self.searcher)
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
         n_decoded = query_size * (self.parameters.latent_steps + 1)
         return {"pool_items_scored": 0, "bytes_read": 0, "images_generated": n_decoded}
 
-    def score(self, view: CycleView) -> Callable[[torch.Tensor], torch.Tensor]:
+    def score(self, learner: Learner) -> Callable[[torch.Tensor], torch.Tensor]:
         """Images ``[B, ...]`` to what is maximised, ``[B]``: -|w.x + b|, or the entropy."""
-        linear = isinstance(view.learner, LinearLearner) and view.n_classes == 2
+        linear = isinstance(learner, LinearLearner) and learner.n_classes == 2
         if self.parameters.score == "distance" or (self.parameters.score == "auto" and linear):
 
             def nearness(images: torch.Tensor) -> torch.Tensor:
-                top_B2 = view.learner.logits(images).topk(2, dim=1).values
+                top_B2 = learner.logits(images).topk(2, dim=1).values
                 return top_B2[:, 1] - top_B2[:, 0]
 
             return nearness
-        return lambda images: acquisition.entropy(view.learner.logits(images).log_softmax(dim=1))
+        return lambda images: acquisition.entropy(learner.logits(images).log_softmax(dim=1))
+
+    def searcher(self, learner: Learner) -> LatentSearch:
+        """The search for images on which a classifier is undecided."""
+        return LatentSearch(
+            self.generator.decode,
+            self.score(learner),
+            steps=self.parameters.latent_steps,
+            lr=self.parameters.latent_lr,
+            prior_weight=self.parameters.prior_weight,
+        )
 
     def select(self, view: CycleView, query_size: int) -> ImageQuery:
         with view.stopwatch.phase("generate"):
-            found = search(
-                self.generator.decode,
-                self.score(view),
-                self.latents(view, query_size),
-                steps=self.parameters.latent_steps,
-                lr=self.parameters.latent_lr,
-                prior_weight=self.parameters.prior_weight,
-                work=view.work,
-            )
+            found = self.search(view.learner, self.latents(view, query_size), view.work)
         return ImageQuery(
             found.images.cpu(),
             diagnostics={

@@ -9,7 +9,7 @@ Shape letters: N items, B items of a block, L latent dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from alharness import seeds
 from alharness.artefacts import Artefact, Supply, write_tensors
-from alharness.generative.latent_search import search
+from alharness.generative.latent_search import LatentSearch
 from alharness.generative.networks import build_encoder
 from alharness.generative.settings import AutoencoderRecipe
 from alharness.pool import Pool
@@ -138,17 +138,16 @@ def encode(
     codes, before, after = [], 0.0, 0.0
     total = torch.zeros(items.item_shape, dtype=torch.float64)
     squares = 0.0
+    refine = LatentSearch(
+        generator.decode,
+        _nearness,
+        steps=steps,
+        lr=REFINE_LR,
+        prior_weight=2 * PRIOR_WEIGHT,
+        chunk=BLOCK,
+    )
     for indices, images in items.blocks(block_size=BLOCK):
-        found = search(
-            generator.decode,
-            _nearness(images),
-            encoder(images),
-            steps=steps,
-            lr=REFINE_LR,
-            prior_weight=2 * PRIOR_WEIGHT,
-            cuda_graph=False,  # each block compares with other images
-            chunk=BLOCK,
-        )
+        found = refine(encoder(images), images)
         codes.append(found.z.cpu())
         before -= float(found.score_before.sum())
         after -= float(found.score_after.sum())
@@ -164,6 +163,6 @@ def encode(
     }
 
 
-def _nearness(images: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+def _nearness(decoded: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """Minus the squared error against ``images``, ``[B]``."""
-    return lambda decoded: -(decoded - images).square().flatten(1).sum(dim=1)
+    return -(decoded - images).square().flatten(1).sum(dim=1)

@@ -49,6 +49,7 @@ class RunsMaker:
         select_s: float = 0.01,
         preparation: Sequence[Mapping[str, Any]] = (),
         labels_per_query: int = 1,
+        n_classes: int = 2,
         start: str | None = None,
         learner: str | None = None,
         protocol: Mapping[str, str] | None = None,
@@ -141,7 +142,11 @@ class RunsMaker:
                         n_rejected=0,
                         n_labels=query_size,
                         cost=float(query_size),
-                        class_histogram=[query_size // 2, query_size - query_size // 2],
+                        class_histogram=[
+                            query_size // 2,
+                            query_size - query_size // 2,
+                            *[0] * (n_classes - 2),
+                        ],
                     ),
                     work={"pool_items_scored": 100},
                     time=Times(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from alharness.comparison.comparison import comparisons, paired
+from alharness.comparison.report import build
 from alharness.comparison.runs import display_label, read_run, read_runs, write_failure
 from alharness.errors import UserError
 
@@ -151,9 +152,26 @@ def test_an_artefact_asked_for_twice_counts_once(make_run: Any) -> None:
     path = make_run(
         "asal-gray", 0, preparation=[same, same, {**entry, "name": "pca", "details": {}}]
     )
-    assert read_run(path).preparation_s == 18
+    run = read_run(path)
+    assert run.preparation_s == 18
+    assert [entry.name for entry in run.preparation] == ["generator", "pca"]
     make_run("asal-gray", 1, preparation=[other])
     notes = comparisons(read_runs(make_run.root))[0].notes
     assert any(
         "asal-gray do not rest on the same generator (k in 1, other in 1)" in n for n in notes
     )
+
+
+def test_every_figure_counts_a_double_entry_alike(make_run: Any) -> None:
+    entry = {"name": "generator", "seconds": 9.0, "cached": True, "load_s": 0.1}
+    entry["details"] = {"key": "k"}
+    make_run("asal-gray", 0, preparation=[entry, entry])
+    make_run("random", 0)
+    section = build(comparisons(read_runs(make_run.root)), heading="").sections[0]
+    row = next(row for row in section.rows if row.label == "asal-gray")
+    assert row["preparation_s"] == 9
+    assert section.by_name["preparation"].rows == (
+        ("asal-gray", "generator", "9 s", "1 of 1", "key k"),
+    )
+    assert section.by_name["times"].rows[0][3] == "9 s"
+    assert section.by_name["accuracy_time"].rows[0][1] == pytest.approx(9.1)

@@ -37,13 +37,13 @@ def test_the_table_of_a_small_comparison(make_run: Any) -> None:
     comparison = comparisons(read_runs(make_run.root))[0]
     margin, random = metrics.table(comparison)
     assert (margin.label, margin.rank, random.label, random.rank) == ("margin", 1, "random", 2)
-    assert random.aubc == pytest.approx(0.6)
-    assert margin.aubc == pytest.approx(0.675)
-    assert margin.final == pytest.approx(0.8)
-    assert margin.figures["balanced_accuracy"] == pytest.approx(0.7)
-    assert margin.reached[0.95] == 60  # 0.95 x 0.72 = 0.684
-    assert random.reached[0.95] == 70
-    assert margin.efficiency[0.95] == pytest.approx(70 / 60)
+    assert random["aubc"] == pytest.approx(0.6)
+    assert margin["aubc"] == pytest.approx(0.675)
+    assert margin["final"] == pytest.approx(0.8)
+    assert margin["balanced_accuracy"] == pytest.approx(0.7)
+    assert margin["reached_95"] == 60  # 0.95 x 0.72 = 0.684
+    assert random["reached_95"] == 70
+    assert margin["efficiency_95"] == pytest.approx(70 / 60)
     assert margin.against is not None
     assert margin.against.n == 3
     assert margin.against.mean == pytest.approx(0.075)

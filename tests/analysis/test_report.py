@@ -194,25 +194,25 @@ def test_a_weak_annotator_is_told(make_run: Any, right: float, warned: bool) -> 
 def test_paper_claims_are_held_against_runs(make_sweep: Make) -> None:
     gains = {"random": 0.0, "asal-gray": 0.02, "asal-disc": 0.02, "asal-auto": 0.02, "adba": -0.1}
     root = make_sweep(gains, 8, task="mnist-two", n_cycles=45)
-    verdicts = {v.claim: v for v in check_paper(comparisons(read_runs(root)))}
+    verdicts = {v.claim.text: v for v in check_paper(comparisons(read_runs(root)))}
     assert len(verdicts) == len(claims())
-    assert verdicts["ASAL outperforms random sampling on MNIST two classes"].verdict == "agrees"
-    assert verdicts["ADBA achieves worse performance than random sampling"].verdict == "agrees"
-    assert verdicts["The three feature spaces perform equally well"].verdict == "agrees"
+    assert verdicts["ASAL outperforms random sampling on MNIST two classes"].word == "holds"
+    assert verdicts["ADBA achieves worse performance than random sampling"].word == "holds"
+    assert verdicts["The three feature spaces perform equally well"].word == "holds"
     reach = verdicts["All three ASAL variants reach 98.5 % with 200 labels on MNIST 5 against 7"]
-    assert reach.verdict == "disagrees"
-    assert re.search(r"asal-gray: 0\.9\d+ at 200 \(8 seeds\)", reach.measured)
-    assert verdicts["ASAL outperforms random sampling on SVHN"].verdict == "not run"
+    assert reach.word == "fails"
+    assert re.search(r"asal-gray: 0\.9\d+ at 200 \(8 seeds\)", reach.evidence)
+    assert verdicts["ASAL outperforms random sampling on SVHN"].word == "not measured"
     gaal = verdicts["GAAL drops after more than 350 samples"]
-    assert (gaal.verdict, gaal.measured) == ("not run", "no finished run of gaal")
+    assert (gaal.word, gaal.evidence) == ("not measured", "no finished run of gaal")
     eight = verdicts["ASAL outperforms random sampling on eight of ten benchmarks"]
-    assert (eight.verdict, "1 of 1 tasks run" in eight.measured) == ("undecided", True)
+    assert (eight.word, "1 of 1 tasks run" in eight.evidence) == ("undecided", True)
 
 
 def test_paper_claims_decide_nothing_on_five_seeds(make_sweep: Make) -> None:
     root = make_sweep({"random": 0.0, "asal-auto": 0.05}, 5, task="cifar10-two", n_cycles=95)
     verdicts = check_paper(comparisons(read_runs(root)))
-    assert {v.verdict for v in verdicts} == {"not run", "undecided"}
+    assert {v.word for v in verdicts} == {"not measured", "undecided"}
 
 
 def test_the_claims_file_names_installed_strategies_and_tasks() -> None:
@@ -231,7 +231,7 @@ def test_report_and_compare_as_typed(
     out = tmp_path / "out"
     assert call(["report", str(root), "--out", str(out), "--paper", "--x", "labels"]) == 0
     assert "Complete: all 19 runs" in capsys.readouterr().out
-    assert json.loads((out / "claims.json").read_text())[0]["verdict"] == "not run"
+    assert json.loads((out / "claims.json").read_text())[0]["verdict"] == "not measured"
     path = tmp_path / "table.csv"
     assert call(["compare", str(root), "--csv", str(path), "--against", "max-entropy"]) == 0
     printed = capsys.readouterr().out

@@ -28,7 +28,7 @@ def test_a_study_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
 
     assert call(["claims", "check", str(tmp_path / "timing")]) == 0
     verdicts = capsys.readouterr().out
-    assert "not measured here asal-sublinear" in verdicts
+    assert "not measured      asal-sublinear" in verdicts
     assert "holds             exact-one-read" in verdicts
     assert "measured on" in verdicts
 

@@ -145,6 +145,17 @@ def test_items_that_stand_in_pool_and_test_are_said(tmp_path: Path) -> None:
     assert load(name).notes["duplicates"] == "9 of 9 test items are in the pool too"
 
 
+def test_another_content_of_the_file_is_another_run(tmp_path: Path) -> None:
+    name = saved(tmp_path / "a.npz", x=ROWS, y=LABELS)
+    given = {"task": name, "strategy": "random", "budget": 12, "initial_size": 6}
+    before = resolve(given).run_key
+    assert resolve(given).run_key == before
+    saved(tmp_path / "a.npz", x=ROWS + 1, y=LABELS)
+    assert resolve(given).run_key != before
+    with pytest.raises(UserError, match=r"does not exist.*Expected npz:PATH"):
+        resolve({**given, "task": "npz:nowhere.npz"})
+
+
 # Tables -----------------------------------------------------------------------------------------
 
 

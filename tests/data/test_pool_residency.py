@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,19 @@ from alharness.errors import UserError
 from alharness.pool import (
     ArrayPool,
     Forecast,
+    PinnedPool,
     Pool,
     StreamedPool,
     VirtualPool,
     file_extent,
     forecast,
+    pinned,
+    scan,
 )
+from alharness.pool.pinned import Ring, pinned_bytes
 from alharness.pool.residency import free_bytes
 from alharness.tasks.base import PoolSettings, TaskData
+from alharness.timing import WorkCounters
 
 CPU = torch.device("cpu")
 N = 500
@@ -38,8 +44,13 @@ def mapped(tmp_path: Path) -> np.ndarray:
     return np.load(tmp_path / "images.npy", mmap_mode="r")[7 : 7 + N]
 
 
-@pytest.fixture(params=["device", "host", "memmap", "virtual", "mapped into memory"])
-def pool(request: pytest.FixtureRequest, mapped: np.ndarray) -> Pool:
+@pytest.fixture(params=["device", "host", "memmap", "virtual", "mapped into memory", "pinned"])
+def pool(
+    request: pytest.FixtureRequest, mapped: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> Pool:
+    if request.param == "pinned":
+        monkeypatch.setattr(pinned, "PIECE_BYTES", 60 * 128)  # four pieces
+        return PinnedPool(mapped, CPU)
     if request.param == "memmap":
         return StreamedPool(mapped, CPU)
     if request.param == "virtual":
@@ -87,6 +98,7 @@ def test_every_residency_refuses_indices_outside(pool: Pool, bad: int) -> None:
 
 def test_equal_items_have_equal_fingerprints(mapped: np.ndarray) -> None:
     assert StreamedPool(mapped, CPU).fingerprint == ArrayPool(IMAGES, CPU).fingerprint
+    assert PinnedPool(IMAGES, CPU).fingerprint == ArrayPool(IMAGES, CPU).fingerprint
 
 
 @pytest.mark.parametrize("gap", [1, 60 * 3, 1 << 20])
@@ -177,15 +189,50 @@ def test_auto_takes_the_fastest_place_with_room(
     chosen = choose(monkeypatch, device, free, in_file=True)
     assert chosen.residency == residency
     assert chosen.residency in str(chosen) or "GB" in str(chosen)
-    if residency == "memmap":
-        assert chosen.total_bytes < 1 * GB
+    if residency == "memmap":  # a pass, with a classifier's activations on a GPU
+        assert chosen.total_bytes < (1 * GB if device == "cpu" else 5 * GB)
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "n", "residency"),
+    [
+        (148, 10_000_000, "device"),  # LSUN, 123 GB, on an H200: 25 GB are enough for the rest
+        (148, 11_500_000, "memmap"),  # 141 GB would leave the networks 7 GB less than they need
+        (84, 10_000_000, "memmap"),
+        (84, 5_000_000, "device"),
+        (4, 60_000, "device"),  # a small card: .7 GB, and smaller blocks
+    ],
+)
+def test_a_gpu_is_filled_but_for_what_networks_need(
+    free_gb: int, n: int, residency: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alharness.pool import residency as module
+
+    free = {"cuda": free_gb * GB, "cpu": 100 * GB}
+    monkeypatch.setattr(module, "free_bytes", lambda device: free[device.type])
+    chosen = forecast((n, 3, 64, 64), torch.device("cuda"), in_file=True)
+    assert chosen.residency == residency
+    assert chosen.device_bytes <= free_gb * GB - min(6 * GB, int(0.4 * free_gb * GB))
+
+
+def test_a_forecast_counts_the_first_activation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million MNIST images: 32 channels of 28x28 for each of a block's 21,399, twice: 4.3 GB."""
+    from alharness.pool import residency as module
+
+    monkeypatch.setattr(module, "free_bytes", lambda device: 80 * GB)
+    chosen = forecast((1_000_000, 1, 28, 28), torch.device("cuda"))
+    block = 2**24 // 784
+    activations = 2 * 4 * 32 * 784 * block
+    assert 4.2 * GB < activations < chosen.device_bytes - chosen.pool_bytes
+    assert chosen.device_bytes < 6 * GB
+    assert 32 * 784 * block < 2**31  # where cuDNN stops counting
 
 
 def test_what_is_asked_for_and_does_not_fit_is_refused_before_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     free: dict[str, int | None] = {"cuda": 8 * GB, "cpu": 8 * GB}
-    with pytest.raises(UserError, match=r"pool.residency=device needs 13\.. GB and 4.8 GB may"):
+    with pytest.raises(UserError, match=r"pool.residency=device needs 14\.0 GB and 4.8 GB may"):
         choose(monkeypatch, "cuda", free, asked="device", in_file=True)
     with pytest.raises(UserError, match="can be streamed"):
         choose(monkeypatch, "cpu", free, in_file=False)
@@ -219,6 +266,175 @@ def test_a_task_opens_its_pool_where_the_forecast_says(mapped: np.ndarray) -> No
     assert data.open_test(CPU).n == 9
 
 
+def test_the_first_forecast_is_the_one_that_counts(
+    mapped: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the pool in its place less is free: a second forecast would tell another story."""
+    from alharness.pool import residency
+
+    targets = np.zeros(N, np.int64)
+    data = TaskData(mapped, targets, IMAGES[:9], targets[:9], ("a",), "f", "p")
+    chosen = data.forecast(CPU)
+    monkeypatch.setattr(residency, "free_bytes", lambda device: 1)
+    assert data.open_pool(CPU, chosen=chosen).residency == chosen.residency == "device"
+    with pytest.raises(UserError, match="may be taken"):
+        data.open_pool(CPU)
+
+
+@pytest.mark.parametrize("residency", ["device", "memmap"])
+def test_given_memory_bounds_the_blocks_wherever_items_live(
+    residency: str, mapped: np.ndarray
+) -> None:
+    targets = np.zeros(N, np.int64)
+    data = TaskData(mapped, targets, IMAGES[:9], targets[:9], ("a",), "f", "p")
+    opened = data.open_pool(CPU, PoolSettings(residency=residency, memory_mb=17))
+    assert opened.block_size() == N  # of 60 bytes each: 17 MB are plenty
+    chosen = replace(data.forecast(CPU), residency=residency, block_values=60 * 7)
+    assert data.open_pool(CPU, chosen=chosen).block_size() == 7
+
+
+# ------------------------------------------------------------- scans that find too little memory
+
+
+def too_small_for(n: int, seen: list[int]) -> Any:
+    """A network that needs more memory than there is for more than ``n`` items at once."""
+
+    def sums(items: torch.Tensor) -> torch.Tensor:
+        seen.append(len(items))
+        if len(items) > n:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return items.flatten(1).sum(dim=1)
+
+    return sums
+
+
+@pytest.mark.parametrize("indices", [None, torch.arange(N).flip(0)[:300]])
+def test_a_scan_halves_its_blocks_until_they_fit_and_says_so(
+    pool: Pool, indices: torch.Tensor | None
+) -> None:
+    seen: list[int] = []
+    work = WorkCounters()
+    found = list(scan(pool, too_small_for(70, seen), indices, work=work))
+    wanted = torch.arange(N) if indices is None else indices
+    assert torch.equal(torch.cat([part for part, _ in found]), wanted)
+    sums = torch.cat([result for _, result in found])
+    torch.testing.assert_close(sums, expected(wanted).flatten(1).sum(dim=1))
+    assert work.counts["blocks_halved"] == 3  # 500, 250, 125, 62
+    assert pool.block_size() == 62
+    seen.clear()
+    again = WorkCounters()
+    list(scan(pool, too_small_for(70, seen), indices, work=again))
+    assert max(seen) == 62
+    assert again.counts == {}
+
+
+def test_a_scan_gives_up_only_on_a_single_item(mapped: np.ndarray) -> None:
+    seen: list[int] = []
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        list(scan(StreamedPool(mapped, CPU), too_small_for(0, seen)))
+    assert seen[-1] == 1
+
+
+def test_another_error_of_a_scan_is_not_taken_for_too_little_memory() -> None:
+    def wrong(items: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(scan(ArrayPool(IMAGES), wrong))
+
+
+# ------------------------------------------------------------------------ the way through the host
+
+
+class FakeEvent:
+    """The end of a copy: noted when it is recorded and when somebody waits for it."""
+
+    def __init__(self, log: list[str], slot: int) -> None:
+        self.log, self.slot = log, slot
+
+    def record(self) -> None:
+        self.log.append(f"sent {self.slot}")
+
+    def synchronize(self) -> None:
+        self.log.append(f"wait {self.slot}")
+
+
+class LoggedRing(Ring):
+    """A ring as on CUDA, with buffers that are not pinned."""
+
+    log: list[str]
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(CPU, shape)
+        self._on_cuda, self.log = True, []
+
+    def _slot(self) -> Any:
+        slot = len(self._slots)
+        self.log.append(f"new {slot}")
+        return torch.empty(self.shape, dtype=torch.uint8), FakeEvent(self.log, slot)
+
+
+def test_a_buffer_is_filled_again_only_after_its_copy() -> None:
+    ring = LoggedRing((4, 2))
+    for _ in range(5):
+        ring.send(ring.take(3))
+    news = ["new 0", "sent 0", "new 1", "sent 1", "new 2", "sent 2"]
+    assert ring.log == [*news, "wait 0", "sent 0", "wait 1", "sent 1"]
+
+
+def test_a_ring_holds_three_buffers_and_no_more() -> None:
+    ring = LoggedRing((4, 2))
+    for _ in range(3):
+        ring.take(4)
+    with pytest.raises(RuntimeError, match="none was sent"):
+        ring.take(4)
+    assert ring.log == ["new 0", "new 1", "new 2"]
+
+
+def test_a_streamed_pass_uses_one_ring(mapped: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the pass and slow the device: three buffers of a block each."""
+    from alharness.pool import stored
+
+    rings: list[LoggedRing] = []
+
+    def ring(device: torch.device, shape: tuple[int, ...]) -> LoggedRing:
+        rings.append(LoggedRing(shape))
+        return rings[-1]
+
+    monkeypatch.setattr(stored, "Ring", ring)
+    for _, items in StreamedPool(mapped, CPU).blocks(block_size=40):
+        assert len(items) <= 40
+    (used,) = rings
+    assert used.shape == (40, 3, 5, 4)
+    assert [entry for entry in used.log if entry.startswith("new")] == ["new 0", "new 1", "new 2"]
+    assert sum(entry.startswith("sent") for entry in used.log) == 13
+    # The reader waits for the copy of block k - 3 before it fills the buffer with block k.
+    assert used.log.index("sent 0") < used.log.index("wait 0")
+
+
+def test_dense_scans_of_pinned_items_send_what_is_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = PinnedPool(IMAGES, CPU)
+    picked: list[int] = []
+    original = PinnedPool._pick
+
+    def noting(self: PinnedPool, indices: torch.Tensor, ring: Ring) -> torch.Tensor:
+        picked.append(len(indices))
+        return original(self, indices, ring)
+
+    monkeypatch.setattr(PinnedPool, "_pick", noting)
+    most = torch.arange(N)[torch.arange(N) % 3 != 0]
+    assert torch.equal(opened.gather(most), expected(most))
+    assert picked == []
+    few = torch.tensor([400, 3, 77])
+    assert torch.equal(opened.gather(few), expected(few))
+    assert picked == [3]
+
+
+def test_pinned_memory_is_not_rounded_up_to_twice_its_size() -> None:
+    assert pinned_bytes(123 * GB) < 124 * GB  # in one piece torch would pin 137 GB
+    assert pinned_bytes(5000) == 8192
+
+
 def test_free_memory_is_known_here() -> None:
     free = free_bytes(CPU)
     assert free is None or free > 0
@@ -226,6 +442,7 @@ def test_free_memory_is_known_here() -> None:
 
 STREAMED_SCAN = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 import numpy as np

@@ -275,6 +275,10 @@ def test_what_a_classifier_rests_on_belongs_to_the_runs_key(nets: Path, tmp_path
     file.write_bytes(same.read_bytes())
     second = sources(LearnerSettings(kind=f"{nets}:Found", weights=str(file)))
     assert first["learner.weights"] != second["learner.weights"]
+    given = {"task": "digits-ten", "strategy": "random", "learner": {"kind": f"{nets}:Found"}}
+    before = resolve(given).run_key
+    nets.write_text(NETS + "# changed\n")
+    assert resolve(given).run_key != before
 
 
 # Frozen -----------------------------------------------------------------------------------------

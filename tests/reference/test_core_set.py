@@ -11,6 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from alharness import numerics
 from alharness.timing import WorkCounters
 from alharness_strategies.core_set import k_centre
 
@@ -115,3 +116,19 @@ def test_cpu_and_gpu_choose_alike() -> None:
     on_cpu = k_centre(values[30:], values[:30], 100)
     on_gpu = k_centre(values[30:].cuda(), values[:30].cuda(), 100)
     assert on_cpu.tolist() == on_gpu.tolist()
+
+
+def test_the_bounds_are_computed_exactly_whatever_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that allows TF32 would break the bound on their rounding."""
+    told = []
+    product = torch.addmm
+
+    def noting(*arguments: Any, **named: Any) -> torch.Tensor:
+        told.append(numerics.describe()["matmul"])
+        return product(*arguments, **named)
+
+    monkeypatch.setattr(torch, "addmm", noting)
+    rows = torch.from_numpy(clustered()[:300])
+    with numerics.training("tf32"):
+        k_centre(rows[20:], rows[:20], 5)
+    assert set(told) == {"float32"}

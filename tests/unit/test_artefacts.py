@@ -8,7 +8,7 @@ import os
 import signal
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,38 +157,65 @@ def test_kill_9_frees_the_lock_and_keeps_checkpoint_and_seconds(tmp_path: Path) 
     assert store.obtain("thing", IDENTITY, resume).seconds >= 1.0
 
 
-@pytest.mark.parametrize("name", ["w.safetensors", "curve.json"])
-def test_a_changed_byte_is_found_and_named(tmp_path: Path, name: str) -> None:
-    store = ArtefactStore(tmp_path)
-    path = store.obtain("thing", IDENTITY, build).path / name
+def harmed(path: Path) -> None:
+    """The last byte of a file is another one."""
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"damaged: .*{name}.*SHA-256"):
-        store.obtain("thing", IDENTITY, must_not_build)
-    path.unlink()
-    with pytest.raises(UserError, match=f"{name}' is missing"):
-        store.obtain("thing", IDENTITY, must_not_build)
 
 
-def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["w.safetensors", "curve.json", META])
+@pytest.mark.parametrize("harm", [harmed, Path.unlink])
+def test_a_damaged_artefact_is_named_set_aside_and_made_anew(
+    tmp_path: Path, name: str, harm: Callable[[Path], None]
+) -> None:
+    store = ArtefactStore(tmp_path)
+    made = store.obtain("thing", IDENTITY, build)
+    harm(made.path / name)
+    with pytest.raises(UserError, match=name):
+        store.load("thing", made.key)
+    told: list[str] = []
+    again = store.obtain("thing", IDENTITY, build, lambda stage, *rest: told.append(stage))
+    assert not again.cached
+    assert name in told[0]
+    assert "made anew" in told[0]
+    assert store.load("thing", made.key).meta["files"] == made.meta["files"]
+    assert made.path.with_name(f"{made.key}.damaged").is_dir()
+    assert [artefact.key for artefact in store.finished()] == [made.key]
+    assert store.find(made.key[:6]).key == made.key
+
+
+def test_no_turned_bit_in_a_meta_goes_unseen(tmp_path: Path) -> None:
+    store = ArtefactStore(tmp_path)
+    made = store.obtain("thing", IDENTITY, build)
+    content = (made.path / META).read_bytes()
+    for at in range(0, len(content), 3):
+        changed = bytearray(content)
+        changed[at] ^= 1 << (at % 8)
+        (made.path / META).write_bytes(bytes(changed))
+        with pytest.raises(UserError, match=META):
+            store.load("thing", made.key)
+
+
+def test_a_foreign_folder_is_no_artefact(tmp_path: Path) -> None:
     store = ArtefactStore(tmp_path)
     artefact = store.obtain("thing", IDENTITY, build)
     other = {**IDENTITY, "data": "d2"}
     artefact.path.rename(artefact.path.with_name(artefact_key("thing", other)))
     with pytest.raises(UserError, match="foreign"):
-        store.obtain("thing", other, must_not_build)
+        store.load("thing", artefact_key("thing", other))
+    assert not store.obtain("thing", other, build).cached
 
 
-def test_a_damaged_or_newer_meta_is_refused(tmp_path: Path) -> None:
+def test_a_meta_of_another_format_is_refused_and_kept(tmp_path: Path) -> None:
     store = ArtefactStore(tmp_path)
     meta = store.obtain("thing", IDENTITY, build).path / META
     content = json.loads(meta.read_text())
+    del content["sealed"], content["sha256"]  # as version 0.1.0 wrote it
+    meta.write_text(json.dumps(content))
+    assert store.obtain("thing", IDENTITY, must_not_build).cached
     meta.write_text(json.dumps({**content, "format": 99}))
     with pytest.raises(UserError, match="has format 99"):
-        store.obtain("thing", IDENTITY, must_not_build)
-    meta.write_text("{")
-    with pytest.raises(UserError, match="damaged"):
         store.obtain("thing", IDENTITY, must_not_build)
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from alharness.cli import call
+from alharness.comparison.verdicts import Estimate, Verdict, as_junit, failed
 from alharness.errors import UserError
 from alharness.scaling.claims import (
     FILE,
     MEASUREMENTS,
-    Claim,
     ClaimsFile,
+    ScalingClaim,
     check,
     check_all,
-    failed,
     judge,
 )
-from alharness.scaling.estimates import Estimate
 from alharness.scaling.study import Measurement, ScalingSpec, Study
 
 SIZES = (1_000, 10_000, 100_000)
@@ -48,15 +51,15 @@ def study(networks: str = "trained", **exponents: float) -> Study:
     return Study(ScalingSpec(networks=networks), {}, tuple(found))
 
 
-def claim(kind: str, accept: tuple[float, float], **fields: object) -> Claim:
-    return Claim.model_validate(
+def claim(kind: str, accept: tuple[float, float], **fields: object) -> ScalingClaim:
+    return ScalingClaim.model_validate(
         {"id": "x", "where": "here", "text": "...", "kind": kind, "accept": accept, **fields}
     )
 
 
 @pytest.mark.parametrize(
     ("low", "high", "word"),
-    [(1.1, 1.9, "holds"), (0.5, 0.9, "fails"), (2.1, 3.0, "fails"), (0.9, 1.5, "inconclusive")],
+    [(1.1, 1.9, "holds"), (0.5, 0.9, "fails"), (2.1, 3.0, "fails"), (0.9, 1.5, "undecided")],
 )
 def test_an_interval_across_the_border_decides_nothing(low: float, high: float, word: str) -> None:
     assert judge(Estimate((low + high) / 2, low, high, 5), (1.0, 2.0)) == word
@@ -106,14 +109,14 @@ def test_all_kinds_are_tested_above() -> None:
 )
 def test_what_was_not_measured_has_no_verdict(fields: dict[str, object], reason: str) -> None:
     found = check(claim("time_exponent", (0, 2), **fields), {"timing/a": study(scan=1.0)})
-    assert found.word == "not measured here"
+    assert found.word == "not measured"
     assert reason in found.evidence
 
 
 def test_the_cost_of_untrained_networks_decides_no_transition() -> None:
     wanted = claim("transition", (0, 1e9), name="asal", other="scan", n=1000)
     found = check(wanted, {"a": study("untrained", scan=1.0, asal=0.0)})
-    assert found.word == "not measured here"
+    assert found.word == "not measured"
 
 
 def test_a_later_study_answers_what_the_first_cannot() -> None:
@@ -139,6 +142,9 @@ def test_the_checkouts_file_is_read_and_its_names_are_unique() -> None:
     assert all(c.accept[0] <= c.accept[1] for c in content.claims)
 
 
+GOOD = '[[claim]]\nid="a"\nwhere=""\ntext=""\nkind="time_exponent"\nname=""\naccept=[0,1]\n'
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -148,6 +154,15 @@ def test_the_checkouts_file_is_read_and_its_names_are_unique() -> None:
             '[[claim]]\nid="a"\nwhere=""\ntext=""\nkind="time_exponnent"\nname=""\naccept=[0,1]\n',
             "Did you mean 'time_exponent'",
         ),
+        ('[[clam]]\nid="a"\n', "Unknown block 'clam'. Did you mean 'claim'"),
+        (
+            GOOD + 'counters=["a"]\ncountre="seen"\n',
+            "key in .*'a'.*countre.*Did you mean 'counter'",
+        ),
+        (GOOD + GOOD, "two blocks .*claim.* are called 'a'"),
+        (GOOD.replace("[0,1]", "[1,0]"), "which nothing can be"),
+        ('[claim]\nid="a"\n', "two brackets each"),
+        ('[[study]]\nname="s"\nrepaets=3\n', "Did you mean 'repeats'"),
     ],
 )
 def test_a_bad_file_is_one_clear_error(text: str, message: str, tmp_path: Path) -> None:
@@ -157,3 +172,116 @@ def test_a_bad_file_is_one_clear_error(text: str, message: str, tmp_path: Path) 
         ClaimsFile.read(path)
     with pytest.raises(UserError, match="No claims at"):
         ClaimsFile.read(tmp_path / "none.toml")
+
+
+# --- as CI uses it ---------------------------------------------------------------------------------
+
+MINE = """
+[[claim]]
+id = "scan-linear"
+where = "ours"
+text = "A scan takes O(n) & no <more>"
+kind = "time_exponent"
+name = "scan"
+accept = [0.9, 1.1]
+must = true
+
+[[claim]]
+id = "mine-constant"
+where = "ours"
+text = "My own strategy takes O(1)"
+kind = "time_exponent"
+name = "mine"
+accept = [-0.1, 0.1]
+must = true
+
+[[claim]]
+id = "scan-square"
+where = "theirs"
+text = "A scan takes O(n^2)"
+kind = "time_exponent"
+name = "scan"
+accept = [1.9, 2.1]
+"""
+
+
+def on_disk(folder: Path, made: Study) -> Path:
+    folder.mkdir()
+    about = {"spec": made.spec.model_dump(mode="json"), "machine": {"cpu": "a", "threads": 1}}
+    (folder / "study.json").write_text(json.dumps(about))
+    lines = "".join(m.model_dump_json() + "\n" for m in made.measurements)
+    (folder / "timing.jsonl").write_text(lines)
+    return folder
+
+
+@pytest.fixture
+def check_mine(tmp_path: Path) -> Callable[..., int]:
+    (tmp_path / "mine.toml").write_text(MINE)
+    folder = on_disk(tmp_path / "study", study(scan=1.0))
+    given = ["claims", "check", str(folder), "--claims", str(tmp_path / "mine.toml")]
+    return lambda *options: call([*given, *map(str, options)])
+
+
+def test_what_is_not_measured_fails_when_asked_to(
+    check_mine: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_mine("--quiet") == 0
+    assert check_mine("--quiet", "--strict") == 1
+    assert "claims not measured: mine-constant" in capsys.readouterr().err
+
+
+def test_verdicts_for_programs(check_mine: Callable[..., int], tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "verdicts.json"
+    assert check_mine("--json", path) == 0
+    content = json.loads(path.read_text())
+    assert content["passed"] is True
+    by_id = {item["id"]: item for item in content["claims"]}
+    assert {name: item["verdict"] for name, item in by_id.items()} == {
+        "scan-linear": "holds",
+        "mine-constant": "not measured",
+        "scan-square": "fails",
+    }
+    assert by_id["scan-linear"]["value"] == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("strict", "failures"), [(False, []), (True, ["mine-constant"])])
+def test_verdicts_for_ci(
+    check_mine: Callable[..., int], tmp_path: Path, strict: bool, failures: list[str]
+) -> None:
+    path = tmp_path / "verdicts.xml"
+    check_mine("--junit", path, *(["--strict"] if strict else []))
+    root = ElementTree.parse(path).getroot()
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    assert list(cases) == ["scan-linear", "mine-constant", "scan-square"]
+    assert [name for name, case in cases.items() if case.find("failure") is not None] == failures
+    assert root.get("failures") == str(len(failures))
+    assert "no <more>" in (cases["scan-linear"].findtext("system-out") or "")
+    skipped = cases["scan-square"].find("skipped")
+    assert skipped is not None
+    assert skipped.get("message") == "fails"  # theirs, which need not hold
+
+
+def test_what_xml_cannot_hold_is_left_out_of_the_file_only() -> None:
+    odd = claim("time_exponent", (0, 1), name="x").model_copy(update={"text": "a\x00\ud800b"})
+    root = ElementTree.fromstring(as_junit([Verdict(odd, "holds", "\x1b[1mbold")]))
+    assert root.findtext(".//system-out") == "ab\n[1mbold"
+
+
+def test_numbers_that_json_lacks() -> None:
+    odd = claim("transition", (0, 1), name="x")
+    told = Verdict(odd, "undecided", "", Estimate(3.0, float("nan"), float("inf"), 3)).as_dict()
+    assert (told["value"], told["low"], told["high"]) == (3.0, None, "inf")
+
+
+def test_a_damaged_study_stops_no_other(
+    check_mine: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = on_disk(tmp_path / "broken", study(asal=0.0))
+    for damage in ("{", '{"spec": {"repaets": 1}, "machine": {}}', "[]"):
+        (broken / "study.json").write_text(damage)
+        assert check_mine(broken) == 1
+        printed = capsys.readouterr()
+        assert "holds             scan-linear" in printed.out
+        (line,) = printed.err.splitlines()
+        assert "left out: " in line
+        assert "study.json' is damaged" in line

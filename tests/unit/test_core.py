@@ -194,6 +194,20 @@ class TestLabelledSet:
         assert float(items[2:].mean()) == 0.5
         assert two.extras["boundary"].shape == (1, 2)
 
+    def test_more_labels_than_memory_are_refused_before_they_are_gathered(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """``full`` labels the whole pool: LSUN's would be 491 GB as float32."""
+        index = torch.arange(5)
+        everything = LabelledSet().extended(Annotation(index, index % 2))
+        pool = ArrayPool(np.arange(20, dtype=np.uint8).reshape(5, 1, 2, 2))
+        monkeypatch.setattr("alharness.labelled.CERTAINLY_FITS", 0)
+        monkeypatch.setattr("alharness.labelled.free_bytes", lambda device: 5 * 4 * 4)
+        assert len(everything.training_data(pool)[0]) == 5
+        monkeypatch.setattr(pool, "gather", lambda indices: pytest.fail("gathered all the same"))
+        with pytest.raises(UserError, match=r"5 items of shape .* Lower the budget"):
+            everything.training_data(pool, more_bytes=8)
+
     def test_the_digest_says_what_is_labelled_not_in_which_order(self) -> None:
         def labelled(*indices: int) -> LabelledSet:
             index = torch.tensor(indices)

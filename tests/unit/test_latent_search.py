@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from alharness import acquisition
-from alharness.generative.latent_search import search
+from alharness.generative.latent_search import ClassifierSearch, LatentSearch, search
+from alharness.learners.learner import Learner, LinearLearner
 from alharness.timing import WorkCounters
 
 
@@ -94,6 +95,127 @@ def test_every_decoded_image_is_counted() -> None:
 
     search(counting, score, start(), steps=12, work=work)
     assert work.counts == {"images_generated": seen} == {"images_generated": 7 * 13}
+
+
+def test_a_search_that_is_repeated_starts_anew_each_time() -> None:
+    repeated = LatentSearch(decode, score, steps=20)
+    for seed in (0, 1, 0):
+        once, again = search(decode, score, start(seed=seed), steps=20), repeated(start(seed=seed))
+        for found, expected in zip(vars(again).values(), vars(once).values(), strict=True):
+            assert torch.equal(found, expected)
+
+
+def test_the_score_may_compare_with_what_is_given_for_each_latent() -> None:
+    """ADBA's codes: each block of images is another input of the same search."""
+
+    def nearness(decoded: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        return -(decoded - images).square().flatten(1).sum(dim=1)
+
+    images = decode(start(seed=3))
+    together = LatentSearch(decode, nearness, steps=200, lr=0.05)(start(), images)
+    in_chunks = LatentSearch(decode, nearness, steps=200, lr=0.05, chunk=3)(start(), images)
+    assert float(together.score_after.min()) > -1e-3
+    assert float(together.score_before.max()) < -1e-3
+    torch.testing.assert_close(together.z, in_chunks.z, atol=1e-4, rtol=1e-4)
+
+
+class Recorded(torch.Tensor):
+    """A tensor that says it lies on a CUDA device: its graphs are 'captured' by the fake below."""
+
+    is_cuda = property(lambda self: True)  # type: ignore[assignment]
+
+
+class FakeCapture:
+    """Runs the step and counts the captures: what a graph computes, on the memory it was made for."""
+
+    made = 0
+
+    def __init__(self, function: object, rng: object) -> None:
+        type(self).made += 1
+        self.function = function
+
+    def __call__(self) -> None:
+        self.function()  # type: ignore[operator]
+
+
+def classifier(weight: float) -> Learner:
+    learner = LinearLearner((1, 2, 2), 2, torch.device("cpu"))
+    learner.weight = torch.full((1, 4), weight)
+    learner.bias = torch.tensor([-10.0])
+    return learner
+
+
+def uncertainty(learner: Learner) -> LatentSearch:
+    def of(images: torch.Tensor) -> torch.Tensor:
+        return acquisition.entropy(learner.logits(images).log_softmax(1))
+
+    return LatentSearch(decode, of, steps=5)
+
+
+def test_one_capture_serves_the_classifiers_of_all_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alharness.generative.latent_search.CapturedStep", FakeCapture)
+    monkeypatch.setattr(FakeCapture, "made", 0)
+    kept = ClassifierSearch(uncertainty)
+    seen = []
+    for cycle, weight in enumerate((6.0, 5.0, 7.0)):
+        learner = classifier(weight)
+        before = learner.digest()
+        found = kept(learner, start(seed=cycle).as_subclass(Recorded))
+        expected = uncertainty(classifier(weight))(start(seed=cycle))
+        torch.testing.assert_close(found.z.as_subclass(torch.Tensor), expected.z)
+        assert torch.equal(found.best_step.as_subclass(torch.Tensor), expected.best_step)
+        assert learner.digest() == before
+        seen.append((found, expected))
+    assert FakeCapture.made == 1
+    for found, expected in seen:  # an answer lies in memory of its own
+        torch.testing.assert_close(found.images.as_subclass(torch.Tensor), expected.images)
+
+
+def test_a_classifier_of_another_shape_or_kind_gets_a_capture_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Hidden(LinearLearner):
+        def state(self) -> dict[str, torch.Tensor]:
+            return {"weight": self.weight.clone(), "bias": self.bias.clone()}
+
+    monkeypatch.setattr("alharness.generative.latent_search.CapturedStep", FakeCapture)
+    monkeypatch.setattr(FakeCapture, "made", 0)
+    kept = ClassifierSearch(uncertainty)
+    hidden = [Hidden((1, 2, 2), 2, torch.device("cpu")) for _ in range(2)]
+    for number, learner in enumerate([classifier(6.0), *hidden]):
+        for at in ("weight", "bias"):
+            setattr(learner, at, getattr(classifier(6.0 + number), at))
+        found = kept(learner, start().as_subclass(Recorded))
+        expected = uncertainty(classifier(6.0 + number))(start())
+        torch.testing.assert_close(found.z.as_subclass(torch.Tensor), expected.z)
+    # Weights that a classifier only shows copies of cannot be written: it is captured each time.
+    assert FakeCapture.made == 3
+
+
+def test_what_no_graph_can_hold_is_a_warning_and_too_little_memory_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Refusing(FakeCapture):
+        error: Exception
+
+        def __call__(self) -> None:
+            try:
+                raise self.error
+            except Exception as inner:  # as the end of a broken capture does
+                raise RuntimeError("capture ended") from inner
+
+    monkeypatch.setattr("alharness.generative.latent_search.CapturedStep", Refusing)
+    there = start().as_subclass(Recorded)
+    monkeypatch.setattr(Refusing, "error", RuntimeError("a host read"), raising=False)
+    with pytest.warns(UserWarning, match="without a CUDA graph"):
+        found = search(decode, score, there, steps=5)
+    torch.testing.assert_close(
+        found.z.as_subclass(torch.Tensor), search(decode, score, start(), steps=5).z
+    )
+    monkeypatch.setattr(Refusing, "error", torch.cuda.OutOfMemoryError("no memory"))
+    with pytest.raises(RuntimeError, match="capture ended") as caught:
+        search(decode, score, there, steps=5)
+    assert isinstance(caught.value.__cause__, torch.cuda.OutOfMemoryError)
 
 
 def test_a_score_that_is_not_finite_is_refused() -> None:

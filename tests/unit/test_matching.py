@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from alharness import matching
+from alharness import matching, numerics
 from alharness.errors import UserError
 from alharness.matching import ExactIndex, Index, KDTreeIndex, build_index, match, match_best
 from alharness.timing import WorkCounters
@@ -215,3 +217,34 @@ def test_the_device_finds_what_the_host_finds() -> None:
     device = match(ExactIndex(features.cuda()), queries.cuda(), taken=taken)
     assert torch.equal(host.indices, device.indices)
     assert torch.equal(host.depth, device.depth)
+
+
+def test_the_pass_is_computed_exactly_whatever_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that allows TF32 would break the bound on its rounding."""
+    told = []
+    product = torch.bmm
+
+    def noting(*arguments: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        told.append(numerics.describe())
+        return product(*arguments, out=out)
+
+    monkeypatch.setattr(torch, "bmm", noting)
+    features, queries = cloud(500, 8), cloud(5, 8, seed=1)
+    nothing = torch.empty(0, dtype=torch.int64)
+    with numerics.training("tf32"):
+        found = match(ExactIndex(features), queries, taken=nothing)
+        assert numerics.describe()["matmul"] == "tf32"
+    assert [entry["matmul"] for entry in told] == ["float32"] * len(told) != []
+    assert found.indices.tolist() == obvious_match(features, queries, nothing)[0]
+
+
+def test_a_pass_on_cuda_keeps_its_products_in_the_cache() -> None:
+    index = ExactIndex(cloud(64, 4))
+    index.device = torch.device("cuda")  # blocks are planned, nothing is computed
+    for n_queries in (1, 10, 128):
+        n = 16_000_000
+        blocks = list(index._blocks(n, n_queries))
+        assert blocks[0][0] == 0
+        assert blocks[-1][1] == n
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(blocks))
+        assert max((stop - start) * n_queries for start, stop, _ in blocks) * 4 <= 1 << 24

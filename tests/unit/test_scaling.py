@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from alharness.comparison.verdicts import Estimate
 from alharness.errors import UserError
 from alharness.run.opening import Places
 from alharness.scaling import estimates, figures, measure
-from alharness.scaling.estimates import Estimate, slope
+from alharness.scaling.estimates import slope
 from alharness.scaling.measure import more_rows, run_study
 from alharness.scaling.study import READ, Measurement, ScalingSpec, Study
 from alharness.tasks.base import DataLocations

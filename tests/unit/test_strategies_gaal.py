@@ -75,7 +75,7 @@ def test_distance_and_entropy_have_the_same_optima_for_a_linear_model() -> None:
 @pytest.mark.parametrize(("kind", "n_classes"), [("linear", 3), ("mlp", 2)])
 def test_other_classifiers_are_asked_for_their_entropy(kind: str, n_classes: int) -> None:
     view = view_of(kind, n_classes)
-    score = gaal().score(view)
+    score = gaal().score(view.learner)
     images = torch.rand(5, 1, 2, 2)
     log_p = view.learner.log_probs(images)
     assert torch.allclose(score(images), -(log_p.exp() * log_p).sum(dim=1), atol=1e-6)

@@ -13,7 +13,7 @@ from alharness.labelled import LabelledSet
 from alharness.learners.learner import FitReport, Learner
 from alharness.pool import ArrayPool, Pool
 from alharness.strategy import CycleView, PoolQuery, Strategy, draw_unlabelled
-from alharness_strategies.badge import seed_centres
+from alharness_strategies.badge import draw, seed_centres
 from alharness_strategies.full import FullySupervised
 from alharness_strategies.gaal import SimpleGan
 from alharness_strategies.least_confidence import LeastConfidence
@@ -173,6 +173,34 @@ def test_badge_seeds_as_k_means_plus_plus_on_the_outer_products() -> None:
         cumulative = nearest.cumsum(0)
         chosen.append(int(torch.searchsorted(cumulative, draws.random() * float(cumulative[-1]))))
     assert got.tolist() == chosen
+
+
+@pytest.mark.parametrize("n", [1, 1023, 1024, 1025, 5000])
+def test_badge_draws_as_one_running_sum_over_all_weights_would(n: int) -> None:
+    rng = np.random.default_rng(n)
+    weights = torch.from_numpy(rng.random(n) * (rng.random(n) < 0.3)).float()
+    weights[-1] = 0.5
+    cumulative = weights.double().cumsum(0)
+    for u in [0.0, *rng.random(50).tolist(), 1.0 - 2.0**-53]:
+        expected = int(torch.searchsorted(cumulative, u * float(cumulative[-1]), right=True))
+        assert draw(weights, u) == min(expected, n - 1)
+        assert weights[draw(weights, u)] > 0
+    assert draw(torch.zeros(n), 0.5) is None
+
+
+def test_badge_reads_a_few_numbers_per_pick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a running sum over all candidates: at most 16 kB of a million."""
+    read: list[int] = []
+    original = torch.Tensor.cpu
+
+    def counted(self: torch.Tensor) -> torch.Tensor:
+        read.append(self.numel())
+        return original(self)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", counted)
+    rows = torch.randn(100_000, 3, generator=torch.Generator().manual_seed(0))
+    seed_centres(rows, rows, 4, np.random.default_rng(0))
+    assert read == [98, 1024] * 3
 
 
 def test_badge_fills_its_query_when_all_gradients_are_equal() -> None:

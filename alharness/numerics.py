@@ -1,0 +1,143 @@
+"""The arithmetic that results are computed with: one context for everything that is compared.
+
+On a GPU the same program can compute float32 products with 24 bits or, several times faster, with 11
+(TF32), and convolutions by kernels that sum in an order of their own each time. Runs, timing studies,
+conformance checks and benchmarks compute under ``exact``; the training of a generator or an auto-encoder
+under ``training``, which lets its recipe choose TF32. ``describe`` says what is set, for the records.
+
+Torch has two ways to say the same: ``allow_tf32`` (with ``set_float32_matmul_precision``) and, since
+2.9, ``fp32_precision``. Reading one after the other was used raises, so both are always set, to the
+same. All of it belongs to the process, not to a thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+
+#: Relative rounding of a float32 product under ``exact``.
+UNIT_ROUNDOFF = 2.0**-24
+#: Settings of the new way: backend and operation.
+_OPERATIONS = (
+    ("cuda", "matmul"),
+    ("cuda", "conv"),
+    ("cuda", "rnn"),
+    ("mkldnn", "matmul"),
+    ("mkldnn", "conv"),
+    ("mkldnn", "rnn"),
+)
+#: Variables that NVIDIA's libraries and torch read themselves: told, because they can overrule us.
+_VARIABLES = (
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "CUBLAS_WORKSPACE_CONFIG",
+)
+
+_backends = cast(Any, torch.backends)
+_HAS_BOTH = hasattr(_backends, "fp32_precision") and hasattr(_backends.mkldnn, "matmul")
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Float32 is float32, and the same program on the same machine gives the same bits.
+
+    cuDNN on, deterministic, without autotuning; no TF32 in products and convolutions. May stand inside
+    itself; what was set before comes back at the end.
+    """
+    with _arithmetic(tf32=False):
+        yield
+
+
+@contextmanager
+def training(precision: str) -> Iterator[None]:
+    """``exact``, but for a recipe's ``precision``: ``tf32`` and ``bf16`` let CUDA compute with TF32.
+
+    On a CPU it makes no difference. The casts of ``bf16`` are the training's own (autocast).
+    """
+    with _arithmetic(tf32=precision != "float32"):
+        yield
+
+
+@contextmanager
+def _arithmetic(*, tf32: bool) -> Iterator[None]:
+    cudnn, cuda_matmul = _backends.cudnn, _backends.cuda.matmul
+    before = cudnn.enabled, cudnn.deterministic, cudnn.benchmark
+    matmul = _read(torch.get_float32_matmul_precision)
+    allowed = _read(lambda: cuda_matmul.allow_tf32)
+    convolution = _read(lambda: cudnn.allow_tf32)
+    operations = {which: _get(*which) for which in _OPERATIONS} if _HAS_BOTH else {}
+    cudnn.enabled, cudnn.deterministic, cudnn.benchmark = True, True, False
+    cuda_matmul.allow_tf32 = tf32  # not set_float32_matmul_precision: that one moves the CPU too
+    cudnn.allow_tf32 = tf32
+    for backend, operation in operations:
+        _set(backend, operation, "tf32" if tf32 and backend == "cuda" else "ieee")
+    try:
+        yield
+    finally:
+        cudnn.enabled, cudnn.deterministic, cudnn.benchmark = before
+        if matmul is not None:
+            torch.set_float32_matmul_precision(matmul)
+        elif allowed is not None:
+            cuda_matmul.allow_tf32 = allowed
+        if convolution is not None:
+            cudnn.allow_tf32 = convolution
+        for (backend, operation), value in operations.items():
+            _set(backend, operation, value)
+
+
+def describe() -> dict[str, Any]:
+    """What is set now, for the environment of a record: plain values by name.
+
+    ``matmul`` and ``convolution`` say what float32 means on CUDA: ``float32`` or ``tf32``.
+    """
+    cudnn = _backends.cudnn
+    if _HAS_BOTH:
+        matmul, convolution = (_get("cuda", name) == "tf32" for name in ("matmul", "conv"))
+    else:
+        matmul, convolution = _backends.cuda.matmul.allow_tf32, cudnn.allow_tf32
+    found: dict[str, Any] = {
+        "cudnn": cudnn.enabled,
+        "deterministic": cudnn.deterministic,
+        "autotuning": cudnn.benchmark,
+        "matmul": "tf32" if matmul else "float32",
+        "convolution": "tf32" if convolution else "float32",
+    }
+    return found | {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a device's memory ran out: said by the error, or by one behind it.
+
+    The end of a broken graph capture raises an error of its own over the first one.
+    """
+    while error is not None:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _read(setting: Callable[[], Any]) -> Any:
+    """An old setting, or None where the new way was used and the old one cannot tell."""
+    try:
+        return setting()
+    except RuntimeError:
+        return None
+
+
+def _get(backend: str, operation: str) -> str:
+    return cast(str, _operation(backend, operation).fp32_precision)
+
+
+def _set(backend: str, operation: str, value: str) -> None:
+    _operation(backend, operation).fp32_precision = value
+
+
+def _operation(backend: str, operation: str) -> Any:
+    if backend == "mkldnn":
+        return getattr(_backends.mkldnn, operation)
+    return _backends.cuda.matmul if operation == "matmul" else getattr(_backends.cudnn, operation)

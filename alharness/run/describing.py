@@ -1,0 +1,70 @@
+"""What a run says of itself beside its records: ``spec.toml`` and ``env.json``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from alharness import registry
+from alharness.errors import UserError
+from alharness.files import write_text
+from alharness.records import RunFolder
+from alharness.run import environment
+from alharness.run.opening import OpenTask
+from alharness.spec import RunSpec, protocol_fields
+
+
+def describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: int) -> None:
+    """``spec.toml`` and ``env.json``; refuses to continue a run on other data."""
+    data, pool = task.data, task.pool
+    protocol = protocol_fields(spec, data.fingerprint)
+    before = folder.environment()
+    known: Mapping[str, Any] = before.get("task", {})
+    if resumed_at and known.get("fingerprint") not in (None, data.fingerprint):
+        raise other_data(spec, folder, known["fingerprint"], data.fingerprint)
+    session = {
+        "started_ms": time.time_ns() // 1_000_000,
+        "first_cycle": resumed_at,
+        "versions": environment.versions(),
+        "hardware": environment.hardware(torch.device(spec.device)),
+        "git_commit": environment.git_commit(),
+    }
+    sessions = [*before.get("sessions", []), session]
+    folder.write_environment(
+        {
+            "protocol": protocol,
+            "run_key": spec.run_key,
+            "task": {
+                "fingerprint": data.fingerprint,
+                "class_names": list(data.class_names),
+                "n_pool": pool.n,
+                "n_test": len(data.test_targets),
+                "test_counts": np.bincount(data.test_targets, minlength=data.n_classes).tolist(),
+                "item_shape": list(pool.item_shape),
+                "residency": pool.residency,
+                "forecast": str(data.forecast(torch.device(spec.device), spec.pool)),
+                "synthetic": data.synthetic,
+                "notes": dict(data.notes),
+            },
+            "strategy": {
+                "distribution": registry.provider(registry.STRATEGIES, spec.strategy.name)
+            },
+            "versions": sessions[0]["versions"],
+            "hardware": sessions[0]["hardware"],
+            "git_commit": sessions[0]["git_commit"],
+            "sessions": sessions,
+        },
+    )
+    write_text(folder.spec, spec.to_toml())
+
+
+def other_data(spec: RunSpec, folder: RunFolder, before: str, now: str) -> UserError:
+    """A run goes on, and is returned, only on the data that it was made on."""
+    return UserError(
+        f"The run in '{folder.path}' was made on data with fingerprint {before}; '{spec.task.name}' now "
+        f"has {now}. Use the same data, or start over with --fresh."
+    )
