@@ -265,8 +265,9 @@ class Strategy(ABC):
     #: Which tasks it can serve; a reason when it cannot (see ``unsuitable``).
     binary_only: ClassVar[bool] = False
     #: What it needs of the classifier beyond predictions: ``gradients`` of the logits with respect to the
-    #: items, ``samples`` of the parameters (``Learner.sample_log_probs``). Checked before data are loaded.
-    learner_needs: frozenset[Literal["gradients", "samples"]] = frozenset()
+    #: items, ``samples`` of the parameters (``Learner.sample_log_probs``), ``activations`` of a network's
+    #: hidden layers (``alharness.learners.loss_prediction``). Checked before data are loaded.
+    learner_needs: frozenset[Literal["gradients", "samples", "activations"]] = frozenset()
     #: True for strategies that ask about synthetic items and need an oracle that can see.
     asks_synthetic: ClassVar[bool] = False
     #: True for the fully supervised bound only: the whole pool is labelled before cycle 0.

@@ -183,6 +183,11 @@ class NetworkLearner(Learner):
             raise UserError(
                 f"Classifier '{settings.kind}' is not a network. Use one, such as learner.kind=mlp."
             )
+        if settings.augment != "none" and len(item_shape) != 3:
+            raise UserError(
+                f"learner.augment={settings.augment} moves images [C, H, W]; this task's items have "
+                f"shape {item_shape}. Set learner.augment=none."
+            )
         head_of(kind, item_shape, n_classes, settings.width)
         self.kind = kind
         self.settings = settings
@@ -358,9 +363,10 @@ def check_settings(settings: LearnerSettings) -> Kind:
         UserError: no such classifier, or settings that it does not have.
     """
     kind = find_kind(settings.kind)
-    if isinstance(kind, LearnerKind) and kind.cls is not LinearLearner and kind.takes_settings:
-        return kind  # it may read them all
-    asked = [name for name in ("dropout", "weights", "freeze") if getattr(settings, name)]
+    own = isinstance(kind, LearnerKind) and kind.cls is not LinearLearner and kind.takes_settings
+    # A class that takes the settings may read them; only the harness freezes.
+    forms = ("freeze",) if own else ("dropout", "weights", "freeze")
+    asked = [name for name in forms if getattr(settings, name)]
     if asked and not isinstance(kind, NetworkKind):
         raise UserError(
             f"learner.{asked[0]} is for networks; the classifier '{settings.kind}' is none. Use one, "
@@ -399,7 +405,8 @@ def lacking(
     """What a strategy needs of its classifier and will not get, as a reason; None when all is there.
 
     Args:
-        needs: ``gradients`` (of the logits with respect to the items) and ``samples``.
+        needs: ``gradients`` (of the logits with respect to the items), ``samples`` (of the parameters)
+            and ``activations`` (of a network's hidden layers).
         problem: item shape and number of classes, once they are known: a network is built for them to
             see whether it has dropout of its own.
 
@@ -419,6 +426,15 @@ def lacking(
                 f"it searches for images by gradients of the classifier, and '{settings.kind}' has "
                 "none; use a network, for instance learner.kind=mlp"
             )
+    if "activations" in needs:
+        if not isinstance(kind, NetworkKind) and settings.kind != "linear":
+            return (
+                f"it trains a module beside a network, and '{settings.kind}' is none; use "
+                "learner.kind=mlp, mnist-cnn, all-cnn, strided-cnn or linear"
+            )
+        if settings.members > 1 or settings.freeze:
+            name = "members=1" if settings.members > 1 else "freeze=false"
+            return f"it trains a module beside one whole network; set learner.{name}"
     if (
         "samples" in needs
         and settings.members == 1

@@ -25,8 +25,7 @@ from torch.nn import functional
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners.base import FitReport, Learner, LearnerFactory, LearnerSettings
-from alharness.learners.kinds import NetworkKind
-from alharness.learners.learner import LinearLearner, NetworkLearner, check_settings
+from alharness.learners.learner import LinearLearner, NetworkLearner, lacking
 from alharness.learners.networks import Classifier, HeadedNetwork
 from alharness.pool import Pool
 
@@ -175,15 +174,9 @@ def learning_loss_factory(settings: LearnerSettings) -> LearnerFactory:
     Raises:
         UserError: another classifier, or settings that learning loss does not have.
     """
-    kind = check_settings(settings)
-    if not isinstance(kind, NetworkKind) and settings.kind != "linear":
-        raise UserError(
-            f"Learning loss trains a module beside a network; '{settings.kind}' is none. Use "
-            "learner.kind=mlp, mnist-cnn, all-cnn, strided-cnn or linear."
-        )
-    if settings.members > 1 or settings.freeze:
-        name = "members=1" if settings.members > 1 else "freeze=false"
-        raise UserError(f"Learning loss trains one network as a whole. Set learner.{name}.")
+    reason = lacking(settings, {"activations"})
+    if reason is not None:
+        raise UserError(f"Learning loss cannot work with this classifier: {reason}.")
 
     def make(item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> Learner:
         if settings.kind == "linear":

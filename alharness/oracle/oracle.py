@@ -243,6 +243,9 @@ def open_oracle(
 
     Args:
         folder: the run's folder, where a person finds what is to be annotated.
+
+    Raises:
+        UserError: a person is to look at items that are no pictures.
     """
     from alharness.oracle.annotator import obtain_annotator
     from alharness.oracle.desk import Desk
@@ -252,6 +255,11 @@ def open_oracle(
             data, pool, test, supply, kind=settings.annotator, epochs=settings.epochs
         )
 
+    if settings.mode == "human" and len(pool.item_shape) != 3:
+        raise UserError(
+            f"A person answers for pictures; this task's items have shape {pool.item_shape}. Leave "
+            "oracle.mode=human out."
+        )
     person = Desk(folder / "annotations", data.class_names) if settings.mode == "human" else None
     return Oracle(
         data.pool_targets,

@@ -321,6 +321,20 @@ def test_settings_that_would_be_ignored_are_refused(settings: dict[str, Any], me
         learner_factory(LearnerSettings(**settings))
 
 
+def test_rows_are_not_augmented_and_only_the_harness_freezes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"moves images.*learner.augment=none"):
+        learner_factory(LearnerSettings(kind="mlp", augment="flip-crop"))((4,), 3, CPU)
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from alharness.learners.learner import LinearLearner\n\n\n"
+        "class Own(LinearLearner):\n    pass\n"
+    )
+    reads_settings = LearnerSettings(kind=f"{path}:Own", dropout=0.5)
+    assert learner_factory(reads_settings)(SHAPE, 3, CPU).settings.dropout == 0.5  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"learner.freeze is for networks"):
+        learner_factory(reads_settings.model_copy(update={"freeze": True}))
+
+
 def test_a_frozen_network_of_chance_is_refused(tmp_path: Path) -> None:
     pool, _ = problem()
     settings = LearnerSettings(kind="mlp", freeze=True)
@@ -340,6 +354,18 @@ def test_a_search_by_gradients_refuses_a_forest_before_anything_is_loaded(strate
         return
     with pytest.raises(UserError, match=r"gradients of the classifier.*learner.kind=mlp"):
         resolve(given)
+
+
+@pytest.mark.parametrize(
+    ("learner", "message"),
+    [
+        ({"kind": "sklearn.naive_bayes:GaussianNB"}, "beside a network"),
+        ({"kind": "mlp", "members": 3}, r"learner.members=1"),
+    ],
+)
+def test_learning_loss_says_early_what_it_cannot_use(learner: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve({"task": "mnist-two", "strategy": "learning-loss", "learner": learner})
 
 
 def test_needs_are_met_or_named() -> None:
