@@ -18,10 +18,10 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alharness import plugins, registry
+from alharness.artefacts.keys import identity
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge
 from alharness.generative import AutoencoderSettings, GeneratorSettings
-from alharness.keys import identity
 from alharness.learners.learner import LearnerSettings, lacking, sources
 from alharness.oracle import OracleSettings
 from alharness.tasks.base import PoolSettings, Profile
@@ -186,7 +186,7 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
             },
         },
     )
-    values["device"] = resolve_device(values["device"])
+    values["device"] = resolve_device(str(values["device"]))
     values["plugins"] = {}
     try:
         spec = RunSpec.model_validate(values)
@@ -218,6 +218,10 @@ def _choice(section: str, value: Any) -> Choice:
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         option = "--dataset" if section == "task" else "--strategy"
+        if value is not None and not (isinstance(value, Mapping) and "name" not in value):
+            raise UserError(
+                f"'{section}' takes a name: {option} NAME, or {section}.name; found {value!r}."
+            )
         raise UserError(f"No {section} given. Use {option} NAME, or name it in the spec file.")
     return Choice(**value)
 

@@ -1,18 +1,14 @@
-"""``alharness compare``: finished runs in a table, and as CSV."""
+"""``alharness compare``: finished runs in a table, for a terminal, a paper or a program."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from alharness.cli.options import runs_dir_option
 from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
-
-if TYPE_CHECKING:
-    from alharness.comparison.report import Section
-    from alharness.comparison.tables import Table
 
 
 @click.command()
@@ -21,11 +17,25 @@ if TYPE_CHECKING:
 @comparison_options
 @sweep_options
 @click.option(
+    "--format",
+    "chosen",
+    default=None,
+    help="table, csv, md, latex or json (default table, or what the ending of --out tells).",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="FILE",
+    help="Also write the results there: .csv, .md, .tex, .json or .txt.",
+)
+@click.option(
     "--csv",
     "csv_path",
     type=click.Path(path_type=Path),
     default=None,
-    help="Also write the results there.",
+    metavar="FILE",
+    help="Also write the results there as CSV.",
 )
 def compare(
     targets: tuple[Path, ...],
@@ -34,6 +44,9 @@ def compare(
     metric: str,
     against: str | None,
     split_by: tuple[str, ...],
+    labels: tuple[str, ...],
+    chosen: str | None,
+    out: Path | None,
     csv_path: Path | None,
     **options: Any,
 ) -> int:
@@ -44,58 +57,22 @@ def compare(
 
     \b
     alharness compare
-    alharness compare benchmarks/specs/fig3a.toml --x labels --csv fig3a.csv
+    alharness compare --format md
+    alharness compare benchmarks/specs/fig3a.toml --x labels --out fig3a.tex
     """
+    from alharness.comparison.formats import FORMATS, format_of
     from alharness.comparison.report import build
+    from alharness.files import write_text
 
-    found = find_comparisons(targets, runs_dir, split_by, options)
+    wanted = format_of(out, chosen)
+    found = find_comparisons(targets, runs_dir, split_by, labels, options)
     report = build(
         found.comparisons, heading=found.heading, axis=axis, metric=metric, against=against
     )
-    click.echo(report.status)
-    for section in report.sections:
-        _show(section)
-    for item in report.across:
-        click.echo()
-        click.echo(item.caption)
-    if csv_path is not None:
-        _write_csv(csv_path, report.sections)
-        click.echo(f"\nwrote {csv_path}")
+    # What goes into a file is shown as a table beside it.
+    click.echo(FORMATS["table" if out is not None else wanted](report), nl=False)
+    for path, form in ((out, wanted), (csv_path, "csv")):
+        if path is not None:
+            write_text(path, FORMATS[form](report))
+            click.echo(f"wrote {path}", err=out is None and wanted != "table")
     return found.tell_unreadable()
-
-
-def _show(section: Section) -> None:
-    click.echo()
-    click.echo(section.comparison.title)
-    for text in section.warnings:
-        click.echo(f"  ! {text}")
-    for table in section.tables:
-        if table.name in ("results", "labels_to_target", "tests", "left_out"):
-            click.echo()
-            _table(table)
-    if section.sentences:
-        click.echo()
-    for text in section.sentences:
-        click.echo(f"  {text}")
-
-
-def _table(table: Table) -> None:
-    """Plain columns, whatever the width of the terminal: the same when piped into a file."""
-    click.echo(f"  {table.caption}")
-    rows = [table.header, *table.rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.header))]
-    names = 2 if table.header[0] == "rank" else 1
-    for row in rows:
-        cells = [
-            cell.ljust(width) if i < names or table.name == "left_out" else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo("  " + "  ".join(cells).rstrip())
-
-
-def _write_csv(path: Path, sections: tuple[Section, ...]) -> None:
-    """The figures of merit in full precision, beside and renamed."""
-    from alharness.comparison.page import merit_csv
-    from alharness.files import write_text
-
-    write_text(path, merit_csv(sections))

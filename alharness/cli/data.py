@@ -16,8 +16,8 @@ from alharness.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from alharness.progress import Progress
     from alharness.tasks.base import DataLocations, TaskPlugin
-    from alharness.tasks.cache import ImageCache
-    from alharness.tasks.dataset import Dataset
+    from alharness.tasks.originals.cache import ImageCache
+    from alharness.tasks.originals.dataset import Dataset
 
 #: Rows and columns of the picture that ``preview`` draws.
 PREVIEW = 8
@@ -80,22 +80,22 @@ def prepare(
     rebuild: bool,
 ) -> None:
     """Fetch NAME if it is not here, verify it and convert it; continues after a stop."""
-    locations = _locations(data_root, download=source is None)
+    locations = _locations(data_root, download=source is None, rebuild=rebuild)
     found = _find(name)
     with _shown() as progress:
         if isinstance(found, tuple):
             task_name, plugin = found
             loaded = plugin.load(locations, progress)
             click.echo(f"{task_name}: {len(loaded.pool_targets):,} pool items are ready.")
+            for note, text in loaded.notes.items():
+                click.echo(f"  {note}: {text}")
             return
         _refuse_missing(source)
-        before = None if rebuild else found.cached(locations)
-        if before is not None and not partial and not _is_complete(before, found):
-            rebuild = True  # what is there is a part, and the whole is asked for
+        before = _written(found, locations)
         cache = found.prepare(
-            locations, progress, source=source, partial=partial, workers=workers, rebuild=rebuild
+            locations, progress, source=source, partial=partial, whole=not partial, workers=workers
         )
-    if before is not None and not rebuild:
+    if (cache.path, cache.written_ns) in before:
         click.echo(f"{found.name} was prepared before; --rebuild converts it again.")
     _describe(cache)
 
@@ -125,12 +125,12 @@ def import_images(
     found = _find(name)
     if isinstance(found, tuple):
         raise UserError(f"'{name}' needs no import. Use it as it is, or folder:PATH.")
-    locations = _locations(data_root)
-    if not rebuild and found.cached(locations) is not None:
-        raise UserError(
-            f"{found.title} is already prepared in {found.cache_path(locations)}. "
-            "Use --rebuild to replace it."
-        )
+    locations = _locations(data_root, rebuild=rebuild)
+    for cache in [] if rebuild else found.caches(locations):
+        if "imported" in cache.meta["notes"]:
+            raise UserError(
+                f"{found.title} is already prepared in {cache.path}. Use --rebuild to replace it."
+            )
     with _shown() as progress:
         cache = found.prepare(
             locations,
@@ -138,7 +138,6 @@ def import_images(
             source=source,
             partial=partial,
             workers=workers,
-            rebuild=rebuild,
             as_images=True,
         )
     _describe(cache)
@@ -152,11 +151,20 @@ def verify(name: str, source: Path | None, data_root: Path | None) -> None:
     """Check counts and digests of NAME's cache and of its originals, where they are here."""
     _refuse_missing(source)
     found = _find(name)
-    if isinstance(found, tuple):
-        raise UserError(f"'{name}' has nothing to verify: it is read afresh in each run.")
     locations = _locations(data_root)
-    with _shown() as progress:
-        findings = found.verify(locations, progress, source=source)
+    if isinstance(found, tuple):
+        from alharness.tasks.selection import CachedTask
+
+        _, plugin = found
+        if not isinstance(plugin, CachedTask):
+            raise UserError(f"'{name}' has nothing to verify: it is read afresh in each run.")
+        with _shown() as progress:
+            cache = plugin.open_cache(locations, progress)
+            cache.verify(progress)
+        findings = [f"cache {cache.path}: {len(cache.images):,} images, digests agree"]
+    else:
+        with _shown() as progress:
+            findings = found.verify(locations, progress, source=source)
     for finding in findings:
         click.echo(finding)
 
@@ -225,10 +233,12 @@ def draw(folder: Path, count: int) -> None:
     click.echo(f"{count:,} synthetic faces in CelebA's layout: {folder}")
 
 
-def _locations(data_root: Path | None, *, download: bool = False) -> DataLocations:
+def _locations(
+    data_root: Path | None, *, download: bool = False, rebuild: bool = False
+) -> DataLocations:
     from alharness.tasks.base import DataLocations
 
-    return DataLocations.resolve(data_root, download=download)
+    return DataLocations.resolve(data_root, download=download, rebuild=rebuild)
 
 
 def _caches(locations: DataLocations) -> Path:
@@ -270,20 +280,26 @@ def _find(name: str) -> Dataset | tuple[str, TaskPlugin]:
 
 def _state(dataset: Dataset, locations: DataLocations) -> str:
     try:
-        cache = dataset.cached(locations)
+        caches = dataset.caches(locations)
     except UserError:
         return "damaged cache"
-    if cache is not None:
-        return f"{len(cache.images):,} images ready" + (" (partial)" if cache.partial else "")
+    if caches:
+        return ", ".join(
+            f"{len(cache.images):,} images ready"
+            + ("" if cache.standing == "complete" else f" ({cache.standing})")
+            for cache in caches
+        )
     if not dataset.needs_originals:
         return "made when needed"
     return "originals here" if dataset.find(locations.data_root) is not None else "not here"
 
 
-def _is_complete(cache: ImageCache, dataset: Dataset) -> bool:
-    """Whether a cache has the official counts; an import of some classes has not."""
-    found = {name: stop - start for name, (start, stop) in cache.meta["splits"].items()}
-    return found == dict(dataset.counts)
+def _written(dataset: Dataset, locations: DataLocations) -> set[tuple[Path, int]]:
+    """The caches that are there, and when they were written; none where one is damaged."""
+    try:
+        return {(cache.path, cache.written_ns) for cache in dataset.caches(locations)}
+    except UserError:
+        return set()
 
 
 def _describe(cache: ImageCache) -> None:
@@ -296,7 +312,8 @@ def _describe(cache: ImageCache) -> None:
     for key, value in cache.meta["notes"].items():
         click.echo(f"  {key}: {value}")
     if cache.partial:
-        click.echo("  PARTIAL: not the complete data set; every record says so.")
+        what = cache.meta["notes"].get("partial", "not the complete data set")
+        click.echo(f"  PARTIAL: {what}; every record says so.")
     click.echo(f"  cache: {cache.path}")
 
 

@@ -38,6 +38,7 @@ def report(
     metric: str,
     against: str | None,
     split_by: tuple[str, ...],
+    labels: tuple[str, ...],
     out: Path,
     paper: bool,
     **options: Any,
@@ -51,13 +52,14 @@ def report(
     \b
     alharness report benchmarks/specs/fig3a.toml --out fig3a
     alharness report --paper
+    alharness report --label ./mine.py:Gini=Gini
     """
     from alharness.comparison.claims import check_paper
     from alharness.comparison.page import write
     from alharness.comparison.report import build
     from alharness.generative.inspection import newest_inspections
 
-    found = find_comparisons(targets, runs_dir, split_by, options)
+    found = find_comparisons(targets, runs_dir, split_by, labels, options)
     claims = check_paper(found.comparisons) if paper else []
     try:
         inspections = newest_inspections(open_store(runs_dir))
@@ -90,8 +92,15 @@ def _lay_beside_sweep(
 ) -> None:
     """Page and figures as artefacts of the sweep's run in MLflow, where the sweep was tracked."""
     from alharness.tracking import default_uri, open_tracking
+    from alharness.tracking.stores import store_error
 
     if uri is None and not (runs_dir / "mlflow.db").exists():
         return  # the sweep kept records only
-    tracking = open_tracking(uri or default_uri(runs_dir), experiment)
-    tracking.log_files(tracking.sweep(sweep), [page, *sorted(page.parent.glob("figures/**/*.png"))])
+    uri = uri or default_uri(runs_dir)
+    pictures = sorted(page.parent.glob("figures/**/*.png"))
+    try:
+        tracking = open_tracking(uri, experiment, mend=False)
+        tracking.log_files(tracking.sweep(sweep), [page, *pictures])
+    except Exception as error:  # whatever the store raises, the report is written
+        told = f"{store_error(uri, error)} The report is complete; it is not laid beside the sweep there."
+        click.echo(f"alharness: {told}", err=True)

@@ -15,8 +15,10 @@ from alharness.cli.options import (
     overrides,
     places,
     runs_dir_option,
+    runs_dir_typed,
     spec_options,
     tracking_options,
+    typed,
 )
 
 if TYPE_CHECKING:
@@ -67,9 +69,11 @@ def run(
     observers: list[Any] = [display]
     tracker = None
     try:
-        if not no_tracking:
-            from alharness.tracking import TrackingObserver, default_uri
+        from alharness.tracking import KeptOut, TrackingObserver, default_uri
 
+        if no_tracking:
+            observers.append(KeptOut())
+        else:
             uri = tracking_uri or default_uri(runs_dir)
             tracker = TrackingObserver(uri, experiment, display.warn)
             tracker.open()
@@ -91,7 +95,7 @@ def run(
     display.close()
     if not quiet:
         _summary(spec, folder, folder.records())
-        if tracker is not None:
+        if tracker is not None and tracker.alive:
             _how_to_open(tracker.uri, runs_dir)
 
 
@@ -140,10 +144,9 @@ def _row(name: str, value: str) -> None:
 
 
 def _how_to_open(uri: str, runs_dir: Path) -> None:
-    from alharness.tracking import default_uri
+    from alharness.tracking import default_uri, shown
 
     if uri == default_uri(runs_dir):
-        option = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
-        _row("MLflow", f"alharness ui{option}")
+        _row("MLflow", typed("ui", *runs_dir_typed(runs_dir)))
     else:
-        _row("MLflow", uri)
+        _row("MLflow", shown(uri))

@@ -43,8 +43,9 @@ def jobs_of(
     profile: str | None,
     device: str | None,
     settings: Sequence[str],
+    elsewhere: bool = False,
 ) -> tuple[Sweep, list[Job]]:
-    """A sweep and all of its runs, resolved."""
+    """A sweep and all of its runs, resolved; ``elsewhere`` leaves the device to other machines."""
     from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep, sweep_of
     from alharness.files import merge
     from alharness.spec import parse_set
@@ -60,7 +61,7 @@ def jobs_of(
         ),
     )
     sweep = read_sweep(path) if path is not None else sweep_of(choices)
-    return sweep, expand(sweep, choices, runs_dir)
+    return sweep, expand(sweep, choices, runs_dir, elsewhere=elsewhere)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -85,6 +86,13 @@ def comparison_options(function: Function) -> Function:
         ),
         click.option(
             "--against", default=None, help="Strategy to test the others against (default random)."
+        ),
+        click.option(
+            "--label",
+            "labels",
+            multiple=True,
+            metavar="NAME=LABEL",
+            help="What a strategy is called, for instance ./mine.py:Gini=Gini.",
         ),
         click.option(
             "--split-by",
@@ -131,7 +139,11 @@ class Found:
 
 
 def find_comparisons(
-    targets: Sequence[Path], runs_dir: Path, split_by: Sequence[str], options: dict[str, Any]
+    targets: Sequence[Path],
+    runs_dir: Path,
+    split_by: Sequence[str],
+    labels: Sequence[str],
+    options: dict[str, Any],
 ) -> Found:
     """The comparisons behind what a user named.
 
@@ -140,6 +152,7 @@ def find_comparisons(
             sweep that the options describe.
         runs_dir: where runs lie.
         split_by: settings that make comparisons of their own, beside those that the sweep names.
+        labels: ``NAME=LABEL``, what strategies are called.
         options: what ``sweep_options`` collected.
 
     Raises:
@@ -149,6 +162,7 @@ def find_comparisons(
     from alharness.comparison.runs import Run, read_or_mark, read_runs
     from alharness.errors import UserError
 
+    named = _parse_labels(labels)
     files = [path for path in targets if path.suffix == ".toml"]
     if files and (len(targets) > 1):
         raise UserError("Expected one sweep file, or directories of runs; found several of them.")
@@ -161,8 +175,11 @@ def find_comparisons(
             )
         runs = [run for path in (targets or [runs_dir]) for run in read_runs(path)]
         heading = ", ".join(str(path) for path in targets) or str(runs_dir)
-        return Found(f"Runs of {heading}", "", "", comparisons(runs, split_by=split_by))
-    sweep, jobs = jobs_of(files[0] if files else None, runs_dir, **options)
+        found = comparisons(runs, split_by=split_by, labels=named)
+        return Found(f"Runs of {heading}", "", "", found)
+    # Other machines may have carried the runs out, on devices that this one lacks.
+    sweep, asked = jobs_of(files[0] if files else None, runs_dir, elsewhere=True, **options)
+    jobs = [job.present() for job in asked]
     present = []
     expected = []
     for job in jobs:
@@ -178,5 +195,20 @@ def find_comparisons(
             "'alharness sweep' and the same options."
         )
     split = [*sweep.split_by, *split_by]
-    found = comparisons(present, split_by=split, expected=expected)
+    found = comparisons(present, split_by=split, expected=expected, labels=named)
     return Found(sweep.heading, sweep.note, sweep.name, found)
+
+
+def _parse_labels(labels: Sequence[str]) -> dict[str, str]:
+    """``NAME=LABEL``: a name may hold an equals sign (``margin(rule=x)=Mine``), a label may not."""
+    from alharness.errors import UserError
+
+    parsed = {}
+    for text in labels:
+        name, _, label = text.rpartition("=")
+        if not name or not label.strip():
+            raise UserError(
+                f"--label takes NAME=LABEL, for instance --label ./mine.py:Gini=Gini; found '{text}'."
+            )
+        parsed[name] = label.strip()
+    return parsed

@@ -83,10 +83,10 @@ def check(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> Verdict:
 
 def _by_name(comparison: Comparison) -> dict[str, Series]:
     """Strategies by the paper's name; of several oracles the one that labels everything is the paper's."""
-    named = {series.label: series for series in comparison.series}
+    named = {series.name: series for series in comparison.series}
     for series in comparison.series:
         oracle = series.runs[0].spec.get("oracle", {})
-        if series.label.startswith(f"{series.strategy} [") and oracle.get("mode") == "hard":
+        if series.name.startswith(f"{series.strategy} [") and oracle.get("mode") == "hard":
             named.setdefault(series.strategy, series)
     return named
 

@@ -24,11 +24,19 @@ BASELINE = "random"
 
 @dataclass(frozen=True)
 class Series:
-    """One strategy of a comparison: its finished runs, at most one per pair of seeds."""
+    """One strategy of a comparison: its finished runs, at most one per pair of seeds.
+
+    Attributes:
+        label: what it is called in tables and figures.
+        strategy: its name without parameters.
+        runs: its runs, by seeds.
+        name: its name with what tells it from others; the label, unless the user gave another one.
+    """
 
     label: str
     strategy: str
     runs: tuple[Run, ...]
+    name: str
 
     @cached_property
     def by_pair(self) -> dict[Pair, Run]:
@@ -96,12 +104,12 @@ class Comparison:
     @property
     def baseline(self) -> Series | None:
         """The random baseline under its default parameters; None when it was not run."""
-        return next((series for series in self.series if series.label == BASELINE), None)
+        return next((series for series in self.series if series.name == BASELINE), None)
 
     def find(self, label: str) -> Series:
-        """The series of a label."""
+        """The series of a label or name."""
         for series in self.series:
-            if series.label == label:
+            if label in (series.label, series.name):
                 return series
         raise unknown_name("strategy in the comparison", label, [s.label for s in self.series])
 
@@ -148,7 +156,11 @@ class Comparison:
 
 
 def comparisons(
-    runs: Sequence[Run], *, split_by: Sequence[str] = (), expected: Sequence[Run] = ()
+    runs: Sequence[Run],
+    *,
+    split_by: Sequence[str] = (),
+    expected: Sequence[Run] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> list[Comparison]:
     """Sort runs into comparisons, one per task and per value of the ``split_by`` fields.
 
@@ -156,6 +168,7 @@ def comparisons(
         runs: what was read.
         split_by: fields of the protocol that are meant to differ (an axis of a sweep), so that each
             value makes a comparison of its own.
+        labels: strategy, with or without its parameters -> what it is called instead.
         expected: runs that should exist, without records; those not among ``runs`` are named missing.
 
     Raises:
@@ -179,24 +192,25 @@ def comparisons(
                 for place, (name, value) in enumerate(zip(split_by, values, strict=True))
                 if len(groups) > 1
             }
-            found.append(_comparison(task, split, group))
+            found.append(_comparison(task, split, group, labels or {}))
+    _require_used(labels or {}, found)
     return _with_unreadable(found, [run for run in everything if run.damage is not None])
 
 
 def _with_unreadable(found: Sequence[Comparison], damaged: Sequence[Run]) -> list[Comparison]:
     """Name runs that cannot be read beside those that lie in the same task's folder."""
     beside = {
-        item.folder.parent.parent.resolve(): comparison
+        item.folder.resolve().parent.parent: comparison
         for comparison in reversed(found)
         for item in [*comparison.runs, *comparison.bounds]
     }
     added: dict[int, list[LeftOut]] = defaultdict(list)
     for run in damaged:
-        folder = run.folder.parent.parent
+        folder = run.folder.resolve().parent.parent
         task = run.task if run.spec else folder.name
-        home = next((c for c in found if run.spec and c.task == task), beside.get(folder.resolve()))
+        home = next((c for c in found if run.spec and c.task == task), beside.get(folder))
         if home is None:
-            home = beside[folder.resolve()] = Comparison(task, {}, (), (), (), ())
+            home = beside[folder] = Comparison(task, {}, (), (), (), ())
             found = [*found, home]
         added[id(home)].append(LeftOut(describe(run), run.state(), str(run.damage)))
     return [
@@ -226,7 +240,9 @@ def _split_value(run: Run, name: str) -> str:
     return str(flatten(run.spec).get(name, "-"))
 
 
-def _comparison(task: str, split: Mapping[str, str], runs: Sequence[Run]) -> Comparison:
+def _comparison(
+    task: str, split: Mapping[str, str], runs: Sequence[Run], labels: Mapping[str, str]
+) -> Comparison:
     finished = [run for run in runs if run.finished]
     left_out = [
         LeftOut(describe(run), run.state(), _why_left_out(run)) for run in runs if not run.finished
@@ -236,6 +252,7 @@ def _comparison(task: str, split: Mapping[str, str], runs: Sequence[Run]) -> Com
     rest = [run for run in finished if not run.is_bound]
     notes: list[str] = []
     series, dropped = _series(rest)
+    series = _relabelled(series, labels)
     left_out += dropped
     notes += [*_start_notes(series), *_artefact_notes(series)]
     if any(run.environment.get("task", {}).get("synthetic") for run in finished):
@@ -354,10 +371,32 @@ def _series(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
                     )
                 kept.setdefault(run.pair, run)
             runs_of = tuple(kept[pair] for pair in sorted(kept))
-            series.append(
-                Series(f"{label} [{extra}]" if extra else label, group[0].strategy, runs_of)
-            )
+            name = f"{label} [{extra}]" if extra else label
+            series.append(Series(name, group[0].strategy, runs_of, name))
     return sorted(series, key=lambda item: item.label), dropped
+
+
+def _relabelled(series: Sequence[Series], labels: Mapping[str, str]) -> list[Series]:
+    """Strategies under the labels that were given; what else is in a name stays."""
+    found = []
+    for item in series:
+        label = labels.get(item.name)
+        if label is None and item.strategy in labels:
+            label = labels[item.strategy] + item.name.removeprefix(item.strategy)
+        found.append(replace(item, label=label or item.name))
+    shown = [item.label for item in found]
+    for item in found:
+        if shown.count(item.label) > 1:
+            same = [f"'{other.name}'" for other in found if other.label == item.label]
+            raise UserError(f"--label gives {' and '.join(same)} one name, '{item.label}'.")
+    return sorted(found, key=lambda item: item.label)
+
+
+def _require_used(labels: Mapping[str, str], found: Sequence[Comparison]) -> None:
+    known = {name for c in found for s in c.series for name in (s.name, s.strategy)}
+    for name in labels:
+        if name not in known:
+            raise unknown_name("strategy in the comparison", name, known)
 
 
 def _identity(run: Run) -> str:

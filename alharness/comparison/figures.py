@@ -4,6 +4,8 @@ maximum as a band."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
-from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
+from alharness.comparison.claims import claims
+from alharness.comparison.comparison import BASELINE, Comparison, Series, paired, shared_grid
 from alharness.comparison.runs import AXES, METRICS, Array
 from alharness.comparison.statistics import RankTest
 from alharness.pictures.charts import (
@@ -34,21 +37,47 @@ BASELINE_COLOUR = "#666666"
 
 
 def line_styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Colour, dashes and marker of every strategy: the same in all figures of a comparison."""
-    styles: dict[str, dict[str, Any]] = {}
-    place = 0
-    for series in comparison.series:
-        if series is comparison.baseline:
-            styles[series.label] = {"color": BASELINE_COLOUR, "linestyle": "-", "marker": "None"}
-            continue
-        styles[series.label] = {
+    """Colour, dashes and marker of every strategy, whatever it is called and whoever stands beside it.
+
+    The methods of the paper have places of their own, in the order in which its claims name them.
+    Any other strategy has the place that its name hashes to; where that is taken, the next free one.
+    """
+    reserved = _papers_methods()
+    free = [place for place in range(N_PLACES) if place >= len(reserved)]
+    places: dict[str, int] = {}
+    for series in sorted(comparison.series, key=lambda series: series.name):
+        if series.name in reserved:
+            places[series.label] = reserved[series.name]
+        elif series is not comparison.baseline:
+            start = int.from_bytes(sha256(series.name.encode()).digest()[:4], "big") % len(free)
+            ahead = [*free[start:], *free[:start]]
+            taken = places.values()
+            place = next((place for place in ahead if place not in taken), ahead[0])
+            places[series.label] = place
+    styles: dict[str, dict[str, Any]] = {
+        label: {
             "color": COLOURS[place % len(COLOURS)],
             # Another style for every strategy, and another marker where colours repeat.
             "linestyle": STYLES[place % len(STYLES)],
             "marker": MARKERS[place % len(MARKERS)],
         }
-        place += 1
+        for label, place in places.items()
+    }
+    if comparison.baseline is not None:
+        plain = {"color": BASELINE_COLOUR, "linestyle": "-", "marker": "None"}
+        styles[comparison.baseline.label] = plain
     return styles
+
+
+#: Places before a pair of colour and dashes repeats.
+N_PLACES = len(COLOURS) * len(STYLES)
+
+
+@cache
+def _papers_methods() -> dict[str, int]:
+    names = [name for claim in claims() for name in (*claim.strategies, claim.other)]
+    ours = dict.fromkeys(name for name in names if name and name != BASELINE)
+    return {name: place for place, name in enumerate(ours)}
 
 
 def _curves(
@@ -59,8 +88,9 @@ def _curves(
     bands: bool = True,
 ) -> None:
     """Mean line and min-max band of every strategy, the highest at the end first in the legend."""
-    for label, (x, rows) in sorted(curves.items(), key=lambda item: -item[1][1][:, -1].mean()):
-        style = styles[label]
+    for alike in _alike(curves):
+        x, rows = curves[alike[0]]
+        style = styles[alike[0]]
         if bands:
             axes.fill_between(
                 x, rows.min(axis=0), rows.max(axis=0), color=style["color"], alpha=0.12, linewidth=0
@@ -69,12 +99,28 @@ def _curves(
         axes.plot(
             x,
             rows.mean(axis=0),
-            label=entry(label),
+            # One would hide the other: what lies on top of each other is named together.
+            label=entry("\n= ".join(alike)),
             linewidth=1.5,
             markersize=4,
             markevery=(every // 2, every),
             **style,
         )
+
+
+def _alike(curves: Mapping[str, tuple[Array, Array]]) -> list[list[str]]:
+    """Strategies by curve, the highest at the end first; those of equal curves together."""
+    groups: list[list[str]] = []
+    for label in sorted(curves, key=lambda label: -curves[label][1][:, -1].mean()):
+        x, mean = curves[label][0], curves[label][1].mean(axis=0)
+        for group in groups:
+            other_x, other = curves[group[0]][0], curves[group[0]][1].mean(axis=0)
+            if np.array_equal(x, other_x) and np.allclose(mean, other, rtol=0, atol=1e-12):
+                group.append(label)
+                break
+        else:
+            groups.append([label])
+    return groups
 
 
 def _cut_outliers(axes: Axes, curves: Mapping[str, tuple[Array, Array]]) -> None:
@@ -86,7 +132,7 @@ def _cut_outliers(axes: Axes, curves: Mapping[str, tuple[Array, Array]]) -> None
     top = max(float(rows.max()) for _, rows in curves.values())
     middle = float(np.median([low for low in lows.values() if np.isfinite(low)] or [top]))
     kept = [low for low in lows.values() if low >= middle - 2 * (top - middle)]
-    if not kept or len(kept) == len(lows):
+    if not kept or len(kept) == len(lows) or min(kept) == top:
         return
     margin = 0.05 * (top - min(kept))
     axes.set_ylim(min(kept) - margin, top + margin)

@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from alharness import __version__
-from alharness.comparison.metrics import MERITS
-from alharness.comparison.report import Report, Section
+from alharness.comparison.formats import sections_csv
+from alharness.comparison.report import Report
 from alharness.files import write_json, write_text
-from alharness.pictures.charts import Cell, Chart, as_csv
+from alharness.pictures.charts import Chart, as_csv
 
 
 def render(report: Report) -> str:
@@ -35,7 +35,8 @@ def _labelled_svg(chart: Chart) -> str:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", chart.svg, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     width = re.search(r'viewBox="0 0 ([\d.]+)', chart.svg)
-    style = f'style="max-width:{float(width[1]) * 4 / 3:.0f}px"' if width else ""
+    natural = f"{float(width[1]) * 4 / 3:.0f}px" if width else "100%"
+    style = f'style="max-width:{natural};--natural:{natural}"'
     return text.replace("<svg", f'<svg role="img" aria-label="{chart.name}" {style}', 1)
 
 
@@ -50,7 +51,7 @@ def write(report: Report, folder: Path) -> Path:
         sub = name if len(report.sections) > 1 else ""
         for chart in section.charts:
             chart.write(folder / "figures" / sub)
-        write_text(folder / "tables" / sub / "figures_of_merit.csv", merit_csv([section]))
+        write_text(folder / "tables" / sub / "figures_of_merit.csv", sections_csv([section]))
         for table in section.tables:
             write_text(
                 folder / "tables" / sub / f"{table.name}.csv", as_csv(table.header, table.rows)
@@ -65,17 +66,6 @@ def write(report: Report, folder: Path) -> Path:
     page = folder / "report.html"
     write_text(page, render(report))
     return page
-
-
-def merit_csv(sections: Sequence[Section]) -> str:
-    """All figures of merit of all comparisons in full precision, one line per strategy."""
-    header = ["comparison", "strategy", *MERITS]
-    lines: list[list[Cell]] = []
-    for section in sections:
-        for row in section.rows:
-            values = row.values()
-            lines.append([section.comparison.title, *(values[name] for name in header[1:])])
-    return as_csv(header, lines)
 
 
 #: Longest name of a comparison's folder; file systems allow 255 bytes.

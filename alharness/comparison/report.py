@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from alharness.comparison import figures, metrics, statistics, tables
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import Row
-from alharness.comparison.runs import METRICS
+from alharness.comparison.runs import METRICS, axis_field, find_metric
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import Table, number, p_value
 from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
+from alharness.records import RunFolder
 
 #: Fewest data sets for a critical-difference diagram.
 MIN_TASKS = 3
@@ -55,6 +56,7 @@ class Report:
         across: tables and charts over all data sets.
         claims: the paper's claims beside what was measured; empty unless asked for.
         provenance: hardware, versions, fingerprints.
+        axis, metric: what was compared, along what.
     """
 
     heading: str
@@ -65,6 +67,8 @@ class Report:
     across: tuple[Table | Chart, ...]
     claims: tuple[Verdict, ...]
     provenance: tuple[Table, ...]
+    axis: str
+    metric: str
 
 
 def build(
@@ -89,6 +93,8 @@ def build(
         claims: the paper's claims, checked.
         inspections: figures of inspected generators, by the generator's key.
     """
+    find_metric(metric)
+    axis_field(axis)
     sections = tuple(
         _section(comparison, f"c{i}", axis, metric, against, inspections or {})
         for i, comparison in enumerate(found)
@@ -96,7 +102,7 @@ def build(
     complete, status = _status(found)
     return Report(
         heading, note, status, complete, sections, _across(found, axis, metric), tuple(claims),
-        tables.provenance(found),
+        tables.provenance(found), axis, metric,
     )  # fmt: skip
 
 
@@ -149,7 +155,8 @@ def _section(
         )
     if comparison.series:
         rows = metrics.table(comparison, axis=axis, metric=metric, against=against)
-        reference = against or (comparison.baseline.label if comparison.baseline else "")
+        base = comparison.find(against) if against is not None else comparison.baseline
+        reference = base.label if base is not None else ""
         warnings += _seed_warnings(comparison) + _annotator_warnings(comparison)
         sentences = _sentences(rows, reference, metric)
         shown += [
@@ -172,8 +179,7 @@ def _section(
                 for other in to_read
                 if other != metric
             ]
-        if reference:
-            base = comparison.find(reference)
+        if base is not None:
             charts.append(figures.gain_curves(comparison, base, axis=axis, metric=metric))
             charts.append(figures.differences(rows, reference))
         charts += [figures.entropy_curves(comparison, axis=axis), figures.class_balance(comparison)]
@@ -225,6 +231,14 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         ),
         ("data fingerprint", str(task.get("fingerprint", "?"))),
     ]
+    unproven = [r for r in runs if not RunFolder(r.folder).is_proven(r.records)]
+    if unproven:
+        facts.append(
+            (
+                "without checksums",
+                f"{len(unproven)} of {len(runs)} runs, made before there were any",
+            )
+        )
     facts += [(str(key), str(value)) for key, value in task.get("notes", {}).items()]
     return facts
 

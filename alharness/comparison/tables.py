@@ -15,7 +15,9 @@ from alharness.comparison.comparison import Comparison, Series
 from alharness.comparison.metrics import TARGETS, Row
 from alharness.comparison.runs import AXES, METRICS, Run, flatten
 from alharness.comparison.statistics import MIN_PAIRS, PairedTest
+from alharness.errors import UserError
 from alharness.records import LedgerEntry, read_conformance
+from alharness.records.folder import CONFORMANCE
 
 
 @dataclass(frozen=True)
@@ -354,12 +356,17 @@ def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
 
 def _contract(run: Run, origin: str) -> str:
     """What ``alharness check`` said of the strategy, kept beside the runs (R18)."""
-    found = read_conformance(run.folder.parents[2]).get(run.strategy)
-    if found is None:
-        return "not checked"
-    if found["distribution"] != origin:
-        return f"checked as {found['distribution']}"
-    if found["failed"]:
-        return f"FAILS {', '.join(found['failed'])}"
-    since = "" if found["commit"] == run.environment.get("git_commit") else ", at another commit"
-    return f"keeps it ({found['passed']} checks{since})"
+    above = run.folder.resolve().parents
+    try:
+        found = read_conformance(above[2]).get(run.strategy) if len(above) > 2 else None
+        if found is None:
+            return "not checked"
+        if found["distribution"] != origin:
+            return f"checked as {found['distribution']}"
+        if found["failed"]:
+            return f"FAILS {', '.join(found['failed'])}"
+        same = found["commit"] == run.environment.get("git_commit")
+        return f"keeps it ({found['passed']} checks{'' if same else ', at another commit'})"
+    except (UserError, KeyError, TypeError, AttributeError):
+        # A list of checks is no record: its damage leaves the runs what they are.
+        return f"unknown: '{CONFORMANCE}' is damaged"

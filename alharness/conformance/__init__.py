@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from alharness import numerics
 from alharness.conformance.checks import CHECKS
 from alharness.conformance.scene import Bench
 from alharness.strategy import Strategy
@@ -69,6 +70,7 @@ def checks(strategy_class: type[Strategy], **parameters: Any) -> list[BoundCheck
     return [BoundCheck(name, strategy_class, parameters) for name in CHECKS]
 
 
+@numerics.exact()
 def check_strategy(strategy_class: type[Strategy], **parameters: Any) -> list[CheckResult]:
     """Run all checks and report each.
 

@@ -2,7 +2,7 @@
 
 A query is what a strategy sends; the annotation (``labelled.py``) is what comes back. Pool items are
 answered from the hidden targets. Items that are not in the pool have none: an annotator looks at
-them, a network trained on all labelled training data (``annotator.py``) or a person (``human.py``).
+them, a network trained on all labelled training data (``annotator.py``) or a person (``desk.py``).
 
 Shape letters: Q items of a query, P points of a line, S synthetic items with a label, C classes.
 """

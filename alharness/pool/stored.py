@@ -60,6 +60,8 @@ class ArrayPool(Pool):
         self._fingerprint = fingerprint
         if residency == "device":
             raw = raw.to(self.device)
+        elif self.device.type == "cuda" and not raw.is_pinned():
+            raw = raw.pin_memory()
         self._raw = raw
 
     @property

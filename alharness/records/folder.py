@@ -82,7 +82,7 @@ class RunFolder:
         Raises:
             UserError: the file is damaged, missing, or of another run.
         """
-        if not records:
+        if not records and not self.queries.exists():
             return QueryLog()
         log = QueryLog.read(self.queries)
         prove_rows(records, log, self.queries)

@@ -71,7 +71,7 @@ def prove_rows(records: Sequence[CycleRecord], log: QueryLog, path: Path) -> Non
     """Hold what was asked and answered against the records.
 
     Args:
-        records: all complete cycles, at least one.
+        records: all complete cycles.
         log: the content of ``queries.npz``, rows beyond the records included.
         path: of ``queries.npz``, for the message.
 
@@ -82,9 +82,11 @@ def prove_rows(records: Sequence[CycleRecord], log: QueryLog, path: Path) -> Non
     if last is not None and last > len(records):
         # A kill leaves the rows of one cycle at most beyond the last line.
         raise UserError(
-            f"'{path}' holds cycles up to {last}, the records end with cycle {len(records) - 1}: lines of "
-            f"cycles.jsonl are missing. {_CURE}"
+            f"'{path}' holds cycles up to {last}, the records only {len(records)}: lines of cycles.jsonl "
+            f"are missing. {_CURE}"
         )
+    if not records:
+        return
     try:
         initial, answers = answers_of(records, log)
         labelled = LabelledSet().extended(initial)

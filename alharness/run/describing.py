@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from alharness import registry
+from alharness import numerics, registry
 from alharness.errors import UserError
 from alharness.files import write_text
 from alharness.records import RunFolder
@@ -31,6 +31,7 @@ def describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: in
         "first_cycle": resumed_at,
         "versions": environment.versions(),
         "hardware": environment.hardware(torch.device(spec.device)),
+        "arithmetic": numerics.describe(),
         "git_commit": environment.git_commit(),
     }
     sessions = [*before.get("sessions", []), session]
@@ -46,7 +47,7 @@ def describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: in
                 "test_counts": np.bincount(data.test_targets, minlength=data.n_classes).tolist(),
                 "item_shape": list(pool.item_shape),
                 "residency": pool.residency,
-                "forecast": str(data.forecast(torch.device(spec.device), spec.pool)),
+                "forecast": str(task.forecast),
                 "synthetic": data.synthetic,
                 "notes": dict(data.notes),
             },

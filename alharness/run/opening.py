@@ -11,7 +11,7 @@ from alharness import registry
 from alharness.artefacts import Supply, default_store_root
 from alharness.errors import UserError
 from alharness.oracle import Oracle, open_oracle
-from alharness.pool import Pool
+from alharness.pool import Forecast, Pool
 from alharness.progress import Progress, silent
 from alharness.records import RunFolder
 from alharness.run.stage import Networks, Problem
@@ -40,11 +40,16 @@ class Places:
 
 @dataclass(frozen=True)
 class OpenTask:
-    """A task with its data loaded and its pool opened on the device."""
+    """A task with its data loaded and its pool opened on the device.
+
+    Attributes:
+        forecast: what was said of memory before the pool was opened; afterwards less is free.
+    """
 
     data: TaskData
     pool: Pool
     test: Pool
+    forecast: Forecast
 
 
 def open_task(spec: RunSpec, places: Places, progress: Progress = silent) -> OpenTask:
@@ -52,7 +57,9 @@ def open_task(spec: RunSpec, places: Places, progress: Progress = silent) -> Ope
     plugin = registry.resolve_task(spec.task.name, **spec.task.parameters)
     data = plugin.load(places.locations, progress)
     device = torch.device(spec.device)
-    return OpenTask(data, data.open_pool(device, spec.pool), data.open_test(device))
+    chosen = data.forecast(device, spec.pool)
+    pool = data.open_pool(device, spec.pool, chosen=chosen)
+    return OpenTask(data, pool, data.open_test(device), chosen)
 
 
 def present_fingerprint(spec: RunSpec, places: Places) -> str | None:

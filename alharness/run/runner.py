@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from filelock import FileLock, Timeout
 
-from alharness import registry
+from alharness import numerics, registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
 from alharness.files import explained
@@ -82,7 +82,7 @@ def execute(
         if folder.is_finished():
             _return_finished(spec, places, folder, observers, warn)
         else:
-            with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+            with numerics.exact():
                 _execute(spec, places, folder, observers, progress, max_cycles)
     return folder
 

@@ -4,8 +4,8 @@
 3. ``gate_slope``: how time grows, in one process. 4. ``gate_ratio``: interleaved with a frozen
 reference in one process. 5. ``gate_attribution``: a stopwatch that waits for the device.
 
-Seconds of another day or machine are never compared: on shared machines they drift by half
-(``ecosystem.md``). A gate that fails raises ``AssertionError`` with the numbers.
+Seconds of another day or machine are never compared: on shared machines they drift by half. A gate that
+fails raises ``AssertionError`` with the numbers.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from alharness import registry, seeds
+from alharness import numerics, registry, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
 from alharness.errors import UserError
@@ -44,6 +44,7 @@ from alharness.tasks.base import TaskData
 from alharness.timing import Stopwatch, WorkCounters, synchronise
 
 
+@numerics.exact()
 def run_study(
     spec: ScalingSpec, places: Places, folder: Path, progress: Progress = silent
 ) -> Study:
@@ -54,7 +55,11 @@ def run_study(
     """
     device = torch.device(resolve_device(spec.device))
     machine = {**environment.hardware(device), **environment.versions()}
-    about = {"spec": spec.model_dump(mode="json"), "machine": machine}
+    about = {
+        "spec": spec.model_dump(mode="json"),
+        "machine": machine,
+        "arithmetic": numerics.describe(),
+    }
     done: set[tuple[str, str, int, int, int]] = set()
     log = folder / "timing.jsonl"
     if (folder / "study.json").exists():

@@ -7,12 +7,10 @@ the runner hands them to the oracle and to nobody else.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -31,11 +29,15 @@ from alharness.pool import (
     forecast,
 )
 from alharness.progress import Progress, silent
+from alharness.tasks.originals.dataset import Dataset
 
-if TYPE_CHECKING:
-    from alharness.tasks.dataset import Dataset
+# ``load`` takes one: whoever writes a task imports it from here.
+from alharness.tasks.originals.locations import DataLocations as DataLocations
 
 Profile = Literal["quick", "paper"]
+
+#: Notes that are warnings, not descriptions.
+DOUBTS = ("partial", "duplicates", "left out", "rebuilt")
 
 
 class TaskDefaults(BaseModel):
@@ -60,31 +62,6 @@ class PoolSettings(BaseModel):
     memory_mb: int | None = Field(
         None, gt=0, description="memory the pool may take; by default a share of what is free"
     )
-
-
-@dataclass(frozen=True)
-class DataLocations:
-    """Where data sets are looked for and where converted ones are kept.
-
-    Attributes:
-        data_root: originals: ``--data-root``, else ``ALHARNESS_DATA``, else the cache's ``data``.
-            May be read-only.
-        cache_root: converted uint8 caches: ``ALHARNESS_CACHE``, else ``~/.cache/alharness``.
-        download: fetch what is missing. Runs never download in silence; ``alharness data prepare`` does.
-    """
-
-    data_root: Path
-    cache_root: Path
-    download: bool = False
-
-    @classmethod
-    def resolve(
-        cls, data_root: str | Path | None = None, *, download: bool = False
-    ) -> DataLocations:
-        """Locations from the option, the environment and the defaults."""
-        cache = Path(os.environ.get("ALHARNESS_CACHE", Path.home() / ".cache" / "alharness"))
-        root = data_root or os.environ.get("ALHARNESS_DATA") or cache / "data"
-        return cls(Path(root).expanduser(), cache.expanduser(), download)
 
 
 @dataclass(frozen=True)
@@ -120,6 +97,11 @@ class TaskData:
     @property
     def n_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes results on these data doubtful, for people: out of the notes, one line each."""
+        return doubts(self.notes)
 
     def forecast(self, device: torch.device, settings: PoolSettings | None = None) -> Forecast:
         """Where the pool will live and what memory it will need; said before a run begins.
@@ -190,6 +172,11 @@ class TaskData:
         return pool
 
 
+def doubts(notes: Mapping[str, str]) -> tuple[str, ...]:
+    """Those of a task's notes that are warnings, one line each; also of a record's notes."""
+    return tuple(f"{name}: {notes[name]}" for name in DOUBTS if name in notes)
+
+
 class TaskParameters(BaseModel):
     """Parameters of a task (``--set task.NAME=VALUE``); most have none."""
 
@@ -234,3 +221,13 @@ class TaskPlugin(ABC):
         Raises:
             UserError: data missing (what, where it was looked for, how to get it, its size) or damaged.
         """
+
+    def fingerprint(self, locations: DataLocations, progress: Progress = silent) -> str:
+        """The fingerprint of the data that ``load`` would give now, as cheaply as can be.
+
+        A task that can tell without its images overrides this; here they are loaded.
+
+        Raises:
+            UserError: as ``load``.
+        """
+        return self.load(locations, progress).fingerprint

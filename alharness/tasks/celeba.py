@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,12 +20,16 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
-from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, fetching, md5, select
-from alharness.tasks.readers import FileTree, Fit, ImageFiles
+from alharness.progress import Progress
+from alharness.tasks.base import Profile, TaskDefaults
+from alharness.tasks.originals.cache import ImageCache
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, fetching, md5
+from alharness.tasks.originals.images import Fit, ImageFiles
+from alharness.tasks.originals.tree import FileTree, in_words, listed
+from alharness.tasks.selection import CachedTask, Selection
 
+TABLES = ("attr_celeba", "eval_partition")
 COUNTS = {"train": 162_770, "valid": 19_867, "test": 19_962}
 N_IMAGES = sum(COUNTS.values())  # 202,599
 N_ATTRIBUTES = 40
@@ -33,6 +38,8 @@ IMAGES = "img_align_celeba"
 #: and hair lie at the border. The paper says "centrally crop" without a number.
 CROP = 178
 SIZE = (64, 64)  # Sec. 4.1
+#: (H, W) of the aligned images.
+ALIGNED_SIZE = (218, 178)
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,14 @@ class CelebaDataset(Dataset):
                 return path
         return root if root.is_file() and root.suffix == ".zip" else None
 
+    def parts(self, originals: Path) -> Sequence[Path]:
+        if originals.is_file():
+            return [originals]
+        # The folder of images as such: 202,599 files are looked at when they are converted.
+        names = [f"list_{table}.{kind}" for table in TABLES for kind in ("txt", "csv")]
+        paths = [originals / name for name in (*names, f"{IMAGES}.zip", IMAGES)]
+        return [path for path in paths if path.exists()]
+
     def fetch(self, root: Path) -> None:
         from torchvision.datasets import CelebA
 
@@ -74,10 +89,10 @@ class CelebaDataset(Dataset):
         progress("read CelebA's tables", 0, 1)
         found = _open(originals)
         names, attribute_names, attributes = read_attributes(
-            found.tables.read(found.attributes), f"{found.attributes} in {found.tables.path}"
+            _table(found.tables, found.attributes), f"{found.attributes} in {found.tables.path}"
         )
         partition = read_partition(
-            found.tables.read(found.partition), f"{found.partition} in {found.tables.path}"
+            _table(found.tables, found.partition), f"{found.partition} in {found.tables.path}"
         )
         if set(partition) != set(names):
             odd = sorted(set(partition) ^ set(names))
@@ -90,12 +105,12 @@ class CelebaDataset(Dataset):
         splits = {
             split: int((split_of == number).sum()) for number, split in enumerate(self.counts)
         }
-        is_partial = self.check_counts(splits, originals, partial)
+        complete = self.check_counts(splits, originals, partial)
         paths = _match_images(names, found)
         ordered = tuple(paths[position] for position in order)
         return Plan(
             shape=(len(ordered), 3, *SIZE),
-            read=ImageFiles(found.images, ordered, Fit(3, SIZE, crop=CROP)),
+            read=ImageFiles(found.images, ordered, Fit(3, SIZE, crop=CROP, expects=ALIGNED_SIZE)),
             labels=attributes[order],
             label_names=attribute_names,
             splits=splits,
@@ -105,7 +120,7 @@ class CelebaDataset(Dataset):
                 "crop": f"centre {CROP}x{CROP}, shrunk to {SIZE[0]}x{SIZE[1]}",
             },
             parallel=True,
-            partial=is_partial,
+            standing="complete" if complete else "partial",
         )
 
 
@@ -142,10 +157,23 @@ def _open(originals: Path) -> _Originals:
     return _Originals(tables, attributes, partition, images, image_names)
 
 
+def _table(tree: FileTree, name: str) -> bytes:
+    try:
+        return tree.read(name)
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{name} in {tree.path} cannot be read ({in_words(error)}). Fetch it again."
+        ) from error
+
+
 def _one_of(names: Sequence[str], stem: str, where: Path) -> str:
-    for name in names:
-        if PurePosixPath(name).name in (f"{stem}.txt", f"{stem}.csv"):
-            return name
+    found = [name for name in names if PurePosixPath(name).name in (f"{stem}.txt", f"{stem}.csv")]
+    if len({PurePosixPath(name).parent for name in found}) > 1:
+        raise UserError(
+            f"CelebA in {where}: {stem} lies there more than once ({listed(found)}). Keep one of them."
+        )
+    if found:
+        return found[0]
     raise UserError(f"CelebA in {where}: expected {stem}.txt or {stem}.csv; it is not there.")
 
 
@@ -155,7 +183,15 @@ def _match_images(names: Sequence[str], found: _Originals) -> list[str]:
     Raises:
         UserError: some are missing: a folder that was unpacked by half.
     """
-    by_name = {PurePosixPath(path).name: path for path in found.image_names}
+    aligned = [path for path in found.image_names if IMAGES in PurePosixPath(path).parts[:-1]]
+    by_name: dict[str, str] = {}
+    for path in aligned or found.image_names:  # an archive may hold the images in the wild as well
+        name = PurePosixPath(path).name
+        if by_name.setdefault(name, path) != path:
+            raise UserError(
+                f"CelebA in {found.images.path}: {name} lies there more than once "
+                f"({listed([by_name[name], path])}). Keep the aligned images, in {IMAGES}/."
+            )
     missing = [name for name in names if name not in by_name]
     if missing:
         raise UserError(
@@ -174,7 +210,7 @@ def _origin(found: _Originals) -> dict[str, str]:
     if found.images.is_archive:
         origin[found.images.path.name] = md5(found.images.path)
     else:
-        origin[found.images.path.name] = found.images.listing_digest(found.image_names)
+        origin[found.images.path.name] = found.images.listing().digest(found.image_names)
     return origin
 
 
@@ -210,7 +246,7 @@ def read_attributes(
             raise ValueError(f"it announces {n_announced:,} images and has {len(names):,} rows")
         table = np.frombuffer(b"".join(values), np.uint8).reshape(-1, N_ATTRIBUTES)
     except (ValueError, StopIteration, IndexError) as error:
-        reason = str(error) or "it ends too early"
+        reason = "it ends too early" if isinstance(error, StopIteration) else in_words(error)
         raise UserError(
             f"{where} is not CelebA's attribute file ({reason}). Fetch list_attr_celeba again."
         ) from error
@@ -230,7 +266,7 @@ def read_partition(content: bytes, where: str) -> dict[str, int]:
             raise ValueError("expected rows of an image name and 0, 1 or 2")
     except ValueError as error:
         raise UserError(
-            f"{where} is not CelebA's partition file ({error}). Fetch list_eval_partition again."
+            f"{where} is not CelebA's partition file ({in_words(error)}). Fetch list_eval_partition again."
         ) from error
     return partition
 
@@ -260,7 +296,7 @@ def face_defaults(profile: Profile) -> TaskDefaults:
     return TaskDefaults(budget=200, query_size=10, initial_size=100, learner=learner)
 
 
-class _CelebaTask(TaskPlugin):
+class _CelebaTask(CachedTask):
     """What the four tasks share: everything but the attribute."""
 
     source = "CelebA, 1.4 GB: 'alharness data prepare celeba'"
@@ -270,20 +306,18 @@ class _CelebaTask(TaskPlugin):
     def defaults(self, profile: Profile) -> TaskDefaults:
         return face_defaults(profile)
 
-    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        cache = self.dataset.prepare(locations, progress)
+    def selection(self, cache: ImageCache) -> Selection:
         if self.attribute not in cache.label_names:
             raise UserError(
                 f"The attribute file of {cache.path} has no column {self.attribute}; it has "
                 f"{', '.join(cache.label_names)}. Prepare CelebA again from the genuine file."
             )
-        selection = Selection(
+        return Selection(
             pool=["train"],
             test="test",
             class_names=(f"not {self.attribute}", self.attribute),
             attribute=self.attribute,
         )
-        return select(cache, selection)
 
 
 class CelebaBlondHair(_CelebaTask):

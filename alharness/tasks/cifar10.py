@@ -7,10 +7,12 @@ The pool is the 50,000 training images, the test set the 10,000 test images (the
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
+import lzma
 import pickle
 import tarfile
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,12 +21,15 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
-from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.class_folders import plan_import
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, check_targets, fetching, select
-from alharness.tasks.readers import Fit
+from alharness.progress import Progress
+from alharness.tasks.base import Profile, TaskDefaults
+from alharness.tasks.originals.cache import ImageCache
+from alharness.tasks.originals.class_folders import plan_import
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, check_targets, fetching
+from alharness.tasks.originals.images import Fit
+from alharness.tasks.originals.tree import in_words, read_limited, refuse_large
+from alharness.tasks.selection import CachedTask, Selection
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FOLDER = "cifar-10-batches-py"
@@ -68,9 +73,16 @@ class Cifar10(Dataset):
         for path in candidates:
             if path.is_file() or (path / "data_batch_1").is_file():
                 return path
-        if root.is_file() and root.name.endswith((".tar.gz", ".tgz", ".tar")):
+        if root.is_file() and root.name.endswith(
+            (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
+        ):
             return root
         return root if (root / "data_batch_1").is_file() else None
+
+    def parts(self, originals: Path) -> Sequence[Path]:
+        if originals.is_file():
+            return [originals]
+        return [originals / name for name in MD5 if (originals / name).is_file()]
 
     def fetch(self, root: Path) -> None:
         from torchvision.datasets import CIFAR10
@@ -81,14 +93,17 @@ class Cifar10(Dataset):
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
         files = _files(originals)
         parts, labels, origin = [], [], {}
+        foreign = []
         for number, (name, official) in enumerate(MD5.items()):
             progress("read CIFAR-10", number, len(MD5))
             found = hashlib.md5(files[name]).hexdigest()
-            if not partial and found != official:
-                raise UserError(
-                    f"{name} in {originals} is not the official file (expected MD5 {official}, "
-                    f"found {found}): truncated or changed. Fetch it again."
-                )
+            if found != official:
+                foreign.append(name)
+                if not partial:
+                    raise UserError(
+                        f"{name} in {originals} is not the official file (expected MD5 {official}, "
+                        f"found {found}): truncated or changed. Fetch it again."
+                    )
             images, targets = read_batch(files[name], f"{name} in {originals}")
             parts.append(images)
             labels.append(targets)
@@ -97,6 +112,7 @@ class Cifar10(Dataset):
         targets = np.concatenate(labels)
         check_targets(targets, CLASSES, f"CIFAR-10 in {originals}")
         splits = {"train": sum(len(part) for part in parts[:-1]), "test": len(parts[-1])}
+        self.check_counts(splits, originals, partial)
         return Plan(
             shape=(len(images), *SHAPE),
             read=lambda start, stop: images[start:stop],
@@ -104,8 +120,7 @@ class Cifar10(Dataset):
             label_names=CLASSES,
             splits=splits,
             origin=origin,
-            notes={"source": "CIFAR-10, official Python batches"},
-            partial=self.check_counts(splits, originals, partial),
+            **self.told("CIFAR-10, official Python batches", "Python batches", foreign, splits),
         )
 
     def plan_import(self, path: Path, *, partial: bool, progress: Progress) -> Plan:
@@ -122,21 +137,25 @@ def _files(originals: Path) -> dict[str, bytes]:
     try:
         if originals.is_dir():
             contents = {
-                name: (originals / name).read_bytes()
-                for name in MD5
-                if (originals / name).is_file()
+                name: read_limited(originals / name) for name in MD5 if (originals / name).is_file()
             }
         else:
             with tarfile.open(originals) as archive:
                 for member in archive:
                     name = Path(member.name).name
                     if name in MD5 and member.isfile():
+                        refuse_large(member.size)
+                        if name in contents:
+                            raise ValueError(f"it holds two files {name}")
                         file = archive.extractfile(member)
                         assert file is not None
                         contents[name] = file.read()
-    except (OSError, EOFError, tarfile.TarError, ValueError) as error:
+                # To its end, where the sum stands that tells of damage in what was unpacked.
+                while archive.fileobj is not None and archive.fileobj.read(1 << 20):
+                    pass
+    except (OSError, EOFError, tarfile.TarError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
-            f"{originals} cannot be read ({error}): truncated or changed. Fetch it again."
+            f"{originals} cannot be read ({in_words(error)}): truncated or changed. Fetch it again."
         ) from error
     missing = [name for name in MD5 if name not in contents]
     if missing:
@@ -147,30 +166,54 @@ def _files(originals: Path) -> dict[str, bytes]:
     return contents
 
 
+class _Array:
+    """What a pickle says of an array, before anything is believed."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+        self.state: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+    def values(self) -> NDArray[np.uint8]:
+        """The bytes in their shape.
+
+        Raises:
+            ValueError: these are no bytes, or not as many.
+        """
+        _, shape, kind, in_columns, raw = self.state
+        if not isinstance(kind, _Array) or kind.arguments[0] not in ("u1", "|u1") or in_columns:
+            raise ValueError("its data are no plain array of bytes")
+        # Python 2 had one type for bytes and text.
+        content = raw.encode("latin1") if isinstance(raw, str) else raw
+        return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    return text.encode("latin1")
+
+
 class _PlainUnpickler(pickle.Unpickler):
     """Reads what CIFAR-10's batches are made of and nothing else: no code of theirs is ever run.
 
-    The format is a pickle, so there is no way round one; only the three names that build a numpy
-    array (and the one that builds bytes) are known to this one.
+    The format is a pickle, so there is no way round one; only the names that describe a numpy array
+    (and the one that builds bytes) are known to this one, and stand for descriptions: numpy itself
+    would believe a damaged state.
     """
 
-    ALLOWED = frozenset(
-        {
-            ("multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
+    KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): _Array,
+        ("numpy._core.multiarray", "_reconstruct"): _Array,  # numpy 2 has moved it
+        ("numpy", "ndarray"): _Array,
+        ("numpy", "dtype"): _Array,
+        ("_codecs", "encode"): _encoded,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module.split(".")[-1], name) not in self.ALLOWED:
+        if (module, name) not in self.KNOWN:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        if name == "_reconstruct":  # numpy 2 has moved it
-            return importlib.import_module(
-                np.ndarray.__reduce__(np.empty(0))[0].__module__
-            )._reconstruct
-        return super().find_class(module, name)
+        return self.KNOWN[module, name]
 
 
 def read_batch(content: bytes, where: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -181,35 +224,31 @@ def read_batch(content: bytes, where: str) -> tuple[NDArray[np.uint8], NDArray[n
     """
     try:
         batch = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
-        images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, *SHAPE)
+        images = batch["data"].values().reshape(-1, *SHAPE)
         labels = np.asarray(batch["labels"], dtype=np.int64)
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} labels")
     except Exception as error:  # a damaged pickle raises whatever it likes
         raise UserError(
-            f"{where} is not a CIFAR-10 batch ({error}): damaged or foreign. Fetch it again."
+            f"{where} is not a CIFAR-10 batch ({in_words(error)}): damaged or foreign. Fetch it again."
         ) from error
     return images, labels
 
 
-class _Cifar10Task(TaskPlugin):
+class _Cifar10Task(CachedTask):
     """What the two tasks share."""
 
     source = "CIFAR-10, 170 MB: 'alharness data prepare cifar10'"
     dataset = CIFAR10_DATASET
     classes: ClassVar[tuple[str, ...]]
 
-    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+    def selection(self, cache: ImageCache) -> Selection:
         labels = tuple(CLASSES.index(name) for name in self.classes)
-        everything = self.classes == CLASSES
-        return select(
-            self.dataset.prepare(locations, progress),
-            Selection(
-                pool=["train"],
-                test="test",
-                class_names=self.classes,
-                classes=None if everything else labels,
-            ),
+        return Selection(
+            pool=["train"],
+            test="test",
+            class_names=self.classes,
+            classes=None if self.classes == CLASSES else labels,
         )
 
 

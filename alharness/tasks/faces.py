@@ -7,6 +7,7 @@ that the real loader can be tried on files in the genuine format.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,16 +19,15 @@ from alharness.progress import Progress, silent
 from alharness.tasks.base import (
     DataLocations,
     Profile,
-    TaskData,
     TaskDefaults,
     TaskParameters,
-    TaskPlugin,
 )
-from alharness.tasks.cache import ImageCache
 from alharness.tasks.celeba import COUNTS, N_IMAGES, face_defaults
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, select
 from alharness.tasks.drawn_faces import ATTRIBUTES, DRAWING, SEED, FacesReader, attributes, draw
+from alharness.tasks.originals.cache import ImageCache
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset
+from alharness.tasks.selection import CachedTask, Selection
 
 N_POOL, N_TEST = 20_000, 4_000
 ORIGIN = {"seed": str(SEED), "drawing": str(DRAWING)}
@@ -49,6 +49,9 @@ class FacesDataset(Dataset):
 
     def find(self, root: Path) -> Path | None:
         return root
+
+    def parts(self, originals: Path) -> Sequence[Path]:
+        return ()
 
     def is_stale(self, cache: ImageCache) -> bool:
         return bool(cache.meta["origin"] != ORIGIN)
@@ -75,7 +78,7 @@ class FacesParameters(TaskParameters):
     n_test: int = Field(N_TEST, ge=100, description="number of faces in the test set")
 
 
-class _FacesTask(TaskPlugin):
+class _FacesTask(CachedTask):
     """What the four tasks share: everything but the attribute."""
 
     Parameters = FacesParameters
@@ -87,15 +90,17 @@ class _FacesTask(TaskPlugin):
     def defaults(self, profile: Profile) -> TaskDefaults:
         return face_defaults(profile)
 
-    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+    def open_cache(self, locations: DataLocations, progress: Progress = silent) -> ImageCache:
         dataset = FacesDataset(self.parameters.n_pool, self.parameters.n_test)
-        selection = Selection(
+        return dataset.prepare(locations, progress)
+
+    def selection(self, cache: ImageCache) -> Selection:
+        return Selection(
             pool=["pool"],
             test="test",
             class_names=(f"not {self.attribute}", self.attribute),
             attribute=self.attribute,
         )
-        return select(dataset.prepare(locations, progress), selection)
 
 
 class FacesBlondHair(_FacesTask):

@@ -7,17 +7,21 @@ are digests, so their order is as good as a shuffle, and files are read in their
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
-from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, check_targets, select
-from alharness.tasks.readers import Fit, LmdbImages, LmdbSegment, lmdb_anchors
+from alharness.progress import Progress
+from alharness.tasks.base import Profile, TaskDefaults
+from alharness.tasks.originals.cache import ImageCache
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, check_targets
+from alharness.tasks.originals.images import Fit
+from alharness.tasks.originals.lmdb_folders import LmdbImages, LmdbSegment, lmdb_anchors
+from alharness.tasks.selection import CachedTask, Selection
 
 #: Training images per scene, as the makers count them.
 SCENES = {
@@ -62,6 +66,10 @@ class LsunDataset(Dataset):
             if any(_folder(folder, scene).is_dir() for scene in SCENES):
                 return folder
         return None
+
+    def parts(self, originals: Path) -> Sequence[Path]:
+        files = (_folder(originals, scene) / "data.mdb" for scene in SCENES)
+        return [path for path in files if path.is_file()]
 
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
         missing = [scene for scene in SCENES if not _folder(originals, scene).is_dir()]
@@ -108,7 +116,7 @@ class LsunDataset(Dataset):
                 "split": "test: the last 2.94 % of each scene in the order of the keys",
             },
             parallel=True,
-            partial=is_partial,
+            standing="partial" if is_partial else "complete",
         )
 
 
@@ -119,7 +127,7 @@ def _folder(root: Path, scene: str) -> Path:
     return root / f"{scene}_train_lmdb"
 
 
-class Lsun(TaskPlugin):
+class Lsun(CachedTask):
     """LSUN, ten scenes at 64x64: pool of 9.6 million, strided CNN (Table 1, seventh row)."""
 
     source = "LSUN scenes, 156 GB from the makers: 'alharness data prepare lsun --source DIR'"
@@ -142,6 +150,5 @@ class Lsun(TaskPlugin):
         )
         return TaskDefaults(budget=1000, query_size=250, initial_size=500, learner=learner)
 
-    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        selection = Selection(pool=["pool"], test="test", class_names=tuple(SCENES))
-        return select(self.dataset.prepare(locations, progress), selection)
+    def selection(self, cache: ImageCache) -> Selection:
+        return Selection(pool=["pool"], test="test", class_names=tuple(SCENES))

@@ -7,8 +7,9 @@ is the official one.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,30 +18,24 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
-from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, check_targets, fetching, select
+from alharness.progress import Progress
+from alharness.tasks.base import Profile, TaskDefaults
+from alharness.tasks.originals.cache import ImageCache
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, check_targets, fetching
+from alharness.tasks.originals.tree import in_words
+from alharness.tasks.selection import CachedTask, Selection
 
-#: MD5 of the official archives (the list that torchvision checks) and of what they unpack to.
+#: MD5 of what the official archives unpack to (the list that torchvision checks): however they were
+#: packed since, and whatever the files are called now.
 MD5 = {
-    "train-images-idx3-ubyte": (
-        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-        "6bbc9ace898e44ae57da46a324031adb",
-    ),
-    "train-labels-idx1-ubyte": (
-        "d53e105ee54ea40749a09fcbcd1e9432",
-        "a25bea736e30d166cdddb491f175f624",
-    ),
-    "t10k-images-idx3-ubyte": (
-        "9fb629c4189551a2d022fa330f9573f3",
-        "2646ac647ad5339dbf082846283269ea",
-    ),
-    "t10k-labels-idx1-ubyte": (
-        "ec29112dd5afa0611ce80d1b7f02629c",
-        "27ae3e4e09519cfbb04c329615203637",
-    ),
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
+#: Five times the largest official file: what unpacks to more is not MNIST.
+MAX_BYTES = 256 << 20
 COUNTS = {"train": 60_000, "test": 10_000}
 #: Pool of the paper: the first 50,000 of the 60,000 training images (decisions T2).
 POOL_IMAGES = 50_000
@@ -56,10 +51,13 @@ class Mnist(Dataset):
     counts = COUNTS
 
     def find(self, root: Path) -> Path | None:
-        for folder in (root / "MNIST" / "raw", root / "raw", root):
+        for folder in (root / "MNIST" / "raw", root / "raw", root / "mnist", root / "MNIST", root):
             if all(_locate(folder, stem) is not None for stem in MD5):
                 return folder
         return None
+
+    def parts(self, originals: Path) -> Sequence[Path]:
+        return [path for stem in MD5 if (path := _locate(originals, stem)) is not None]
 
     def fetch(self, root: Path) -> None:
         from torchvision.datasets import MNIST
@@ -69,11 +67,14 @@ class Mnist(Dataset):
 
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
         contents, origin = {}, {}
+        foreign = []
         for stem, official in MD5.items():
             path = _locate(originals, stem)
             if path is None:
                 raise UserError(f"MNIST: expected {stem}[.gz] in {originals}; it is not there.")
-            contents[stem], origin[path.name] = read_idx(path, None if partial else official)
+            contents[stem], origin[stem] = read_idx(path, None if partial else official)
+            if origin[stem] != official:
+                foreign.append(path.name)
         images = np.concatenate(
             [contents["train-images-idx3-ubyte"], contents["t10k-images-idx3-ubyte"]]
         )[:, None]
@@ -92,6 +93,7 @@ class Mnist(Dataset):
         ).astype(np.int64)
         names = tuple(str(digit) for digit in range(10))
         check_targets(labels, names, f"MNIST in {originals}")
+        self.check_counts(splits, originals, partial)
         return Plan(
             shape=(len(images), 1, *images.shape[2:]),
             read=lambda start, stop: images[start:stop],
@@ -99,8 +101,7 @@ class Mnist(Dataset):
             label_names=names,
             splits=splits,
             origin=origin,
-            notes={"source": "MNIST, official idx files"},
-            partial=self.check_counts(splits, originals, partial),
+            **self.told("MNIST, official idx files", "idx files", foreign, splits),
         )
 
 
@@ -108,67 +109,88 @@ MNIST_DATASET = Mnist()
 
 
 def _locate(folder: Path, stem: str) -> Path | None:
-    """The archive or the unpacked file."""
-    for path in (folder / f"{stem}.gz", folder / stem):
-        if path.is_file():
-            return path
+    """The archive or the unpacked file, under the names that are about (``train-images.idx3-ubyte``)."""
+    dotted = ".idx".join(stem.rsplit("-idx", 1))
+    for name in (stem, dotted):
+        # Kaggle's archive unpacks each file into a folder of its own name.
+        for path in (folder / f"{name}.gz", folder / name, folder / name / name):
+            if path.is_file():
+                return path
     return None
 
 
-def read_idx(path: Path, official: tuple[str, str] | None) -> tuple[NDArray[np.uint8], str]:
-    """The array in an idx file of bytes, packed or not, and the file's MD5.
+def read_idx(path: Path, official: str | None) -> tuple[NDArray[np.uint8], str]:
+    """The array in an idx file of bytes, packed or not, and the MD5 of its unpacked content.
 
     Format: two zero bytes, type 8 (unsigned byte), number of axes, the axes as big-endian 32-bit
     integers, then the values.
 
     Args:
         path: the file.
-        official: MD5 of the packed and of the unpacked official file; None accepts any content.
+        official: MD5 of the official content; None accepts any.
 
     Raises:
         UserError: truncated, not an idx file, or not the official content.
     """
-    raw = path.read_bytes()
-    found = hashlib.md5(raw).hexdigest()
-    packed = path.suffix == ".gz"
-    if official is not None and found != official[0 if packed else 1]:
-        raise UserError(
-            f"{path} is not the official file (expected MD5 {official[0 if packed else 1]}, found "
-            f"{found}, {len(raw):,} bytes): truncated or changed. Fetch it again."
-        )
     try:
-        content = gzip.decompress(raw) if packed else raw
+        content = _unpacked(path)
+        found = hashlib.md5(content).hexdigest()
+        if official is not None and found != official:
+            raise UserError(
+                f"{path} is not the official file (expected MD5 {official} of the unpacked content, "
+                f"found {found}, {len(content):,} bytes): truncated or changed. Fetch it again."
+            )
         n_axes = content[3]
         if content[:3] != b"\x00\x00\x08" or not 1 <= n_axes <= 3:
             raise ValueError("not an idx file of bytes")
         shape = np.frombuffer(content, ">u4", n_axes, 4)
         values = np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes)
         return values.reshape(shape.astype(np.int64)), found
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, zlib.error) as error:
         raise UserError(
-            f"{path} cannot be read as an idx file ({error}): truncated or changed. Fetch it again."
+            f"{path} cannot be read as an idx file ({in_words(error)}): truncated or changed. Fetch it again."
         ) from error
 
 
-class _MnistTask(TaskPlugin):
+def _unpacked(path: Path) -> bytes:
+    """The content, unpacked if it is packed (whatever its name says), and never more than MNIST's.
+
+    Raises:
+        ValueError: too large, or the packed stream ends too early.
+        zlib.error: damaged.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"larger than {MAX_BYTES:,} bytes")
+    raw = path.read_bytes()
+    if raw[:2] != b"\x1f\x8b":
+        return raw
+    content = b""
+    while raw[:2] == b"\x1f\x8b":  # some programs pack in several pieces
+        stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        content += stream.decompress(raw, MAX_BYTES - len(content) + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it unpacks to more than {MAX_BYTES:,} bytes")
+        if not stream.eof:
+            raise ValueError("the packed stream ends too early")
+        raw = stream.unused_data
+    return content
+
+
+class _MnistTask(CachedTask):
     """What the two tasks share."""
 
     source = "MNIST, 12 MB: 'alharness data prepare mnist'"
     dataset = MNIST_DATASET
     classes: ClassVar[tuple[int, ...] | None] = None
 
-    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        cache = self.dataset.prepare(locations, progress)
+    def selection(self, cache: ImageCache) -> Selection:
         names = cache.label_names if self.classes is None else tuple(map(str, self.classes))
-        return select(
-            cache,
-            Selection(
-                pool=["train"],
-                test="test",
-                class_names=names,
-                pool_limit=POOL_IMAGES,
-                classes=self.classes,
-            ),
+        return Selection(
+            pool=["train"],
+            test="test",
+            class_names=names,
+            pool_limit=POOL_IMAGES,
+            classes=self.classes,
         )
 
 

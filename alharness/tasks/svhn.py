@@ -5,6 +5,8 @@ The pool is ``train`` and ``extra`` together, in this order; the test set is ``t
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,14 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings
-from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
-from alharness.tasks.conversion import Plan
-from alharness.tasks.dataset import Dataset, Selection, check_targets, fetching, md5, select
+from alharness.progress import Progress
+from alharness.tasks.base import Profile, TaskDefaults
+from alharness.tasks.originals.cache import ImageCache
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.dataset import Dataset, check_targets, fetching, md5
+from alharness.tasks.originals.matlab import NewerMatlabError, read_arrays
+from alharness.tasks.originals.tree import in_words
+from alharness.tasks.selection import CachedTask, Selection
 
 #: MD5 of the official files, as torchvision checks them.
 MD5 = {
@@ -24,6 +30,8 @@ MD5 = {
     "test": "eb5a983be6a315427106f1b164d9cef3",
 }
 COUNTS = {"train": 73_257, "extra": 531_131, "test": 26_032}
+#: A little more than the largest official array: what claims more is not unpacked.
+MAX_BYTES = 600_000 * 32 * 32 * 3
 DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -42,6 +50,9 @@ class SvhnDataset(Dataset):
                 return folder
         return None
 
+    def parts(self, originals: Path) -> Sequence[Path]:
+        return [_file(originals, split) for split in MD5]
+
     def fetch(self, root: Path) -> None:
         from torchvision.datasets import SVHN
 
@@ -52,20 +63,24 @@ class SvhnDataset(Dataset):
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
         images: dict[str, NDArray[np.uint8]] = {}
         labels, origin = [], {}
+        foreign: list[str] = []
         for number, (split, official) in enumerate(MD5.items()):
             progress("read SVHN", number, len(MD5))
             path = _file(originals, split)
             origin[path.name] = md5(path)
-            if not partial and origin[path.name] != official:
-                raise UserError(
-                    f"{path} is not the official file (expected MD5 {official}, found "
-                    f"{origin[path.name]}): truncated or changed. Fetch it again."
-                )
+            if origin[path.name] != official:
+                foreign.append(path.name)
+                if not partial:
+                    raise UserError(
+                        f"{path} is not the official file (expected MD5 {official}, found "
+                        f"{origin[path.name]}): truncated or changed. Fetch it again."
+                    )
             images[split], targets = read_mat(path)
             labels.append(targets)
         targets = np.concatenate(labels)
         check_targets(targets, DIGITS, f"SVHN in {originals}")
         splits = {split: len(part) for split, part in images.items()}
+        self.check_counts(splits, originals, partial)
         stops = np.cumsum(list(splits.values()))
 
         def read(start: int, stop: int) -> NDArray[np.uint8]:
@@ -84,8 +99,7 @@ class SvhnDataset(Dataset):
             label_names=DIGITS,
             splits=splits,
             origin=origin,
-            notes={"source": "SVHN, cropped digits, official .mat files"},
-            partial=self.check_counts(splits, originals, partial),
+            **self.told("SVHN, cropped digits, official .mat files", ".mat files", foreign, splits),
         )
 
 
@@ -105,21 +119,27 @@ def read_mat(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Raises:
         UserError: damaged or foreign.
     """
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(path)
-        images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
+        arrays = read_arrays(path, MAX_BYTES)
+        if not {"X", "y"} <= set(arrays):
+            raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}, not X and y")
+        images, labels = arrays["X"], arrays["y"].reshape(-1).astype(np.int64)
         if images.shape != (32, 32, 3, len(labels)) or images.dtype != np.uint8:
             raise ValueError(f"X is {images.dtype} {images.shape} for {len(labels)} labels")
-    except Exception as error:  # a damaged .mat file raises whatever it likes
+    except NewerMatlabError as error:
         raise UserError(
-            f"{path} cannot be read as an SVHN file ({error}): truncated or changed. Fetch it again."
+            f"{path} is a file of MATLAB 7.3; SVHN's own are of MATLAB 5. Save it with -v7, or fetch "
+            "the original."
+        ) from error
+    except (OSError, ValueError, zlib.error) as error:
+        raise UserError(
+            f"{path} cannot be read as an SVHN file ({in_words(error)}): truncated or changed. Fetch "
+            "it again."
         ) from error
     return images.transpose(3, 2, 0, 1), np.where(labels == 10, 0, labels)
 
 
-class Svhn(TaskPlugin):
+class Svhn(CachedTask):
     """SVHN, ten digits of house numbers: pool of 604,388, All-CNN (Table 1, sixth row)."""
 
     source = "SVHN, 1.6 GB: 'alharness data prepare svhn'"
@@ -136,6 +156,5 @@ class Svhn(TaskPlugin):
         )
         return TaskDefaults(budget=1500, query_size=250, initial_size=500, learner=learner)
 
-    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        selection = Selection(pool=["train", "extra"], test="test", class_names=DIGITS)
-        return select(self.dataset.prepare(locations, progress), selection)
+    def selection(self, cache: ImageCache) -> Selection:
+        return Selection(pool=["train", "extra"], test="test", class_names=DIGITS)

@@ -50,6 +50,7 @@ class RunsMaker:
         preparation: Sequence[Mapping[str, Any]] = (),
         labels_per_query: int = 1,
         n_classes: int = 2,
+        undefined: Sequence[str] = (),
         start: str | None = None,
         learner: str | None = None,
         protocol: Mapping[str, str] | None = None,
@@ -125,7 +126,7 @@ class RunsMaker:
                         macro_f1=value - 0.1,
                         average_precision=value - 0.2,
                         log_loss=1 - value,
-                    ),
+                    ).model_copy(update=dict.fromkeys(undefined)),
                     query=None
                     if last and finished
                     else QueryFigures(

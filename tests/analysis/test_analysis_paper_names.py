@@ -10,7 +10,7 @@ from alharness.comparison.claims import _by_name
 
 def series(label: str, strategy: str, mode: str) -> Any:
     run = SimpleNamespace(spec={"oracle": {"mode": mode}})
-    return SimpleNamespace(label=label, strategy=strategy, runs=(run,))
+    return SimpleNamespace(name=label, strategy=strategy, runs=(run,))
 
 
 def test_the_oracle_that_labels_everything_is_the_papers() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from alharness.comparison import figures
@@ -28,11 +29,41 @@ def test_strategies_differ_in_print_without_colour(make_run: Any) -> None:
     assert styles["random"]["color"] == figures.BASELINE_COLOUR
 
 
+def test_a_strategy_looks_the_same_in_every_report(make_run: Any) -> None:
+    def styles(*strategies: str) -> dict[str, Any]:
+        make_run.root = make_run.root.parent / "-".join(strategies)
+        for strategy in strategies:
+            make_run(strategy, 0)
+        return figures.line_styles(comparisons(read_runs(make_run.root))[0])
+
+    few = styles("random", "asal-auto", "mine")
+    many = styles("random", "asal-auto", "mine", "badge", "max-entropy", "asal-gray", "asal-disc")
+    assert few == {name: many[name] for name in few}
+    assert len({(style["color"], str(style["linestyle"])) for style in many.values()}) == len(many)
+    label = {"mine": "My own"}
+    (comparison,) = comparisons(read_runs(make_run.root), labels=label)
+    assert figures.line_styles(comparison)["My own"] == few["mine"]
+
+
+def test_curves_that_hide_each_other_are_named_together(make_run: Any) -> None:
+    make_run("random", 0, [0.5, 0.6])
+    make_run("margin", 0, [0.5, 0.9])
+    make_run("max-entropy", 0, [0.5, 0.9])
+    chart = figures.learning_curves(comparisons(read_runs(make_run.root))[0])
+    assert chart is not None
+    figure = Figure()
+    chart.draw(figure)
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["margin\n= max-entropy", "random"]
+    assert {row[0] for row in chart.rows} == {"margin", "max-entropy", "random"}
+
+
 def test_curves_hold_mean_minimum_and_maximum(make_run: Any) -> None:
     make_run("random", 0, [0.5, 0.6])
     make_run("random", 1, [0.5, 0.8])
     make_run("full", 0, [0.9, 0.9], bound=True)
     chart = figures.learning_curves(comparisons(read_runs(make_run.root))[0])
+    assert chart is not None
     assert chart.rows == (
         ("random", 50.0, 0.5, 0.5, 0.5, 2),
         ("random", 60.0, pytest.approx(0.7), 0.6, 0.8, 2),
@@ -42,7 +73,7 @@ def test_curves_hold_mean_minimum_and_maximum(make_run: Any) -> None:
 
 
 def test_a_picture_shows_something(make_sweep: Make, tmp_path: Path) -> None:
-    comparison = comparisons(read_runs(make_sweep({"random": 0.0, "margin": 0.02}, 6)))[0]
+    comparison = comparisons(read_runs(make_sweep({"random": 0.0, "asal-gray": 0.02}, 6)))[0]
     _, png, _ = figures.learning_curves(comparison).write(tmp_path)
     pixels = np.asarray(Image.open(png).convert("RGB"))
     assert pixels.shape[1] > 1500

@@ -109,6 +109,21 @@ def test_a_damaged_run_alone_in_its_task_is_named_too(make_run: Any) -> None:
     ]
 
 
+def test_a_damaged_list_of_checks_stops_no_report(make_run: Any, capsys: Any) -> None:
+    make_run("random", 0)
+    for damage in ("{", "[]", '{"random": {}}', '{"random": 3}'):
+        (make_run.root / "conformance.json").write_text(damage)
+        assert "'conformance.json' is damaged" in str(report_on(make_run.root).provenance)
+
+
+def test_a_run_is_compared_from_inside_its_folder(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(make_run("random", 0))
+    assert call(["compare", "."]) == 0
+    assert "Complete: all 1 runs" in capsys.readouterr().out
+
+
 # --- figures that do not exist ---------------------------------------------------------------------
 
 
@@ -140,9 +155,14 @@ def test_what_is_not_defined_is_empty_and_nobody_is_sent_to_read_it(
 
 
 def test_a_figure_that_the_record_leaves_open_is_not_zero(make_run: Any) -> None:
+    make_run("random", 0, undefined=["average_precision"])
+    row = report_on(make_run.root).sections[0].rows[0]
+    assert row.values()["average_precision"] == ""
+    assert row["accuracy"] == 0.9
+    # Where class 1 is there and class 0 is not, there is something to rank.
     facts = {"test_counts": [0, 10]}
-    made = report_on(make_run("random", 0, task_facts=facts)).sections[0]
-    assert made.rows[0]["average_precision"] == pytest.approx(0.7)  # of class 1, which is there
+    make_run("random", 0, task="ones", task_facts=facts)
+    assert report_on(make_run.root).sections[1].rows[0]["average_precision"] == pytest.approx(0.7)
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -77,11 +77,16 @@ class _Python2Pickler(pickle._Pickler):  # type: ignore[misc,name-defined]
     dispatch: ClassVar = {**pickle._Pickler.dispatch, str: save_str, bytes: save_bytes}  # type: ignore[attr-defined]
 
 
-def python2_pickle(value: object) -> bytes:
+def as_python2_pickle(value: object) -> bytes:
     """A protocol 2 pickle as Python 2 and numpy 1 would have written it."""
     buffer = io.BytesIO()
     _Python2Pickler(buffer, protocol=2).dump(value)
     return buffer.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+
+
+@pytest.fixture
+def python2_pickle() -> Callable[[object], bytes]:
+    return as_python2_pickle
 
 
 @pytest.fixture
@@ -100,7 +105,7 @@ def mini_cifar10() -> Callable[[Path], Path]:
                     "data": pictures(n, (3072,)),
                     "filenames": [f"{number}.png" for number in range(n)],
                 }
-                content = python2_pickle(batch)
+                content = as_python2_pickle(batch)
                 info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))

@@ -153,13 +153,14 @@ def test_a_damaged_cache_is_found_by_verify(
 ) -> None:
     mini_mnist(places / "originals")
     assert call(["data", "prepare", "mnist", "--partial"]) == 0
-    images = places / "cache" / "datasets" / "mnist" / "images.npy"
+    images = places / "cache" / "datasets" / "mnist-partial" / "images.npy"
     content = bytearray(images.read_bytes())
     content[5000] ^= 255
     images.write_bytes(bytes(content))
     assert call(["data", "verify", "mnist"]) == 2
     assert "damaged" in capsys.readouterr().err
     images.write_bytes(b"")
-    assert call(["data", "prepare", "mnist", "--partial"]) == 2  # never replaced unasked
-    assert call(["data", "prepare", "mnist", "--partial", "--rebuild"]) == 0
+    # Built anew from the originals, and told with the file's name.
+    assert call(["data", "prepare", "mnist", "--partial"]) == 0
+    assert f"{images} is damaged: built anew" in capsys.readouterr().err
     assert call(["data", "verify", "mnist"]) == 0

@@ -1,7 +1,8 @@
 """Our loop and entropy selection against three other libraries on the same classifier.
 
 modAL, scikit-activeml and small-text, asked for entropy sampling by scikit-learn's logistic regression
-on its digits, all give the curve below (design/protocol.md). Ours must give the same, label for label.
+on its digits, all gave the curve below (read from outputs of theirs before this repository existed; they are
+not installed here). Ours must give the same, label for label.
 """
 
 from __future__ import annotations

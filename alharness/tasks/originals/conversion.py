@@ -17,36 +17,45 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
+from alharness.files import to_disk
 from alharness.progress import Progress, silent
-from alharness.tasks.cache import (
+from alharness.tasks.originals.cache import (
+    CONTENTS,
     IMAGES,
     LABELS,
     META,
+    STAMPS,
     VERSION,
+    CacheDamagedError,
     CacheMissingError,
     ImageCache,
     chunk_digest,
+    content_digests,
+    page,
     whole_digest,
 )
+from alharness.tasks.originals.tree import file_facts
 
 #: Bytes of converted images per chunk: what one worker holds, and what a stop may cost.
 CHUNK_BYTES = 8 << 20
 #: Below this many images starting workers costs more than it saves.
 PARALLEL_FROM = 2000
 JOURNAL = "journal.jsonl"
+#: The note under which it is said that a damaged cache was built anew.
+REBUILT = "rebuilt"
 
 #: Converted images ``start .. stop-1``, uint8 ``[stop - start, C, H, W]``. Must be picklable when the
 #: plan is parallel: workers are fresh processes, because a fork of a process with threads may hang.
@@ -67,7 +76,8 @@ class Plan:
         notes: facts for the record (crop, source, licence).
         pixel_max: the uint8 value that means 1.0.
         parallel: whether several processes help.
-        partial: fewer items than the official data set has, as the user allowed.
+        standing: ``complete``: the data set as it is known; ``imported``: whole classes of it from
+            image files; ``partial``: fewer items, or other ones, as the user allowed.
     """
 
     shape: tuple[int, int, int, int]
@@ -79,12 +89,12 @@ class Plan:
     notes: Mapping[str, str] = field(default_factory=dict)
     pixel_max: int = 255
     parallel: bool = False
-    partial: bool = False
+    standing: str = "complete"
 
     def identity(self) -> str:
         """What a half-finished conversion must agree with to be continued."""
         facts = [VERSION, self.shape, list(self.splits.items()), sorted(self.origin.items())]
-        facts += [sorted(self.notes.items()), self.label_names, self.partial]
+        facts += [sorted(self.notes.items()), self.label_names, self.standing]
         sha = hashlib.sha256(json.dumps(facts).encode())
         sha.update(np.ascontiguousarray(self.labels).data)
         return sha.hexdigest()
@@ -101,37 +111,91 @@ def obtain_cache(
     progress: Progress = silent,
     *,
     workers: int | None = None,
-    rebuild: bool = False,
+    accept: Callable[[ImageCache], bool] = lambda cache: True,
 ) -> ImageCache:
-    """The cache in folder ``path``, converted now if it is not there.
+    """The cache in folder ``path``, converted now if it is not there or damaged.
 
     Args:
         path: where the cache lies or shall lie.
         make_plan: looks at the originals; called only when there is something to convert.
         progress: called with the number of images done.
         workers: processes; by default one per core, and none for few images.
-        rebuild: convert although there is a cache. A whole cache stays until the new one is whole.
+        accept: whether a whole cache that is there will do; one that will not stays until the new
+            one is whole.
 
     Raises:
         UserError: from ``make_plan`` or the reader (bad originals), no permission, a full disk.
     """
-    if not rebuild:
-        with suppress(CacheMissingError):
-            return ImageCache.open(path)
+
+    def present() -> ImageCache | CacheDamagedError | None:
+        try:
+            cache = ImageCache.open(path, progress)
+        except CacheMissingError:
+            return None
+        except CacheDamagedError as error:
+            return error
+        return cache if accept(cache) else None
+
+    found = present()
+    if isinstance(found, ImageCache):
+        return found
+    with locked(path):
+        found = present()  # a second process has waited and finds what the first one made
+        if isinstance(found, ImageCache):
+            return found
+        damaged = [found] if found else []
+        with building_anew(damaged, progress):
+            plan = make_plan()
+        return noting(damaged, convert(path, plan, progress, workers))
+
+
+@contextmanager
+def building_anew(damaged: Sequence[CacheDamagedError], progress: Progress) -> Iterator[None]:
+    """Say that damaged caches are built anew, or that they cannot be, while originals are looked at.
+
+    Raises:
+        UserError: originals missing or bad: in one line with the damaged file's name.
+    """
+    for error in damaged:
+        progress(f"{error.file} is damaged: built anew", 0, 1)
+    try:
+        yield
+    except UserError as error:
+        if damaged:
+            raise UserError(f"{damaged[0]} Here that was not possible: {error}") from error
+        raise
+
+
+def noting(damaged: Sequence[CacheDamagedError], cache: ImageCache) -> ImageCache:
+    """The cache, whose notes tell this once that a damaged one had to be built anew."""
+    if not damaged:
+        return cache
+    said = f"{damaged[0].file} was damaged: built anew from the originals"
+    return replace(cache, meta={**cache.meta, "notes": {**cache.meta["notes"], REBUILT: said}})
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time builds the cache ``path``; others wait.
+
+    Raises:
+        UserError: the place cannot be written to, or locks do not work there.
+    """
     lock = FileLock(f"{path}.lock")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()  # a second process waits here and then finds what the first one made
+        try:
+            lock.acquire()
+        except NotImplementedError as error:  # how filelock says that flock is not there
+            raise OSError(errno.ENOSYS, str(error)) from error
     try:
-        if not rebuild:
-            with suppress(CacheMissingError):
-                return ImageCache.open(path)
-        plan = make_plan()
+        discarded = _discarded(path)
         with writing(path):
-            _convert(path, plan, progress, workers)
+            if discarded.exists() and not path.exists():  # a stop between two renames
+                discarded.rename(path)
+        yield
     finally:
         lock.release()
-    return ImageCache.open(path)
 
 
 @contextmanager
@@ -146,6 +210,10 @@ def writing(path: Path) -> Iterator[None]:
             reason = "writing there is not allowed"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
             reason = "a file stands where a folder should be"
+        elif error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            reason = "the file system has no locks (flock)"
+        elif error.errno == errno.ENAMETOOLONG:
+            reason = "the name is too long"
         else:
             raise
         raise UserError(
@@ -154,31 +222,43 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def convert(path: Path, plan: Plan, progress: Progress, workers: int | None = None) -> ImageCache:
+    """Convert into the folder ``path``, which is locked: fill a partial folder, then rename it.
+
+    Raises:
+        UserError: bad originals, no permission, a full disk.
+    """
+    with writing(path):
+        _convert(path, plan, progress, workers)
+    return ImageCache.open(path, progress)
+
+
 def _convert(path: Path, plan: Plan, progress: Progress, workers: int | None) -> None:
-    """Fill the partial folder, then rename it."""
     started = time.perf_counter()
     partial = path.with_name(path.name + ".partial")
-    digests = _begin_or_continue(partial, plan)
+    chunks = _begin_or_continue(partial, plan)
     n, step = plan.shape[0], plan.chunk
-    todo = [number for number in range(math.ceil(n / step)) if number not in digests]
+    todo = [number for number in range(math.ceil(n / step)) if number not in chunks]
     if not plan.parallel or n < PARALLEL_FROM:
         workers = 1
     n_workers = min(workers or os.cpu_count() or 1, max(1, len(todo)))
     stage = f"convert {path.name}"
-    done = sum(_length(number, step, n) for number in digests)
+    done = sum(_length(number, step, n) for number in chunks)
     progress(stage, done, n)
     with (partial / JOURNAL).open("a") as journal:
-        for number, digest in _converted(partial / IMAGES, plan, todo, n_workers):
-            journal.write(json.dumps([number, digest]) + "\n")
+        for number, chunk in _converted(partial / IMAGES, plan, todo, n_workers):
+            journal.write(json.dumps([number, *chunk]) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
-            digests[number] = digest
+            chunks[number] = chunk
             done += _length(number, step, n)
             progress(stage, done, n)
-    ordered = [digests[number] for number in sorted(digests)]
+    ordered = [chunks[number].digest for number in sorted(chunks)]
+    contents = "".join(chunks[number].contents for number in sorted(chunks))
     np.save(partial / LABELS, plan.labels, allow_pickle=False)
+    np.save(partial / CONTENTS, np.frombuffer(bytes.fromhex(contents), np.uint64))
     stops = np.cumsum(list(plan.splits.values())).tolist()
-    meta = {
+    facts = {
         "version": VERSION,
         "shape": plan.shape,
         "splits": {
@@ -187,18 +267,23 @@ def _convert(path: Path, plan: Plan, progress: Progress, workers: int | None) ->
         },
         "label_names": plan.label_names,
         "pixel_max": plan.pixel_max,
-        "partial": plan.partial,
+        "standing": plan.standing,
         "chunk": step,
         "chunk_digests": ordered,
+        "files": {name: _sha256(partial / name) for name in (LABELS, CONTENTS)},
         "digest": whole_digest(ordered, plan.labels),
         "origin": dict(plan.origin),
         "notes": dict(plan.notes),
         "seconds": round(time.perf_counter() - started, 3),
     }
-    (partial / META).write_text(json.dumps(meta, indent=1))
+    (partial / META).write_text(page(facts), encoding="ascii")
+    for name in (LABELS, CONTENTS, META):
+        to_disk(partial / name)
+    status = (partial / IMAGES).stat()
+    (partial / STAMPS).write_text(json.dumps({"images": file_facts(status)}))
     (partial / JOURNAL).unlink()
-    if path.exists():  # an older version, or one that is being rebuilt
-        discarded = path.with_name(path.name + ".old")
+    if path.exists():  # an older version, a damaged one, or one that is being rebuilt
+        discarded = _discarded(path)
         shutil.rmtree(discarded, ignore_errors=True)
         path.rename(discarded)
         partial.rename(path)
@@ -207,12 +292,28 @@ def _convert(path: Path, plan: Plan, progress: Progress, workers: int | None) ->
         partial.rename(path)
 
 
+def _discarded(path: Path) -> Path:
+    return path.with_name(path.name + ".discarded")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Chunk(NamedTuple):
+    """What is known of a converted chunk: its digest, and the digests of its images in hex."""
+
+    digest: str
+    contents: str
+
+
 def _length(number: int, step: int, n: int) -> int:
     return min((number + 1) * step, n) - number * step
 
 
-def _begin_or_continue(partial: Path, plan: Plan) -> dict[int, str]:
-    """Digests of the chunks that an earlier, stopped conversion of the same plan finished."""
+def _begin_or_continue(partial: Path, plan: Plan) -> dict[int, _Chunk]:
+    """The chunks that an earlier, stopped conversion of the same plan finished."""
     journal, images = partial / JOURNAL, partial / IMAGES
     head = json.dumps({"identity": plan.identity()})
     size = _header_bytes(plan) + math.prod(plan.shape)
@@ -231,13 +332,13 @@ def _begin_or_continue(partial: Path, plan: Plan) -> dict[int, str]:
     return {}
 
 
-def _entry(line: str) -> tuple[int, str] | None:
+def _entry(line: str) -> tuple[int, _Chunk] | None:
     """One journal line; None for a last line that was cut off by the stop."""
     try:
-        number, digest = json.loads(line)
+        number, digest, contents = json.loads(line)
     except ValueError:
         return None
-    return int(number), str(digest)
+    return int(number), _Chunk(str(digest), str(contents))
 
 
 def _allocate(descriptor: int, size: int) -> None:
@@ -262,8 +363,8 @@ def _header_bytes(plan: Plan) -> int:
 
 def _converted(
     images: Path, plan: Plan, todo: list[int], n_workers: int
-) -> Iterator[tuple[int, str]]:
-    """Convert chunks; yields (number, digest) of each when it is on the disk."""
+) -> Iterator[tuple[int, _Chunk]]:
+    """Convert chunks; yields (number, chunk) of each when it is on the disk."""
     job = _Job(images, plan.read, plan.shape, plan.chunk, _header_bytes(plan))
     if n_workers <= 1:
         for number in todo:
@@ -272,7 +373,7 @@ def _converted(
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(n_workers, context, _start_worker, (job,))
     try:
-        waiting: set[Future[tuple[int, str]]] = set()
+        waiting: set[Future[tuple[int, _Chunk]]] = set()
         queue = iter(todo)
         while True:
             # A few chunks ahead keep all workers busy without queueing the whole data set.
@@ -304,7 +405,7 @@ class _Job:
     chunk: int
     offset: int
 
-    def __call__(self, number: int) -> str:
+    def __call__(self, number: int) -> _Chunk:
         start = number * self.chunk
         stop = min(start + self.chunk, self.shape[0])
         converted = np.ascontiguousarray(self.read(start, stop))
@@ -320,7 +421,7 @@ class _Job:
             file.write(converted.data)
             file.flush()
             os.fsync(file.fileno())
-        return chunk_digest(converted)
+        return _Chunk(chunk_digest(converted), content_digests(converted).tobytes().hex())
 
 
 _job: _Job | None = None
@@ -339,5 +440,5 @@ def _end_with(parent: Any) -> None:
     os._exit(1)
 
 
-def _work(number: int) -> tuple[int, str]:
+def _work(number: int) -> tuple[int, _Chunk]:
     return number, cast(_Job, _job)(number)

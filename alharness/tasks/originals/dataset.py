@@ -2,6 +2,10 @@
 
 Several tasks may stand on one data set (``mnist-two`` and ``mnist-ten``, CelebA's four): it is
 converted once and its cache is shared. ``alharness data`` works on data sets.
+
+Caches of the complete data set, of images imported for it and of a part (or of other files under its
+names) lie apart, so that none is ever taken for another. Where originals are at hand, a cache is used
+only if it was made from them.
 """
 
 from __future__ import annotations
@@ -10,17 +14,27 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
 from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations, TaskData
-from alharness.tasks.cache import CacheMissingError, ImageCache
-from alharness.tasks.conversion import Plan, obtain_cache
+from alharness.tasks.originals.cache import (
+    CacheDamagedError,
+    CacheMissingError,
+    ImageCache,
+    knows,
+)
+from alharness.tasks.originals.conversion import Plan, building_anew, convert, locked, noting
+from alharness.tasks.originals.locations import DataLocations
+from alharness.tasks.originals.tree import file_facts, listed
+
+#: What a cache may be (``Plan.standing``), and what its folder's name ends with; the first one that
+#: is there is used where no originals say otherwise.
+STANDINGS = {"complete": "", "imported": "-imported", "partial": "-partial"}
 
 
 class Dataset(ABC):
@@ -45,6 +59,10 @@ class Dataset(ABC):
     @abstractmethod
     def find(self, root: Path) -> Path | None:
         """The originals below ``root`` (a data root, or what ``--source`` names), or None."""
+
+    @abstractmethod
+    def parts(self, originals: Path) -> Sequence[Path]:
+        """The files (or folders) that the originals consist of: a look at them tells of changes."""
 
     @abstractmethod
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
@@ -81,9 +99,9 @@ class Dataset(ABC):
             f"{self.name} --source DIR' with {self.files}, or the data set folder:PATH."
         )
 
-    def cache_path(self, locations: DataLocations) -> Path:
+    def cache_path(self, locations: DataLocations, standing: str = "complete") -> Path:
         """Where the converted images lie."""
-        return locations.cache_root / "datasets" / self.name
+        return locations.cache_root / "datasets" / f"{self.name}{STANDINGS[standing]}"
 
     def originals(self, locations: DataLocations, source: Path | None = None) -> Path:
         """The originals, fetched first where ``locations.download`` allows it.
@@ -111,48 +129,132 @@ class Dataset(ABC):
         *,
         source: Path | None = None,
         partial: bool = False,
+        whole: bool = False,
         workers: int | None = None,
-        rebuild: bool = False,
         as_images: bool = False,
     ) -> ImageCache:
-        """The cache, converted now if it is not there.
+        """The cache of the originals that are at hand, converted now if it is not there.
+
+        Without originals the best cache that is there is used: it says what it holds.
 
         Args:
             locations: where originals and caches lie.
             progress: called with the number of images done.
             source: folder or archive of the originals, instead of the data root.
-            partial: accept fewer items than the official data set has.
+            partial: accept fewer or other items than the official data set has.
+            whole: accept nothing but the complete data set.
             workers: processes; by default one per core.
-            rebuild: convert although there is a cache.
             as_images: ``source`` holds class folders of images (``alharness data import``).
 
         Raises:
             UserError: originals missing or bad, or the cache cannot be written.
         """
+        standings = ["complete"] if whole else list(STANDINGS)
+        found = None
+        if source is None:
+            found = self.find(locations.data_root)
+        elif not as_images:
+            found = self.originals(locations, source)
+        stamp = self._stamp(found) if found is not None else None
+        if not locations.rebuild and not as_images:
+            cache, _ = self._present(locations, stamp, standings, progress)
+            if cache is not None:
+                return cache
+        with locked(self.cache_path(locations)):
+            damaged: list[CacheDamagedError] = []
+            if not locations.rebuild and not as_images:
+                cache, damaged = self._present(locations, stamp, standings, progress)
+                if cache is not None:  # another process has made it meanwhile
+                    return cache
+            with building_anew(damaged, progress):
+                if as_images and source is not None:
+                    plan = self.plan_import(source, partial=partial, progress=progress)
+                else:
+                    found = found or self.originals(locations, source)
+                    stamp = self._stamp(found)
+                    # A damaged cache of a part was allowed to be one when it was made.
+                    allowed = partial or knows(self.cache_path(locations, "partial"), stamp)
+                    plan = self._planned(found, locations, allowed and not whole, progress)
+            path = self.cache_path(locations, plan.standing)
+            cache = None if locations.rebuild else self._made_from(plan, path, progress)
+            cache = cache or convert(path, plan, progress, workers)
+            if stamp is not None:
+                cache.remember(stamp)
+            return noting(damaged, cache)
 
-        def make_plan() -> Plan:
-            if as_images and source is not None:
-                return self.plan_import(source, partial=partial, progress=progress)
-            originals = self.originals(locations, source)
-            return self.plan(originals, partial=partial, progress=progress)
+    def _present(
+        self,
+        locations: DataLocations,
+        originals: str | None,
+        standings: Sequence[str],
+        progress: Progress,
+    ) -> tuple[ImageCache | None, list[CacheDamagedError]]:
+        """The cache that was made from these originals, or the first one if there are none."""
+        damaged = []
+        for standing in standings:
+            try:
+                cache = ImageCache.open(self.cache_path(locations, standing), progress)
+            except CacheMissingError:
+                continue
+            except CacheDamagedError as error:
+                damaged.append(error)
+                if originals is None:  # another cache is no substitute
+                    return None, damaged
+                continue
+            if not self.needs_originals:
+                if not self.is_stale(cache):
+                    return cache, damaged
+            elif originals is None or cache.knows(originals):
+                return cache, damaged
+        return None, damaged
 
-        path = self.cache_path(locations)
-        if not rebuild:  # a damaged cache is refused here, and replaced by a rebuild
-            cache = self.cached(locations)
-            rebuild = cache is not None and self.is_stale(cache)
-        return obtain_cache(path, make_plan, progress, workers=workers, rebuild=rebuild)
-
-    def cached(self, locations: DataLocations) -> ImageCache | None:
-        """The cache if it is there, and None otherwise; never converts."""
+    def _planned(
+        self, found: Path, locations: DataLocations, partial: bool, progress: Progress
+    ) -> Plan:
         try:
-            return ImageCache.open(self.cache_path(locations))
-        except CacheMissingError:
+            return self.plan(found, partial=partial, progress=progress)
+        except UserError as error:
+            path = self.cache_path(locations)
+            if not path.is_dir():
+                raise
+            raise UserError(
+                f"{error} (The cache {path} was made of other files; it is used where --data-root "
+                "and ALHARNESS_DATA name no folder with these.)"
+            ) from error
+
+    @staticmethod
+    def _made_from(plan: Plan, path: Path, progress: Progress) -> ImageCache | None:
+        """The cache in its place if it was made from what the plan would convert."""
+        try:
+            cache = ImageCache.open(path, progress)
+        except (CacheMissingError, CacheDamagedError):
             return None
+        same = cache.meta["origin"] == dict(plan.origin) and cache.standing == plan.standing
+        return cache if same else None
+
+    def _stamp(self, originals: Path) -> str:
+        """A digest of place, sizes, times and inodes of the originals: O(parts), nothing is read."""
+        facts = [(str(path.resolve()), file_facts(path.stat())) for path in self.parts(originals)]
+        return hashlib.sha256(repr(facts).encode(errors="surrogateescape")).hexdigest()[:16]
+
+    def caches(self, locations: DataLocations) -> list[ImageCache]:
+        """All caches that are there, the complete one first; never converts.
+
+        Raises:
+            CacheDamagedError: one of them is damaged.
+        """
+        found = []
+        for standing in STANDINGS:
+            try:
+                found.append(ImageCache.peek(self.cache_path(locations, standing)))
+            except CacheMissingError:
+                continue
+        return found
 
     def verify(
         self, locations: DataLocations, progress: Progress = silent, *, source: Path | None = None
     ) -> list[str]:
-        """Read cache and originals and compare counts and digests.
+        """Read caches and originals and compare counts and digests.
 
         Returns:
             what was found, line by line.
@@ -161,30 +263,31 @@ class Dataset(ABC):
             UserError: damaged or foreign files, or nothing to verify.
         """
         findings = []
-        cache = self.cached(locations)
-        if cache is not None:
+        caches = self.caches(locations)
+        for cache in caches:
             cache.verify(progress)
-            partial = " (partial)" if cache.partial else ""
+            standing = "" if cache.standing == "complete" else f" ({cache.standing})"
             findings.append(
-                f"cache {cache.path}: {len(cache.images):,} images{partial}, digests agree"
+                f"cache {cache.path}: {len(cache.images):,} images{standing}, digests agree"
             )
         root = source or locations.data_root
         found = self.find(root)
-        partial_allowed = cache is not None and cache.partial
+        partial_allowed = any(cache.partial for cache in caches)
         if found is not None:
             plan = self.plan(found, partial=partial_allowed, progress=progress)
         elif source is not None:
             plan = self.plan_import(source, partial=partial_allowed, progress=progress)
-        elif cache is None:
+        elif not caches:
             raise UserError(
                 f"Nothing to verify: there is neither a cache of {self.title} nor {self.files} "
                 f"in {root}. Run 'alharness data prepare {self.name}' ({self.size})."
             )
         else:
             return [*findings, f"originals: not in {root}"]
-        findings.append(f"originals {found or source}: {plan.shape[0]:,} images, as they should be")
-        if cache is not None and dict(cache.meta["origin"]) != dict(plan.origin):
-            made_from = ", ".join(cache.meta["origin"])
+        state = "as they should be" if plan.standing == "complete" else plan.standing
+        findings.append(f"originals {found or source}: {plan.shape[0]:,} images, {state}")
+        if caches and not any(cache.meta["origin"] == dict(plan.origin) for cache in caches):
+            made_from = ", ".join(caches[0].meta["origin"])
             findings.append(f"note: the cache was made from other files ({made_from})")
         return findings
 
@@ -192,96 +295,41 @@ class Dataset(ABC):
         """Whether a whole cache must be built anew all the same; what is drawn may be drawn otherwise."""
         return False
 
+    def told(
+        self, official: str, otherwise: str, foreign: Sequence[str], found: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """Notes and standing of a plan: the data set, or other files in its form.
+
+        Args:
+            official: what the complete data set is called.
+            otherwise: what files of other content are called.
+            foreign: files whose digests are not the official ones.
+            found: items per split.
+        """
+        if not foreign and dict(found) == dict(self.counts):
+            return {"notes": {"source": official}, "standing": "complete"}
+        why = f"not the official {listed(foreign)}" if foreign else "not the complete data set"
+        return {
+            "notes": {"source": f"{otherwise} in {self.title}'s form", "partial": why},
+            "standing": "partial",
+        }
+
     def check_counts(self, found: dict[str, int], where: Path, partial: bool) -> bool:
-        """Whether the data are partial.
+        """Whether the counts are the official ones.
 
         Raises:
-            UserError: counts differ from the official ones and ``partial`` was not allowed.
+            UserError: they differ and ``partial`` was not allowed.
         """
         if found == self.counts:
-            return False
-        if partial:
             return True
+        if partial:
+            return False
         expected = ", ".join(f"{split} {n:,}" for split, n in self.counts.items())
         seen = ", ".join(f"{split} {n:,}" for split, n in found.items())
         raise UserError(
             f"{self.title} in {where} is not complete: expected {expected} images; found {seen}. "
             "Unpack or fetch it again; --partial accepts it as it is and says so in every record."
         )
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which items of a cache make a task, and what their classes are.
-
-    Attributes:
-        pool: split (or splits that follow each other) that the pool comes from.
-        test: split that the test set is.
-        pool_limit: only the first so many items of the pool's split.
-        classes: labels to keep, in the order of the task's classes; all by default.
-        attribute: for caches with attributes, the one that is the target.
-        class_names: names of the task's classes.
-    """
-
-    pool: Sequence[str]
-    test: str
-    class_names: tuple[str, ...]
-    pool_limit: int | None = None
-    classes: tuple[int, ...] | None = None
-    attribute: str | None = None
-
-
-def select(cache: ImageCache, selection: Selection) -> TaskData:
-    """A task's data out of its data set's cache.
-
-    All classes of whole splits stay memory-mapped views; a choice of classes is copied into memory.
-
-    Raises:
-        UserError: a class without images, or a label outside the classes.
-    """
-    labels = cache.labels
-    if selection.attribute is not None:
-        labels = labels[:, cache.label_names.index(selection.attribute)]
-    labels = labels.astype(np.int64)
-    start = cache.split(selection.pool[0]).start
-    stop = cache.split(selection.pool[-1]).stop
-    if selection.pool_limit is not None:
-        stop = min(stop, start + selection.pool_limit)
-    pool_images, pool_targets = _part(cache, labels, slice(start, stop), selection)
-    test_images, test_targets = _part(cache, labels, cache.split(selection.test), selection)
-    cure = f"Convert the complete data set: 'alharness data prepare {cache.path.name} --rebuild'."
-    where = f"the pool of {cache.path.name}"
-    check_targets(pool_targets, selection.class_names, where, cure)
-    notes = dict(cache.meta["notes"])
-    if cache.partial:
-        notes["partial"] = f"{len(cache.images):,} images: not the complete data set"
-    pool_facts = (cache.digest, start, stop, selection.classes)
-    task_facts = (*pool_facts, selection.test, selection.attribute)
-    return TaskData(
-        pool_images=pool_images,
-        pool_targets=pool_targets,
-        test_images=test_images,
-        test_targets=test_targets,
-        class_names=selection.class_names,
-        fingerprint=_short(repr(task_facts)),
-        pool_fingerprint=_short(repr(pool_facts)),
-        pixel_max=int(cache.meta["pixel_max"]),
-        synthetic=bool(notes.get("synthetic")),
-        notes=notes,
-    )
-
-
-def _part(
-    cache: ImageCache, labels: NDArray[np.int64], part: slice, selection: Selection
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images and targets of one split."""
-    images, targets = cache.images[part], labels[part]
-    if selection.classes is None:
-        return images, targets
-    keep = np.isin(targets, selection.classes)
-    order = np.full(max(int(targets.max(initial=0)), *selection.classes) + 1, -1)
-    order[list(selection.classes)] = range(len(selection.classes))
-    return np.ascontiguousarray(images[keep]), order[targets[keep]].astype(np.int64)
 
 
 def check_targets(
@@ -308,10 +356,6 @@ def check_targets(
                 f"Class '{name}' has no image in {where}; expected at least one of each of "
                 f"{len(class_names)} classes. {cure}"
             )
-
-
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @contextmanager

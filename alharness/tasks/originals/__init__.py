@@ -1,0 +1,1 @@
+"""Data sets as the world ships them, and the image caches that they become."""

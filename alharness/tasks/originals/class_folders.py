@@ -1,0 +1,271 @@
+"""Images sorted into class folders: the users' own (``folder:PATH``) and imported data sets.
+
+Folders around the classes do not matter, and a zip archive of them is as good as the folder. What is
+left out is counted, and what was used for what is said in the notes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from alharness.errors import UserError
+from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.images import Fit, ImageFiles, is_image
+from alharness.tasks.originals.layout import Layout, recognise
+from alharness.tasks.originals.tree import NAMED, FileTree, Listing, shown
+
+#: The data's notes under which it is said what was not used.
+LEFT_OUT, SPLITS = "left out", "splits"
+
+Members = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """What lies in class folders.
+
+    Attributes:
+        tree: the folder or archive.
+        listing: all that lies there.
+        members: class -> image names, all sorted: ``pool`` and ``test``, or ``""`` without splits.
+        notes: what was used for what, and what was left out.
+    """
+
+    tree: FileTree
+    listing: Listing
+    members: Mapping[str, Members]
+    notes: Mapping[str, str]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """All classes, sorted."""
+        return tuple(sorted({name for split in self.members.values() for name in split}))
+
+    def all_names(self) -> list[str]:
+        """All images that are used, sorted."""
+        return sorted(
+            name for split in self.members.values() for part in split.values() for name in part
+        )
+
+    def digest(self) -> str:
+        """Changes when an image does."""
+        return self.listing.digest(self.all_names())
+
+
+def scan(path: Path) -> ClassFolders:
+    """Look at a folder or archive of class folders.
+
+    Raises:
+        UserError: nothing there, no images, images outside class folders, empty classes, splits
+            that do not fit together; by name.
+    """
+    tree = FileTree(path)
+    listing = tree.listing()
+    where = shown(str(path))
+    images = sorted(name for name in listing.files if is_image(name))
+    others = [name for name in listing.files if not is_image(name)]
+    if not images:
+        kinds = f" ({_suffixes(others)})" if others else ""
+        raise UserError(
+            f"No images in {where}: expected train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png "
+            f"(or any other format that Pillow reads); found {len(others):,} other files{kinds}."
+        )
+    layout = recognise(images, where)
+    _refuse_empty_classes(layout, listing, where)
+    members, splits = _pool_and_test(layout, where)
+    notes = {}
+    if splits:
+        notes[SPLITS] = splits
+    left_out = _left_out(others, layout, listing)
+    if left_out:
+        notes[LEFT_OUT] = left_out
+    return ClassFolders(tree, listing, members, notes)
+
+
+def _pool_and_test(layout: Layout, where: str) -> tuple[Mapping[str, Members], str]:
+    """What the pool and the test set are, and how to say it."""
+    splits = layout.members
+    if "" in splits:
+        return splits, ""
+    held_out = "test" if "test" in splits else "val"
+    if "train" not in splits or held_out not in splits:
+        there = ", ".join(
+            shown(folder) for names in layout.split_folders.values() for folder in names
+        )
+        raise UserError(
+            f"{where} has a train or a test folder but not both ({there}). Add the other one, "
+            "or put the class folders side by side to have them split."
+        )
+    folders = {split: shown(names[0]) for split, names in layout.split_folders.items()}
+    said = f"pool: {folders['train']}; test: {folders[held_out]}"
+    if held_out == "test" and "val" in splits:
+        n = sum(map(len, splits["val"].values()))
+        said += f"; {folders['val']}: {n:,} images, not used"
+    _refuse_other_classes(
+        splits["train"], splits[held_out], folders["train"], folders[held_out], where
+    )
+    return {"pool": splits["train"], "test": splits[held_out]}, said
+
+
+def _refuse_other_classes(
+    one: Members, other: Members, name: str, other_name: str, where: str
+) -> None:
+    if set(one) == set(other):
+        return
+    for class_name in sorted(set(one) - set(other)):
+        for like in sorted(set(other) - set(one)):
+            if class_name.casefold() == like.casefold():
+                raise UserError(
+                    f"{where}: {name} has the class '{class_name}' and {other_name} has '{like}': "
+                    "they differ in upper and lower case only. Rename one of them."
+                )
+    only = [
+        f"{split} alone has {', '.join(sorted(rest))}"
+        for split, rest in ((name, set(one) - set(other)), (other_name, set(other) - set(one)))
+        if rest
+    ]
+    raise UserError(
+        f"{where}: '{name}' and '{other_name}' must have the same classes; {'; '.join(only)}. "
+        "Add the missing images or remove the folder."
+    )
+
+
+def _refuse_empty_classes(layout: Layout, listing: Listing, where: str) -> None:
+    used = {
+        str(PurePosixPath(name).parent)
+        for split in layout.members.values()
+        for names in split.values()
+        for name in names
+    }
+    for folder in listing.folders:
+        parent = str(PurePosixPath(folder).parent)
+        if ("" if parent == "." else parent) in layout.class_parents and folder not in used:
+            raise UserError(
+                f"Class folder {where}/{shown(folder)} has no image; expected at least one in each "
+                "class. Add images or remove the folder."
+            )
+
+
+def _left_out(others: Sequence[str], layout: Layout, listing: Listing) -> str:
+    said = []
+    if others:
+        said.append(f"{len(others):,} files that are no images ({_suffixes(others)})")
+    if layout.unlabelled:
+        said.append(f"{layout.unlabelled:,} images without labels")
+    if listing.doubled:
+        said.append(f"{listing.doubled:,} members that stand in the archive twice")
+    return "; ".join(said)
+
+
+def _suffixes(names: Sequence[str]) -> str:
+    counts = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in names)
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    more = ", ..." if len(ordered) > NAMED else ""
+    return ", ".join(f"{n:,} {shown(suffix)}" for suffix, n in ordered[:NAMED]) + more
+
+
+def plan_images(
+    folders: ClassFolders,
+    ordered: Mapping[str, Sequence[tuple[str, int]]],
+    fit: Fit,
+    label_names: tuple[str, ...],
+    *,
+    origin: Mapping[str, str],
+    notes: Mapping[str, str],
+    standing: str = "complete",
+) -> Plan:
+    """The conversion of chosen images.
+
+    Args:
+        folders: where they lie.
+        ordered: split -> (image name, label), in the order of the cache.
+        fit: how they become items.
+        label_names: names of the classes.
+        origin, notes, standing: as in ``Plan``.
+    """
+    pairs = [pair for split in ordered.values() for pair in split]
+    names = tuple(name for name, _ in pairs)
+    return Plan(
+        shape=(len(names), fit.channels, *fit.size),
+        read=ImageFiles(folders.tree, names, fit),
+        labels=np.array([label for _, label in pairs], dtype=np.int64),
+        label_names=label_names,
+        splits={split: len(members) for split, members in ordered.items()},
+        origin=origin,
+        notes={**notes, **folders.notes},
+        parallel=True,
+        standing=standing,
+    )
+
+
+def plan_import(
+    title: str,
+    path: Path,
+    class_names: tuple[str, ...],
+    class_counts: Mapping[str, Sequence[int]],
+    fit: Fit,
+    *,
+    partial: bool,
+) -> Plan:
+    """A known data set from class folders of images, named by class or by class number.
+
+    A class may be missing as a whole (CIFAR-10's automobile and horse are enough for
+    ``cifar10-two``); one that is there must be complete.
+
+    Args:
+        title: the data set's name for people.
+        path: folder or zip archive.
+        class_names: official classes, in the order of the labels.
+        class_counts: official images per class in ``train`` and ``test``.
+        fit: how images become items.
+        partial: accept incomplete classes.
+
+    Raises:
+        UserError: unknown or incomplete classes, no train and test folders.
+    """
+    folders = scan(path)
+    if set(folders.members) != {"pool", "test"}:
+        raise UserError(
+            f"{title} as images needs train/CLASS/* and test/CLASS/*; {path} has class folders only."
+        )
+    known = {name.lower(): label for label, name in enumerate(class_names)}
+    known |= {str(label): label for label in range(len(class_names))}
+    ordered: dict[str, list[tuple[str, int]]] = {}
+    incomplete = False
+    for split, role in (("train", "pool"), ("test", "test")):
+        ordered[split] = []
+        for name, members in folders.members[role].items():
+            if name.lower() not in known:
+                raise UserError(
+                    f"{title} has no class '{name}' (folder in {path}); expected some of "
+                    f"{', '.join(class_names)}. Rename the folder."
+                )
+            label = known[name.lower()]
+            if len(members) != class_counts[split][label]:
+                incomplete = True
+                if not partial:
+                    raise UserError(
+                        f"{title} in {path}: class '{name}' must have "
+                        f"{class_counts[split][label]:,} {split} images; found {len(members):,}. "
+                        "Complete it; --partial accepts it and says so in every record."
+                    )
+            ordered[split] += [(member, label) for member in members]
+    present = ", ".join(class_names[known[name.lower()]] for name in folders.class_names)
+    return plan_images(
+        folders,
+        ordered,
+        fit,
+        class_names,
+        origin={path.name: folders.digest()},
+        notes={
+            "source": f"{title}, imported from image files",
+            "imported": shown(path.name),
+            "classes": present,
+        },
+        standing="partial" if incomplete else "imported",
+    )

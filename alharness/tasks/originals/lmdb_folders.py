@@ -1,0 +1,112 @@
+"""Images in LMDB folders, as LSUN ships them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alharness.errors import UserError
+from alharness.tasks.originals.images import Fit, decode_all
+from alharness.tasks.originals.tree import MAX_FILE_BYTES, in_words
+
+#: Every so many keys of an LMDB folder one is kept, to start reading near any position.
+ANCHOR_STRIDE = 512
+_environments: dict[Path, Any] = {}
+
+
+def lmdb_environment(path: Path) -> Any:
+    """An LMDB folder, opened for reading once per process (the folder may be read-only).
+
+    Raises:
+        UserError: the package lmdb is missing, or this is no LMDB folder.
+    """
+    if path not in _environments:
+        try:
+            import lmdb
+        except ImportError as error:
+            raise UserError(
+                "LSUN's files need the package lmdb. Install it with: pip install 'alharness[lmdb]'."
+            ) from error
+        try:
+            _environments[path] = lmdb.open(
+                str(path), readonly=True, lock=False, readahead=False, meminit=False
+            )
+        except lmdb.Error as error:
+            raise UserError(
+                f"{path} cannot be opened as an LMDB folder ({in_words(error)}): truncated, or unpacked by "
+                "half. Fetch and unpack it again."
+            ) from error
+    return _environments[path]
+
+
+def lmdb_anchors(path: Path) -> tuple[int, tuple[bytes, ...]]:
+    """Number of entries, and every ``ANCHOR_STRIDE``-th key; one pass over the keys alone."""
+    anchors: list[bytes] = []
+    n = 0
+    with lmdb_environment(path).begin(buffers=False) as transaction:
+        for key in transaction.cursor().iternext(keys=True, values=False):
+            if n % ANCHOR_STRIDE == 0:
+                anchors.append(key)
+            n += 1
+    return n, tuple(anchors)
+
+
+@dataclass(frozen=True)
+class LmdbSegment:
+    """Consecutive entries of one LMDB folder.
+
+    Attributes:
+        path: the folder.
+        anchors: as ``lmdb_anchors`` gives them.
+        first: position of the first entry, in the order of the keys.
+        count: number of entries.
+    """
+
+    path: Path
+    anchors: tuple[bytes, ...]
+    first: int
+    count: int
+
+    def read(self, start: int, stop: int) -> dict[str, bytes]:
+        """Encoded images ``start .. stop-1`` of this segment by key, in order."""
+        position = self.first + start
+        contents: dict[str, bytes] = {}
+        with lmdb_environment(self.path).begin(buffers=True) as transaction:
+            cursor = transaction.cursor()
+            cursor.set_key(self.anchors[position // ANCHOR_STRIDE])
+            entries = cursor.iternext(keys=True, values=True)
+            for _ in range(position % ANCHOR_STRIDE):
+                next(entries)
+            for _ in range(stop - start):
+                key, value = next(entries)
+                contents[bytes(key).decode("ascii", "replace")] = _limited(value)
+        return contents
+
+
+@dataclass(frozen=True)
+class LmdbImages:
+    """A conversion's reader of images in LMDB folders (``conversion.Reader``)."""
+
+    segments: tuple[LmdbSegment, ...]
+    fit: Fit
+
+    def __call__(self, start: int, stop: int) -> NDArray[np.uint8]:
+        parts = []
+        at = 0
+        for segment in self.segments:
+            low, high = max(start - at, 0), min(stop - at, segment.count)
+            if low < high:
+                contents = segment.read(low, high)
+                names = list(contents)
+                parts.append(decode_all(names, contents.__getitem__, self.fit, str(segment.path)))
+            at += segment.count
+        return np.concatenate(parts)
+
+
+def _limited(value: Any) -> bytes:
+    """A copy of an entry of reasonable size; a larger one as nothing, which no decoder accepts."""
+    return bytes(value) if len(value) <= MAX_FILE_BYTES else b""

@@ -1,0 +1,245 @@
+"""Stage *tests*: the device computes what it should, and the same each time."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+import unittest
+from contextlib import AbstractContextManager
+from importlib.util import find_spec
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from acceptance.problems import cnn, course, digits, run
+from acceptance.report import Figure, Found, NotMeasuredError, Place, holds
+from alharness import conformance, registry
+from alharness.cli.options import places
+from alharness.errors import UserError
+from alharness.generative import latent_search
+from alharness.generative.settings import GENERATOR_RECIPES, WRITTEN_FOR
+from alharness.generative.wgan import Training
+from alharness.learners.learner import NetworkLearner
+from alharness.pool import ArrayPool
+from alharness.spec import RunSpec
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMAND = REPOSITORY / "benchmarks" / "gpu_acceptance.py"
+STRATEGIES_OF_A_DRY_RUN = ("max-entropy", "asal-gray")
+
+
+def gpu_marked_tests(place: Place) -> Found:
+    """pytest -m gpu, in a process of its own; its output lies beside the figures."""
+    if place.dry:
+        raise NotMeasuredError("tests marked gpu want a real one")
+    if find_spec("pytest") is None:
+        raise NotMeasuredError("pytest is not installed")
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=place.left_s(), check=False
+    )
+    (place.out / "pytest.txt").write_text(done.stdout + done.stderr, encoding="utf-8")
+    last = (done.stdout.strip().splitlines() or ["no output"])[-1]
+    return holds(done.returncode == 0, "all pass", last)
+
+
+def device_checks(place: Place) -> Found:
+    """Every installed strategy asks on the device as on the CPU."""
+    names = [name for name in registry.names(registry.STRATEGIES) if name != "subset"]
+    failed, skipped = [], []
+    names = list(STRATEGIES_OF_A_DRY_RUN) if place.dry else names
+    for name in names:
+        checks = conformance.checks(registry.strategy_class(name))
+        (check,) = (check for check in checks if str(check) == "device")
+        try:
+            check()
+        except unittest.SkipTest:
+            skipped.append(name)
+        except Exception as error:
+            failed.append(f"{name} ({type(error).__name__}: {str(error)[:80]})")
+    note = "; ".join(failed) or f"{len(names) - len(skipped)} strategies"
+    return holds(not failed and not skipped, "all agree", note)
+
+
+class _Arithmetic:
+    """An observer that looks at torch's settings inside a run."""
+
+    def __init__(self) -> None:
+        self.cudnn: list[tuple[bool, bool, bool]] = []
+
+    def started(self, *_: object) -> None: ...
+
+    def cycle(self, record: object) -> None:
+        cudnn = torch.backends.cudnn
+        self.cudnn.append((cudnn.enabled, cudnn.deterministic, cudnn.benchmark))
+
+    def finished(self, *_: object) -> None: ...
+
+
+def cudnn_inside_a_run(place: Place) -> Found:
+    """cuDNN is on, deterministic and not autotuning where a run computes."""
+    seen = _Arithmetic()
+    run(digits(place, "random", "cuda"), place.scratch / "cudnn", observers=[seen])
+    good = bool(seen.cudnn) and all(found == (True, True, False) for found in seen.cudnn)
+    return holds(good, "on, deterministic", f"enabled, deterministic, autotuning: {seen.cudnn[:1]}")
+
+
+def twice(place: Place) -> Found:
+    """A run with a generator and convolutions, made twice from nothing."""
+    wanted = digits(place, "asal-disc", "cuda", learner=cnn(place))
+    one, other = (course(run(wanted, place.scratch / name)) for name in ("once", "twice"))
+    return holds(one == other, "equal to the bit")
+
+
+def stopped(place: Place) -> Found:
+    """The same run, stopped after a cycle and continued."""
+    wanted = digits(place, "asal-cls", "cuda", learner=cnn(place))
+    whole = course(run(wanted, place.scratch / "whole"))
+    run(wanted, place.scratch / "parts", max_cycles=1)
+    return holds(whole == course(run(wanted, place.scratch / "parts")), "equal to the bit")
+
+
+def captured_search(place: Place) -> Found:
+    """Latent search, replayed as a graph and step by step."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.Tanh()).to(place.device)
+    network.requires_grad_(False)
+    z0 = torch.randn(5, 8).to(place.device)
+    replayed, eager = (
+        latent_search.search(
+            network, lambda x: -x.square().sum(dim=1), z0, steps=20, cuda_graph=captured
+        )
+        for captured in (True, False)
+    )
+    return holds(torch.equal(replayed.z.cpu(), eager.z.cpu()), "equal to the bit")
+
+
+def captured_training(place: Place) -> Found:
+    """Steps of a convolutional generator's training, replayed and eager."""
+    name = "conv-28"
+    small = {"steps": 6, "width": place.size(16, 2), "batch_size": place.size(16, 2)}
+    recipe = GENERATOR_RECIPES[name].model_copy(update=small)
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, *WRITTEN_FOR[name]), generator=rng, dtype=torch.uint8)
+    weights = []
+    for capture in (True, False):
+        training = Training.start(ArrayPool(images, place.device), recipe, capture=capture)
+        while training.step < recipe.steps:
+            training.run_chunk()
+        weights.append([value.cpu() for value in training.critic.state_dict().values()])
+    good = all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+    return holds(good, "equal to the bit")
+
+
+def captured_fit(place: Place) -> Found:
+    """A network's fit, replayed and eager."""
+    names = {*inspect.signature(NetworkLearner.__init__).parameters}
+    names |= {*inspect.signature(NetworkLearner.fit).parameters}
+    if not names & {"capture", "cuda_graph"}:
+        raise NotMeasuredError(
+            "NetworkLearner cannot be told to run eagerly: its fit is not captured"
+        )
+    raise NotMeasuredError("NetworkLearner can be told, and nobody has written this figure yet")
+
+
+def linear_tasks(place: Place) -> Found:
+    """CPU and GPU ask the same on tasks with the linear classifier."""
+    different = []
+    for strategy in ("max-entropy", "margin", "core-set", "badge"):
+        asked = [
+            [
+                record.query.digest
+                for record in run(digits(place, strategy, device), place.scratch / device).records()
+                if record.query
+            ]
+            for device in ("cpu", "cuda")
+        ]
+        if asked[0] != asked[1]:
+            different.append(strategy)
+    return holds(not different, "the same queries", ", ".join(different))
+
+
+def forecast_with_the_pool_loaded(place: Place) -> Found:
+    """With memory for just the pool, the record says that it lies on the device."""
+    wanted = digits(place, "random", "cuda")
+    data = registry.resolve_task("digits-two").load(places(place.scratch, None).locations)
+    before = torch.cuda.memory_allocated()
+
+    def limited(total: int) -> AbstractContextManager[object]:
+        """A device with so many bytes, of which what is allocated from now on is taken."""
+
+        def free(*_: object) -> tuple[int, int]:
+            return total - torch.cuda.memory_allocated() + before, total
+
+        return mock.patch.object(torch.cuda, "mem_get_info", free)
+
+    too_little, enough = 0, 64 << 30
+    while enough - too_little > 1:
+        middle = (too_little + enough) // 2
+        with limited(middle):
+            try:
+                fits = data.forecast(place.device, wanted.pool).residency == "device"
+            except UserError:
+                fits = False
+        too_little, enough = (too_little, middle) if fits else (middle, enough)
+    with limited(enough):
+        about = run(wanted, place.scratch / "forecast", max_cycles=1).environment()["task"]
+    good = about["residency"] == "device" and "kept on the device" in about["forecast"]
+    return holds(good, "kept on the device", about["forecast"])
+
+
+def two_workers(place: Place) -> Found:
+    """Two processes on one card finish, with the courses that they have alone."""
+    options = ["--dry"] if place.dry else []
+    alone = [course(run(_of_worker(place.dry, seed), place.scratch / "alone")) for seed in (0, 1)]
+    both = place.scratch / "both"
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(COMMAND), "--worker", str(both), str(seed), *options],
+            env=os.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        for seed in (0, 1)
+    ]
+    for process in started:
+        _, errors = process.communicate(timeout=max(60.0, place.left_s()))
+        if process.returncode:
+            return holds(False, "both finish", errors.decode()[-200:])
+    together = [course(run(_of_worker(place.dry, seed), both)) for seed in (0, 1)]
+    return holds(together == alone, "both finish, as alone")
+
+
+def _of_worker(dry: bool, seed: int) -> RunSpec:
+    place = Place(torch.device("cuda"), dry, Path(), Path(), 0.0)
+    return digits(place, "max-entropy", "cuda", learner=cnn(place), seed=seed)
+
+
+def worker(folder: Path, seed: int) -> None:
+    """The run of one of two workers; the dry option is known by the pretended device's name."""
+    dry = "pretended" in torch.cuda.get_device_name()
+    run(_of_worker(dry, seed), folder)
+
+
+def without_mlflow(place: Place) -> Found:
+    """Nothing of this stage has imported MLflow."""
+    return holds("mlflow" not in sys.modules, "not imported")
+
+
+FIGURES = [
+    Figure("cuDNN inside a run", cudnn_inside_a_run, 10),
+    Figure("the same run twice", twice, 30),
+    Figure("stopped and continued", stopped, 30),
+    Figure("captured search = eager", captured_search, 5),
+    Figure("captured generator step = eager", captured_training, 15),
+    Figure("captured fit = eager", captured_fit, 5),
+    Figure("linear tasks: CPU = GPU", linear_tasks, 30),
+    Figure("forecast with the pool loaded", forecast_with_the_pool_loaded, 10),
+    Figure("two workers on one card", two_workers, 60),
+    Figure("MLflow is not needed", without_mlflow, 0),
+    Figure("conformance on the device", device_checks, 150),
+    Figure("tests marked gpu", gpu_marked_tests, 60),
+]

@@ -1,0 +1,141 @@
+"""``alharness compare`` for a terminal, a paper and a program."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alharness.cli import call
+
+Make = Callable[..., Path]
+GAINS = {"random": 0.0, "./mine.py:Gini": 0.02}
+
+
+@pytest.fixture
+def compare(make_sweep: Make, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What ``alharness compare`` prints."""
+    root = make_sweep(GAINS, 6)
+
+    def run(*options: str, code: int = 0) -> str:
+        assert call(["compare", str(root), *options]) == code
+        printed = capsys.readouterr()
+        return printed.err if code else printed.out
+
+    return run
+
+
+def test_every_format_has_the_same_numbers(compare: Callable[..., str]) -> None:
+    rows = list(csv.DictReader(io.StringIO(compare("--format", "csv"))))
+    content = json.loads(compare("--format", "json"))
+    (comparison,) = content["comparisons"]
+    assert [row["strategy"] for row in rows] == ["./mine.py:Gini", "random"]
+    for row, item in zip(rows, comparison["strategies"], strict=True):
+        for name in content["columns"]:
+            own = item[name]
+            assert row[name] == ("" if own is None else str(own)), name
+    area = f"{float(rows[0]['aubc']):.4f}"
+    for form in ("table", "md", "latex"):
+        text = compare("--format", form)
+        assert area in text
+        assert "Gini" in text
+    assert content["columns"]["select_s"]["better"] == "less"
+    assert content["columns"]["aubc"]["better"] == "more"
+    other = json.loads(compare("--format", "json", "--metric", "log_loss"))
+    assert other["columns"]["aubc"]["better"] == "less"
+
+
+def test_the_ending_decides(compare: Callable[..., str], tmp_path: Path) -> None:
+    starts = {
+        "csv": "comparison,strategy,", "md": "# Runs of", "tex": "% Runs of", "json": "{",
+        "txt": "Complete: ",
+    }  # fmt: skip
+    for ending, start in starts.items():
+        path = tmp_path / "new" / f"out.{ending}"
+        assert compare("--out", str(path)).startswith("Complete: ")  # shown as a table all the same
+        assert path.read_text().startswith(start)
+    path = tmp_path / "out.tex"
+    compare("--out", str(path), "--format", "md")
+    assert path.read_text().startswith("# Runs of")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "x.pdf"], "ending of 'x.pdf' tells no format"),
+        (["--format", "latx"], "Did you mean 'latex'"),
+        (["--label", "Gini"], "takes NAME=LABEL"),
+        (["--label", "./mine.py:Gin=G"], "Did you mean './mine.py:Gini'"),
+        (["--label", "./mine.py:Gini=random"], "one name, 'random'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    compare: Callable[..., str], options: list[str], message: str
+) -> None:
+    (line,) = compare(*options, code=2).splitlines()
+    assert message in line
+
+
+def test_names_are_escaped_by_the_rules_of_the_format(
+    make_run: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "50 %_$x^2$ & #1 {a|b} <i> \\input"
+    make_run("mine", 0, parameters={"rule": name})
+    given = ["compare", str(make_run.root), "--format"]
+    assert call([*given, "latex"]) == 0
+    assert (
+        "50 \\%\\_\\$x\\textasciicircum{}2\\$ \\& \\#1 \\{a\\textbar{}b\\} "
+        "\\textless{}i\\textgreater{} \\textbackslash{}input"
+    ) in capsys.readouterr().out
+    assert call([*given, "md"]) == 0
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if "50 %" in line and "1 |" in line
+    ]
+    assert "a\\|b" in line
+    assert "&lt;i>" in line
+    assert line.replace("\\|", "").count("|") == 8  # seven cells
+
+
+def test_a_name_cannot_steer_the_terminal(make_run: Any, capsys: Any) -> None:
+    make_run("mine", 0, parameters={"rule": "\x1b[2Jgone\nnext"})
+    assert call(["compare", str(make_run.root)]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "gone next" in printed
+
+
+def test_columns_stand_below_each_other_in_any_script(make_run: Any, capsys: Any) -> None:
+    make_run("mine", 0, parameters={"rule": "\u732b\u732b"})
+    make_run("other", 0, parameters={"rule": "four"})
+    assert call(["compare", str(make_run.root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    wide = next(line for line in lines if line.startswith("  mine(rule="))
+    plain = next(line for line in lines if line.startswith("  other(rule="))
+    assert len(wide) + 2 == len(plain)  # two signs take two columns each
+
+
+def test_a_label_stands_for_a_strategy_everywhere(compare: Callable[..., str]) -> None:
+    text = compare("--label", "./mine.py:Gini=Gini", "--label", "random=Chance")
+    assert "./mine.py" not in text
+    assert "Gini is above Chance by" in text
+    assert "ranked by area" in text  # random is still the baseline, whatever it is called
+    assert "Chance is below Gini" in compare(
+        "--label", "./mine.py:Gini=Gini", "--label", "random=Chance", "--against", "Gini"
+    )
+
+
+def test_an_unwritable_place_is_one_line(
+    compare: Callable[..., str], make_sweep: Make, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for option in ("--csv", "--out"):
+        (line,) = compare(option, str(tmp_path / "file" / "x.csv"), code=2).splitlines()
+        assert "cannot be written" in line
+    assert call(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "file" / "x")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written" in line

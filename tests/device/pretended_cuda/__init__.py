@@ -1,0 +1,26 @@
+"""A pretended CUDA device: tensors that say ``cuda:0`` and hold CPU memory.
+
+``with pretended_cuda() as device:`` makes ``torch.cuda`` say that there is one device, and sends all
+that alharness computes "there" through this package. So the device's code path runs on a machine without
+one, and two things can be seen that a CPU run never shows:
+
+*What a device refuses is refused*, in torch's words: operations over host and device tensors, ``numpy()``
+of a device tensor, a host's generator for the device's randomness, a host read or a pageable copy while a
+graph is captured, a fused optimiser over unlike strides, more memory than there is. A convolution with
+cuDNN switched off, which a device would merely compute ten times slower, is refused too.
+
+*What makes a device wait is counted* (``Counts``): launches, host reads, copies and graphs.
+
+It is not a GPU: nothing runs in parallel, times mean nothing, rounding is the CPU's, random numbers are
+those of the CPU's generator with the same seed, ``autocast`` on CUDA changes nothing, and streams and
+events order nothing. Whoever leaves the ``with`` block finds torch as it was.
+
+For tests (``tests/device``) and for ``benchmarks/gpu_acceptance.py --dry``.
+"""
+
+from pretended_cuda.counts import Counts
+from pretended_cuda.install import pretended_cuda
+from pretended_cuda.state import PretendedDevice
+from pretended_cuda.tensors import DeviceTensor
+
+__all__ = ["Counts", "DeviceTensor", "PretendedDevice", "pretended_cuda"]

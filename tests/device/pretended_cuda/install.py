@@ -1,0 +1,210 @@
+"""Torch with one pretended device, for the length of a ``with`` block."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+
+from pretended_cuda.functions import Functions
+from pretended_cuda.graphs import Graph, capture
+from pretended_cuda.state import CUDA, PretendedDevice, device, installed, refuse
+from pretended_cuda.tensors import DeviceGenerator, DeviceTensor, Dispatch, on_device
+
+NAME = "pretended CUDA device"
+
+
+@contextmanager
+def pretended_cuda(memory_bytes: int = 8 << 30) -> Iterator[PretendedDevice]:
+    """One pretended device with so much memory, in this thread and in those begun meanwhile."""
+    here = PretendedDevice(memory_bytes)
+    with ExitStack() as stack:
+        stack.enter_context(installed(here))
+        for place, name, value in _replacements(here):
+            stack.enter_context(mock.patch.object(place, name, value, create=True))
+        stack.enter_context(_modes())
+        yield here
+
+
+@contextmanager
+def _modes() -> Iterator[None]:
+    with Dispatch(), Functions():
+        yield
+
+
+def _replacements(here: PretendedDevice) -> Iterator[tuple[Any, str, Any]]:
+    """What of torch and Python says or does something else while the device is there."""
+    for name, value in _cuda(here).items():
+        yield torch.cuda, name, value
+    yield torch, "Generator", _GeneratorClass("Generator", (), {})
+    optimizer = import_module("torch.optim.optimizer")  # torch.optim hides it
+    supported = [*optimizer._foreach_supported_types, DeviceTensor]
+    yield optimizer, "_foreach_supported_types", supported
+    yield torch._C, "_group_tensors_by_device_and_dtype", _grouping()
+    yield torch.autograd, "_engine_run_backward", _engine()
+    yield torch.accelerator, "current_accelerator", lambda *_, **__: torch.device("cuda")
+    yield torch.accelerator, "is_available", lambda: True
+    yield torch.accelerator, "current_stream", lambda *_: Stream()
+    yield torch.accelerator, "current_device_index", lambda: 0
+    # Module.to would write a device tensor's metadata into the host's parameter.
+    yield torch.__future__, "_overwrite_module_params_on_conversion", True
+    run = threading.Thread.run
+
+    def run_with_device(thread: threading.Thread) -> None:
+        with _modes():  # torch's modes belong to a thread
+            run(thread)
+
+    yield threading.Thread, "run", run_with_device
+
+
+def _cuda(here: PretendedDevice) -> dict[str, Any]:
+    """``torch.cuda``."""
+
+    def synchronize(*_: Any) -> None:
+        if here.recording is not None:
+            refuse("CUDA error: operation not permitted when stream is capturing (synchronize)")
+        here.counts.synchronisations += 1
+
+    def manual_seed(seed: int) -> None:
+        here.rng_state = torch._C.Generator().manual_seed(int(seed)).get_state()
+
+    def set_rng_state(state: torch.Tensor, *_: Any) -> None:
+        here.rng_state = state.clone()
+
+    def reset_peak(*_: Any) -> None:
+        here.memory.peak = here.memory.held
+
+    properties = SimpleNamespace(
+        name=NAME,
+        major=9,
+        minor=0,
+        total_memory=here.memory.total,
+        multi_processor_count=1,
+        L2_cache_size=50 << 20,
+    )
+    return {
+        "_lazy_init": lambda: None,
+        "init": lambda: None,
+        "is_available": lambda: True,
+        "is_initialized": lambda: True,
+        "_is_in_bad_fork": lambda: False,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "set_device": lambda *_: None,
+        "device": lambda *_: nullcontext(),
+        "get_device_name": lambda *_: NAME,
+        "get_device_capability": lambda *_: (9, 0),
+        "get_device_properties": lambda *_: properties,
+        "is_bf16_supported": lambda *_, **__: True,
+        "synchronize": synchronize,
+        "mem_get_info": lambda *_: (here.memory.free, here.memory.total),
+        "memory_allocated": lambda *_: here.memory.held,
+        "memory_reserved": lambda *_: here.memory.held,
+        "max_memory_allocated": lambda *_: here.memory.peak,
+        "max_memory_reserved": lambda *_: here.memory.peak,
+        "reset_peak_memory_stats": reset_peak,
+        "empty_cache": lambda: None,
+        "manual_seed": manual_seed,
+        "manual_seed_all": manual_seed,
+        "get_rng_state": lambda *_: here.rng_state.clone(),
+        "set_rng_state": set_rng_state,
+        "current_stream": lambda *_: Stream(),
+        "default_stream": lambda *_: Stream(),
+        "stream": lambda *_: nullcontext(),
+        "Stream": Stream,
+        "Event": Event,
+        "CUDAGraph": Graph,
+        "graph": capture,
+        "is_current_stream_capturing": lambda: here.recording is not None,
+        "current_blas_handle": lambda: 0,
+    }
+
+
+class _GeneratorClass(type):
+    """``torch.Generator``: one for the device where it is asked for."""
+
+    def __call__(cls, device: Any = "cpu") -> torch._C.Generator:
+        return DeviceGenerator() if on_device(device) else torch._C.Generator(device)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, torch._C.Generator)
+
+
+def _grouping() -> Any:
+    """Optimisers group their tensors by the device that C++ sees."""
+    group = torch._C._group_tensors_by_device_and_dtype
+
+    def grouped(lists: Any, with_indices: bool = False) -> Any:
+        found = {}
+        for (seen, dtype), (tensors, indices) in group(lists, with_indices).items():
+            on_it = isinstance(tensors[0][0], DeviceTensor)
+            found[CUDA if on_it else seen, dtype] = tensors, indices
+        return found
+
+    return grouped
+
+
+def _engine() -> Any:
+    """Python code that a backward pass runs must find the functions' mode, too."""
+    run_backward = torch.autograd._engine_run_backward
+
+    def engine(*args: Any, **kwargs: Any) -> Any:
+        with Functions():
+            return run_backward(*args, **kwargs)
+
+    return engine
+
+
+class Stream:
+    """A stream that is always idle."""
+
+    cuda_stream = 0
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def wait_stream(self, *_: Any) -> None: ...
+
+    def wait_event(self, *_: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def record_event(self, event: Event | None = None) -> Event:
+        return event or Event()
+
+    def query(self) -> bool:
+        return True
+
+    def is_capturing(self) -> bool:
+        return device().recording is not None
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: Any) -> None: ...
+
+
+class Event:
+    """An event that has happened when it is recorded."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.at = time.perf_counter()
+
+    def record(self, *_: Any) -> None:
+        self.at = time.perf_counter()
+
+    def wait(self, *_: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+    def query(self) -> bool:
+        return True
+
+    def elapsed_time(self, other: Event) -> float:
+        return (other.at - self.at) * 1e3

@@ -1,0 +1,79 @@
+"""Every installed strategy on the pretended device: it runs, stops, goes on, and asks as on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pretended_cuda import pretended_cuda
+from tiny import assert_similar, course, run, spec
+
+from alharness import registry
+from alharness_strategies.adba import BoundaryLearner
+
+#: Their images are coloured, digits are not: the conformance's device check has a problem for them.
+COLOURED = ("asal-rgb", "asal-rgb-random-latent", "asal-rgb-rerank")
+STRATEGIES = [
+    "subset:20:max-entropy" if name == "subset" else name
+    for name in registry.names(registry.STRATEGIES)
+    if name not in COLOURED
+]
+
+
+#: These bring a classifier of their own: what the task's would be is no further case.
+OWN_CLASSIFIER = ("adba", "adba-boundary")
+
+CUDNN_IS_OFF = pytest.mark.xfail(
+    strict=True, raises=RuntimeError, reason="issue 13 A.1: a run switches cuDNN off"
+)
+
+
+def cases() -> list[object]:
+    """Every strategy with both classifiers; ASAL's variants take the time of ASAL again."""
+    found = []
+    for name in STRATEGIES:
+        for learner in ("linear", "cnn"):
+            marks = []
+            if name.endswith(("-rerank", "-random-latent")):
+                marks.append(pytest.mark.slow)
+            if learner == "cnn" and name in OWN_CLASSIFIER:
+                marks.append(pytest.mark.slow)
+            elif learner == "cnn":
+                marks.append(CUDNN_IS_OFF)
+            found.append(pytest.param(name, learner, marks=marks, id=f"{name}-{learner}"))
+    return found
+
+
+@pytest.mark.parametrize(("name", "learner"), cases())
+def test_stopped_and_continued_it_asks_as_on_the_cpu(
+    name: str, learner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundaryLearner, "STEPS", 10)
+    on_cpu = run(spec(name, learner, "cpu"), tmp_path / "cpu")
+    with pretended_cuda():
+        there = spec(name, learner, "cuda")
+        run(there, tmp_path / "cuda", max_cycles=1)
+        on_device = run(there, tmp_path / "cuda")
+    assert on_device.is_finished()
+    assert_similar(on_cpu, on_device)
+
+
+@CUDNN_IS_OFF
+def test_an_uninterrupted_run_is_the_same_to_the_bit(tmp_path: Path) -> None:
+    with pretended_cuda():
+        wanted = spec("asal-cls", "cnn", "cuda")
+        whole = run(wanted, tmp_path / "whole")
+        run(wanted, tmp_path / "parts", max_cycles=1)
+        parts = run(wanted, tmp_path / "parts")
+    assert course(whole) == course(parts)
+
+
+@CUDNN_IS_OFF
+@pytest.mark.parametrize("residency", ["device", "host"])
+def test_where_the_pool_lies_changes_nothing(residency: str, tmp_path: Path) -> None:
+    settings = {"pool": {"residency": residency}}
+    with pretended_cuda():
+        usual = run(spec("max-entropy", "cnn", "cuda"), tmp_path / "usual")
+        other = run(spec("max-entropy", "cnn", "cuda", **settings), tmp_path / "other")
+    assert other.environment()["task"]["residency"] == residency
+    assert course(usual) == course(other)

@@ -1,0 +1,67 @@
+"""The examples run as they stand, and their strategies keep the contract."""
+
+from __future__ import annotations
+
+import runpy
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import torch
+
+from alharness import conformance, registry
+from alharness.cli import call
+from alharness.records import run_folders
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(tmp_path: Path, *arguments: str) -> int:
+    return call(["run", "--no-tracking", "--quiet", "--runs-dir", str(tmp_path), *arguments])
+
+
+@pytest.mark.parametrize("name", ["Gini", "Spread"])
+def test_my_strategy_passes_every_check(name: str) -> None:
+    found = registry.strategy_class(f"{EXAMPLES / 'my_strategy.py'}:{name}")
+    failed = [r for r in conformance.check_strategy(found) if r.outcome == "fail"]
+    assert failed == []
+
+
+def test_spread_asks_about_items_that_differ() -> None:
+    module = runpy.run_path(str(EXAMPLES / "my_strategy.py"))
+    points = torch.tensor([[0.0], [0.1], [5.0], [0.2], [2.4]])
+    assert module["farthest_first"](points, 3).tolist() == [0, 2, 4]
+    assert sorted(module["farthest_first"](torch.zeros(4, 2), 4).tolist()) == [0, 1, 2, 3]
+
+
+def test_my_data_can_be_learned(tmp_path: Path) -> None:
+    dataset = f"{EXAMPLES / 'my_data.py'}:Shapes"
+    assert run(tmp_path, "--strategy", "margin", "--dataset", dataset) == 0
+    (folder,) = run_folders(tmp_path)
+    assert folder.environment()["task"]["class_names"] == ["disc", "ring"]
+    assert folder.environment()["task"]["synthetic"] is True
+    assert folder.records()[-1].test.accuracy > 0.7
+
+
+@pytest.mark.skipif(
+    not entry_points(group="alharness.learners"),
+    reason="classifiers are not plug-ins yet in this version",
+)
+def test_my_classifier_is_trained_and_learns(tmp_path: Path) -> None:
+    kind = f"learner.kind={EXAMPLES / 'my_classifier.py'}:Net"
+    arguments = ["--strategy", "margin", "--dataset", "digits-ten", "--budget", "120"]
+    assert run(tmp_path, *arguments, "--query-size", "40", "--set", kind) == 0
+    (folder,) = run_folders(tmp_path)
+    assert folder.records()[-1].test.accuracy > 0.7
+
+
+def test_the_study_prints_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "study.py"), run_name="__main__")
+    table = capsys.readouterr().out.partition("select_s")[2]
+    rows = {line.split()[0].rpartition("/")[2]: line.split()[1:] for line in table.splitlines()[1:]}
+    assert set(rows) == {"margin", "random", "my_strategy.py:Spread"}
+    assert all(cells[0] == "80" and float(cells[1]) > 0.5 for cells in rows.values())
+    assert float(rows["random"][2]) == 0.0
