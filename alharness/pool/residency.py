@@ -98,8 +98,9 @@ def forecast(
     memory_mb: int | None = None,
     in_file: bool = False,
     computed_from_bytes: int | None = None,
+    value_bytes: int = 1,
 ) -> Forecast:
-    """Choose a residency for uint8 items.
+    """Choose a residency for uint8 images, or for rows of floats.
 
     Args:
         shape: ``(N, ...)`` of the pool.
@@ -109,11 +110,12 @@ def forecast(
             and a share of what is free on the host.
         in_file: whether the items lie in one file and can be streamed.
         computed_from_bytes: for virtual pools, bytes of what the items are computed from.
+        value_bytes: bytes of one stored number.
 
     Raises:
         UserError: what was asked for does not fit or is impossible, or nothing fits.
     """
-    n, pool_bytes = shape[0], math.prod(shape)
+    n, pool_bytes = shape[0], math.prod(shape) * value_bytes
     on_cpu = device.type != "cuda"
     free_device, free_host = free_bytes(device), free_bytes(torch.device("cpu"))
     given = memory_mb * 1_000_000 if memory_mb is not None else None

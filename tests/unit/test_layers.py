@@ -148,7 +148,9 @@ def test_the_harness_names_no_strategy() -> None:
                         assert value.value not in names - {"margin"}, (path, value.value)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "datasets"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "datasets"], ["list", "learners"], ["--version"]]
+)
 def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"
