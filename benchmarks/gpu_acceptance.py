@@ -58,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             stack.enter_context(pretended_cuda())
         elif not torch.cuda.is_available():
-            print("gpu_acceptance: no CUDA device here. Use --dry to try the command.", file=sys.stderr)
+            print(
+                "gpu_acceptance: no CUDA device here. Use --dry to try the command.",
+                file=sys.stderr,
+            )
             return 2
         if options.worker is not None:
             from acceptance.equality import worker

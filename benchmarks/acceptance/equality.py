@@ -13,9 +13,9 @@ from pathlib import Path
 from unittest import mock
 
 import torch
+
 from acceptance.problems import cnn, course, digits, run
 from acceptance.report import Figure, Found, NotMeasuredError, Place, holds
-
 from alharness import conformance, registry
 from alharness.cli.options import places
 from alharness.errors import UserError
@@ -139,7 +139,9 @@ def captured_fit(place: Place) -> Found:
     names = {*inspect.signature(NetworkLearner.__init__).parameters}
     names |= {*inspect.signature(NetworkLearner.fit).parameters}
     if not names & {"capture", "cuda_graph"}:
-        raise NotMeasuredError("NetworkLearner cannot be told to run eagerly: its fit is not captured")
+        raise NotMeasuredError(
+            "NetworkLearner cannot be told to run eagerly: its fit is not captured"
+        )
     raise NotMeasuredError("NetworkLearner can be told, and nobody has written this figure yet")
 
 
@@ -150,9 +152,7 @@ def linear_tasks(place: Place) -> Found:
         asked = [
             [
                 record.query.digest
-                for record in run(
-                    digits(place, strategy, device), place.scratch / device
-                ).records()
+                for record in run(digits(place, strategy, device), place.scratch / device).records()
                 if record.query
             ]
             for device in ("cpu", "cuda")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from acceptance.report import NotMeasuredError, Place
 
+from acceptance.report import NotMeasuredError, Place
 from alharness.cli.options import places
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet

@@ -189,7 +189,9 @@ class Report:
             value = "" if row["value"] is None else f"{row['value']:.4g} {row['unit']}"
             line = f"{row['figure']:{width}}  {row['verdict']:12}  {value:>16}  {row['target']:14}"
             lines.append(f"{line}  {row['note']}".rstrip())
-        count = {v: sum(row["verdict"] == v for row in self.rows) for v in ("met", "missed", "failed")}
+        count = {
+            v: sum(row["verdict"] == v for row in self.rows) for v in ("met", "missed", "failed")
+        }
         count["not measured"] = sum(row["verdict"] == "not measured" for row in self.rows)
         lines.append(", ".join(f"{n} {name}" for name, n in count.items()))
         return "\n".join(lines) + "\n"

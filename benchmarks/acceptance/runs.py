@@ -13,7 +13,6 @@ from pathlib import Path
 
 from acceptance.problems import digits, mnist, run
 from acceptance.report import Figure, Found, NotMeasuredError, Place, holds
-
 from alharness import cli
 from alharness.spec import resolve
 
@@ -37,9 +36,7 @@ def conv_28(place: Place) -> Found:
     return holds(code == 0, "trains to its end", f"{time.monotonic() - start:.0f} s")
 
 
-def grid(
-    task: str, strategies: Sequence[str], seeds: Sequence[int], place: Place
-) -> Found:
+def grid(task: str, strategies: Sequence[str], seeds: Sequence[int], place: Place) -> Found:
     """Runs one after the other; their mean final accuracies."""
     accuracy: dict[str, list[float]] = {name: [] for name in strategies}
     start, done, wanted = time.monotonic(), 0, len(strategies) * len(seeds)
@@ -76,7 +73,9 @@ def mnist_ten_packed(place: Place) -> Found:
     """The same, trained together: five seeds in less than twice the time of one."""
     if importlib.util.find_spec("alharness.executors.packed") is None:
         raise NotMeasuredError("there is no alharness.executors.packed: nothing packs fits yet")
-    raise NotMeasuredError("alharness.executors.packed is there, and this figure is not written yet")
+    raise NotMeasuredError(
+        "alharness.executors.packed is there, and this figure is not written yet"
+    )
 
 
 def claims(place: Place) -> Found:

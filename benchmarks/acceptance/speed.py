@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+
 from acceptance.problems import fitted, mnist, noise_pool
 from acceptance.report import (
     Figure,
@@ -27,8 +28,6 @@ from acceptance.report import (
     holds,
     seconds,
 )
-from alharness_strategies.core_set import k_centre
-
 from alharness import cli, numerics, registry
 from alharness.generative.settings import WRITTEN_FOR
 from alharness.labelled import LabelledSet
@@ -36,6 +35,7 @@ from alharness.learners.learner import Learner, LearnerSettings, learner_factory
 from alharness.matching import build_index, match
 from alharness.pool import Pool
 from alharness.strategy import CycleView
+from alharness_strategies.core_set import k_centre
 
 #: Recipes of a dry run: one of each kind of network.
 OF_A_DRY_RUN = ("fc-8", "conv-narrow", "resnet-32-ct")
@@ -250,9 +250,7 @@ def celeba_within_an_hour(place: Place) -> Found:
         recipe = recipe.model_copy(update={"width": 2, "batch_size": 2, "latent_dim": 4})
     with numerics.training(recipe.precision):
         critic, generator = (
-            seconds(
-                bench.our_step(step, recipe, pool), repeats=place.size(5, 1), warm_up=4
-            )
+            seconds(bench.our_step(step, recipe, pool), repeats=place.size(5, 1), warm_up=4)
             for step in ("critic", "generator")
         )
     hours = recipe.steps * (recipe.critic_steps * critic + generator) / 3600

@@ -165,9 +165,7 @@ def test_asals_latent_search_reads_nothing_inside_its_steps(
     assert many.launches - few.launches <= 2 * 36  # a replay per step
 
 
-def test_core_sets_reads_do_not_grow_with_the_pool(
-    device: PretendedDevice, tmp_path: Path
-) -> None:
+def test_core_sets_reads_do_not_grow_with_the_pool(device: PretendedDevice, tmp_path: Path) -> None:
     small, large = (
         together(selections(device, "core-set", tmp_path, f"augmented:digits-two:{n}")[1])
         for n in (400, 1200)

@@ -131,7 +131,9 @@ def test_the_device_check_of_every_strategy(name: str, device: PretendedDevice) 
 
 
 def test_a_timing_study_measures_there(device: PretendedDevice, tmp_path: Path) -> None:
-    command = "timing --dataset digits-two --strategies random,max-entropy,asal-gray --sizes 300,600"
+    command = (
+        "timing --dataset digits-two --strategies random,max-entropy,asal-gray --sizes 300,600"
+    )
     options = "--indices exact --rows 500,1000 --repeats 2 --untrained --device cuda --quiet"
     out = tmp_path / "study"
     folders = ["--out", str(out), "--runs-dir", str(tmp_path)]
@@ -154,7 +156,9 @@ def test_auto_is_the_device_where_there_is_one() -> None:
 
 
 def test_the_command_trains_a_generator_there(device: PretendedDevice, tmp_path: Path) -> None:
-    command = "generator train digits-two --only generator --device cuda --set generator.steps=3 --quiet"
+    command = (
+        "generator train digits-two --only generator --device cuda --set generator.steps=3 --quiet"
+    )
     settings = "--set generator.width=4 --set generator.batch_size=4"
     folders = ["--runs-dir", str(tmp_path)]
     assert cli.call([*command.split(), *settings.split(), *folders]) == 0

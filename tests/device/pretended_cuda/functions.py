@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
 from pretended_cuda.state import CUDA, LOCAL, device, read_by_host, refuse, sent_by_host
 from pretended_cuda.tensors import (
     NO_NUMPY,
@@ -15,8 +18,6 @@ from pretended_cuda.tensors import (
     on_device,
     tensors_in,
 )
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 
 class _Send(torch.autograd.Function):
@@ -170,9 +171,7 @@ class Functions(TorchFunctionMode):
             made = func(*args, **{**kwargs, "device": CUDA})
             return made.requires_grad_() if requires_grad else made
         if is_generator(generator, of_device=True):
-            refuse(
-                f"{func.__name__}: Expected a 'cpu' device type for generator but found 'cuda'"
-            )
+            refuse(f"{func.__name__}: Expected a 'cpu' device type for generator but found 'cuda'")
         if kwargs.get("pin_memory"):
             return device().pin(func(*args, **{**kwargs, "pin_memory": False}))
         return func(*inside(args), **kwargs)  # as zeros_like(tensor, device="cpu")

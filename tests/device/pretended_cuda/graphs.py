@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pretended_cuda.state import device, refuse
-from pretended_cuda.tensors import DeviceGenerator, Operation, changed, tensors_in
 from torch.utils._python_dispatch import _disable_current_modes
 
+from pretended_cuda.state import device, refuse
+from pretended_cuda.tensors import DeviceGenerator, Operation, changed, tensors_in
 
 #: Batch normalisation moves its running statistics, which its schema does not say.
 WRITES_UNTOLD = ("native_batch_norm", "cudnn_batch_norm")
@@ -26,7 +26,12 @@ class Recording:
         self._operations: list[tuple[Calculate, Any, dict[str, Any], Any]] = []
 
     def add(
-        self, calculate: Calculate, operation: Operation, args: Any, kwargs: dict[str, Any], rng: Any
+        self,
+        calculate: Calculate,
+        operation: Operation,
+        args: Any,
+        kwargs: dict[str, Any],
+        rng: Any,
     ) -> Any:
         """Record an operation; its result has the right shape, memory that it writes keeps its values."""
         known = {registered._cdata for registered in self._generators}

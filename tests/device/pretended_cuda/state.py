@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+
 from pretended_cuda.counts import Counts
 from pretended_cuda.memory import Memory
 

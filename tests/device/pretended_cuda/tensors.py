@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pretended_cuda.state import CUDA, HOST, LOCAL, device, read_by_host, refuse, sent_by_host
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from pretended_cuda.state import CUDA, HOST, LOCAL, device, read_by_host, refuse, sent_by_host
 
 NO_NUMPY = (
     "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "
@@ -79,22 +80,62 @@ class DeviceTensor(torch.Tensor):
 
 #: Shapes that depend on values, and solvers whose result is checked: the host waits for the device.
 HOST_WAITS = frozenset(
-    "_local_scalar_dense equal nonzero masked_select unique_dim _unique2 unique_consecutive bincount "
-    "_linalg_eigh linalg_eig _linalg_svd".split()
+    [
+        "_local_scalar_dense",
+        "equal",
+        "nonzero",
+        "masked_select",
+        "unique_dim",
+        "_unique2",
+        "unique_consecutive",
+        "bincount",
+        "_linalg_eigh",
+        "linalg_eig",
+        "_linalg_svd",
+    ]
 )
 RANDOM = frozenset(
-    "rand randn randint randperm normal uniform_ normal_ bernoulli bernoulli_ random_ multinomial "
-    "exponential_ native_dropout poisson cauchy_ geometric_ log_normal_ rand_like randn_like "
-    "randint_like".split()
+    [
+        "rand",
+        "randn",
+        "randint",
+        "randperm",
+        "normal",
+        "uniform_",
+        "normal_",
+        "bernoulli",
+        "bernoulli_",
+        "random_",
+        "multinomial",
+        "exponential_",
+        "native_dropout",
+        "poisson",
+        "cauchy_",
+        "geometric_",
+        "log_normal_",
+        "rand_like",
+        "randn_like",
+        "randint_like",
+    ]
 )
 #: What torch's own C++ makes for a function of device tensors.
 FACTORIES = frozenset(
-    "empty zeros ones full arange scalar_tensor eye empty_strided linspace".split()
+    [
+        "empty",
+        "zeros",
+        "ones",
+        "full",
+        "arange",
+        "scalar_tensor",
+        "eye",
+        "empty_strided",
+        "linspace",
+    ]
 )
-INDEXING = frozenset("index index_put index_put_ _index_put_impl_ _unsafe_index".split())
+INDEXING = frozenset(["index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"])
 COPIES = frozenset(("copy_", "_to_copy"))
 CONVOLUTIONS = frozenset(("convolution", "convolution_backward"))
-FUSED = frozenset("_fused_adam_ _fused_adamw_ _fused_sgd_ _fused_adagrad_".split())
+FUSED = frozenset(["_fused_adam_", "_fused_adamw_", "_fused_sgd_", "_fused_adagrad_"])
 
 
 @dataclass(frozen=True)
@@ -225,7 +266,9 @@ def _host_tensors(
         return args
     if operation.name in INDEXING:
         if not isinstance(args[0], DeviceTensor):
-            refuse("indices should be either on cpu or on the same device as the indexed tensor (cpu)")
+            refuse(
+                "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
+            )
         indices = [_sent(i) if _is_host(i) else i for i in args[1]]
         if any(_is_host(t) and t.dim() > 0 for t in args[2:3]):
             refuse(f"{func}: expected the values on the same device, but found cpu")
