@@ -158,17 +158,27 @@ def group_of(name: str) -> str:
     )
 
 
-def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
-    """A task by name, with its parameters checked."""
+def task_class(name: str) -> type[TaskPlugin]:
+    """The class behind a data set's name, whatever follows its colon.
+
+    Raises:
+        UserError: no such name, or what it names is not a ``TaskPlugin``.
+    """
     from alharness.tasks.base import TaskPlugin
 
-    key, argument = split(TASKS, name)
-    found = load("data set", TASKS, key)
+    found = load("data set", TASKS, split(TASKS, name)[0])
     if not (isinstance(found, type) and issubclass(found, TaskPlugin)):
         raise UserError(
             f"'{name}' is {describe(found)}, not a data set. Derive a class from "
             "alharness.tasks.base.TaskPlugin and name that class."
         )
+    return found
+
+
+def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
+    """A task by name, with its parameters checked."""
+    found = task_class(name)
+    key, argument = split(TASKS, name)
     if found.takes_argument and not argument:
         raise UserError(
             f"Data set '{key}' needs an argument, as in '{key}:...'. See 'alharness show {key}'."
