@@ -93,11 +93,6 @@ def test_a_pool_that_the_device_cannot_hold_stays_on_the_host(tmp_path: Path) ->
     assert folder.environment()["task"]["residency"] == "host"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="issue 13 A.3: the forecast is made again with the pool loaded",
-)
 def test_the_record_says_where_the_pool_was_put(tmp_path: Path) -> None:
     """With memory for just this pool, a forecast that is made when it is there finds no room."""
     with pretended_cuda() as device:
