@@ -20,19 +20,18 @@ STRATEGIES = [
 ]
 
 
-#: These bring a classifier of their own: what the task's would be is no further case.
-OWN_CLASSIFIER = ("adba", "adba-boundary")
+#: Strategies that see the classifier's network: by its features, its gradients, its loss.
+WITH_NETWORK = ("max-entropy", "badge", "core-set", "typiclust", "learning-loss", "asal-cls")
+
 
 def cases() -> list[object]:
-    """Every strategy with both classifiers; ASAL's variants take the time of ASAL again."""
+    """Every strategy with both classifiers; what shows nothing new of a device is marked slow."""
     found = []
     for name in STRATEGIES:
         for learner in ("linear", "cnn"):
-            marks = []
-            if name.endswith(("-rerank", "-random-latent")):
-                marks.append(pytest.mark.slow)
-            if learner == "cnn" and name in OWN_CLASSIFIER:
-                marks.append(pytest.mark.slow)
+            variant = name.endswith(("-rerank", "-random-latent"))
+            is_slow = variant or (learner == "cnn" and name not in WITH_NETWORK)
+            marks = [pytest.mark.slow] if is_slow else []
             found.append(pytest.param(name, learner, marks=marks, id=f"{name}-{learner}"))
     return found
 
