@@ -184,18 +184,32 @@ def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as nested plain values.
 
     Raises:
-        UserError: no such file, or not TOML.
+        UserError: no such file, not UTF-8, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(
             f"The spec file '{path}' does not exist (looked in {Path.cwd()})."
         ) from None
     except IsADirectoryError:
         raise UserError(f"'{path}' is a folder; expected a TOML file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"'{path}' is not valid TOML: {error}.") from error
+    except OSError as error:
+        raise refusal(error, path, "read") from error
+    # Editors of Windows mark UTF-8 at its beginning, and write UTF-16 when it is called Unicode.
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
+        raise UserError(f"'{path}' is not UTF-8 (UTF-16?). Save it as UTF-8; TOML is nothing else.")
+    try:
+        return tomllib.loads(content.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"'{path}' is not UTF-8 in line {line} (a byte {content[error.start]:#04x}). Save it as "
+            "UTF-8; TOML is nothing else."
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"'{path}' is not valid TOML: {reason}.") from error
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,26 +22,28 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from alharness import acquisition, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings
+from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings, lacking
 from alharness.pool import Pool
 from alharness.progress import Progress
-from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query, listed
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.records import Ledger
 from alharness.timing import Stopwatch, WorkCounters
 
 __all__ = [
     "Adaptation",
+    "CommitteeParameters",
+    "CommitteeStrategy",
     "CycleView",
     "ImageQuery",
     "LineQuery",
@@ -262,6 +264,10 @@ class Strategy(ABC):
     takes: ClassVar[str] = ""
     #: Which tasks it can serve; a reason when it cannot (see ``unsuitable``).
     binary_only: ClassVar[bool] = False
+    #: What it needs of the classifier beyond predictions: ``gradients`` of the logits with respect to the
+    #: items, ``samples`` of the parameters (``Learner.sample_log_probs``), ``activations`` of a network's
+    #: hidden layers (``alharness.learners.loss_prediction``). Checked before data are loaded.
+    learner_needs: frozenset[Literal["gradients", "samples", "activations"]] = frozenset()
     #: True for strategies that ask about synthetic items and need an oracle that can see.
     asks_synthetic: ClassVar[bool] = False
     #: True for the fully supervised bound only: the whole pool is labelled before cycle 0.
@@ -329,31 +335,51 @@ class ScoreStrategy(Strategy):
         return PoolQuery(candidates[chosen])
 
 
-def check_query(
-    query: Query, pool: Pool, available: Availability, query_size: int, name: str
-) -> None:
-    """The harness's own check of every answer, so that no strategy is trusted with its own score.
+class CommitteeParameters(Parameters):
+    """What may be set with ``--set strategy.NAME=VALUE``."""
 
-    Args:
-        available: what could be asked about: the caller's own value, not one that a strategy held.
-
-    Raises:
-        UserError: the query is not of a known kind or size, or asks about items that it must not.
-    """
-    if not isinstance(query, Query):
-        _refuse(name, "a PoolQuery, an ImageQuery or a LineQuery", f"a {type(query).__name__}")
-    if len(query) != query_size:
-        _refuse(name, f"{query_size} items", f"{len(query)}")
-    fault = query.fault(pool.n, pool.item_shape)
-    if fault is not None:
-        _refuse(name, *fault)
-    again = query.touched[torch.isin(query.touched, available.taken)]
-    if len(again):
-        _refuse(name, "unlabelled items only", f"items already asked about: {listed(again)}")
-
-
-def _refuse(name: str, expected: str, found: str) -> NoReturn:
-    raise UserError(
-        f"The strategy '{name}' broke the contract: expected {expected}, found {found}. "
-        f"'alharness check {name}' shows what is wrong."
+    n_samples: int = Field(
+        20, ge=2, description="sets of parameters drawn by dropout; an ensemble has its members"
     )
+
+
+class CommitteeStrategy(Strategy):
+    """Ask by what several sets of the classifier's parameters say of each item: O(pool) per cycle."""
+
+    Parameters: ClassVar[type[Parameters]] = CommitteeParameters
+    parameters: CommitteeParameters
+    learner_needs = frozenset({"samples"})
+
+    def prepare(self, preparation: Preparation) -> None:
+        """Refuse a classifier that cannot be sampled before it is trained."""
+        reason = lacking(
+            preparation.learner_settings,
+            self.learner_needs,
+            (preparation.pool.item_shape, preparation.n_classes),
+        )
+        if reason is not None:
+            raise UserError(f"{type(self).__name__} cannot work with this classifier: {reason}.")
+
+    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int] | None:
+        return {"pool_items_scored": n_unlabelled}
+
+    def scan(
+        self, view: CycleView, score: Callable[[torch.Tensor], torch.Tensor], dim: int = 0
+    ) -> torch.Tensor:
+        """``score`` of the predictions for every unlabelled item, block by block.
+
+        Args:
+            view: the cycle's view.
+            score: log probabilities ``[S, B, C]`` to a tensor that has the items along ``dim``.
+            dim: where the blocks are joined.
+        """
+        candidates, parts = view.unlabelled, []
+        # One state for all blocks: every item is judged by the same committee.
+        rng = view.torch_rng("committee")
+        for _, items in view.pool.blocks(candidates):
+            parts.append(
+                score(view.learner.sample_log_probs(items, self.parameters.n_samples, rng))
+            )
+        view.work.add("pool_items_scored", len(candidates))
+        view.work.add("bytes_read", len(candidates) * view.pool.item_bytes)
+        return torch.cat(parts, dim=dim)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,3 +60,26 @@ def blobs() -> Blobs:
     pool, test = ArrayPool(images[:300]), ArrayPool(images[300:])
     problem = Problem("blobs", pool, test, 2, LearnerSettings(kind="linear"))
     return Blobs(problem, Oracle(targets[:300], 2), targets[300:])
+
+
+@pytest.fixture(scope="session")
+def _mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from alharness.tracking.stores import ready_database
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    ready_database(path, mend=True, tell=pytest.fail)
+    return path
+
+
+@pytest.fixture
+def place_store(_mlflow_template: Path) -> Callable[[Path], str]:
+    """``place_store(runs_dir)`` puts an empty MLflow database there and returns its URI: making one
+    takes seconds, copying none."""
+    from alharness.tracking import default_uri
+
+    def place(runs_dir: Path) -> str:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_mlflow_template, runs_dir / "mlflow.db")
+        return default_uri(runs_dir)
+
+    return place

@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from alharness import __version__
-from alharness.errors import UserError, unknown_name
+from alharness.errors import TRACEBACK, UserError, unknown_name
 from alharness.files import refusal
 
 #: command -> (module:function, line shown by --help)
@@ -60,11 +61,53 @@ class LazyGroup(click.Group):
             raise unknown_name("command", name, COMMANDS)
         module, function = COMMANDS[name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), function)
+        _expand_home(command)
         return command
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **options)
+        except BrokenPipeError:  # while it showed its help
+            raise click.exceptions.Exit(_let_go()) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader (head, less) went away, and nothing is wrong: click would make it an error.
+            return _let_go()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _expand_home(command: click.Command) -> None:
+    """``--runs-dir=~/x`` and ``ALHARNESS_RUNS=~/x``: there no shell expands the home, so we do."""
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            _expand_home(inner)
+    for parameter in command.params:
+        if type(parameter.type) is click.Path:
+            parameter.type = _HomePath(parameter.type)
+
+
+class _HomePath(click.Path):
+    """A path in which a leading ``~`` is the home."""
+
+    def __init__(self, path: click.Path) -> None:
+        self.__dict__.update(path.__dict__)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.startswith("~"):
+            value = os.path.expanduser(value)  # noqa: PTH111 - keeps what is no home as it is
+        return super().convert(value, param, ctx)
+
+
+def _let_go() -> int:
+    """Stop writing to a reader that went away."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -78,7 +121,12 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a ``UserError`` is one line and exit code 2; anything else keeps its traceback."""
-    sys.exit(call(arguments))
+    code = call(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _let_go()
+    sys.exit(code)
 
 
 def call(arguments: Sequence[str] | None = None) -> int:
@@ -86,6 +134,8 @@ def call(arguments: Sequence[str] | None = None) -> int:
     try:
         result: Any = cli.main(args=arguments, prog_name="alharness", standalone_mode=False)
     except UserError as error:
+        if os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
         click.echo(f"alharness: {error}", err=True)
         return 2
     except click.ClickException as error:
@@ -96,13 +146,9 @@ def call(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         click.echo("alharness: stopped; the same command continues where it stopped.", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) went away; nothing is wrong here.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         # The one place for what the system refuses and nobody nearer to it explained.
-        if os.environ.get("ALHARNESS_TRACEBACK"):
+        if os.environ.get(TRACEBACK):
             raise
         place = os.fsdecode(error.filename) if error.filename is not None else "a file"
         told = str(refusal(error, place, "used")).encode(errors="backslashreplace").decode()

@@ -134,13 +134,13 @@ class Live(_Base):
             TimeRemainingColumn,
         )
 
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, markup=False, emoji=False)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[notes]}"),
+            TextColumn("{task.fields[notes]}", markup=False),
             console=self._console,
         )
         self._stages: dict[str, Any] = {}
@@ -195,7 +195,7 @@ class Live(_Base):
         self._show()
 
     def warn(self, text: str) -> None:
-        self._console.print(f"alharness: {text}", style="yellow")
+        self._console.print(f"alharness: {text}", style="yellow", soft_wrap=True)
 
     def close(self) -> None:
         self._live.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
     from alharness.run.opening import Places
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def typed(*words: str) -> str:
+    """A command as a user would type it, quoted where a shell needs it."""
+    return shlex.join(["alharness", *words])
+
+
+def runs_dir_typed(runs_dir: Path) -> list[str]:
+    """The words that name the runs again; none for the default."""
+    return [] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)]
 
 
 def _stack(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:

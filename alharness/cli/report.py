@@ -92,8 +92,15 @@ def _lay_beside_sweep(
 ) -> None:
     """Page and figures as artefacts of the sweep's run in MLflow, where the sweep was tracked."""
     from alharness.tracking import default_uri, open_tracking
+    from alharness.tracking.stores import store_error
 
     if uri is None and not (runs_dir / "mlflow.db").exists():
         return  # the sweep kept records only
-    tracking = open_tracking(uri or default_uri(runs_dir), experiment)
-    tracking.log_files(tracking.sweep(sweep), [page, *sorted(page.parent.glob("figures/**/*.png"))])
+    uri = uri or default_uri(runs_dir)
+    pictures = sorted(page.parent.glob("figures/**/*.png"))
+    try:
+        tracking = open_tracking(uri, experiment, mend=False)
+        tracking.log_files(tracking.sweep(sweep), [page, *pictures])
+    except Exception as error:  # whatever the store raises, the report is written
+        told = f"{store_error(uri, error)} The report is complete; it is not laid beside the sweep there."
+        click.echo(f"alharness: {told}", err=True)

@@ -15,9 +15,12 @@ from alharness.cli.options import (
     overrides,
     places,
     runs_dir_option,
+    runs_dir_typed,
     spec_options,
     tracking_options,
+    typed,
 )
+from alharness.errors import Terminated
 
 if TYPE_CHECKING:
     from alharness.records import CycleRecord, RunFolder
@@ -67,9 +70,11 @@ def run(
     observers: list[Any] = [display]
     tracker = None
     try:
-        if not no_tracking:
-            from alharness.tracking import TrackingObserver, default_uri
+        from alharness.tracking import KeptOut, TrackingObserver, default_uri
 
+        if no_tracking:
+            observers.append(KeptOut())
+        else:
             uri = tracking_uri or default_uri(runs_dir)
             tracker = TrackingObserver(uri, experiment, display.warn)
             tracker.open()
@@ -91,13 +96,13 @@ def run(
     display.close()
     if not quiet:
         _summary(spec, folder, folder.records())
-        if tracker is not None:
+        if tracker is not None and tracker.alive:
             _how_to_open(tracker.uri, runs_dir)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """SIGTERM ends the run as Ctrl-C does: the record of the last complete cycle is safe."""
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)
 
 
 def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
@@ -114,6 +119,10 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
     _row("accuracy", f"{last.test.accuracy:.4f} with {last.n_labelled} labels")
     if abs(last.test.balanced_accuracy - last.test.accuracy) > 0.01:
         _row("balanced accuracy", f"{last.test.balanced_accuracy:.4f}")
+    loose = sum(not record.fit.converged for record in records)
+    if loose:
+        how = "learner.c, learner.max_iterations" if spec.learner.kind == "linear" else "learner.lr"
+        _row("training", f"did not converge in {loose} of {len(records)} cycles: see {how}")
     if entropies:
         _row("entropy of queries", f"{sum(entropies) / len(entropies):.3f} nats (mean)")
         _row("selection", f"{duration(select)} in {len(entropies)} cycles")
@@ -140,10 +149,9 @@ def _row(name: str, value: str) -> None:
 
 
 def _how_to_open(uri: str, runs_dir: Path) -> None:
-    from alharness.tracking import default_uri
+    from alharness.tracking import default_uri, shown
 
     if uri == default_uri(runs_dir):
-        option = "" if runs_dir == Path("runs") else f" --runs-dir {runs_dir}"
-        _row("MLflow", f"alharness ui{option}")
+        _row("MLflow", typed("ui", *runs_dir_typed(runs_dir)))
     else:
-        _row("MLflow", uri)
+        _row("MLflow", shown(uri))

@@ -43,8 +43,9 @@ def jobs_of(
     profile: str | None,
     device: str | None,
     settings: Sequence[str],
+    elsewhere: bool = False,
 ) -> tuple[Sweep, list[Job]]:
-    """A sweep and all of its runs, resolved."""
+    """A sweep and all of its runs, resolved; ``elsewhere`` leaves the device to other machines."""
     from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep, sweep_of
     from alharness.files import merge
     from alharness.spec import parse_set
@@ -60,7 +61,7 @@ def jobs_of(
         ),
     )
     sweep = read_sweep(path) if path is not None else sweep_of(choices)
-    return sweep, expand(sweep, choices, runs_dir)
+    return sweep, expand(sweep, choices, runs_dir, elsewhere=elsewhere)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -176,7 +177,9 @@ def find_comparisons(
         heading = ", ".join(str(path) for path in targets) or str(runs_dir)
         found = comparisons(runs, split_by=split_by, labels=named)
         return Found(f"Runs of {heading}", "", "", found)
-    sweep, jobs = jobs_of(files[0] if files else None, runs_dir, **options)
+    # Other machines may have carried the runs out, on devices that this one lacks.
+    sweep, asked = jobs_of(files[0] if files else None, runs_dir, elsewhere=True, **options)
+    jobs = [job.present() for job in asked]
     present = []
     expected = []
     for job in jobs:

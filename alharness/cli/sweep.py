@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from alharness.cli.options import data_root_option, places, runs_dir_option, tracking_options
+from alharness.cli.options import (
+    data_root_option,
+    places,
+    runs_dir_option,
+    runs_dir_typed,
+    tracking_options,
+    typed,
+)
 from alharness.cli.selection import jobs_of, sweep_options
 
 if TYPE_CHECKING:
     from alharness.executors.base import Executor
-    from alharness.executors.driver import Follow
     from alharness.executors.sweeps import Job, Standing, Sweep
 
 
@@ -95,10 +101,14 @@ def start(
     import signal
 
     from alharness.cli.sweep_display import make_sweep_display
-    from alharness.executors.driver import drive
+    from alharness.executors.driver import Follow, drive
     from alharness.executors.sweeps import standing
+    from alharness.tracking import check_uri, default_uri
 
-    found, everything = jobs_of(spec, runs_dir, **options)
+    if not quiet:
+        click.echo(f"looking up the runs of {spec or 'these options'} ...")
+    uri = check_uri(tracking_uri or default_uri(runs_dir))
+    found, everything = jobs_of(spec, runs_dir, elsewhere=executor == "ray", **options)
     state = standing(everything, fresh=fresh)
     where = places(runs_dir, data_root)
     carrier, at_once = _executor(
@@ -115,10 +125,26 @@ def start(
     follow = None
     try:
         if not no_tracking:
-            follow = _follow(tracking_uri, experiment, runs_dir, found, display.warn)
+            display.say("opening the MLflow view (--no-tracking leaves it out) ...", aside=True)
+            follow = Follow.opened(uri, experiment, found.name, display.warn)
+        if follow is not None and state.finished:
+            display.say(
+                f"seeing that {len(state.finished)} finished runs are in it ...", aside=True
+            )
             for job in state.finished:
                 follow.finished(job)  # a stop may have come between the last record and its copy
-        outcome = drive(state.left, where, carrier, fresh=fresh, follow=follow, show=display.event)
+        if state.left:
+            n = min(at_once, len(state.left))
+            display.say(f"starting {n} at once; each loads its libraries first ...", aside=True)
+        outcome = drive(
+            state.left,
+            where,
+            carrier,
+            fresh=fresh,
+            follow=follow,
+            keep_out=no_tracking,
+            show=display.event,
+        )
         if follow is not None:
             follow.ended("FAILED" if outcome.failed else "FINISHED")
     except KeyboardInterrupt:
@@ -128,7 +154,7 @@ def start(
         raise click.Abort from None
     finally:
         display.close()
-    _conclude(spec, options, everything, outcome.failed, quiet=quiet)
+    _conclude(spec, runs_dir, options, everything, outcome.failed, quiet=quiet)
     return 1 if outcome.failed else 0
 
 
@@ -166,32 +192,24 @@ def _executor(
     retries: int,
 ) -> tuple[Executor, int]:
     """The executor, and how many runs it carries out at once."""
+    if name == "ray":
+        from alharness.executors.ray_cluster import RayExecutor
+
+        return RayExecutor(address, threads or 1, gpus_per_run, retries, at_once), at_once or 1
     n_gpus = 0
     if any(job.spec.device == "cuda" for job in jobs):
         import torch
 
         n_gpus = torch.cuda.device_count()
-    if name == "ray":
-        from alharness.executors.ray_cluster import RayExecutor
-
-        share = gpus_per_run if gpus_per_run is not None else (1.0 if n_gpus else 0.0)
-        return RayExecutor(address, threads or 1, share, retries, at_once), at_once or 1
     from alharness.executors.local import LocalExecutor
 
     at_once = at_once or max(1, n_gpus)
     return LocalExecutor(at_once, threads, n_gpus), at_once
 
 
-def _follow(uri: str | None, experiment: str, runs_dir: Path, found: Sweep, warn: Any) -> Follow:
-    from alharness.executors.driver import Follow
-    from alharness.tracking import default_uri, open_tracking
-
-    tracking = open_tracking(uri or default_uri(runs_dir), experiment)
-    return Follow(tracking, tracking.sweep(found.name), warn)
-
-
 def _conclude(
     spec: Path | None,
+    runs_dir: Path,
     options: dict[str, Any],
     jobs: Sequence[Job],
     failed: Sequence[tuple[Job, str]],
@@ -205,20 +223,19 @@ def _conclude(
         click.echo("The same command tries them again.", err=True)
     if not quiet:
         click.echo(f"{len(jobs) - len(failed)} of {len(jobs)} runs are finished.")
-        click.echo(f"Report:  alharness report {_as_typed(spec, options)}")
+        words = _as_typed(spec, options) + runs_dir_typed(runs_dir)
+        click.echo(f"Report:  {typed('report', *words)}")
 
 
-def _as_typed(spec: Path | None, options: dict[str, Any]) -> str:
-    """The options that name the same runs in another command."""
-    import shlex
-
+def _as_typed(spec: Path | None, options: dict[str, Any]) -> list[str]:
+    """The words that name the same runs in another command."""
     words = [str(spec)] if spec is not None else []
     for name, value in options.items():
         if name == "settings":
             words += [word for text in value for word in ("--set", text)]
         elif value is not None:
             words += [f"--{name}", value]
-    return shlex.join(words)
+    return words
 
 
 @sweep.command()
@@ -229,23 +246,21 @@ def _as_typed(spec: Path | None, options: dict[str, Any]) -> str:
     "--out", type=click.Path(path_type=Path), default=Path("plan.json"), show_default=True
 )
 def plan(spec: Path | None, runs_dir: Path, out: Path, **options: Any) -> None:
-    """Write down the runs that are left, numbered, for a job array."""
-    from alharness.executors.sweeps import standing
-    from alharness.files import write_json
+    """Write down the runs that are left, numbered, for a job array.
 
-    found, jobs = jobs_of(spec, runs_dir, **options)
+    Over a plan that is there already, every run keeps its number, so that an array that waits still
+    finds its runs; new ones are appended. A device that is left open is settled where a run starts.
+    """
+    from alharness.executors.plans import as_array, extend_plan
+    from alharness.executors.sweeps import standing
+
+    found, jobs = jobs_of(spec, runs_dir, elsewhere=True, **options)
     left = standing(jobs).left
-    write_json(
-        out,
-        {
-            "sweep": found.name,
-            "runs_dir": str(runs_dir.resolve()),
-            "runs": [job.spec.model_dump(mode="json") for job in left],
-        },
-    )
+    numbers = extend_plan(out, found.name, runs_dir, left)
     click.echo(f"{out}: {len(left)} of {len(jobs)} runs are left")
     if left:
-        click.echo(f"sbatch --array=0-{len(left) - 1} --wrap 'alharness sweep run-one {out}'")
+        carried = typed("sweep", "run-one", str(out))
+        click.echo(shlex.join(["sbatch", f"--array={as_array(numbers)}", "--wrap", carried]))
 
 
 @sweep.command("run-one")
@@ -261,39 +276,14 @@ def plan(spec: Path | None, runs_dir: Path, out: Path, **options: Any) -> None:
 @click.option("--fresh", is_flag=True, help="Throw away what exists of this run.")
 def run_one(plan_file: Path, index: int, data_root: Path | None, fresh: bool) -> int:
     """Carry out one run of a plan, without MLflow ('alharness sync' makes the view afterwards)."""
-    from pydantic import ValidationError
-
     from alharness.comparison.runs import write_failure
-    from alharness.errors import UserError
     from alharness.executors.base import carry_out, payload
-    from alharness.executors.sweeps import Job
-    from alharness.spec import RunSpec
+    from alharness.executors.plans import read_plan
 
-    try:
-        written = json.loads(plan_file.read_text(encoding="utf-8"))
-        runs, runs_dir = written["runs"], Path(written["runs_dir"])
-    except FileNotFoundError:
-        raise UserError(
-            f"There is no plan '{plan_file}'. Make one with 'alharness sweep plan'."
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"'{plan_file}' is not a plan ({error}). Make one with 'alharness sweep plan'."
-        ) from error
-    if index >= len(runs):
-        raise UserError(
-            f"The plan '{plan_file}' has runs 0 to {len(runs) - 1}; found --index {index}."
-        )
-    try:
-        job = Job(index, RunSpec.model_validate(runs[index]), runs_dir)
-    except ValidationError as error:
-        raise UserError(
-            f"Run {index} of '{plan_file}' does not fit this version ({error.errors()[0]['msg']}). "
-            "Make the plan again."
-        ) from error
+    job = read_plan(plan_file).job(index, plan_file)
     click.echo(job.name)
     write_failure(job.folder.path, None)
-    reason, details = carry_out(payload(job, places(runs_dir, data_root), fresh=fresh))
+    reason, details = carry_out(payload(job, places(job.runs_dir, data_root), fresh=fresh))
     if reason:
         write_failure(job.folder.path, reason, details)
         click.echo(f"failed: {reason}", err=True)

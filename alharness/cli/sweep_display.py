@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alharness.cli.display import duration
+from alharness.errors import UserError
 
 if TYPE_CHECKING:
     from alharness.executors.base import Event
     from alharness.executors.sweeps import Job
+    from alharness.records import CycleRecord
 
 #: Runs in progress that the live table lists.
 LIVE_ROWS = 12
 
 #: Runs that have to be over before the rest is estimated: the first ones pay for the start.
 FEWEST = 3
+
+
+#: Seconds between two words about long work before a run's first cycle.
+EVERY_S = 20.0
 
 
 class SweepDisplay:
@@ -35,7 +41,7 @@ class SweepDisplay:
         self.started_at: dict[int, float] = {}
         self.texts: dict[int, str] = {}
         self.running: dict[int, Job] = {}
-        self.since = time.monotonic()
+        self.since = self.said = time.monotonic()
 
     def event(self, event: Event) -> None:
         """One thing that happened."""
@@ -47,13 +53,25 @@ class SweepDisplay:
                 self.since = time.monotonic()  # opening the store is no part of the runs
             self.running[job.index] = job
             self.started_at[job.index] = time.monotonic()
+            self.began(job)
         elif event.kind == "progress":
             self.texts[job.index] = event.text
+            self.went_on(job, event.text)
         else:
             self.counts[event.kind] += 1
             self.running.pop(job.index, None)
             self.texts.pop(job.index, None)
             self.ended(job, event)
+
+    def began(self, job: Job) -> None:
+        """A run was given to a worker: said until the first one has ended."""
+        if not self.quiet and not self.counts:
+            self.say(f"{self.position()}  started   {job.name}")
+
+    def went_on(self, job: Job, text: str) -> None:
+        """A run tells of long work before its first cycle: said now and then."""
+        if not self.quiet and time.monotonic() - self.said > EVERY_S:
+            self.say(f"{self.position()}  goes on   {job.name}: {text}")
 
     def ended(self, job: Job, event: Event) -> None:
         """A run is over."""
@@ -64,7 +82,7 @@ class SweepDisplay:
 
     def result(self, job: Job) -> str:
         """Last accuracy and how long this took."""
-        records = job.folder.records()
+        records = _records(job)
         taken = time.monotonic() - self.started_at.get(job.index, self.since)
         accuracy = f"{records[-1].test.accuracy:.4f}  " if records else ""
         return f"{accuracy}{duration(taken)}"
@@ -73,7 +91,13 @@ class SweepDisplay:
         done = self.n_before + self.counts["finished"] + self.counts["failed"]
         return f"{done:>{len(str(self.total))}}/{self.total}"
 
-    def say(self, text: str, *, error: bool = False) -> None:
+    def say(self, text: str, *, error: bool = False, aside: bool = False) -> None:
+        """A line; one that is an ``aside`` is left out where nothing but failures is wanted."""
+        if not (aside and self.quiet):
+            self.said = time.monotonic()
+            self.show(text, error=error)
+
+    def show(self, text: str, *, error: bool) -> None:
         click.echo(text, err=error)
 
     def warn(self, text: str) -> None:
@@ -91,7 +115,7 @@ class LiveSweepDisplay(SweepDisplay):
         from rich.live import Live
 
         super().__init__(jobs, left, quiet=quiet)
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._drawn = 0.0
         self._live.start()
@@ -102,8 +126,14 @@ class LiveSweepDisplay(SweepDisplay):
             self._drawn = time.monotonic()
             self._live.update(self._table(), refresh=True)
 
-    def say(self, text: str, *, error: bool = False) -> None:
-        self._console.print(text, style="red" if error else None, markup=False, soft_wrap=True)
+    def began(self, job: Job) -> None:
+        """The table shows it."""
+
+    def went_on(self, job: Job, text: str) -> None:
+        """The table shows it."""
+
+    def show(self, text: str, *, error: bool) -> None:
+        self._console.print(text, style="red" if error else None, soft_wrap=True)
 
     def _table(self) -> Any:
         from rich.table import Table
@@ -132,7 +162,7 @@ class LiveSweepDisplay(SweepDisplay):
         ):
             table.add_column(column, justify=justify)  # type: ignore[arg-type]
         for index, job in list(self.running.items())[:LIVE_ROWS]:
-            records = job.folder.records()
+            records = _records(job)
             table.add_row(
                 job.name,
                 f"{len(records)}/{job.spec.n_cycles + 1}",
@@ -146,6 +176,14 @@ class LiveSweepDisplay(SweepDisplay):
 
     def close(self) -> None:
         self._live.stop()
+
+
+def _records(job: Job) -> list[CycleRecord]:
+    """What can be read of a run; that of a damaged one is its worker's to tell."""
+    try:
+        return job.folder.records()
+    except (UserError, OSError):
+        return []
 
 
 def make_sweep_display(jobs: Sequence[Job], left: Sequence[Job], *, quiet: bool) -> SweepDisplay:

@@ -5,45 +5,105 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from alharness.cli.options import runs_dir_option, tracking_options
 from alharness.errors import UserError
 
+if TYPE_CHECKING:
+    from alharness.records import RunFolder
+    from alharness.tracking import Tracking
+
+#: A long sync says how far it is.
+EVERY_S = 5.0
+
+#: What MLflow's page shows of an experiment: its training runs, as charts.
+TRAINING = "workflowType=machine_learning&compareRunsMode=CHART"
+
 
 @click.command()
 @runs_dir_option
 @tracking_options
-def sync(runs_dir: Path, tracking_uri: str | None, experiment: str) -> None:
-    """Rebuild the MLflow view from the records: what is missing is added, nothing is doubled."""
-    from filelock import FileLock, Timeout
+@click.option(
+    "--all", "everything", is_flag=True, help="Also runs made with --no-tracking, and failed ones."
+)
+def sync(runs_dir: Path, tracking_uri: str | None, experiment: str, everything: bool) -> int:
+    """Rebuild the MLflow view from the records: what is missing is added, nothing is doubled.
 
+    A broken database beside the runs is set aside and made anew. A run whose folder cannot be read is
+    named and left out; so are runs made with --no-tracking and failed ones, unless --all asks for them.
+    """
     from alharness.records import run_folders
-    from alharness.tracking import default_uri, open_tracking, sync_run
+    from alharness.tracking import default_uri, open_tracking
 
     folders = run_folders(runs_dir)
     if not folders:
         raise UserError(f"There are no runs in '{runs_dir}'. Name their root with --runs-dir.")
-    tracking = open_tracking(tracking_uri or default_uri(runs_dir), experiment)
-    added = running = failed = 0
-    for folder in folders:
+    tracking = open_tracking(tracking_uri or default_uri(runs_dir), experiment, tell=_tell)
+    done = _bring_up_to_date(folders, tracking, everything=everything)
+    click.echo(
+        f"{len(folders)} runs: {done['added']} cycles added"
+        + (f", {done['running']} still running and left alone" if done["running"] else "")
+        + (f", {done['kept out']} made with --no-tracking" if done["kept out"] else "")
+        + (f", {done['failed']} failed" if done["failed"] else "")
+        + (" (left out; --all adds them)" if done["kept out"] or done["failed"] else "")
+        + (f", {done['bad']} could not be added" if done["bad"] else "")
+    )
+    return 1 if done["bad"] else 0
+
+
+def _tell(text: str) -> None:
+    click.echo(f"alharness: {text}", err=True)
+
+
+def _bring_up_to_date(
+    folders: Sequence[RunFolder], tracking: Tracking, *, everything: bool
+) -> Counter[str]:
+    """Sync every folder that can be; counts of what was added, and of what was left out and why."""
+    from filelock import FileLock, Timeout
+
+    from alharness.comparison.runs import read_failure
+    from alharness.tracking import sync_run
+    from alharness.tracking.marks import is_kept_out
+    from alharness.tracking.stores import store_error
+
+    done: Counter[str] = Counter()
+    last = time.monotonic()
+    for number, folder in enumerate(folders):
+        if time.monotonic() - last > EVERY_S:
+            last = time.monotonic()
+            click.echo(f"{number} of {len(folders)} runs", err=True)
+        left_out = ""
+        if not everything:
+            failed = read_failure(folder.path) is not None
+            left_out = "kept out" if is_kept_out(folder) else "failed" if failed else ""
         try:
             with FileLock(folder.lock, timeout=0):
-                added += sync_run(folder, tracking)
+                added = sync_run(folder, tracking, only_known=bool(left_out))
         except Timeout:
-            running += 1  # its own process logs it
+            done["running"] += 1  # its own process logs it
+            continue
         except UserError as error:
-            failed += 1
-            click.echo(f"alharness: {folder.path}: {error}", err=True)
-    click.echo(
-        f"{len(folders)} runs: {added} cycles added"
-        + (f", {running} still running and left alone" if running else "")
-        + (f", {failed} not readable" if failed else "")
-    )
-    if failed:
-        raise SystemExit(1)
+            done["bad"] += 1
+            _tell(f"{folder.path}: {error}")
+            continue
+        except Exception as error:  # the folder's fault or the store's
+            if not tracking.answers():
+                raise store_error(tracking.uri, error) from error
+            done["bad"] += 1
+            _tell(f"{folder.path}: {store_error(tracking.uri, error)}")
+            continue
+        if added is None:
+            done[left_out] += 1
+        else:
+            done["added"] += added
+    return done
 
 
 @click.command()
@@ -52,17 +112,20 @@ def sync(runs_dir: Path, tracking_uri: str | None, experiment: str) -> None:
 @click.option("--port", type=int, default=5000, show_default=True, help="Port on this machine.")
 def ui(runs_dir: Path, tracking_uri: str | None, experiment: str, port: int) -> None:
     """Open the runs in MLflow, with one light worker (Ctrl-C ends it)."""
-    from alharness.tracking import default_uri, open_tracking
+    from alharness.tracking import check_uri, default_uri, open_tracking, shown
+    from alharness.tracking.stores import DATABASES, scheme_of, sqlite_path
 
-    uri = tracking_uri or default_uri(runs_dir)
-    if not uri.startswith(("sqlite:", "mysql", "postgres", "mssql")):
-        raise UserError(f"'{uri}' is a server already. Open it in a browser.")
-    if uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).exists():
+    uri = check_uri(tracking_uri or default_uri(runs_dir))
+    if scheme_of(uri) not in DATABASES:
+        raise UserError(f"'{shown(uri)}' is a server already. Open it in a browser.")
+    database = sqlite_path(uri)
+    if database is not None and not database.exists():
         raise UserError(
-            f"There is no tracking store at '{uri}'. Run something first, or 'alharness sync'."
+            f"There is no tracking store '{database}'. Run something first, or 'alharness sync'."
         )
-    identity = open_tracking(uri, experiment).experiment_id
-    click.echo(f"http://127.0.0.1:{port}/#/experiments/{identity}/runs")
+    identity = open_tracking(uri, experiment, mend=False).experiment_id
+    # The mode of training: without it MLflow's pages may open on traces of language models.
+    click.echo(f"http://127.0.0.1:{port}/#/experiments/{identity}/runs?{TRAINING}")
     # The job executor and further workers cost a gigabyte and 15 s of start-up and serve nothing here.
     environment = {
         **os.environ,

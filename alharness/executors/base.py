@@ -14,6 +14,7 @@ from alharness.executors.sweeps import Job
 if TYPE_CHECKING:
     from alharness.progress import Progress
     from alharness.run.opening import Places
+    from alharness.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,25 @@ def payload(job: Job, places: Places, *, fresh: bool) -> dict[str, Any]:
     """A job as plain values, for another process or machine."""
     return {
         "index": job.index,
-        "spec": job.spec.model_dump(mode="json"),
+        "spec": job.portable(),
         "runs_dir": str(places.runs_dir.resolve()),
         "data_root": str(places.locations.data_root.resolve()),
         "cache_root": str(places.locations.cache_root.resolve()),
         "store": str(places.store_root.resolve()),
         "fresh": fresh,
     }
+
+
+def settled(values: Mapping[str, Any]) -> RunSpec:
+    """A job's spec on the machine that carries it out: only there ``auto`` becomes a device.
+
+    Raises:
+        UserError: the device is not here.
+        ValidationError: the values are not a spec.
+    """
+    from alharness.spec import RunSpec, resolve_device
+
+    return RunSpec.model_validate({**values, "device": resolve_device(values["device"])})
 
 
 def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tuple[str, str]:
@@ -69,12 +82,11 @@ def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tupl
     from alharness.progress import silent
     from alharness.run.opening import Places
     from alharness.run.runner import execute
-    from alharness.spec import RunSpec
     from alharness.tasks.base import DataLocations
 
     try:
         execute(
-            RunSpec.model_validate(work["spec"]),
+            settled(work["spec"]),
             Places(
                 Path(work["runs_dir"]),
                 DataLocations(Path(work["data_root"]), Path(work["cache_root"])),

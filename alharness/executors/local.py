@@ -36,7 +36,8 @@ class LocalExecutor:
         threads: CPU threads of each; ``OMP_NUM_THREADS`` where it is set, else cores / jobs. Times
             differ between numbers of threads, so keep it through a sweep. More threads than
             idle cores cost far more than they give: they wait for each other.
-        n_gpus: GPUs that workers take in turn; 0 leaves the choice of the device to the spec.
+        n_gpus: GPUs that workers take in turn, of those that ``CUDA_VISIBLE_DEVICES`` names where it
+            is set; 0 leaves the choice of the device to the spec.
     """
 
     def __init__(self, jobs: int = 1, threads: int | None = None, n_gpus: int = 0) -> None:
@@ -101,7 +102,11 @@ class LocalExecutor:
     def _environment(self, slot: int) -> dict[str, str]:
         environment = {**os.environ, **dict.fromkeys(THREADS, str(self.threads))}
         if self.n_gpus > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self.n_gpus)
+            given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+            number = slot % self.n_gpus
+            # A device that was given by name or number is passed on as it was given.
+            named = len(given) >= self.n_gpus and all(given[: self.n_gpus])
+            environment["CUDA_VISIBLE_DEVICES"] = given[number] if named else str(number)
         return environment
 
 

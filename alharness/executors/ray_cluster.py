@@ -7,6 +7,7 @@ worker dies is started again by Ray and continues after the run's last complete 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,18 @@ if TYPE_CHECKING:
     from alharness.run.opening import Places
 
 
+#: A cluster that grows on demand gets so long to bring a node that fits.
+NODES_S = 60.0
+
+
 class RayExecutor:
     """Tasks on a Ray cluster.
 
     Args:
         address: of a running cluster (``auto``, ``ray://...``); None starts one on this machine.
         cpus_per_run: CPU cores, and threads, of each run.
-        gpus_per_run: share of a GPU that each run takes; 0 on a CPU.
+        gpus_per_run: share of a GPU that each run takes; by default one where the cluster has GPUs
+            and a run may use them.
         retries: how often a run is started again after its worker died.
         at_once: runs at once on a cluster started here; by default as many as fit the machine.
     """
@@ -34,7 +40,7 @@ class RayExecutor:
         self,
         address: str | None = None,
         cpus_per_run: int = 1,
-        gpus_per_run: float = 0.0,
+        gpus_per_run: float | None = None,
         retries: int = 3,
         at_once: int | None = None,
     ) -> None:
@@ -74,39 +80,92 @@ class RayExecutor:
     def _follow(
         self, ray: Any, jobs: Sequence[Job], places: Places, fresh: bool
     ) -> Generator[Event, None, None]:
+        gpus = self._gpus(ray, jobs)
+        self._see_that_it_fits(ray, gpus)
         task = ray.remote(
             num_cpus=self.cpus_per_run,
-            num_gpus=self.gpus_per_run,
+            num_gpus=gpus,
             max_retries=self.retries,
             retry_exceptions=False,
         )(_task)
         # With --fresh, a task that Ray tries again starts over once more: only time is lost by it.
         waiting = {task.remote(payload(job, places, fresh=fresh)): job for job in jobs}
-        started: set[int] = set()
-        before = {job.index: _opened_ms(job) for job in jobs}
+        started: dict[int, Job] = {}
+        # Where the device is open, the folder that a worker opens tells which one it took.
+        before = {job.index: [_opened_ms(run) for run in job.candidates()] for job in jobs}
         while waiting:
             done, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
             for job in waiting.values():
-                if job.index not in started and _opened_ms(job) != before[job.index]:
-                    started.add(job.index)
-                    yield Event("started", job)
+                if job.index in started:
+                    continue
+                for run, opened in zip(job.candidates(), before[job.index], strict=True):
+                    if _opened_ms(run) != opened:
+                        started[job.index] = run
+                        yield Event("started", run)
+                        break
             for reference in done:
                 job = waiting.pop(reference)
-                if job.index not in started:
-                    started.add(job.index)
-                    yield Event("started", job)
                 try:
-                    reason, details = ray.get(reference)
+                    reason, details, device = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    told = (str(error).strip().splitlines() or [""])[0]
-                    reason, details = f"{type(error).__name__}: {told}", str(error)
-                yield Event("failed" if reason else "finished", job, reason, details)
+                    reason, details, device = self._lost(error), str(error), ""
+                run = job.on(device) if device else started.get(job.index, job)
+                if job.index not in started:
+                    yield Event("started", run)
+                yield Event("failed" if reason else "finished", run, reason, details)
             yield Event("tick")
 
+    def _gpus(self, ray: Any, jobs: Sequence[Job]) -> float:
+        """The share of a GPU that each run takes; it is the cluster's GPUs that count, not ours."""
+        if self.gpus_per_run is not None:
+            return self.gpus_per_run
+        if any(job.portable()["device"].startswith("cuda") for job in jobs):
+            return 1.0
+        open_device = any(job.device == "auto" for job in jobs)
+        return 1.0 if open_device and ray.cluster_resources().get("GPU", 0) else 0.0
 
-def _task(work: dict[str, Any]) -> tuple[str, str]:
-    """What runs on a node: the payload, as in a local worker."""
-    return carry_out(work)
+    def _see_that_it_fits(self, ray: Any, gpus: float) -> None:
+        """Ray waits for ever for a node that can carry out what none can.
+
+        Raises:
+            UserError: no node of the cluster has so many cores or GPUs.
+        """
+        deadline = time.monotonic() + (0.0 if self.address is None else NODES_S)
+        while True:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            if any(n.get("CPU", 0) >= self.cpus_per_run and n.get("GPU", 0) >= gpus for n in nodes):
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(1.0)
+        cpus = max((node.get("CPU", 0) for node in nodes), default=0)
+        largest = max((node.get("GPU", 0) for node in nodes), default=0)
+        raise UserError(
+            f"No node of the Ray cluster can carry out a run that takes {self.cpus_per_run} cores and "
+            f"{gpus:g} GPUs: the largest have {cpus:g} cores and {largest:g} GPUs. Lower --threads or "
+            "--gpus-per-run, or give --device cpu."
+        )
+
+    def _lost(self, error: Exception) -> str:
+        """What Ray says of a task that did not come back, in one line."""
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = lines[0].split(". ")[0].rstrip(".") if lines else "no reason given"
+        tries = f" after {self.retries} new starts" if self.retries else ""
+        return (
+            f"its worker was lost{tries} ({type(error).__name__}: {told[:200]}). Its records are safe; "
+            "the same command continues it"
+        )
+
+
+def _task(work: dict[str, Any]) -> tuple[str, str, str]:
+    """What runs on a node: the payload, as in a local worker; and the device that it ran on."""
+    from alharness.spec import resolve_device
+
+    reason, details = carry_out(work)
+    try:
+        return reason, details, resolve_device(work["spec"]["device"])
+    except UserError:  # its reason is told already
+        return reason, details, ""
 
 
 def _opened_ms(job: Job) -> int:

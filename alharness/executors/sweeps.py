@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge, read_toml
-from alharness.records import RunFolder
+from alharness.records import CycleRecord, RunFolder
 from alharness.spec import RunSpec, explain, resolve
 from alharness.tasks.base import Profile
 
@@ -72,11 +72,40 @@ class Choices:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep."""
+    """One run of a sweep.
+
+    Attributes:
+        index: its number in the sweep.
+        spec: what to run, with this machine's device where the device was left open.
+        runs_dir: root of all run folders.
+        device: the device as it was asked for, where another machine carries the run out: ``auto`` is
+            settled there. Empty where this one does.
+    """
 
     index: int
     spec: RunSpec
     runs_dir: Path
+    device: str = ""
+
+    def on(self, device: str) -> Job:
+        """The same run on another device: another run key, another folder."""
+        spec = RunSpec.model_validate({**self.spec.model_dump(mode="json"), "device": device})
+        return replace(self, spec=spec)
+
+    def portable(self) -> dict[str, Any]:
+        """The spec as plain values, for whoever carries it out."""
+        values = self.spec.model_dump(mode="json")
+        return {**values, "device": self.device or values["device"]}
+
+    def candidates(self) -> list[Job]:
+        """The runs that this one may turn out to be: one per device where that is open."""
+        if self.device != "auto":
+            return [self]
+        return [self, self.on("cpu" if self.spec.device == "cuda" else "cuda")]
+
+    def present(self) -> Job:
+        """The one of the candidates that has been carried out; this machine's where none was."""
+        return next((run for run in self.candidates() if run.folder.cycles.exists()), self)
 
     @property
     def folder(self) -> RunFolder:
@@ -148,10 +177,17 @@ def parse_seeds(text: str | int) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-def expand(sweep: Sweep, choices: Choices, runs_dir: Path) -> list[Job]:
+def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = False) -> list[Job]:
     """All runs of a sweep, resolved, without repetitions, in the order of the file's blocks.
 
     In a block all strategies of a seed come before the next seed, so that pairs are complete early.
+
+    Args:
+        sweep: what the file says.
+        choices: what the command line changes about it.
+        runs_dir: root of all run folders.
+        elsewhere: another machine carries the runs out; it settles the device, and this one need not
+            have it.
 
     Raises:
         UserError: anything that does not resolve; nothing has been started then.
@@ -161,30 +197,46 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path) -> list[Job]:
         raise unknown_name("profile", profile, PROFILES)
     if unknown := set(sweep.profiles) - set(PROFILES):
         raise unknown_name("profile", sorted(unknown)[0], PROFILES)
-    specs: dict[str, RunSpec] = {}
+    specs: dict[str, tuple[RunSpec, str]] = {}
     met: set[str] = set()
     tasks = [{"task": {"name": name}} for name in choices.datasets] or [{}]
     for block in sweep.runs:
         if block.get("profile", profile) != profile:
             continue  # a block that names a profile belongs to that profile only
-        found: dict[str, RunSpec] = {}
+        found: dict[str, tuple[RunSpec, str]] = {}
         for combination in _product(block, choices.seeds):
             for task in tasks:
                 layers = (sweep.base, sweep.profiles.get(profile, {}), combination, task)
                 settings = lay_over(
                     {"device": "auto"}, *layers, {"profile": profile}, choices.settings
                 )
-                name = str(settings.get("strategy", {}).get("name", ""))
+                chosen = settings.get("strategy")
+                name = str(chosen.get("name", "")) if isinstance(chosen, Mapping) else ""
                 met.add(name)
-                if not choices.strategies or name in choices.strategies:
-                    spec = resolve(settings)
-                    found[spec.run_key] = spec
-        for spec in sorted(found.values(), key=lambda spec: (spec.seed, spec.data_seed)):
-            specs.setdefault(spec.run_key, spec)
+                if not name or not choices.strategies or name in choices.strategies:
+                    spec, device = _resolved(settings, elsewhere=elsewhere)
+                    found[spec.run_key] = spec, device
+        for spec, device in sorted(
+            found.values(), key=lambda pair: (pair[0].seed, pair[0].data_seed)
+        ):
+            specs.setdefault(spec.run_key, (spec, device))
     for wanted in choices.strategies:
         if wanted not in met:
             raise unknown_name("strategy of this sweep", wanted, met)
-    return [Job(index, spec, runs_dir) for index, spec in enumerate(specs.values())]
+    return [
+        Job(index, spec, runs_dir, device) for index, (spec, device) in enumerate(specs.values())
+    ]
+
+
+def _resolved(settings: Mapping[str, Any], *, elsewhere: bool) -> tuple[RunSpec, str]:
+    """A run's spec, and the device that was asked for where another machine carries it out."""
+    device = str(settings.get("device", "auto"))
+    if not elsewhere:
+        return resolve(settings), ""
+    if device.startswith("cuda"):  # not needed here
+        spec = resolve({**settings, "device": "cpu"})
+        return RunSpec.model_validate({**spec.model_dump(mode="json"), "device": device}), device
+    return resolve(settings), device
 
 
 def lay_over(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,10 +248,9 @@ def lay_over(*layers: Mapping[str, Any]) -> dict[str, Any]:
             choice = sections.get(key)
             if isinstance(choice, str):
                 choice = sections[key] = {"name": choice}
-            if isinstance(choice, Mapping) and choice.get("name") not in (
-                None,
-                laid.get(key, {}).get("name"),
-            ):
+            below = laid.get(key)
+            known = below.get("name") if isinstance(below, Mapping) else None
+            if isinstance(choice, Mapping) and choice.get("name") not in (None, known):
                 laid.pop(key, None)
         laid = merge(laid, sections)
     return laid
@@ -259,8 +310,8 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> Standing:
     """Look at the run folders of a sweep."""
     groups: dict[str, list[Job]] = {"finished": [], "unfinished": [], "open": []}
     costs: dict[tuple[str, str, str], list[float]] = {}
-    for job in jobs:
-        records = [] if fresh else job.folder.records()
+    for asked in jobs:
+        job, records = (asked, []) if fresh else _furthest(asked)
         if records and records[-1].final:
             groups["finished"].append(job)
             taken = sum(
@@ -270,7 +321,7 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> Standing:
             loads = sum(entry.load_s for entry in records[0].time.prepared)
             costs.setdefault(_kind(job), []).append(taken + loads)
         else:
-            groups["unfinished" if records else "open"].append(job)
+            groups["unfinished" if records else "open"].append(asked)
     left = [*groups["unfinished"], *groups["open"]]
     known = [sum(costs[_kind(job)]) / len(costs[_kind(job)]) for job in left if _kind(job) in costs]
     return Standing(
@@ -280,6 +331,20 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> Standing:
         sum(known),
         len(known),
     )
+
+
+def _furthest(job: Job) -> tuple[Job, list[CycleRecord]]:
+    """A run and its records, on the device where it is finished or has most of them."""
+    found = [(candidate, _records(candidate)) for candidate in job.candidates()]
+    return max(found, key=lambda pair: (bool(pair[1]) and pair[1][-1].final, len(pair[1])))
+
+
+def _records(job: Job) -> list[CycleRecord]:
+    """What can be read of a run; one that is damaged fails by itself, when it is carried out."""
+    try:
+        return job.folder.records()
+    except (UserError, OSError):
+        return []
 
 
 def _kind(job: Job) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -123,6 +124,44 @@ def test_threads_follow_the_option_the_environment_and_the_cores(
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert LocalExecutor(jobs=2).threads == 4
     assert LocalExecutor(jobs=16).threads == 1
+
+
+def test_workers_share_the_gpus_that_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = LocalExecutor(jobs=3, threads=1, n_gpus=2)
+    shown = "CUDA_VISIBLE_DEVICES"
+    monkeypatch.delenv(shown, raising=False)
+    assert [executor._environment(slot)[shown] for slot in range(3)] == ["0", "1", "0"]
+    monkeypatch.setenv(shown, "2,3")
+    assert [executor._environment(slot)[shown] for slot in range(3)] == ["2", "3", "2"]
+    monkeypatch.setenv(shown, "GPU-8f6e, MIG-17aa")
+    assert [executor._environment(slot)[shown] for slot in range(2)] == ["GPU-8f6e", "MIG-17aa"]
+    monkeypatch.setenv(shown, "5")
+    assert LocalExecutor(threads=1, n_gpus=1)._environment(0)[shown] == "5"
+
+
+def test_a_sweep_tells_what_it_does_and_ends_with_a_command_that_works(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One run is damaged beforehand: it fails by its name, and the other is carried out."""
+    runs = tmp_path / "my runs"
+    command = ["--strategies", "random", "--seeds", "0-1", *SMALL[:2], *SMALL[3:]]
+    small = ["sweep", *command, "--runs-dir", str(runs), "--no-tracking"]
+    assert call([*small[:3], "--seeds", "0", *small[5:]]) == 0
+    (folder,) = run_folders(runs)
+    folder.cycles.write_text("{}\n")
+    capfd.readouterr()
+    assert call(small) == 1
+    printed = capfd.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0] == "looking up the runs of these options ..."
+    assert "2 runs, 0 finished" in lines[1]
+    assert "starting 1 at once" in printed.out
+    assert "0/2  started   digits-two / random / seed 0" in printed.out
+    assert "is not a cycle record" in printed.err
+    assert printed.out.count("finished  digits-two / random / seed 1") == 1
+    report = shlex.split(lines[-1].removeprefix("Report:"))
+    assert report[:2] == ["alharness", "report"]
+    assert report[-2:] == ["--runs-dir", str(runs)]
 
 
 def test_a_plan_is_carried_out_by_index(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,16 @@
-"""A sweep on a Ray cluster of this machine, with a worker killed in the middle."""
+"""A sweep on a Ray cluster of this machine, whose workers are killed and told to go in the middle."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from alharness.cli import call
+from alharness.errors import UserError
+from alharness.executors.ray_cluster import RayExecutor
+from alharness.executors.sweeps import Choices, Sweep, expand
 from alharness.files import read_toml
 from alharness.records import run_folders
 from alharness.run.opening import Places
@@ -14,44 +18,90 @@ from alharness.run.runner import execute
 from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations
 
-pytest.importorskip("ray", reason="the Ray executor needs: pip install 'alharness[ray]'")
+needs_ray = pytest.mark.skipif(
+    find_spec("ray") is None, reason="the Ray executor needs: pip install 'alharness[ray]'"
+)
 
-#: Takes its worker with it in cycle 2, once.
+#: Loses its worker twice: killed in cycle 1, and told to go (as a preempted one is) in cycle 2.
 FRAGILE = '''
-import os, signal
+import os, signal, time
 from pathlib import Path
 from alharness.strategy import PoolQuery, Strategy
 
 class Fragile(Strategy):
-    """Kills its worker once."""
+    """Loses its worker twice."""
     def select(self, view, query_size):
-        marker = Path(__file__).with_name("killed")
-        if view.cycle == 2 and not marker.exists():
-            marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        number = {1: signal.SIGKILL, 2: signal.SIGTERM}.get(view.cycle)
+        if number is not None:
+            marker = Path(__file__).with_name(f"lost-{number.name}")
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), number)
+                time.sleep(20)
         return PoolQuery(view.unlabelled[:query_size])
 '''
 
 
-@pytest.mark.slow
-def test_a_lost_worker_is_replaced_and_the_records_are_those_of_a_local_run(
+@needs_ray
+def test_lost_and_preempted_workers_are_replaced_and_nothing_is_lost(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "fragile.py").write_text(FRAGILE)
     runs = tmp_path / "runs"
-    strategies = f"{tmp_path / 'fragile.py'}:Fragile,random"
-    command = ["sweep", "--strategies", strategies, "--datasets", "digits-two", "--seeds", "0-1"]
-    command += ["--no-tracking", "--set", "budget=60", "--runs-dir", str(runs)]
-    assert call([*command, "--executor", "ray", "--jobs", "2"]) == 0
-    assert (tmp_path / "killed").exists()
-    assert "4 of 4 runs are finished" in capfd.readouterr().out
-    folders = run_folders(runs)
-    assert len(folders) == 4
-    sessions = {len(folder.environment()["sessions"]) for folder in folders}
-    assert sessions == {1, 2}, "the run whose worker died was continued in a second session"
-    for folder in folders:
-        spec = RunSpec.model_validate(read_toml(folder.spec))
-        again = execute(spec, Places(tmp_path / "local", DataLocations.resolve()))
-        assert [r.without_times() for r in again.records()] == [
-            r.without_times() for r in folder.records()
-        ]
+    command = ["sweep", "--strategies", f"{tmp_path}/fragile.py:Fragile", "--seeds", "0"]
+    command += ["--datasets", "digits-two", "--no-tracking", "--set", "budget=80"]
+    command += ["--runs-dir", str(runs), "--executor", "ray", "--jobs", "1"]
+    assert call(command) == 0
+    assert sorted(path.name for path in tmp_path.glob("lost-*")) == ["lost-SIGKILL", "lost-SIGTERM"]
+    assert "1 of 1 runs are finished" in capfd.readouterr().out
+    (folder,) = run_folders(runs)
+    sessions = folder.environment()["sessions"]
+    assert [session["first_cycle"] for session in sessions] == [0, 1, 2], "it was continued"
+    spec = RunSpec.model_validate(read_toml(folder.spec))
+    again = execute(spec, Places(tmp_path / "local", DataLocations.resolve()))
+    assert [r.without_times() for r in again.records()] == [
+        r.without_times() for r in folder.records()
+    ]
+
+
+class Cluster:
+    """What the executor asks Ray about its nodes."""
+
+    def __init__(self, **resources: float) -> None:
+        self.resources = resources
+
+    def nodes(self) -> list[dict[str, object]]:
+        gone = {"Alive": False, "Resources": {"CPU": 999.0, "GPU": 999.0}}
+        return [{"Alive": True, "Resources": self.resources}, gone]
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+
+def test_what_no_node_can_carry_out_is_refused_instead_of_waited_for() -> None:
+    executor = RayExecutor(cpus_per_run=8)
+    executor._see_that_it_fits(Cluster(CPU=8.0), 0.0)
+    executor._see_that_it_fits(Cluster(CPU=8.0, GPU=1.0), 0.5)
+    for cluster, gpus in ((Cluster(CPU=4.0), 0.0), (Cluster(CPU=8.0), 0.5)):
+        with pytest.raises(UserError, match=r"No node of the Ray cluster .* 8 cores") as told:
+            executor._see_that_it_fits(cluster, gpus)
+        assert "\n" not in str(told.value)
+
+
+def test_runs_take_a_gpu_where_the_cluster_has_one_whatever_the_submitting_machine_has(
+    tmp_path: Path,
+) -> None:
+    def gpus(device: str, cluster: Cluster) -> float:
+        sweep = Sweep(base={"task": "digits-two", "device": device}, runs=[{"strategy": "random"}])
+        return RayExecutor()._gpus(cluster, expand(sweep, Choices(), tmp_path, elsewhere=True))
+
+    with_gpus, without = Cluster(CPU=8.0, GPU=4.0), Cluster(CPU=8.0)
+    assert [gpus(device, with_gpus) for device in ("auto", "cpu", "cuda")] == [1.0, 0.0, 1.0]
+    assert [gpus(device, without) for device in ("auto", "cpu", "cuda")] == [0.0, 0.0, 1.0]
+
+
+def test_a_worker_that_is_lost_too_often_is_told_in_one_line() -> None:
+    error = RuntimeError("The worker died unexpectedly. Check the logs.\nWorker ID: 1\n")
+    told = RayExecutor(retries=2)._lost(error)
+    assert told.startswith("its worker was lost after 2 new starts (RuntimeError: The worker died")
+    assert "\n" not in told

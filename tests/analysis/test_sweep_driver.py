@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def small(runs_dir: Path) -> tuple[list[Job], Places]:
 
 
 def test_mlflow_shows_a_parent_with_its_runs_and_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place_store: Any
 ) -> None:
     from alharness.tracking import default_uri, open_tracking
 
@@ -45,6 +46,7 @@ def test_mlflow_shows_a_parent_with_its_runs_and_the_report(
         '[base]\ntask = "digits-two"\nbudget = 30\n[[runs]]\nstrategy = ["random", "margin"]\nseed = 0\n'
     )
     jobs, places = small(Path("runs"))
+    place_store(Path("runs"))
     tracking = open_tracking(default_uri(Path("runs")), "alharness")
     parent = tracking.sweep("mine")
     follow = Follow(tracking, parent, pytest.fail)
@@ -95,3 +97,58 @@ def test_a_failure_leaves_its_reason_and_a_later_success_takes_it_away(tmp_path:
     assert (job.folder.path / "failure.json").exists()
     assert drive([job], places, Inline(), fresh=True).failed == []
     assert not (job.folder.path / "failure.json").exists()
+
+
+@pytest.mark.parametrize("name", ["bob's sweep", 'a "b" `c`', "100 % x", "back\\slash", "a\nb"])
+def test_a_sweep_by_any_name_has_one_run_in_mlflow(
+    name: str, tmp_path: Path, place_store: Any
+) -> None:
+    from alharness.tracking import open_tracking
+
+    uri = place_store(tmp_path)
+    told: list[str] = []
+    first = Follow.opened(uri, "alharness", name, told.append)
+    again = Follow.opened(uri, "alharness", name, told.append)
+    other = Follow.opened(uri, "alharness", name + "'", told.append)
+    assert told == []
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    assert first.parent == again.parent != other.parent
+    tracking = open_tracking(uri)
+    assert len(tracking.client.search_runs([tracking.experiment_id])) == 2
+
+
+def test_a_store_that_cannot_be_opened_is_told_and_costs_no_run(tmp_path: Path) -> None:
+    told: list[str] = []
+    (tmp_path / "file").touch()
+    uri = f"sqlite:///{tmp_path}/file/mlflow.db"
+    assert Follow.opened(uri, "alharness", "x", told.append) is None
+    (line,) = told
+    assert "The sweep goes on without MLflow" in line
+
+
+def test_a_run_that_cannot_be_copied_is_named_and_the_others_are(
+    tmp_path: Path, place_store: Any
+) -> None:
+    jobs, places = small(tmp_path / "runs")
+    uri = place_store(tmp_path / "runs")
+    told: list[str] = []
+    follow = Follow.opened(uri, "alharness", "x", told.append)
+    assert follow is not None
+    assert len(drive(jobs, places, Inline()).finished) == 2
+    jobs[0].folder.env.write_text("{")
+    for job in jobs:
+        follow.finished(job)
+    (line,) = told
+    assert jobs[0].name in line
+    runs = follow.tracking.client.search_runs([follow.tracking.experiment_id])
+    assert {run.data.params.get("strategy.name") for run in runs} == {None, "margin"}
+
+
+def test_runs_of_a_sweep_without_mlflow_stay_out_of_it(tmp_path: Path) -> None:
+    from alharness.tracking.marks import is_kept_out
+
+    jobs, places = small(tmp_path / "runs")
+    drive(jobs, places, Inline(), keep_out=True)
+    assert all(is_kept_out(job.folder) for job in jobs)

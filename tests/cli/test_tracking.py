@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.utils.validation import _validate_metric_name
 
 from alharness.cli import call
-from alharness.records import RunFolder, run_folders
+from alharness.records import CycleRecord, LedgerEntry, RunFolder, run_folders
 from alharness.tracking import (
     Tracking,
     TrackingObserver,
@@ -16,15 +21,20 @@ from alharness.tracking import (
     default_uri,
     flat,
     open_tracking,
+    patience,
+    sync_run,
 )
+from alharness.tracking.metrics import clean, renamed
 
 SIZES = ["--budget", "40", "--query-size", "10", "--initial-size", "20", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, _mlflow_template: Path) -> Path:
     """Two finished runs of digits-two, logged as the command line logs them."""
     root = tmp_path_factory.mktemp("tracked") / "runs"
+    root.mkdir()
+    shutil.copyfile(_mlflow_template, root / "mlflow.db")
     for strategy in ("random", "max-entropy"):
         arguments = ["--strategy", strategy, "--dataset", "digits-two", "--quiet", *SIZES]
         assert call(["run", "--runs-dir", str(root), *arguments]) == 0
@@ -57,6 +67,9 @@ def test_every_number_of_every_record_is_in_the_view(runs: Path) -> None:
     for folder in run_folders(runs):
         assert points(tracking, folder) == expected(folder)
     assert {
+        "accuracy",
+        "query_entropy",
+        "select_s",
         "test/accuracy",
         "test/balanced_accuracy",
         "query/entropy_mean",
@@ -126,3 +139,158 @@ def test_nested_settings_become_flat_parameters() -> None:
         "b.c": "None",
         "b.d.e": "x",
     }
+
+
+def test_headline_metrics_are_those_of_the_sections_by_short_names(runs: Path) -> None:
+    """MLflow draws what has no section first."""
+    for record in run_folders(runs)[0].records():
+        metrics = cycle_metrics(record)
+        assert metrics["accuracy"] == metrics["test/accuracy"]
+        assert metrics.get("query_entropy") == metrics.get("query/entropy_mean")
+        assert metrics.get("select_s") == metrics.get("time/select_s")
+
+
+def with_names(record: CycleRecord, *names: str) -> CycleRecord:
+    """The record as if a plug-in had used these names everywhere it may."""
+    values = {name: float(number) for number, name in enumerate(names)}
+    assert record.query is not None
+    return record.model_copy(
+        update={
+            "query": record.query.model_copy(update={"diagnostics": values}),
+            "time": record.time.model_copy(
+                update={
+                    "phases": values,
+                    "preparation": [
+                        LedgerEntry(name=name, seconds=1.0, cached=False, load_s=0.0)
+                        for name in names
+                    ],
+                }
+            ),
+            "work": {name: int(value) for name, value in values.items()},
+        }
+    )
+
+
+def test_names_that_mlflow_refuses_are_cleaned_and_never_meet(runs: Path) -> None:
+    """The true names stand in tags; a diagnostic by a name of the harness hides nothing."""
+    odd = ["k-means++", "recall@10", "recall#10", "a//b", "/a", "..", "a/", "a:b", "é ü", "x" * 300]
+    odd += [
+        "recall_10",
+        "entropy_mean",
+        "class_0",
+        "n_rejected",
+        clean("recall@10"),
+        " ",
+        "a\nb",
+        "%",
+    ]
+    record = with_names(run_folders(runs)[0].records()[0], *odd)
+    metrics = cycle_metrics(record)
+    assert len(metrics) == len(cycle_metrics(with_names(record))) + 5 * len(odd)
+    assert metrics["query/entropy_mean"] == record.query.entropy_mean  # type: ignore[union-attr]
+    for name in metrics:
+        _validate_metric_name(name)
+        assert len(name) <= 250
+    true = renamed(record)
+    assert true["query/recall_10-" + clean("recall@10")[-8:]] == "query/recall@10"
+    assert metrics["query/recall_10"] == odd.index("recall_10")
+    assert clean("score") == "score"
+
+
+def test_a_plugin_with_odd_names_is_in_the_view(
+    place_store: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.py").write_text(
+        "from alharness.strategy import PoolQuery, Strategy\n"
+        "class Odd(Strategy):\n"
+        '    """Names things as its paper does."""\n'
+        "    def select(self, view, query_size):\n"
+        '        with view.stopwatch.phase("k-means++"):\n'
+        "            asked = view.unlabelled[:query_size]\n"
+        '        return PoolQuery(asked, diagnostics={"recall@10": 0.5})\n'
+    )
+    uri = place_store(tmp_path / "runs")
+    arguments = ["--strategy", f"{tmp_path}/odd.py:Odd", "--dataset", "digits-two", "--quiet"]
+    assert call(["run", "--runs-dir", str(tmp_path / "runs"), *arguments, *SIZES]) == 0
+    assert capfd.readouterr().err == ""
+    tracking = open_tracking(uri)
+    (folder,) = run_folders(tmp_path / "runs")
+    assert points(tracking, folder) == expected(folder)
+    (run,) = tracking.client.search_runs([tracking.experiment_id])
+    told = {run.data.tags[key] for key in run.data.tags if key.startswith("alharness.name.")}
+    assert told == {"query/recall@10", "time/select/k-means++_s"}
+
+
+def test_a_record_with_more_numbers_than_one_request_takes_is_whole(
+    runs: Path, tmp_path: Path, place_store: Any
+) -> None:
+    tracking = open_tracking(place_store(tmp_path))
+    record = run_folders(runs)[0].records()[0]
+    assert record.annotation is not None
+    many = record.annotation.model_copy(update={"class_histogram": list(range(2500))})
+    record = record.model_copy(update={"annotation": many})
+    run_id = tracking.client.create_run(tracking.experiment_id).info.run_id
+    tracking.log_record(run_id, record)
+    assert len(tracking.client.get_run(run_id).data.metrics) == len(cycle_metrics(record))
+
+
+def test_a_slow_store_gets_several_cycles_in_one_request(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a run of many cycles stays within its budget, and its view whole."""
+    monkeypatch.setattr(patience, "PATIENCE_S", 1.0)
+    asked: list[list[int]] = []
+
+    class Slow:
+        """Takes a tenth of a second for a request."""
+
+        def log_records(self, run_id: str, records: Sequence[CycleRecord]) -> None:
+            time.sleep(0.1)
+            asked.append([record.cycle for record in records])
+
+        def log_record(self, run_id: str, record: CycleRecord) -> None:
+            self.log_records(run_id, [record])
+
+        def log_files(self, run_id: str, paths: Sequence[Path]) -> None:
+            pass
+
+        def finish(self, run_id: str, status: str = "FINISHED", ended_ms: int = 0) -> None:
+            asked.append([])
+
+    observer = TrackingObserver("sqlite:////tmp/x.db", "slow", pytest.fail)
+    observer._tracking, observer._run_id = Slow(), "x"  # type: ignore[assignment]
+    observer._n_cycles = 50
+    folder = run_folders(runs)[0]
+    record = folder.records()[0]
+    records = [record.model_copy(update={"cycle": cycle}) for cycle in range(50)]
+    for record in records:
+        observer.cycle(record)
+    observer.finished(folder, records)
+    assert [cycle for request in asked for cycle in request] == list(range(50))
+    assert len(asked) <= 9
+
+
+def test_times_of_a_synced_run_are_those_of_its_records(
+    runs: Path, tmp_path: Path, place_store: Any
+) -> None:
+    tracking = open_tracking(place_store(tmp_path))
+    folder = run_folders(runs)[0]
+    assert sync_run(folder, tracking) == 3
+    (run,) = tracking.client.search_runs([tracking.experiment_id])
+    assert run.info.start_time == folder.environment()["sessions"][0]["started_ms"]
+    assert run.info.end_time == folder.records()[-1].ts_ms
+
+
+def test_the_page_that_ui_opens_is_that_of_training_runs(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served: list[list[str]] = []
+
+    def serve(command: list[str], **options: Any) -> Any:
+        served.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", serve)
+    assert call(["ui", "--runs-dir", str(runs)]) is not None
+    assert "workflowType=machine_learning" in capsys.readouterr().out
+    assert default_uri(runs) in served[0]

@@ -19,7 +19,7 @@ FLOORS = [
     ["errors", "seeds", "progress", "files", "timing", "numerics", "plugins"],
     ["acquisition", "pool", "queries", "labelled", "availability"],
     ["records", "artefacts", "pictures", "learners", "tasks", "matching"],
-    ["generative", "strategy", "oracle", "registry", "spec"],
+    ["strategy", "generative", "oracle", "registry", "spec"],
     ["run", "conformance", "tracking", "comparison", "scaling", "executors", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]
@@ -48,6 +48,26 @@ def part(path: Path) -> str:
 FILES = sorted(path for path in HARNESS.rglob("*.py") if part(path) not in ("__init__", "__main__"))
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in sorted(HARNESS.rglob("*.py"))}
+
+
+def edges(name: str) -> set[str]:
+    """Files of the harness that a file imports, in functions and for types too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in MODULES else node.module)
+    return {module for module in found if module in MODULES} - {name, "alharness"}
+
+
 def test_every_room_has_a_floor() -> None:
     assert {part(path) for path in FILES} - set(FLOOR) == set()
 
@@ -61,6 +81,33 @@ def test_imports_point_one_way(path: Path) -> None:
             target = name.split(".")[1]
             if target in FLOOR:
                 assert FLOOR[target] <= FLOOR[part(path)], f"{part(path)} imports {target}"
+
+
+def test_no_two_files_import_each_other_over_any_way_round() -> None:
+    graph = {name: edges(name) for name in MODULES if name != "alharness"}
+    while graph:
+        free = {name for name, needs in graph.items() if not needs & set(graph)}
+        assert free, f"a circle of files: {sorted(graph)}"
+        graph = {name: needs for name, needs in graph.items() if name not in free}
+
+
+def test_the_top_level_is_a_table_of_words() -> None:
+    loose = [path for path in HARNESS.glob("*.py") if not path.name.startswith("__")]
+    assert len(loose) <= 14, "another loose module: which room does it belong to?"
+    assert depth() <= 12, "the longest chain of rooms that import each other grew"
+
+
+def depth() -> int:
+    """Rooms in the longest chain of imports from room to room."""
+    needs: dict[str, set[str]] = {}
+    for name in MODULES:
+        room = name.split(".")[1] if "." in name else ""
+        needs.setdefault(room, set()).update(edge.split(".")[1] for edge in edges(name))
+    longest: dict[str, int] = {}
+    for room in ROOMS:  # from the ground up
+        others = needs.get(room, set()) - {room}
+        longest[room] = 1 + max((longest[other] for other in others), default=0)
+    return max(longest.values())
 
 
 @pytest.mark.parametrize("path", sorted(PLUGINS.glob("*.py")), ids=lambda path: path.name)
@@ -101,7 +148,9 @@ def test_the_harness_names_no_strategy() -> None:
                         assert value.value not in names - {"margin"}, (path, value.value)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "datasets"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "datasets"], ["list", "learners"], ["--version"]]
+)
 def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"

@@ -1,0 +1,193 @@
+"""A tracking server that is absent, refuses, hangs, dawdles or dies: the run goes on and says so once."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alharness.cli import call
+from alharness.records import run_folders
+from alharness.tracking import patience
+
+RUN = ["run", "--dataset", "digits-two", "--strategy", "random", "--device", "cpu"]
+RUN += ["--budget", "60", "--query-size", "10", "--initial-size", "20", "--quiet"]
+
+
+class Stub(ThreadingHTTPServer):
+    """As much of an MLflow server as a run asks for.
+
+    Args:
+        answer_s: how long every answer takes.
+        dies_after: answers, after which only errors come; None for never.
+    """
+
+    daemon_threads = True
+
+    def __init__(
+        self, artefacts: Path, answer_s: float = 0.0, dies_after: int | None = None
+    ) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.artefacts, self.answer_s, self.dies_after = artefacts, answer_s, dies_after
+        self.asked: Counter[str] = Counter()
+        self.points: list[tuple[str, int]] = []
+        self.uri = f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Answers(BaseHTTPRequestHandler):
+    server: Stub
+
+    def do_GET(self) -> None:
+        self._answer(b"")
+
+    def do_POST(self) -> None:
+        self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+
+    def _answer(self, sent: bytes) -> None:
+        call = self.path.split("?")[0].removeprefix("/api/2.0/mlflow/")
+        self.server.asked[call] += 1
+        time.sleep(self.server.answer_s)
+        asked = sum(self.server.asked.values())
+        if self.server.dies_after is not None and asked > self.server.dies_after:
+            return self._send(503, {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "gone"})
+        info = {"run_id": "r" * 32, "experiment_id": "7", "status": "RUNNING"}
+        info |= {"artifact_uri": str(self.server.artefacts), "lifecycle_stage": "active"}
+        experiment = {"experiment_id": "7", "name": "alharness", "lifecycle_stage": "active"}
+        for metric in json.loads(sent or b"{}").get("metrics", []):
+            self.server.points.append((metric["key"], metric["step"]))
+        return self._send(
+            200,
+            {
+                "experiments/get-by-name": {"experiment": experiment},
+                "runs/create": {"run": {"info": info, "data": {}}},
+                "runs/get": {"run": {"info": info, "data": {}}},
+                "runs/update": {"run_info": info},
+            }.get(call, {}),
+        )
+
+    def _send(self, code: int, value: Any) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(stub: Stub) -> Iterator[Stub]:
+    thread = threading.Thread(target=stub.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield stub
+    finally:
+        stub.shutdown()
+        stub.server_close()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> float:
+    """The budget of a run, made short for the test."""
+    monkeypatch.setattr(patience, "PATIENCE_S", 2.0)
+    return 2.0
+
+
+def run(uri: str, capfd: pytest.CaptureFixture[str], runs: Path) -> tuple[float, list[str]]:
+    """Seconds that a run took, and what it said on standard error."""
+    began = time.monotonic()
+    assert call([*RUN, "--runs-dir", str(runs), "--tracking-uri", uri]) == 0
+    taken = time.monotonic() - began
+    (folder,) = run_folders(runs)
+    assert folder.is_finished()
+    assert len(folder.records()) == 5
+    return taken, capfd.readouterr().err.splitlines()
+
+
+def without(capfd: pytest.CaptureFixture[str], runs: Path) -> float:
+    """Seconds that the same run takes without MLflow (imports are paid by now)."""
+    began = time.monotonic()
+    assert call([*RUN, "--runs-dir", str(runs), "--no-tracking"]) == 0
+    capfd.readouterr()
+    return time.monotonic() - began
+
+
+def test_a_server_that_answers_gets_every_record(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(Stub(tmp_path / "artefacts")) as stub:
+        assert call([*RUN, "--runs-dir", str(tmp_path / "runs"), "--tracking-uri", stub.uri]) == 0
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", ""), "MLflow would print the run's address"
+    steps = sorted(step for key, step in stub.points if key == "accuracy")
+    assert steps == [20, 30, 40, 50, 60]
+
+
+def test_an_absent_server_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], hurried: float
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    plain = without(capfd, tmp_path / "plain")
+    taken, said = run(uri, capfd, tmp_path / "runs")
+    (line,) = said
+    assert "The run goes on without MLflow" in line
+    assert "'alharness sync' rebuilds the view" in line
+    assert taken < plain + hurried + 3
+
+
+def test_a_server_that_takes_the_call_and_never_answers(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], hurried: float
+) -> None:
+    plain = without(capfd, tmp_path / "plain")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        taken, said = run(f"http://127.0.0.1:{silent.getsockname()[1]}", capfd, tmp_path / "runs")
+    (line,) = said
+    assert "took too long: no answer within 2 s" in line
+    assert taken < plain + hurried + 3
+
+
+def test_a_slow_server_costs_no_more_than_the_budget(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], hurried: float
+) -> None:
+    plain = without(capfd, tmp_path / "plain")
+    with serving(Stub(tmp_path / "artefacts", answer_s=0.2)) as stub:
+        taken, said = run(stub.uri, capfd, tmp_path / "runs")
+    assert not said or "took too long" in said[0]
+    assert len(said) <= 1
+    assert taken < plain + hurried + 3
+    assert {step for key, step in stub.points if key == "accuracy"} >= {20, 30}
+
+
+def test_a_server_too_slow_for_the_budget_is_given_up_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], hurried: float
+) -> None:
+    plain = without(capfd, tmp_path / "plain")
+    with serving(Stub(tmp_path / "artefacts", answer_s=0.6)) as stub:
+        taken, said = run(stub.uri, capfd, tmp_path / "runs")
+    (line,) = said
+    assert "took too long" in line
+    assert taken < plain + hurried + 3
+
+
+def test_a_server_that_dies_in_the_middle_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], hurried: float
+) -> None:
+    with serving(Stub(tmp_path / "artefacts", dies_after=7)) as stub:
+        _, said = run(stub.uri, capfd, tmp_path / "runs")
+    (line,) = said
+    assert "The run goes on without MLflow" in line
