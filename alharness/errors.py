@@ -1,9 +1,17 @@
-"""The one exception for everything that a user can mend."""
+"""The one exception for everything that a user can mend, and how plug-ins are named in it."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: With this variable set, the traceback behind a line of ours is shown, too.
+TRACEBACK = "ALHARNESS_TRACEBACK"
 
 
 class UserError(Exception):
@@ -25,3 +33,77 @@ def unknown_name(kind: str, name: str, available: Iterable[str]) -> UserError:
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     listed = ", ".join(names) if names else "none"
     return UserError(f"Unknown {kind} '{name}'.{hint} Available: {listed}.")
+
+
+class PluginError(UserError):
+    """A plug-in raised, exited or broke a rule: whose it is, where, and what was expected.
+
+    Attributes:
+        expected, found: the two halves of it, for those who tell several such errors apart.
+    """
+
+    def __init__(self, message: str, expected: str = "", found: str = "") -> None:
+        super().__init__(message)
+        self.expected, self.found = expected, found
+
+
+class Terminated(SystemExit):
+    """The process was told to end (SIGTERM): nobody's fault, whoever was at work at that moment."""
+
+
+@contextmanager
+def blamed(plugin: str, expected: str, home: str | None = None) -> Iterator[None]:
+    """Whatever a plug-in raises inside the block, an exit included, becomes one line that names it.
+
+    A ``UserError`` is a line already; Ctrl-C and SIGTERM are the user's.
+
+    Args:
+        plugin: kind and name as typed: ``strategy './mine.py:Mine'``.
+        expected: what it was to do: ``a query from select in cycle 3``.
+        home: the plug-in's own file, which is named rather than what it calls in libraries.
+
+    Raises:
+        PluginError: with the file and line, caused by what was raised.
+    """
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, Terminated):
+        raise
+    except BaseException as error:
+        text = str(error).strip().partition("\n")[0][:300]
+        found = type(error).__name__ + (f": {text}" if text else "")
+        if isinstance(error, SystemExit):
+            found = f"an exit with code {error.code}"
+        found += place_of(error, home)
+        raise PluginError(
+            f"The {plugin} broke the contract: expected {expected}, found {found}. Mend it there; "
+            f"{TRACEBACK}=1 shows the whole traceback.",
+            expected,
+            found,
+        ) from error
+
+
+def place_of(error: BaseException, home: str | None) -> str:
+    """Where a plug-in raised: the innermost line of its own, not of the libraries that it calls."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({shown(error.filename)}, line {error.lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == home or not is_library(frame.filename)]
+    if not own:
+        return ""
+    return f" ({shown(own[-1].filename)}, line {own[-1].lineno})"
+
+
+def is_library(file: str) -> bool:
+    """Of the harness, of Python's library, or of an installed distribution."""
+    folders = [
+        str(Path(__file__).parent),
+        *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+    ]
+    return file.startswith(("<", *(folder + os.sep for folder in folders)))
+
+
+def shown(file: str) -> str:
+    """A file as its user would name it: relative where it lies below."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from alharness.errors import UserError, unknown_name
+from alharness.errors import UserError, blamed, unknown_name
 
 STRATEGIES = "alharness.strategies"
 TASKS = "alharness.tasks"
@@ -140,6 +140,11 @@ def load(kind: str, group: str, name: str) -> Any:
     Raises:
         UserError: there is no such thing, or it cannot be loaded.
     """
+    with blamed(f"{kind} '{name}'", "a module that can be imported"):
+        return _load(kind, group, name)
+
+
+def _load(kind: str, group: str, name: str) -> Any:
     point = find(group, name)
     if point is not None:
         try:

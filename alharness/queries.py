@@ -6,11 +6,14 @@ Shape letters: Q items of a query, P points of a line.
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -41,9 +44,10 @@ class Query(ABC):
     """What every query carries beside the items themselves.
 
     Attributes:
-        diagnostics: numbers for the cycle's record (entropy before and after a search, ...).
-        arrays: small arrays for the record's file, first axis = items of the query
-            (synthetic images beside their matches, ...). Kept small by the strategy.
+        diagnostics: finite numbers for the cycle's record (entropy before and after a search, ...).
+        arrays: small numpy arrays of finite numbers for the record's file, first axis = items of the
+            query, or the first ones of them (synthetic images beside their matches, ...). Kept
+            small by the strategy.
     """
 
     #: What records call it.
@@ -70,7 +74,40 @@ class Query(ABC):
 
     @abstractmethod
     def fault(self, n: int, item_shape: tuple[int, ...]) -> tuple[str, str] | None:
-        """What a query for a pool of n items of that shape must be, and what this one is instead."""
+        """What a query for a pool of n items of that shape must be, and what this one is instead.
+
+        Does not trust the values' types, nor their number.
+        """
+
+    def figures_fault(self) -> tuple[str, str] | None:
+        """What diagnostics and arrays must be, and what these are instead."""
+        for field_name in ("diagnostics", "arrays"):
+            values = getattr(self, field_name)
+            if not isinstance(values, Mapping):
+                return f"{field_name} by name", f"a {type(values).__name__}"
+            for name in values:
+                if not isinstance(name, str) or not name:
+                    return f"{field_name} named by texts", f"the name {name!r}"
+                if field_name == "arrays" and "@" in name:  # which marks the cycles of an array
+                    return "arrays with names without an @", f"the name {name!r}"
+        for name, value in self.diagnostics.items():
+            found = _number_fault(value)
+            if found is not None:
+                return f"a finite number in the diagnostic '{name}'", found
+        for name, values in self.arrays.items():
+            fault = _array_fault(values, len(self))
+            if fault is not None:
+                return f"{fault[0]} in the array '{name}'", fault[1]
+        return None
+
+    def owned(self) -> Query:
+        """The same query of exactly its kind, with values that nobody else holds.
+
+        A strategy may use a buffer again, or derive a kind of its own: neither may change what was
+        asked.
+        """
+        kind = next(kind for kind in (PoolQuery, ImageQuery, LineQuery) if isinstance(self, kind))
+        return kind(**{part.name: _owned(getattr(self, part.name)) for part in fields(kind)})
 
     @property
     def touched(self) -> torch.Tensor:
@@ -109,10 +146,14 @@ class PoolQuery(Query):
             or indices.dtype != torch.int64
             or indices.ndim != 1
         ):
-            found = getattr(indices, "dtype", type(indices).__name__)
-            return "pool indices as a one-dimensional int64 tensor", f"{found}"
+            found = f"{getattr(indices, 'dtype', type(indices).__name__)}"
+            if isinstance(indices, torch.Tensor) and indices.ndim != 1:
+                found += f" of shape {tuple(indices.shape)}"
+            return "pool indices as a one-dimensional int64 tensor", found
         if indices.device.type != "cpu":
             return "pool indices on the CPU", f"indices on {indices.device}"
+        if len(indices) == 0:
+            return None
         if int(indices.min()) < 0 or int(indices.max()) >= n:
             return f"pool indices in 0 .. {n - 1}", listed(indices)
         if len(indices.unique()) != len(indices):
@@ -145,9 +186,9 @@ class ImageQuery(Query):
         return answers.to_images(self, cycle)
 
     def fault(self, n: int, item_shape: tuple[int, ...]) -> tuple[str, str] | None:
-        if tuple(self.items.shape[1:]) != tuple(item_shape):
-            return f"items of shape {tuple(item_shape)}", f"shape {tuple(self.items.shape[1:])}"
-        return _finite(self.items, "the synthetic items")
+        return _values_fault(self.items, "the synthetic items", 1, item_shape) or _range_fault(
+            self.items, "the synthetic items"
+        )
 
 
 @dataclass(frozen=True)
@@ -182,21 +223,88 @@ class LineQuery(Query):
         return answers.to_lines(self, cycle)
 
     def fault(self, n: int, item_shape: tuple[int, ...]) -> tuple[str, str] | None:
-        if tuple(self.points.shape[2:]) != tuple(item_shape):
-            found = f"shape {tuple(self.points.shape[2:])}"
-            return f"points of shape {tuple(item_shape)}", found
-        through = PoolQuery(self.pool_indices).fault(n, item_shape)
-        return through or _finite(self.points, "the lines")
+        fault = (
+            _values_fault(self.points, "the lines' points", 2, item_shape)
+            or _values_fault(self.images, "the lines' images", 2)
+            or _range_fault(self.images, "the lines' images")
+            or PoolQuery(self.pool_indices).fault(n, item_shape)
+        )
+        if fault is not None:
+            return fault
+        if self.points.shape[:2] != self.images.shape[:2]:
+            points, images = tuple(self.points.shape[:2]), tuple(self.images.shape[:2])
+            return "an image for each point", f"{points} points and {images} images"
+        if len(self.pool_indices) != len(self.points):
+            return "a pool item for each line", f"{len(self.pool_indices)} for {len(self.points)}"
+        if self.answer not in ("labels", "boundary"):
+            return "labels or boundary for an answer", repr(self.answer)
+        return None
 
     @property
     def touched(self) -> torch.Tensor:
         return self.pool_indices
 
 
-def _finite(values: torch.Tensor, what: str) -> tuple[str, str] | None:
-    if bool(values.isfinite().all()):
+#: How far a decoded image may leave [0, 1] by rounding: less than half a level of 256.
+ROUNDING = 1e-3
+
+
+def _values_fault(
+    values: torch.Tensor, what: str, n_axes: int, shape: tuple[int, ...] | None = None
+) -> tuple[str, str] | None:
+    """Whether values are finite float32 rows ``[Q, ...]`` (or ``[Q, P, ...]``) of items of a shape."""
+    if not isinstance(values, torch.Tensor) or values.dtype != torch.float32:
+        found = f"{getattr(values, 'dtype', type(values).__name__)}"
+        return f"{what} as a float32 tensor", found
+    if values.ndim <= n_axes or (shape is not None and tuple(values.shape[n_axes:]) != shape):
+        wanted = f"{tuple(shape)}" if shape is not None else "(C, H, W)"
+        return f"{what} of shape {wanted} each", f"shape {tuple(values.shape[n_axes:])}"
+    if not bool(values.isfinite().all()):
+        return "finite values", f"NaN or infinity in {what}"
+    return None
+
+
+def _range_fault(images: torch.Tensor, what: str) -> tuple[str, str] | None:
+    if images.numel() == 0:
         return None
-    return "finite values", f"NaN or infinity in {what}"
+    low, high = float(images.min()), float(images.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        return f"{what} with values in [0, 1]", f"{low:.3g} .. {high:.3g}"
+    return None
+
+
+def _number_fault(value: Any) -> str | None:
+    """Why a diagnostic is no finite number; None when it is one."""
+    if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        return f"{value!r:.60}, a {type(value).__name__}"
+    try:
+        return None if math.isfinite(value) else f"{float(value)}"
+    except OverflowError:
+        return "a number beyond float64"
+
+
+def _array_fault(values: Any, n: int) -> tuple[str, str] | None:
+    if type(values) is not np.ndarray:
+        return "a numpy array", f"a {type(values).__name__}"
+    if values.dtype.kind not in "biuf":
+        return "numbers", f"dtype {values.dtype}"
+    if values.ndim == 0 or len(values) > n:
+        return f"a first axis of the query's {n} items", f"shape {values.shape}"
+    if not np.isfinite(values).all():
+        return "finite numbers", "NaN or infinity"
+    return None
+
+
+def _owned(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, Mapping):
+        return {name: _owned(part) for name, part in value.items()}
+    return value
 
 
 def listed(indices: torch.Tensor) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alharness.errors import UserError, unknown_name
+from alharness.errors import UserError, blamed, unknown_name
 from alharness.plugins import (
     LEARNERS,
     STRATEGIES,
@@ -111,13 +111,17 @@ def find_strategy(name: str) -> StrategyPlugin:
         return StrategyPlugin(found, {})
     if not found.takes:
         raise UserError(f"The strategy '{key}' takes nothing after a colon; found '{name}'.")
-    arguments, inner = found.parse(argument or "")
+    with blamed(f"strategy '{name}'", "what parse returns"):
+        arguments, inner = found.parse(argument or "")
     return StrategyPlugin(found, arguments, find_strategy(inner))
 
 
 def resolve_strategy(name: str, **parameters: Any) -> Strategy:
     """A strategy by name, with its parameters checked."""
-    return find_strategy(name).make(**parameters)
+    plugin = find_strategy(name)
+    plugin.parameters(**parameters)  # a wrong setting is no fault of the plug-in
+    with blamed(f"strategy '{name}'", "an instance from its constructor"):
+        return plugin.make(**parameters)
 
 
 def group_of(name: str) -> str:
@@ -154,17 +158,27 @@ def group_of(name: str) -> str:
     )
 
 
-def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
-    """A task by name, with its parameters checked."""
+def task_class(name: str) -> type[TaskPlugin]:
+    """The class behind a data set's name, whatever follows its colon.
+
+    Raises:
+        UserError: no such name, or what it names is not a ``TaskPlugin``.
+    """
     from alharness.tasks.base import TaskPlugin
 
-    key, argument = split(TASKS, name)
-    found = load("data set", TASKS, key)
+    found = load("data set", TASKS, split(TASKS, name)[0])
     if not (isinstance(found, type) and issubclass(found, TaskPlugin)):
         raise UserError(
             f"'{name}' is {describe(found)}, not a data set. Derive a class from "
             "alharness.tasks.base.TaskPlugin and name that class."
         )
+    return found
+
+
+def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
+    """A task by name, with its parameters checked."""
+    found = task_class(name)
+    key, argument = split(TASKS, name)
     if found.takes_argument and not argument:
         raise UserError(
             f"Data set '{key}' needs an argument, as in '{key}:...'. See 'alharness show {key}'."

@@ -22,7 +22,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings, lacking
 from alharness.pool import Pool
 from alharness.progress import Progress
-from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query, listed
+from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.records import Ledger
 from alharness.timing import Stopwatch, WorkCounters
 
@@ -383,33 +383,3 @@ class CommitteeStrategy(Strategy):
         view.work.add("pool_items_scored", len(candidates))
         view.work.add("bytes_read", len(candidates) * view.pool.item_bytes)
         return torch.cat(parts, dim=dim)
-
-
-def check_query(
-    query: Query, pool: Pool, available: Availability, query_size: int, name: str
-) -> None:
-    """The harness's own check of every answer, so that no strategy is trusted with its own score.
-
-    Args:
-        available: what could be asked about: the caller's own value, not one that a strategy held.
-
-    Raises:
-        UserError: the query is not of a known kind or size, or asks about items that it must not.
-    """
-    if not isinstance(query, Query):
-        _refuse(name, "a PoolQuery, an ImageQuery or a LineQuery", f"a {type(query).__name__}")
-    if len(query) != query_size:
-        _refuse(name, f"{query_size} items", f"{len(query)}")
-    fault = query.fault(pool.n, pool.item_shape)
-    if fault is not None:
-        _refuse(name, *fault)
-    again = query.touched[torch.isin(query.touched, available.taken)]
-    if len(again):
-        _refuse(name, "unlabelled items only", f"items already asked about: {listed(again)}")
-
-
-def _refuse(name: str, expected: str, found: str) -> NoReturn:
-    raise UserError(
-        f"The strategy '{name}' broke the contract: expected {expected}, found {found}. "
-        f"'alharness check {name}' shows what is wrong."
-    )

@@ -6,9 +6,14 @@ first and on the clock second.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import math
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+
+# By name, so that a plug-in that replaces time.perf_counter does not set the harness's clock.
+from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +32,10 @@ WORK = {
 }
 
 
+#: Share, and seconds, by which two clocks may differ when the machine looks elsewhere between them.
+SLACK = 0.05
+
+
 def synchronise(device: torch.device | str) -> None:
     """Wait for the device's queue to run empty, so that the host clock says what was really done."""
     if str(device).startswith("cuda"):
@@ -42,21 +51,44 @@ class Stopwatch:
     harness opens one phase around ``select``; what a strategy leaves unnamed stays there. What the
     harness does on a strategy's behalf stands apart, whatever a strategy calls its phases.
 
-    Attributes:
-        seconds: by phase, as far as phases have ended.
-        apart: seconds that belong to the harness, by its own names.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = device
-        self.seconds: dict[str, float] = {}
-        self.apart: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._apart: dict[str, float] = {}
         self._open: list[tuple[dict[str, float], str]] = []
         self._since = 0.0
 
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """By phase, as far as phases have ended; to be read."""
+        return MappingProxyType(self._seconds)
+
+    @property
+    def apart(self) -> Mapping[str, float]:
+        """What belongs to the harness, by its own names; to be read."""
+        return MappingProxyType(self._apart)
+
+    def fault(self, elapsed: float) -> tuple[str, str] | None:
+        """What phases within ``elapsed`` seconds must be, and what these are instead.
+
+        Args:
+            elapsed: what another clock says of the time in which phases were open.
+        """
+        if self._open:
+            return "phases that end", f"'{self._open[-1][1]}' still open"
+        for name, seconds in [*self._seconds.items(), *self._apart.items()]:
+            if not (math.isfinite(seconds) and seconds >= 0):
+                return "seconds that went by", f"{seconds} s in the phase '{name}'"
+        total = sum(self._seconds.values()) + sum(self._apart.values())
+        if not elapsed * (1 - SLACK) - SLACK <= total <= elapsed + 1e-6:
+            return f"phases that add up to the {elapsed:.4f} s that went by", f"{total:.4f} s"
+        return None
+
     def _border(self) -> None:
         synchronise(self.device)
-        now = time.perf_counter()
+        now = perf_counter()
         if self._open:
             account, name = self._open[-1]
             account[name] = account.get(name, 0.0) + now - self._since
@@ -64,6 +96,8 @@ class Stopwatch:
 
     @contextmanager
     def _inside(self, account: dict[str, float], name: str) -> Iterator[None]:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"a phase is called by a text, found {name!r}")
         self._border()
         self._open.append((account, name))
         account.setdefault(name, 0.0)
@@ -75,25 +109,47 @@ class Stopwatch:
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Attribute the time inside the ``with`` block to ``name``."""
-        return self._inside(self.seconds, name)
+        return self._inside(self._seconds, name)
 
     def aside(self, name: str = "bookkeeping") -> AbstractContextManager[None]:
-        """Attribute the time inside the ``with`` block to the harness. For the harness alone."""
-        return self._inside(self.apart, name)
+        """Attribute the time inside the ``with`` block to the harness.
+
+        Raises:
+            RuntimeError: called by anyone else, whose time would vanish from the selection's.
+        """
+        caller = str(sys._getframe(1).f_globals.get("__name__"))
+        if caller.partition(".")[0] != __name__.partition(".")[0]:
+            raise RuntimeError("time is put apart by the harness alone; name a phase instead")
+        return self._inside(self._apart, name)
 
 
 class WorkCounters:
     """Exact counts of work done, by name (see ``WORK``)."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
+        self._counts: dict[str, int] = {}
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """By name; to be read."""
+        return MappingProxyType(self._counts)
+
+    def fault(self) -> tuple[str, str] | None:
+        """What counts must be, and what these are instead."""
+        for name, n in self._counts.items():
+            if type(name) is not str or type(n) is not int or n < 0:
+                return "work in whole units, none of them negative", f"{n!r} of {name!r}"
+        return None
 
     def add(self, name: str, n: int) -> None:
         """Count ``n`` more of ``name``.
 
         Raises:
+            TypeError: a name that is no text.
             ValueError: work that was not done, or not in whole units.
         """
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"work is named by a text, found {name!r}")
         if int(n) != n or n < 0:
             raise ValueError(f"work is counted in whole units, none of them negative; found {n!r}")
-        self.counts[name] = self.counts.get(name, 0) + int(n)
+        self._counts[name] = self._counts.get(name, 0) + int(n)

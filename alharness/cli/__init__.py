@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from alharness import __version__
-from alharness.errors import UserError, unknown_name
+from alharness.errors import TRACEBACK, UserError, unknown_name
 from alharness.files import refusal
 
 #: command -> (module:function, line shown by --help)
@@ -133,6 +134,8 @@ def call(arguments: Sequence[str] | None = None) -> int:
     try:
         result: Any = cli.main(args=arguments, prog_name="alharness", standalone_mode=False)
     except UserError as error:
+        if os.environ.get(TRACEBACK):
+            traceback.print_exception(error)
         click.echo(f"alharness: {error}", err=True)
         return 2
     except click.ClickException as error:
@@ -145,7 +148,7 @@ def call(arguments: Sequence[str] | None = None) -> int:
         return 130
     except OSError as error:
         # The one place for what the system refuses and nobody nearer to it explained.
-        if os.environ.get("ALHARNESS_TRACEBACK"):
+        if os.environ.get(TRACEBACK):
             raise
         place = os.fsdecode(error.filename) if error.filename is not None else "a file"
         told = str(refusal(error, place, "used")).encode(errors="backslashreplace").decode()

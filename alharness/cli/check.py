@@ -48,7 +48,11 @@ def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
     width = max(len(result.name) for result in results)
     for result in results:
         mark = {"pass": "ok", "fail": "FAIL", "skip": "-"}[result.outcome]
-        click.echo(f"{mark:<4}  {result.name:<{width}}  {result.detail}")
+        if result.same_as is None:
+            click.echo(f"{mark:<4}  {result.name:<{width}}  {result.detail}")
+    for first in dict.fromkeys(result.same_as for result in results if result.same_as):
+        again = [result.name for result in results if result.same_as == first]
+        click.echo(f"FAIL  as {first}, {len(again)} more: {', '.join(again)}")
     failed = [result.name for result in results if result.outcome == "fail"]
     skipped = sum(result.outcome == "skip" for result in results)
     passed = len(results) - len(failed) - skipped

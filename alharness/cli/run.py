@@ -20,6 +20,7 @@ from alharness.cli.options import (
     tracking_options,
     typed,
 )
+from alharness.errors import Terminated
 
 if TYPE_CHECKING:
     from alharness.records import CycleRecord, RunFolder
@@ -101,7 +102,7 @@ def run(
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """SIGTERM ends the run as Ctrl-C does: the record of the last complete cycle is safe."""
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)
 
 
 def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
@@ -118,6 +119,10 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
     _row("accuracy", f"{last.test.accuracy:.4f} with {last.n_labelled} labels")
     if abs(last.test.balanced_accuracy - last.test.accuracy) > 0.01:
         _row("balanced accuracy", f"{last.test.balanced_accuracy:.4f}")
+    loose = sum(not record.fit.converged for record in records)
+    if loose:
+        how = "learner.c, learner.max_iterations" if spec.learner.kind == "linear" else "learner.lr"
+        _row("training", f"did not converge in {loose} of {len(records)} cycles: see {how}")
     if entropies:
         _row("entropy of queries", f"{sum(entropies) / len(entropies):.3f} nats (mean)")
         _row("selection", f"{duration(select)} in {len(entropies)} cycles")

@@ -29,6 +29,7 @@ from typing import Any, Literal
 from alharness import numerics
 from alharness.conformance.checks import CHECKS
 from alharness.conformance.scene import Bench
+from alharness.errors import PluginError, UserError
 from alharness.strategy import Strategy
 
 __all__ = ["BoundCheck", "CheckResult", "check_strategy", "checks"]
@@ -42,16 +43,18 @@ class CheckResult:
         name: which check.
         outcome: ``pass``, ``fail`` or ``skip``.
         detail: what the check proves; why it failed; or why it does not apply.
+        same_as: the check before it that failed by the very same error, if there is one.
     """
 
     name: str
     outcome: Literal["pass", "fail", "skip"]
     detail: str
+    same_as: str | None = None
 
 
 @dataclass(frozen=True)
 class BoundCheck:
-    """One check of one strategy, to be called: raises AssertionError, or SkipTest."""
+    """One check of one strategy, to be called: raises AssertionError, SkipTest, or what it raised."""
 
     name: str
     strategy_class: type[Strategy]
@@ -62,7 +65,12 @@ class BoundCheck:
 
     def __call__(self) -> None:
         with tempfile.TemporaryDirectory(prefix="alharness-check-") as folder:
-            CHECKS[self.name](Bench(self.strategy_class, self.parameters, Path(folder)))
+            try:
+                CHECKS[self.name](Bench(self.strategy_class, self.parameters, Path(folder)))
+            except PluginError as error:
+                if isinstance(error.__cause__, Exception):
+                    raise error.__cause__ from None  # the author's traceback says more than our line
+                raise
 
 
 def checks(strategy_class: type[Strategy], **parameters: Any) -> list[BoundCheck]:
@@ -81,11 +89,11 @@ def check_strategy(strategy_class: type[Strategy], **parameters: Any) -> list[Ch
     Raises:
         UserError: the strategy suits none of the problems, or a parameter is wrong.
     """
-    results = []
+    results: list[CheckResult] = []
+    told: dict[str, str] = {}  # errors so far, with the check that told of each
     with tempfile.TemporaryDirectory(prefix="alharness-check-") as folder:
         bench = Bench(strategy_class, parameters, Path(folder))
         for name, function in CHECKS.items():
-            meaning = inspect.getdoc(function) or ""
             try:
                 function(bench)
             except unittest.SkipTest as reason:
@@ -93,8 +101,18 @@ def check_strategy(strategy_class: type[Strategy], **parameters: Any) -> list[Ch
             except AssertionError as failure:
                 results.append(CheckResult(name, "fail", str(failure)))
             except Exception as error:  # a crash of the plug-in is a finding, not an end
-                detail = f"{type(error).__name__}: {error}"
-                results.append(CheckResult(name, "fail", detail))
+                detail = _told(error)
+                key = error.found if isinstance(error, PluginError) else detail
+                first = told.setdefault(key, name)
+                same_as = first if first != name else None
+                results.append(CheckResult(name, "fail", detail, same_as))
             else:
-                results.append(CheckResult(name, "pass", meaning))
+                results.append(CheckResult(name, "pass", inspect.getdoc(function) or ""))
     return results
+
+
+def _told(error: Exception) -> str:
+    """An error as a detail of the table, which names the strategy already."""
+    if isinstance(error, PluginError):
+        return f"expected {error.expected}, found {error.found}"
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
-import random
 import sys
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +20,8 @@ from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Scene
 from alharness.learners.learner import Learner
 from alharness.oracle import Oracle
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.run.guard import Guard
+from alharness.run.untouched import changed, global_marks, modes, reseeded
 from alharness.strategy import CycleView
 
 Check = Callable[[Bench], None]
@@ -185,6 +185,26 @@ def _valid(scene: Scene, size: int, *, cycle: int = 0, differ: bool = True) -> N
         assert bool(values.isfinite().all()), "a value of the query is not finite"
 
 
+@_check("figures")
+def _figures(bench: Bench) -> None:
+    """diagnostics are finite numbers, arrays are numbers with a row per item of the query"""
+    fault = bench.scene().ask().figures_fault()
+    assert fault is None, f"expected {fault[0]}, found {fault[1]}"
+
+
+@_check("as-in-a-run")
+def _as_in_a_run(bench: Bench) -> None:
+    """a run refuses none of its answers, and finds everything as it was after them"""
+    scene = bench.scene()
+    guard = Guard(scene.stage, Oracle(scene.sample.targets, scene.sample.n_classes))
+    for cycle in (0, 1):
+        _, query = guard.ask(
+            scene.labelled, scene.learner, scene.available, QUERY_SIZE, cycle=cycle, seed=0
+        )
+        scene.extend(query)
+    guard.conclude(2)
+
+
 # Problems at the edge ------------------------------------------------------------------------
 
 
@@ -224,67 +244,59 @@ def _linear_classifier(bench: Bench) -> None:
 @_check("hidden-targets")
 def _hidden_targets(bench: Bench) -> None:
     """the query stays the same when the hidden targets are poisoned"""
-    answers = []
-    hidden = bench.sample.targets.clone()
-    hidden[bench.sample.initial] = -1
-    for poison in (0, 1):
+
+    def ask(poison: int) -> Query:
         targets = bench.sample.targets.clone()
-        unlabelled = hidden >= 0
+        unlabelled = torch.ones(len(targets), dtype=torch.bool)
+        unlabelled[bench.sample.initial] = False
         targets[unlabelled] = (targets[unlabelled] + poison) % bench.sample.n_classes
         scene = bench.scene(replace(bench.sample, targets=targets))
         # Within reach of a strategy that looks into its caller or into the collector's list.
         oracle = Oracle(targets, bench.sample.n_classes)
-        answers.append(scene.ask())
-        del oracle
+        oracle.vault.deal(poison)
+        with reseeded():
+            return scene.ask()
+
+    first = ask(0)
+    if digest(first) != digest(ask(1)):
+        _require_steady(first, ask(0))
+        raise AssertionError(
+            "the query changes with hidden targets: the strategy peeks at them; it may use "
+            "view.labelled.targets only"
+        )
+
+
+def _require_steady(one: Query, other: Query) -> None:
+    """Two answers to one question; tells a strategy without determinism apart from a dishonest one."""
     same(
-        answers[0], answers[1], "the query changes with hidden targets: the strategy peeks at them"
+        one,
+        other,
+        "not deterministic: two fresh instances answer the same view differently; draw from "
+        "view.rng(...), and follow neither the clock nor an order that Python does not promise",
     )
 
 
 @_check("global-randomness")
 def _global_randomness(bench: Bench) -> None:
     """neither uses nor sets the global random state of torch, numpy or random"""
-    answers = []
-    for seed in (1, 2):
-        with _global_seed(seed):
-            before = _global_state()
-            scene = bench.scene()
-            prepared = _global_state()
-            answers.append(scene.ask())
-            after = _global_state()
-        for call, old, new in (("prepare", before, prepared), ("select", prepared, after)):
-            for name in old:
-                assert old[name] == new[name], (
-                    f"{call} uses or sets the global random state of {name}; "
-                    "draw from view.rng(...) or seeds.rng(...)"
-                )
-    same(
-        answers[0],
-        answers[1],
-        "the query depends on the global random state; draw from view.rng(...)",
-    )
 
+    def ask(seed: int) -> Query:
+        with reseeded(seed):
+            scene = bench.scene()  # which refuses a prepare that touches it
+            before = global_marks()
+            query = scene.ask()
+            touched = changed(before, global_marks())
+        assert not touched, (
+            f"select uses or sets {touched[0]}; draw from view.rng(...) or seeds.rng(...)"
+        )
+        return query
 
-@contextlib.contextmanager
-def _global_seed(seed: int) -> Iterator[None]:
-    """Set all global random states, and put them back afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what is checked
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - what is checked
-        random.seed(seed)
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002 - what is checked
-
-
-def _global_state() -> dict[str, object]:
-    state = np.random.get_state(legacy=False)  # noqa: NPY002 - what is checked
-    return {
-        "torch": torch.get_rng_state().numpy().tobytes(),
-        "numpy": str(state),
-        "random": random.getstate(),
-    }
+    first = ask(1)
+    if digest(first) != digest(ask(2)):
+        _require_steady(first, ask(1))
+        raise AssertionError(
+            "the query depends on the global random state; draw from view.rng(...)"
+        )
 
 
 @_check("same-seed-same-query")
@@ -323,9 +335,12 @@ def _other_process(bench: Bench) -> None:
         "root": str(bench.root),
         "threads": torch.get_num_threads(),
     }
+    here = bench.scene().ask()
     answer = helper().ask(request)
     assert "error" not in answer, f"in another process: {answer['error']}"
-    assert answer["digest"] == digest(bench.scene().ask()), "another process asks differently"
+    if answer["digest"] != digest(here):
+        _require_steady(here, bench.scene().ask())
+        raise AssertionError("another process asks differently")
 
 
 @_check("device")
@@ -372,24 +387,11 @@ def _learner_unchanged(bench: Bench) -> None:
 def _evaluation_mode(bench: Bench) -> None:
     """select leaves the classifier in evaluation mode, without gradients"""
     scene = bench.scene()
-    before = _modes(scene.learner)
+    before = modes(scene.learner)
     scene.ask()
-    after = _modes(scene.learner)
-    changed = [name for name in before if before[name] != after.get(name)]
-    assert not changed, f"select left the classifier changed: {', '.join(changed)}"
-
-
-def _modes(learner: Learner) -> dict[str, object]:
-    """Training mode of every module, and the gradient state of every parameter."""
-    modes: dict[str, object] = {}
-    for attribute, network in vars(learner).items():
-        if isinstance(network, nn.Module):
-            for name, module in network.named_modules():
-                modes[f"{attribute}.{name or 'itself'} training mode"] = module.training
-            for name, parameter in network.named_parameters():
-                state = (parameter.requires_grad, parameter.grad is None)
-                modes[f"{attribute}.{name} gradients"] = state
-    return modes
+    after = modes(scene.learner)
+    left = changed(before, after)
+    assert not left, f"select left the classifier changed: {', '.join(left)}"
 
 
 @_check("view-unchanged")
@@ -398,10 +400,10 @@ def _view_unchanged(bench: Bench) -> None:
     scene = bench.scene()
     view = scene.view()
     before = _visible(view)
-    scene.strategy.select(view, QUERY_SIZE)
+    scene.select(view)
     after = _visible(view)
-    changed = [name for name in before if not torch.equal(before[name], after[name])]
-    assert not changed, f"select changed {', '.join(changed)}"
+    touched = [name for name in before if not torch.equal(before[name], after[name])]
+    assert not touched, f"select changed {', '.join(touched)}"
 
 
 def _visible(view: CycleView) -> dict[str, torch.Tensor]:
@@ -443,7 +445,8 @@ def _permutation(bench: Bench) -> None:
 def _work_bound(bench: Bench) -> None:
     """the work counters stay within the declared bound, and count every pool item read"""
     scene = bench.scene()
-    bound = scene.strategy.work_bound(len(scene.available), QUERY_SIZE)
+    with scene.stage.author.blamed("counters by name, or None, from work_bound"):
+        bound = scene.strategy.work_bound(len(scene.available), QUERY_SIZE)
     view = scene.view()
     n_read = 0
     read, read_range = scene.pool.read, scene.pool.read_range
@@ -459,15 +462,22 @@ def _work_bound(bench: Bench) -> None:
         return read_range(start, stop)
 
     scene.pool.read, scene.pool.read_range = counted, counted_range  # type: ignore[method-assign]
-    scene.strategy.select(view, QUERY_SIZE)
+    scene.select(view)
     counts = view.work.counts
     told = counts.get("pool_items_scored", 0) + counts.get("pool_items_featurised", 0)
     # The labelled items may be read as anchors, those asked about for the record.
     assert n_read <= told + len(scene.labelled) + QUERY_SIZE, (
-        f"select read {n_read} pool items but counted {told} as scored or featurised"
+        f"select read {n_read} pool items but counted {told} as scored or featurised. view.scan(...) "
+        "counts by itself; after reading with view.pool.gather or view.pool.blocks, say "
+        "view.work.add('pool_items_scored', len(indices)), or 'pool_items_featurised'"
     )
     if bound is None:
-        raise unittest.SkipTest("declares no bound (work_bound)")
+        raise unittest.SkipTest(
+            "declares no bound; work_bound(n_unlabelled, query_size) may return the most that a "
+            "select adds to a counter, as in {'pool_items_scored': n_unlabelled}"
+        )
     for name, most in bound.items():
         found = counts.get(name, 0)
-        assert found <= most, f"counted {found} {name}, declared at most {most}"
+        assert found <= most, (
+            f"counted {found} {name}, declared at most {most} by work_bound; count less, or declare more"
+        )

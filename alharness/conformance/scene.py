@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
 from alharness import seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
-from alharness.errors import UserError
+from alharness.errors import UserError, blamed
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner, LearnerSettings
@@ -24,6 +25,7 @@ from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
 from alharness.queries import Query
 from alharness.run.stage import Networks, Problem, set_stage
+from alharness.spec import explain
 from alharness.strategy import CycleView, Strategy
 
 N_POOL = 96
@@ -121,8 +123,17 @@ class Scene:
         )
 
     def ask(self, size: int = QUERY_SIZE, *, cycle: int = 0, seed: int = 0) -> Query:
-        """The strategy's query, as it gives it: the checks judge it."""
-        return self.strategy.select(self.view(cycle=cycle, seed=seed), size)
+        """The strategy's query for a view of its own."""
+        return self.select(self.view(cycle=cycle, seed=seed), size)
+
+    def select(self, view: CycleView, size: int = QUERY_SIZE) -> Query:
+        """The strategy's query, as it gives it: the checks judge it.
+
+        Raises:
+            PluginError: ``select`` raises, or ends the process.
+        """
+        with self.stage.author.blamed("a query from select"):
+            return self.strategy.select(view, size)
 
     def extend(self, query: Query) -> None:
         """Let an all-knowing oracle annotate the query, and train anew."""
@@ -158,18 +169,33 @@ class Bench:
         strategy = self.strategy()
         reasons = []
         for n_classes, shape in PROBLEMS:
-            reason = strategy.unsuitable(n_classes, shape)
+            with blamed(f"strategy '{self.name}'", "a reason or None from unsuitable"):
+                reason = strategy.unsuitable(n_classes, shape)
             if reason is None:
                 self.sample = Sample.usual(n_classes, shape)
                 return
             reasons.append(reason)
         raise UserError(
-            f"{self.strategy_class.__name__} finds none of the check's problems suitable "
-            f"(8x8 images with 1 or 3 channels, 2 or 3 classes): {'; '.join(dict.fromkeys(reasons))}."
+            f"{self.name} finds none of the check's problems suitable "
+            f"(8x8 images with 1 or 3 channels, 2 or 3 classes): {'; '.join(dict.fromkeys(reasons))}. "
+            "Nothing was checked; a smaller sibling of the strategy, for such images, can be."
         )
 
+    @property
+    def name(self) -> str:
+        return self.strategy_class.__name__
+
     def strategy(self) -> Strategy:
-        return self.strategy_class(**self.parameters)
+        """A fresh instance.
+
+        Raises:
+            UserError: a parameter is wrong, or the constructor raises.
+        """
+        with blamed(f"strategy '{self.name}'", "an instance from its constructor"):
+            try:
+                return self.strategy_class(**self.parameters)
+            except ValidationError as error:
+                raise explain(error, "strategy") from error
 
     def scene(self, sample: Sample | None = None, **options: Any) -> Scene:
         return Scene(self.strategy(), sample or self.sample, self.root, **options)

@@ -79,7 +79,8 @@ class FitReport:
     Attributes:
         steps: optimiser steps (iterations of L-BFGS for the linear model).
         train_loss: mean cross-entropy on the labelled set at the end (of the last epoch for networks).
-        converged: for the linear model, whether the gradient fell below its tolerance.
+        converged: for the linear model, whether the gradient fell below its tolerance; for networks,
+            whether the loss ended no worse than that of a guess, log C.
     """
 
     steps: int

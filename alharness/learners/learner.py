@@ -247,7 +247,8 @@ class NetworkLearner(Learner):
                 if step >= steps - per_epoch:
                     last_losses.append(loss.detach())
         self.network.eval().requires_grad_(False)
-        return FitReport(steps, float(torch.stack(last_losses).mean()), True)
+        train_loss = float(torch.stack(last_losses).mean())
+        return FitReport(steps, train_loss, train_loss <= math.log(self.n_classes))
 
     def logits(self, items: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.network(items)

@@ -9,15 +9,19 @@ from alharness.oracle.oracle import (
     Person,
     as_stored,
     first_change,
+    hidden,
     open_oracle,
 )
+from alharness.oracle.vault import Vault
 
 __all__ = [
     "Annotator",
     "Oracle",
     "OracleSettings",
     "Person",
+    "Vault",
     "as_stored",
     "first_change",
+    "hidden",
     "open_oracle",
 ]

@@ -23,6 +23,7 @@ from alharness import seeds
 from alharness.artefacts import Supply
 from alharness.errors import UserError
 from alharness.labelled import Annotation
+from alharness.oracle.vault import Vault
 from alharness.pool import Pool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.tasks.base import TaskData
@@ -75,7 +76,7 @@ class Oracle:
     """Answers queries, and says what the answers cost.
 
     Args:
-        targets: the hidden classes of all pool items, int64 ``[N]``.
+        targets: the hidden classes of all pool items, int64 ``[N]``; kept in a ``vault``.
         n_classes: number of classes.
         settings: modes and costs.
         annotator: gives the annotator of synthetic items; called when the first is asked about.
@@ -95,7 +96,8 @@ class Oracle:
         pool: Pool | None = None,
         seed: int = 0,
     ) -> None:
-        self._targets = torch.as_tensor(targets, dtype=torch.int64)
+        self.vault = Vault(targets, n_classes)
+        self._targets = self.vault.decoys  # what a look for targets finds
         self.n_classes = n_classes
         self.settings = settings or OracleSettings()
         self._make_annotator = annotator
@@ -112,11 +114,11 @@ class Oracle:
         """Whether it would give these labels of pool items (again); a person is not asked twice."""
         if self._person is not None:
             return True
-        return bool((self._targets[annotation.indices] == annotation.targets).all())
+        return torch.equal(self.vault.reveal(annotation.indices), annotation.targets)
 
     def to_items(self, query: PoolQuery, cycle: int) -> Annotation:
         """Labels of pool items: from the hidden targets, or from a person."""
-        indices, targets = query.indices, self._targets[query.indices]
+        indices, targets = query.indices, self.vault.reveal(query.indices)
         if self._person is not None and self._pool is not None and cycle >= 0:
             targets = self._person.labels(self._pool.gather(indices).cpu(), cycle)
         known = targets >= 0
@@ -179,7 +181,7 @@ class Oracle:
         return replace(
             annotation,
             indices=indices,
-            targets=self._targets[indices],
+            targets=self.vault.reveal(indices),
             extras={"boundary": boundary} if len(boundary) else {},
         )
 
@@ -241,6 +243,8 @@ def open_oracle(
 ) -> Oracle:
     """The oracle of a run: the only place besides evaluation that the targets go to.
 
+    The caller lets go of ``data`` and goes on with ``hidden(data, oracle)``.
+
     Args:
         folder: the run's folder, where a person finds what is to be annotated.
 
@@ -250,9 +254,12 @@ def open_oracle(
     from alharness.oracle.annotator import obtain_annotator
     from alharness.oracle.desk import Desk
 
+    bare = replace(data, pool_targets=np.empty(0, dtype=np.int64))
+
     def annotator() -> Annotator:
+        whole = replace(bare, pool_targets=oracle.vault.reveal().numpy())
         return obtain_annotator(
-            data, pool, test, supply, kind=settings.annotator, epochs=settings.epochs
+            whole, pool, test, supply, kind=settings.annotator, epochs=settings.epochs
         )
 
     if settings.mode == "human" and len(pool.item_shape) != 3:
@@ -261,7 +268,7 @@ def open_oracle(
             "oracle.mode=human out."
         )
     person = Desk(folder / "annotations", data.class_names) if settings.mode == "human" else None
-    return Oracle(
+    oracle = Oracle(
         data.pool_targets,
         data.n_classes,
         settings=settings,
@@ -270,3 +277,9 @@ def open_oracle(
         pool=pool,
         seed=seed,
     )
+    return oracle
+
+
+def hidden(data: TaskData, oracle: Oracle) -> TaskData:
+    """The same data with decoys for targets of the pool."""
+    return replace(data, pool_targets=oracle.vault.decoys.numpy())

@@ -6,6 +6,7 @@ it keeps what it wants (``recording.py``). It names no strategy.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from alharness.oracle import Oracle
 from alharness.queries import PoolQuery, Query
 from alharness.records import INITIAL, TestFigures
 from alharness.run.evaluation import evaluate, query_entropy
+from alharness.run.guard import Guard
 from alharness.run.stage import Stage
 from alharness.strategy import CycleView, Strategy
 from alharness.timing import synchronise
@@ -161,6 +163,10 @@ def run(
 
     Yields:
         one ``Cycle`` after another; what is not consumed is not computed.
+
+    Raises:
+        UserError: a classifier's training diverged.
+        PluginError: the strategy broke the contract.
     """
     problem = stage.problem
     labelled = LabelledSet().extended(history.initial)
@@ -168,6 +174,7 @@ def run(
         labelled = labelled.extended(annotation)
     available = Availability(problem.pool.n, history.asked)
     number = len(history.annotations)
+    guard = Guard(stage, oracle)
 
     while True:
         clock = Clock(problem.pool.device)
@@ -175,14 +182,19 @@ def run(
             learner, report = stage.fit(labelled, seed=seeds.derive(sizes.seed, "fit", number))
         with clock.span("evaluate"):
             test = evaluate(learner, problem.test, test_targets)
+        if not math.isfinite(test.log_loss):
+            raise stage.diverged(report)
 
         remaining = min(sizes.budget - labelled.n_asked, len(available))
         if remaining <= 0 or stage.strategy.labels_everything:
+            guard.conclude(number)
             yield Cycle(number, labelled, learner, report, test, clock)
             return
 
-        view = stage.view(labelled, learner, available=available, cycle=number, seed=sizes.seed)
-        query = stage.ask(view, min(sizes.query_size, remaining), available)  # steps 2-4
+        size = min(sizes.query_size, remaining)
+        view, query = guard.ask(  # steps 2-4
+            labelled, learner, available, size, cycle=number, seed=sizes.seed
+        )
         entropy = query_entropy(learner, query.seen(problem.pool), problem.pool.block_size())
         with clock.span("annotate"):  # step 5
             annotation = oracle.annotate(query, cycle=number)

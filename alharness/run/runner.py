@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,22 +19,22 @@ from alharness import numerics, registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
 from alharness.files import explained
+from alharness.oracle import hidden
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder
 from alharness.run.describing import describe, other_data
 from alharness.run.loop import Sizes, run, start
 from alharness.run.opening import (
     Places,
-    networks_of,
     open_task,
     oracle_of,
     present_fingerprint,
-    problem_of,
+    stage_of,
 )
 from alharness.run.pictures import draw_pictures
 from alharness.run.recording import Keeper
-from alharness.run.stage import set_stage
 from alharness.spec import RunSpec, identity_of_plugins
+from alharness.tasks.base import doubts
 
 
 class Observer(Protocol):
@@ -49,6 +50,14 @@ class Observer(Protocol):
         """The budget is spent."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Where a run ends before its budget: after so many new cycles; what one selection may take."""
+
+    max_cycles: int | None = None
+    select_timeout: float = 0.0
+
+
 def execute(
     spec: RunSpec,
     places: Places,
@@ -58,6 +67,7 @@ def execute(
     progress: Progress = silent,
     warn: Callable[[str], None] = lambda text: None,
     max_cycles: int | None = None,
+    select_timeout: float = 0.0,
 ) -> RunFolder:
     """Run a spec to its end, or continue it; a finished run is proved and not run again.
 
@@ -69,6 +79,7 @@ def execute(
         progress: told of long work before cycle 0.
         warn: told, in a sentence, what a user of the result should know.
         max_cycles: stop after so many new cycles (for tests and previews); None runs to the end.
+        select_timeout: seconds after which a selection is ended as a fault; 0 lets it take its time.
 
     Raises:
         UserError: data missing or changed, settings that do not fit, damaged files, another process
@@ -79,11 +90,12 @@ def execute(
     with _held(folder):
         if fresh:
             folder.clear()
+        audience = _Audience(observers, progress, warn)
         if folder.is_finished():
-            _return_finished(spec, places, folder, observers, warn)
+            _return_finished(spec, places, folder, audience)
         else:
             with numerics.exact():
-                _execute(spec, places, folder, observers, progress, max_cycles)
+                _execute(spec, places, folder, audience, Limits(max_cycles, select_timeout))
     return folder
 
 
@@ -122,56 +134,71 @@ def _require_same_plugins(spec: RunSpec) -> None:
             )
 
 
-def _return_finished(
-    spec: RunSpec,
-    places: Places,
-    folder: RunFolder,
-    observers: Sequence[Observer],
-    warn: Callable[[str], None],
-) -> None:
+@dataclass(frozen=True)
+class _Audience:
+    """Everybody who is told of a run."""
+
+    observers: Sequence[Observer]
+    progress: Progress
+    warn: Callable[[str], None]
+
+    def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
+        for observer in self.observers:
+            observer.started(spec, folder, done)
+        for doubt in doubts(folder.environment().get("task", {}).get("notes", {})):
+            self.warn(f"The data of '{spec.task.name}': {doubt}")
+
+    def cycle(self, record: CycleRecord) -> None:
+        for observer in self.observers:
+            observer.cycle(record)
+
+    def finished(self, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
+        for observer in self.observers:
+            observer.finished(folder, records)
+
+
+def _return_finished(spec: RunSpec, places: Places, folder: RunFolder, audience: _Audience) -> None:
     """A finished run, proved: its files, and the data that it was made on."""
     records = folder.records()
     folder.log(records)
     made_on = folder.environment().get("task", {}).get("fingerprint")
     present = present_fingerprint(spec, places)
     if present is None:
-        warn(f"The data of '{spec.task.name}' are not here: the finished run stands unchecked.")
+        audience.warn(
+            f"The data of '{spec.task.name}' are not here: the finished run stands unchecked."
+        )
     elif made_on is not None and present != made_on:
         raise other_data(spec, folder, made_on, present)
-    for observer in observers:
-        observer.started(spec, folder, records)
-        observer.finished(folder, records)
-    warn("This run was finished before; nothing was run. --fresh starts it over.")
+    audience.started(spec, folder, records)
+    audience.finished(folder, records)
+    audience.warn("This run was finished before; nothing was run. --fresh starts it over.")
 
 
 def _execute(
-    spec: RunSpec, places: Places, folder: RunFolder,
-    observers: Sequence[Observer], progress: Progress, max_cycles: int | None,
-) -> None:  # fmt: skip
+    spec: RunSpec, places: Places, folder: RunFolder, audience: _Audience, limits: Limits
+) -> None:
     keeper = Keeper(folder)
     done = len(keeper.records)
-    task = open_task(spec, places, progress)
+    task = open_task(spec, places, audience.progress)
     store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
-    supply = Supply(store, Ledger(task.pool.device), progress)
+    supply = Supply(store, Ledger(task.pool.device), audience.progress)
     strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
     oracle = oracle_of(spec, task, supply, folder)
+    task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
     history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
     describe(spec, folder, task, resumed_at=done)
-    for observer in observers:
-        observer.started(spec, folder, keeper.records)
-    problem, networks = problem_of(spec, task), networks_of(spec, task)
-    stage = set_stage(strategy, problem, networks, supply, name=spec.strategy.name)
+    audience.started(spec, folder, keeper.records)
+    with oracle.vault.sealed():
+        stage = stage_of(spec, task, strategy, supply, limits.select_timeout)
     _warm_up(task.pool.device)
     for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
         record = keeper.keep(cycle, supply.ledger)
-        for observer in observers:
-            observer.cycle(record)
-        if not record.final and len(keeper.records) - done == max_cycles:
+        audience.cycle(record)
+        if not record.final and len(keeper.records) - done == limits.max_cycles:
             return
     draw_pictures(folder, keeper.log, task.pool, task.data, supply.ledger)
-    for observer in observers:
-        observer.finished(folder, keeper.records)
+    audience.finished(folder, keeper.records)
 
 
 def _begun_with(records: Sequence[CycleRecord]) -> dict[str, set[str]]:

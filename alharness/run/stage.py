@@ -7,7 +7,13 @@ where it wants it; the ``Stage`` then trains, shows a cycle's view and asks.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+
+# By name: see timing.
+from time import perf_counter
+
+import torch
 
 from alharness.artefacts import Supply
 from alharness.availability import Availability
@@ -32,7 +38,10 @@ from alharness.learners.learner import (
 from alharness.pool import Pool
 from alharness.queries import Query
 from alharness.records import Ledger
-from alharness.strategy import Adaptation, CycleView, Preparation, Strategy, check_query
+from alharness.run.contract import Author, check_query, refuse_late, time_limit
+from alharness.run.untouched import changed, contents, global_marks, pool_marks
+from alharness.strategy import Adaptation, CycleView, Preparation, Strategy
+from alharness.timing import synchronise
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,7 @@ class Stage:
         ledger: what the preparation cost.
         name: of the strategy as its user typed it, for messages.
         adapted: whether the strategy changed the problem or the classifier.
+        select_timeout: seconds after which a selection is ended; 0 lets it take its time.
     """
 
     strategy: Strategy
@@ -108,12 +118,47 @@ class Stage:
     ledger: Ledger
     name: str = "strategy"
     adapted: bool = False
+    select_timeout: float = 0.0
+
+    @property
+    def author(self) -> Author:
+        """Whom messages name."""
+        return Author(self.strategy, self.name)
 
     def fit(self, labelled: LabelledSet, *, seed: int) -> tuple[Learner, FitReport]:
-        """A classifier trained from scratch."""
+        """A classifier trained from scratch.
+
+        Raises:
+            UserError: the training diverged, or a strategy's own classifier is none.
+        """
+        if not self.adapted:
+            return self._fit(labelled, seed)
+        with self.author.blamed("a classifier that can be trained"):
+            return self._fit(labelled, seed)
+
+    def _fit(self, labelled: LabelledSet, seed: int) -> tuple[Learner, FitReport]:
         problem = self.problem
         learner = self.factory(problem.pool.item_shape, problem.n_classes, problem.pool.device)
-        return learner, learner.fit(labelled, problem.pool, seed=seed)
+        if not isinstance(learner, Learner):
+            self.author.refuse(
+                "a Learner from the learner_factory that prepare handed over",
+                f"a {type(learner).__name__}",
+                call="prepare",
+            )
+        report = learner.fit(labelled, problem.pool, seed=seed)
+        if not _is_finite(learner, report, problem.test):
+            raise self.diverged(report)
+        return learner, report
+
+    def diverged(self, report: FitReport) -> UserError:
+        """What to say of a classifier whose training ended in no numbers."""
+        settings = self.problem.learner
+        name, value = ("c", settings.c) if settings.kind == "linear" else ("lr", settings.lr)
+        return UserError(
+            f"The training of the classifier '{settings.kind}' diverged: after {report.steps} steps "
+            f"(loss {report.train_loss:g}) its predictions are no finite numbers. Lower "
+            f"learner.{name}, now {value:g}."
+        )
 
     def view(
         self,
@@ -144,47 +189,103 @@ class Stage:
             available: what can be asked about: the caller's value, which the strategy never held.
 
         Raises:
-            UserError: the answer breaks the contract.
+            PluginError: the strategy raises, ends the process or takes too long; or its answer breaks
+                the contract.
         """
-        with view.stopwatch.phase("other"):  # what the strategy leaves unnamed
+        author, cycle = self.author, view.cycle
+        stopwatch, work = view.stopwatch, view.work
+        synchronise(view.device)
+        start = perf_counter()
+        with (
+            author.blamed(f"a query from select in cycle {cycle}"),
+            time_limit(self.select_timeout, author, cycle),
+            stopwatch.phase("other"),  # what the strategy leaves unnamed
+        ):
             query = self.strategy.select(view, query_size)
-        check_query(query, self.problem.pool, available, query_size, self.name)
-        return query
+        elapsed = perf_counter() - start
+        if view.stopwatch is not stopwatch or view.work is not work:
+            author.refuse("the view's own stopwatch and counters", "others", cycle=cycle)
+        fault = stopwatch.fault(elapsed) or work.fault()
+        if fault is not None:
+            author.refuse(*fault, cycle=cycle)
+        if 0 < self.select_timeout < elapsed:
+            refuse_late(self.select_timeout, author, cycle)
+        return check_query(query, self.problem.pool, available, query_size, author, cycle)
+
+
+def _is_finite(learner: Learner, report: FitReport, test: Pool) -> bool:
+    """Whether loss, parameters and what is predicted from them are numbers."""
+    values = [*learner.state().values(), learner.log_probs(test.gather(torch.arange(1)))]
+    return math.isfinite(report.train_loss) and all(
+        bool(value.isfinite().all()) for value in values if value.is_floating_point()
+    )
 
 
 def set_stage(
-    strategy: Strategy, problem: Problem, networks: Networks, supply: Supply, *, name: str = ""
+    strategy: Strategy,
+    problem: Problem,
+    networks: Networks,
+    supply: Supply,
+    *,
+    name: str = "",
+    select_timeout: float = 0.0,
 ) -> Stage:
     """Prepare a strategy for a problem.
 
     Args:
         name: of the strategy as its user typed it; its class by default.
+        select_timeout: seconds after which a selection is ended; 0 lets it take its time.
 
     Raises:
         UserError: the strategy cannot serve such a problem, or what it prepares with cannot be had.
+        PluginError: the strategy breaks the contract while it prepares.
     """
-    name = name or type(strategy).__name__
-    reason = strategy.unsuitable(problem.n_classes, problem.pool.item_shape)
+    author = Author(strategy, name or type(strategy).__name__)
+    with author.blamed("a reason or None from unsuitable"):
+        reason = strategy.unsuitable(problem.n_classes, problem.pool.item_shape)
     if reason is not None:
-        raise UserError(f"'{name}' cannot serve the data set '{problem.name}': {reason}.")
-    adaptation = strategy.prepare(
-        Preparation(
-            pool=problem.pool,
-            test=problem.test,
-            n_classes=problem.n_classes,
-            seed=problem.seed,
-            learner_settings=problem.learner,
-            supply=supply,
-            generator=lambda: networks.obtain_generator(supply),
-            autoencoder=lambda: networks.obtain_autoencoder(supply),
+        raise UserError(f"'{author.name}' cannot serve the data set '{problem.name}': {reason}.")
+    marks = _prepare_marks(problem)
+    with author.blamed("an Adaptation or None from prepare"):
+        adaptation = strategy.prepare(
+            Preparation(
+                pool=problem.pool,
+                test=problem.test,
+                n_classes=problem.n_classes,
+                seed=problem.seed,
+                learner_settings=problem.learner,
+                supply=supply,
+                generator=lambda: networks.obtain_generator(supply),
+                autoencoder=lambda: networks.obtain_autoencoder(supply),
+            )
         )
-    )
+    touched = changed(marks, _prepare_marks(problem))
+    if touched:
+        author.refuse("prepare to leave all as it is", f"changed {touched[0]}", call="prepare")
+    if not isinstance(adaptation, Adaptation | None):
+        author.refuse("an Adaptation or None", f"a {type(adaptation).__name__}", call="prepare")
     adapted = adaptation or Adaptation()
+    moved = replace(problem, pool=adapted.pool or problem.pool, test=adapted.test or problem.test)
+    for part in ("pool", "test"):
+        n, found = getattr(problem, part).n, getattr(moved, part).n
+        if n != found:
+            author.refuse(f"a {part} of the same {n} items", f"one of {found}", call="prepare")
     return Stage(
         strategy,
-        replace(problem, pool=adapted.pool or problem.pool, test=adapted.test or problem.test),
+        moved,
         adapted.learner_factory or learner_factory(problem.learner),
         supply.ledger,
-        name,
+        author.name,
         adaptation is not None,
+        select_timeout,
     )
+
+
+def _prepare_marks(problem: Problem) -> dict[str, object]:
+    return {
+        **global_marks(),
+        **pool_marks("the pool", problem.pool),
+        **pool_marks("the test set", problem.test),
+        "the pool's items": contents(problem.pool),
+        "the test set's items": contents(problem.test),
+    }

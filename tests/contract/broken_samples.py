@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from alharness import acquisition
+from alharness.errors import PluginError
 from alharness.oracle import Oracle
 from alharness.strategy import (
     CycleView,
@@ -275,3 +276,63 @@ class ScalesByTheSpread(Strategy):
         spread = brightness.max() - brightness.min()
         scores = (brightness - brightness.min()) / spread
         return PoolQuery(view.unlabelled[acquisition.top_k(scores, query_size)])
+
+
+class DividesByZero(Strategy):
+    """Raises, whatever it is asked."""
+
+    caught_by = "query-type"
+    raises = ZeroDivisionError
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        return PoolQuery(view.unlabelled[: query_size // 0])
+
+
+class Leaves(Strategy):
+    """Ends the process as if all were well."""
+
+    caught_by = "query-type"
+    raises = PluginError
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        sys.exit(0)
+
+
+class FollowsTheClock(Strategy):
+    """Draws from nothing that anybody could repeat."""
+
+    caught_by = "same-seed-same-query"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        order = np.random.default_rng().permutation(len(view.unlabelled))
+        return PoolQuery(view.unlabelled[torch.from_numpy(order[:query_size])])
+
+
+class DiagnosesNothing(Strategy):
+    """Gives a mean of no values for a number."""
+
+    caught_by = "figures"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        return PoolQuery(view.unlabelled[:query_size], diagnostics={"mean": float("nan")})
+
+
+class KeepsAnyObject(Strategy):
+    """Keeps what only Python could read back."""
+
+    caught_by = "figures"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        kept = np.array([None] * query_size)
+        return PoolQuery(view.unlabelled[:query_size], arrays={"kept": kept})
+
+
+class HidesItsTime(Strategy):
+    """Puts its time where the harness's own stands."""
+
+    caught_by = "as-in-a-run"
+    raises = RuntimeError
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        with view.stopwatch.aside():
+            return PoolQuery(view.unlabelled[:query_size])

@@ -89,6 +89,35 @@ def test_the_command_prints_a_table_and_exits_with_1_on_a_failure(
     assert "ok    query-type" in table
 
 
+def test_an_error_is_told_once_with_its_file_and_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", f"{SAMPLES}:DividesByZero"]) == 1
+    table = capsys.readouterr().out
+    assert table.count("ZeroDivisionError") == 1
+    assert "found ZeroDivisionError: integer division or modulo by zero" in table
+    assert "broken_samples.py, line " in table
+    assert "FAIL  as query-type, " in table
+
+
+def test_leaving_with_0_does_not_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", f"{SAMPLES}:Leaves"]) == 1
+    assert "found an exit with code 0" in capsys.readouterr().out
+
+
+def test_who_is_not_deterministic_is_not_called_a_peeker(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["check", f"{SAMPLES}:FollowsTheClock"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (hidden,) = (line for line in lines if "hidden-targets" in line)
+    assert "not deterministic" in hidden
+    assert "peeks" not in hidden
+
+
+def test_a_wrong_parameter_is_refused_as_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["check", "max-entropy", "--set", "steps=3"]) == 2
+    assert "Unknown setting 'strategy.steps'" in capsys.readouterr().err
+
+
 def test_the_command_exits_with_0_for_a_sound_strategy(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

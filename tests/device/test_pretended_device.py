@@ -47,8 +47,8 @@ def test_nothing_is_left_behind() -> None:
 
 def test_it_goes_after_an_error_too() -> None:
     is_available = torch.cuda.is_available
-    with pytest.raises(ZeroDivisionError), pretended_cuda():
-        1 / 0
+    with pytest.raises(KeyError), pretended_cuda():
+        raise KeyError
     assert torch.cuda.is_available is is_available
 
 
@@ -252,9 +252,12 @@ def test_a_capture_refuses_the_hosts_hand(device: PretendedDevice) -> None:
         "synchronize": torch.cuda.synchronize,
     }
     for name, function in refused.items():
-        with pytest.raises(RuntimeError, match="capturing"):
+        try:
             captured(function)
-            pytest.fail(name)
+        except RuntimeError as error:
+            assert "capturing" in str(error), (name, error)
+        else:
+            pytest.fail(f"captured: {name}")
     assert not torch.cuda.is_current_stream_capturing()  # a capture that fails is over
 
 
@@ -305,7 +308,8 @@ def test_host_reads_are_counted_where_they_happen(device: PretendedDevice) -> No
         values.tolist()
         functional.one_hot(values.long(), 4)  # told how many classes: no need to look
     assert counts.host_reads == 4
-    assert set(counts.reads_at) and all("test_pretended" in place for place in counts.reads_at)
+    assert sum(counts.reads_at.values()) == 4
+    assert all("test_pretended" in place for place in counts.reads_at)
 
 
 def test_copies_are_counted_by_kind(device: PretendedDevice) -> None:

@@ -77,6 +77,29 @@ class TestStopwatch:
             pass
         assert watch.seconds["a"] == before["a"]
 
+    def test_a_phase_called_bookkeeping_is_the_strategys_own(self) -> None:
+        watch = Stopwatch()
+        with watch.phase("bookkeeping"):
+            time.sleep(0.01)
+        assert watch.seconds["bookkeeping"] >= 0.01
+        assert not watch.apart
+
+    def test_phases_are_held_against_another_clock(self) -> None:
+        watch = Stopwatch()
+        with watch.phase("a"):
+            time.sleep(0.01)
+        assert watch.fault(watch.seconds["a"]) is None
+        assert watch.fault(watch.seconds["a"] / 2) is not None  # more than went by
+        assert watch.fault(watch.seconds["a"] + 1.0) is not None  # a second in no phase
+
+    def test_seconds_and_counts_are_only_read(self) -> None:
+        watch, work = Stopwatch(), WorkCounters()
+        for account in (watch.seconds, watch.apart, work.counts):
+            with pytest.raises(TypeError):
+                account["a"] = -1  # type: ignore[index]
+        with pytest.raises(ValueError, match="none of them negative"):
+            work.add("distances", -1)
+
     def test_counters_add_up(self) -> None:
         work = WorkCounters()
         work.add("distances", 3)

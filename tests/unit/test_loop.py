@@ -121,7 +121,7 @@ def test_a_continued_run_equals_an_uninterrupted_one(blobs: Any, name: str, stop
 def test_hidden_targets_never_reach_the_strategy(blobs: Any) -> None:
     """Other targets for all items that are not labelled yet: the same query."""
     sizes = replace(SIZES, budget=30)
-    targets = blobs.oracle._targets.numpy()
+    targets = blobs.oracle.vault.reveal().numpy()
     initial = initial_indices(blobs.problem.pool.n, sizes).numpy()
     poisoned = 1 - targets
     poisoned[initial] = targets[initial]
@@ -198,7 +198,7 @@ class _Rejecting(Oracle):
 
 
 def test_a_rejected_item_is_paid_for_and_not_asked_again(blobs: Any) -> None:
-    rejecting = blobs._replace(oracle=_Rejecting(blobs.oracle._targets, 2))
+    rejecting = blobs._replace(oracle=_Rejecting(blobs.oracle.vault.reveal(), 2))
     found = cycles(rejecting, resolve_strategy("max-entropy"))
     asked = [c.asked.query.touched for c in found if c.asked is not None]
     assert len(torch.cat(asked).unique()) == 30
@@ -215,7 +215,7 @@ def test_nothing_beyond_what_is_consumed_is_computed(blobs: Any) -> None:
             asked.append(cycle)
             return super().annotate(query, cycle=cycle)
 
-    watched = blobs._replace(oracle=Spy(blobs.oracle._targets, 2))
+    watched = blobs._replace(oracle=Spy(blobs.oracle.vault.reveal(), 2))
     next(going(watched, resolve_strategy("random")))
     assert asked == [-1, 0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +14,7 @@ from alharness.learners.kinds import build_classifier
 from alharness.oracle import (
     Oracle,
     OracleSettings,
+    Vault,
     as_stored,
     first_change,
 )
@@ -287,3 +289,30 @@ def test_rows_that_are_gone_or_out_of_order_are_noticed(tmp_path: Path) -> None:
     table.write_text("\n".join([*lines[:3], lines[4], lines[3]]))
     with pytest.raises(UserError, match="expected image 1, found '2'"):
         desk(tmp_path).labels(images(0.1, 0.5), 0)
+
+
+def test_a_vault_gives_back_what_it_was_given_and_shows_decoys_meanwhile() -> None:
+    targets = torch.tensor([0, 2, 1, 2, 0, 1] * 50)
+    vault = Vault(targets, 3)
+    assert torch.equal(vault.reveal(), targets)
+    assert torch.equal(vault.reveal(torch.tensor([3, 0])), torch.tensor([2, 0]))
+    plain = [
+        value for value in vars(vault).values() if isinstance(value, torch.Tensor | np.ndarray)
+    ]
+    for values in plain:
+        found = torch.as_tensor(np.asarray(values).astype(np.int64))
+        assert float((found == targets).float().mean()) < 0.5
+    first = vault.decoys.clone()
+    vault.deal(1)
+    assert not torch.equal(first, vault.decoys)
+    vault.deal(0)
+    assert torch.equal(first, vault.decoys)
+
+
+def test_no_vault_answers_while_one_is_sealed() -> None:
+    vault, left_behind = Vault(torch.tensor([0, 1]), 2), Vault(torch.tensor([1, 0]), 2)
+    with vault.sealed():
+        for found in (vault, left_behind):
+            with pytest.raises(PermissionError, match="not asked while a strategy"):
+                found.reveal()
+    assert left_behind.reveal().tolist() == [1, 0]

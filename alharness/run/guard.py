@@ -1,0 +1,202 @@
+"""A strategy is asked under guard: what it must leave alone is compared, and it is asked twice at times.
+
+Marks that cost microseconds are compared in every cycle. Reading the pool and the test set, and asking
+again with the same view, is done in a session's first cycles, and later as far as it stays a small
+share of the time that went by. All of it stands in ``harness_s`` of the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+# By name: see timing.
+from time import perf_counter
+
+import torch
+
+from alharness.availability import Availability
+from alharness.labelled import LabelledSet
+from alharness.learners.learner import Learner
+from alharness.oracle import Oracle, Vault
+from alharness.queries import PoolQuery, Query
+from alharness.run.stage import Stage
+from alharness.run.untouched import (
+    Marks,
+    changed,
+    contents,
+    global_marks,
+    label_marks,
+    learner_marks,
+    pool_marks,
+    probe_of,
+    reseeded,
+    same_predictions,
+)
+from alharness.strategy import CycleView
+
+#: Cycles of a session in which costly looks are taken in any case.
+FIRST_CYCLES = 2
+#: Share of the time gone by that costly looks may take after that.
+SHARE = 0.004
+#: Query's share that must agree on a GPU, whose sums may differ in their last bits from call to call.
+AGREEMENT = 0.5
+
+
+class Guard:
+    """Asks one strategy, cycle by cycle.
+
+    Args:
+        stage: the prepared strategy before its problem.
+        oracle: sealed while the strategy chooses.
+    """
+
+    def __init__(self, stage: Stage, oracle: Oracle) -> None:
+        self.stage, self.oracle = stage, oracle
+        self._shapes: dict[str, tuple[object, ...]] = {}
+        self._began = perf_counter()
+        self._spent = 0.0
+        self._n_looks = 0
+        self._items = self._contents()
+        self._probe = probe_of(stage.problem.test)
+
+    def ask(
+        self,
+        labelled: LabelledSet,
+        learner: Learner,
+        available: Availability,
+        query_size: int,
+        *,
+        cycle: int,
+        seed: int,
+    ) -> tuple[CycleView, Query]:
+        """What the strategy saw, and its query.
+
+        Raises:
+            PluginError: the answer breaks the contract, or what must be left alone has changed.
+        """
+
+        def view() -> CycleView:
+            return self.stage.view(labelled, learner, cycle=cycle, available=available, seed=seed)
+
+        shown = view()
+        before = self._marks(labelled, learner, available)
+        predicted, attempts = learner.log_probs(self._probe), Vault.attempts
+        with self.oracle.vault.sealed():
+            query = self.stage.ask(shown, query_size, available)
+        self._compare(before, self._marks(labelled, learner, available), cycle)
+        if not same_predictions(predicted, learner.log_probs(self._probe)):
+            self._refuse_change("the classifier's predictions", cycle)
+        if Vault.attempts > attempts:
+            self.stage.author.refuse("no look at hidden targets", "the oracle asked", cycle=cycle)
+        self._same_arrays(query, cycle)
+        if self._may_look():
+            with self._look():
+                self._compare_items(cycle)
+                self._ask_again(view, query, query_size, available, cycle)
+        return shown, query
+
+    def conclude(self, cycle: int) -> None:
+        """The last look of a run, before its last record is written.
+
+        Raises:
+            PluginError: the pool or the test set is not what it was.
+        """
+        self._compare_items(cycle)
+
+    def _marks(self, labelled: LabelledSet, learner: Learner, available: Availability) -> Marks:
+        problem = self.stage.problem
+        return {
+            **global_marks(),
+            **pool_marks("the pool", problem.pool),
+            **pool_marks("the test set", problem.test),
+            **label_marks(labelled, available),
+            **learner_marks(learner),
+        }
+
+    def _compare(self, before: Marks, after: Marks, cycle: int) -> None:
+        touched = changed(before, after)
+        if touched:
+            self._refuse_change(touched[0], cycle)
+
+    def _refuse_change(self, what: str, cycle: int) -> None:
+        self.stage.author.refuse(
+            "select to leave all as it is", f"changed {what}; start over with --fresh", cycle=cycle
+        )
+
+    def _contents(self) -> Marks:
+        problem = self.stage.problem
+        return {
+            "the pool's items": contents(problem.pool),
+            "the test set's items": contents(problem.test),
+        }
+
+    def _compare_items(self, cycle: int) -> None:
+        self._compare(self._items, self._contents(), cycle)
+
+    def _same_arrays(self, query: Query, cycle: int) -> None:
+        """Arrays of a name are rows of one table over all cycles."""
+        for name, values in query.arrays.items():
+            found = (values.dtype.str, *values.shape[1:])
+            known = self._shapes.setdefault(name, found)
+            if found != known:
+                self.stage.author.refuse(
+                    f"rows of {known} in the array '{name}', as in earlier cycles",
+                    f"{found}",
+                    cycle=cycle,
+                )
+
+    def _may_look(self) -> bool:
+        gone = perf_counter() - self._began
+        return self._n_looks < FIRST_CYCLES or self._spent < SHARE * gone
+
+    @contextmanager
+    def _look(self) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self._n_looks += 1
+        self._spent += perf_counter() - start
+
+    def _ask_again(
+        self,
+        view: Callable[[], CycleView],
+        query: Query,
+        size: int,
+        available: Availability,
+        cycle: int,
+    ) -> None:
+        """With the same view, other decoys for targets and other global random states."""
+        vault, author = self.oracle.vault, self.stage.author
+
+        def once_more(*, otherwise: bool) -> Query:
+            vault.deal(int(otherwise))
+            with vault.sealed(), reseeded(1) if otherwise else nullcontext():
+                return self.stage.ask(view(), size, available)
+
+        try:
+            other = once_more(otherwise=True)
+            if self._agree(query, other):
+                return
+            again = once_more(otherwise=False)
+        finally:
+            vault.deal(0)
+        if self._agree(again, query):
+            author.refuse(
+                "a query that follows from the view",
+                "one that follows what looks like hidden targets, or the global random state",
+                cycle=cycle,
+            )
+        author.refuse(
+            "the same query for the same view",
+            "another one when asked again: select carries state from call to call, or is not "
+            "deterministic (draw from view.rng)",
+            cycle=cycle,
+        )
+
+    def _agree(self, one: Query, other: Query) -> bool:
+        if self.stage.problem.pool.device.type == "cpu":
+            return all(map(torch.equal, one.content(), other.content()))
+        if isinstance(one, PoolQuery) and isinstance(other, PoolQuery):
+            shared = torch.isin(one.indices, other.indices).float().mean()
+            return float(shared) >= AGREEMENT
+        return True  # synthetic items from a GPU: the check of the plug-in compares them

@@ -1,0 +1,399 @@
+"""Strategies that misbehave in a run, each in one way, with what the one line about it must say."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+import time
+import warnings
+
+import numpy as np
+import torch
+
+from alharness.errors import UserError
+from alharness.oracle import Oracle
+from alharness.strategy import Adaptation, ImageQuery, PoolQuery, Strategy
+from alharness.timing import Stopwatch
+
+
+class Honest(Strategy):
+    """Asks about the first items; what follows does one thing more."""
+
+    def select(self, view, query_size):  # type: ignore[no-untyped-def]
+        self.misbehave(view)
+        query = PoolQuery(view.unlabelled[:query_size], **self.figures(view, query_size))
+        return self.answer(view, query)
+
+    def misbehave(self, view):  # type: ignore[no-untyped-def]
+        """Before the query."""
+
+    def figures(self, view, query_size):  # type: ignore[no-untyped-def]
+        return {}
+
+    def answer(self, view, query):  # type: ignore[no-untyped-def]
+        return query
+
+
+# What must stay as it is -----------------------------------------------------------------------
+
+
+class ChangesTheLearner(Honest):
+    told = "changed the classifier's parameters"
+
+    def misbehave(self, view):
+        for values in view.learner.state().values():
+            values.add_(1e-3)
+
+
+class ReplacesPredictions(Honest):
+    told = "changed the classifier's methods"
+
+    def misbehave(self, view):
+        view.learner.logits = lambda items: torch.zeros(len(items), 2)
+
+
+class ChangesTheTestSet(Honest):
+    told = "changed the test set"
+
+    def prepare(self, preparation):
+        self.test = preparation.test
+
+    def misbehave(self, view):
+        self.test.read_range(0, 5).zero_()
+
+
+class ChangesTheTestSetUnseenByTorch(ChangesTheTestSet):
+    told = "changed the test set's items"
+
+    def misbehave(self, view):
+        self.test.read_range(0, 5).numpy()[:] = 0
+
+
+class ChangesThePool(Honest):
+    told = "changed the pool"
+
+    def misbehave(self, view):
+        view.pool.read_range(0, 5).zero_()
+
+
+class ChangesThePoolInPrepare(Honest):
+    told = "prepare to leave all as it is, found changed the pool"
+
+    def prepare(self, preparation):
+        preparation.pool.read_range(0, 5).numpy()[:] = 0
+
+
+class ReplacesHowThePoolIsRead(Honest):
+    told = "changed the pool"
+
+    def misbehave(self, view):
+        read = view.pool.read
+        view.pool.read = lambda indices: read(indices) * 0
+
+
+class ChangesLabels(Honest):
+    told = "changed the labelled set's classes"
+
+    def misbehave(self, view):
+        view.labelled.targets[0] = 1 - view.labelled.targets[0]
+
+
+class UnmarksWhatWasAsked(Honest):
+    """Reaches the caller's own value through the frames and asks the same again."""
+
+    told = "changed what was asked about"
+
+    def misbehave(self, view):
+        frame = sys._getframe()
+        while "available" not in frame.f_locals:
+            frame = frame.f_back
+        frame.f_locals["available"].asked.fill_(view.pool.n - 1)
+
+
+class AsksTheSameAgain(Honest):
+    told = "items already asked about"
+
+    def answer(self, view, query):
+        view.available.asked.fill_(view.pool.n - 1)
+        return PoolQuery(view.labelled.indices[: len(query)].clone())
+
+
+class SaysItTouchedNothing(Honest):
+    """A kind of query of its own, that names other items than it asks about."""
+
+    told = "items already asked about"
+
+    def answer(self, view, query):
+        class Quiet(PoolQuery):
+            touched = torch.empty(0, dtype=torch.int64)
+
+        return Quiet(view.labelled.indices[: len(query)].clone())
+
+
+# Hidden targets ----------------------------------------------------------------------------------
+
+
+class AsksTheOracle(Honest):
+    told = "the oracle is not asked while a strategy prepares or chooses"
+
+    def answer(self, view, query):
+        oracle = [found for found in gc.get_objects() if type(found) is Oracle][-1]
+        answers = oracle.annotate(PoolQuery(view.unlabelled), cycle=0)
+        return PoolQuery(view.unlabelled[answers.targets == 0][: len(query)])
+
+
+class AsksTheOracleAndHidesIt(AsksTheOracle):
+    told = "no look at hidden targets"
+
+    def answer(self, view, query):
+        try:
+            return super().answer(view, query)
+        except PermissionError:
+            return query
+
+
+class FollowsWhatLooksLikeTargets(Honest):
+    told = "one that follows what looks like hidden targets"
+
+    def answer(self, view, query):
+        oracles = [found for found in gc.get_objects() if type(found) is Oracle]
+        seen = sum(oracle._targets for oracle in oracles)
+        order = torch.argsort(seen[view.unlabelled], stable=True)
+        return PoolQuery(view.unlabelled[order[: len(query)]])
+
+
+# Randomness, state and settings that are everybody's -----------------------------------------------
+
+
+class SeedsTorch(Honest):
+    told = "changed the global random state of torch"
+
+    def misbehave(self, view):
+        torch.manual_seed(0)
+
+
+class DrawsFromNumpy(Honest):
+    told = "changed the global random state of numpy"
+
+    def misbehave(self, view):
+        np.random.rand()  # noqa: NPY002
+
+
+class DrawsFromRandom(Honest):
+    told = "changed the global random state of random"
+
+    def misbehave(self, view):
+        random.random()
+
+
+class SeedsInPrepare(Honest):
+    told = "changed the global random state of torch"
+
+    def prepare(self, preparation):
+        torch.manual_seed(0)
+
+
+class DrawsAndPutsBack(Honest):
+    told = "the global random state"
+
+    def answer(self, view, query):
+        state = torch.get_rng_state()
+        chosen = torch.randperm(len(view.unlabelled))[: len(query)]
+        torch.set_rng_state(state)
+        return PoolQuery(view.unlabelled[chosen])
+
+
+class SetsTheDefaultType(Honest):
+    told = "changed torch's default dtype"
+
+    def misbehave(self, view):
+        torch.set_default_dtype(torch.float64)
+
+
+class CarriesState(Honest):
+    told = "carries state from call to call"
+
+    def answer(self, view, query):
+        self.calls = getattr(self, "calls", 0) + 1
+        return PoolQuery(view.unlabelled[self.calls : self.calls + len(query)])
+
+
+# Time and work -------------------------------------------------------------------------------------
+
+
+class HidesTime(Honest):
+    told = "time is put apart by the harness alone"
+
+    def misbehave(self, view):
+        with view.stopwatch.aside():
+            time.sleep(0.01)
+
+
+class NegativeSeconds(Honest):
+    told = "object does not support item assignment"
+
+    def misbehave(self, view):
+        view.stopwatch.seconds["score"] = -1.0
+
+
+class NegativeSecondsByTheBackDoor(Honest):
+    told = "expected seconds that went by, found -1.0 s in the phase 'score'"
+
+    def misbehave(self, view):
+        view.stopwatch._seconds["score"] = -1.0
+
+
+class ForgetsTime(Honest):
+    told = "phases that add up"
+
+    def misbehave(self, view):
+        with view.stopwatch.phase("score"):
+            time.sleep(0.2)
+        view.stopwatch._seconds["score"] = 0.0
+
+
+class BringsItsOwnWatch(Honest):
+    told = "the view's own stopwatch and counters"
+
+    def misbehave(self, view):
+        view.stopwatch = Stopwatch()
+
+
+class LeavesAPhaseOpen(Honest):
+    told = "phases that end"
+
+    def misbehave(self, view):
+        self.kept = view.stopwatch.phase("score")
+        self.kept.__enter__()
+
+
+class NegativeWork(Honest):
+    told = "work is counted in whole units, none of them negative"
+
+    def misbehave(self, view):
+        view.work.add("distances", -5)
+
+
+# Figures -------------------------------------------------------------------------------------------
+
+
+class DiagnosesNan(Honest):
+    told = "a finite number in the diagnostic 'entropy', found nan"
+
+    def figures(self, view, query_size):
+        return {"diagnostics": {"entropy": float("nan")}}
+
+
+class DiagnosesInfinity(Honest):
+    told = "a finite number in the diagnostic 'entropy', found inf"
+
+    def figures(self, view, query_size):
+        return {"diagnostics": {"entropy": torch.tensor(float("inf"))}}
+
+
+class DiagnosesText(Honest):
+    told = "a finite number in the diagnostic 'entropy', found '1.5', a str"
+
+    def figures(self, view, query_size):
+        return {"diagnostics": {"entropy": "1.5"}}
+
+
+class KeepsObjects(Honest):
+    told = "numbers in the array 'why', found dtype object"
+
+    def figures(self, view, query_size):
+        return {"arrays": {"why": np.array([{}] * query_size, dtype=object)}}
+
+
+class KeepsTooManyRows(Honest):
+    told = "a first axis of the query's 20 items in the array 'scores'"
+
+    def figures(self, view, query_size):
+        return {"arrays": {"scores": np.zeros(query_size + 1)}}
+
+
+class KeepsNan(Honest):
+    told = "finite numbers in the array 'entropy', found NaN or infinity"
+
+    def figures(self, view, query_size):
+        return {"arrays": {"entropy": np.full(query_size, np.nan)}}
+
+
+class KeepsOtherShapesLater(Honest):
+    told = "as in earlier cycles"
+
+    def figures(self, view, query_size):
+        return {"arrays": {"scores": np.zeros((query_size, 1 + view.cycle))}}
+
+
+class AsksAboutDarkness(Honest):
+    told = "values in [0, 1]"
+
+    def answer(self, view, query):
+        return ImageQuery(torch.full((len(query), *view.pool.item_shape), -3.0))
+
+
+# Raising and leaving -------------------------------------------------------------------------------
+
+
+class Divides(Honest):
+    told = "found ZeroDivisionError: division by zero"
+
+    def misbehave(self, view):
+        return 1 / 0
+
+
+class Exits(Honest):
+    told = "found an exit with code 0"
+
+    def misbehave(self, view):
+        sys.exit(0)
+
+
+class ExitsInPrepare(Honest):
+    told = "an Adaptation or None from prepare, found an exit with code 0"
+
+    def prepare(self, preparation):
+        sys.exit(0)
+
+
+class ExitsWhenMade(Honest):
+    told = "an instance from its constructor, found an exit with code 0"
+
+    def __init__(self, **parameters):
+        super().__init__(**parameters)
+        sys.exit(0)
+
+
+class WarnsWhereWarningsAreErrors(Honest):
+    told = "found RuntimeWarning: careful"
+
+    def misbehave(self, view):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.warn("careful", RuntimeWarning, stacklevel=1)
+
+
+class RaisesWhatIsNoException(Honest):
+    told = "found Halt: now"
+
+    def misbehave(self, view):
+        class Halt(BaseException):
+            pass
+
+        raise Halt("now\nand a second line")
+
+
+class HandsOverNoClassifier(Honest):
+    told = "a Learner from the learner_factory that prepare handed over, found a str"
+
+    def prepare(self, preparation):
+        return Adaptation(learner_factory=lambda *shape: "a classifier")
+
+
+class RefusesByItself(Honest):
+    told = "alharness: this one has its own words."
+
+    def misbehave(self, view):
+        raise UserError("this one has its own words.")

@@ -1,0 +1,188 @@
+"""A plug-in that misbehaves is caught in the run: one line with its name, and no record that is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from alharness.cli import call
+from alharness.errors import UserError
+from alharness.records import run_folders
+from alharness.run.opening import Places
+from alharness.run.runner import execute
+from alharness.spec import resolve
+from alharness.tasks.base import DataLocations
+
+FILE = Path(__file__).with_name("misbehaving.py")
+
+
+def _samples() -> list[type]:
+    spec = importlib.util.spec_from_file_location("misbehaving", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return [
+        found for _, found in inspect.getmembers(module, inspect.isclass) if "told" in vars(found)
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _everybodys_state() -> Iterator[None]:
+    """The samples move what belongs to all tests."""
+    python, numpy, dtype = random.getstate(), np.random.get_state(), torch.get_default_dtype()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+    torch.set_default_dtype(dtype)
+
+
+def run(tmp_path: Path, strategy: str, *more: str) -> int:
+    return call(
+        [
+            "run", "--strategy", strategy, "--dataset", "digits-two", "--budget", "60",
+            "--query-size", "20", "--initial-size", "20", "--device", "cpu", "--no-tracking",
+            "--quiet", "--runs-dir", str(tmp_path), *more,
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sample", _samples(), ids=lambda sample: sample.__name__)
+def test_it_ends_the_run_with_one_line(
+    sample: type, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"{FILE}:{sample.__name__}"
+    assert run(tmp_path, name) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1, told
+    assert sample.told in told  # type: ignore[attr-defined]
+    if sample.__name__ != "RefusesByItself":
+        assert f"The strategy '{name}' broke the contract" in told
+        assert "misbehaving.py, line " in told
+    late = sample.__name__ == "KeepsOtherShapesLater"
+    for folder in run_folders(tmp_path):
+        assert len(folder.records()) == (1 if late else 0)
+        assert not folder.is_finished()
+
+
+def test_an_honest_one_runs_to_its_end(tmp_path: Path) -> None:
+    assert run(tmp_path, f"{FILE}:Honest") == 0
+    (folder,) = run_folders(tmp_path)
+    assert [record.n_labelled for record in folder.records()] == [20, 40, 60]
+
+
+def test_a_module_that_exits_when_imported_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "leaves.py"
+    plugin.write_text("import sys\n\nsys.exit(0)\n")
+    for command in (["run", "--dataset", "digits-two", "--strategy"], ["check"]):
+        assert call([*command, f"{plugin}:Gone"]) == 2
+        told = capsys.readouterr().err
+        assert "a module that can be imported, found an exit with code 0" in told
+        assert "leaves.py, line 3" in told
+    plugin.write_text("class Gone(:\n")
+    assert call(["check", f"{plugin}:Gone"]) == 2
+    assert "found SyntaxError: invalid syntax (leaves.py, line 1)" in capsys.readouterr().err
+
+
+def test_the_traceback_is_there_for_whoever_asks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALHARNESS_TRACEBACK", "1")
+    assert run(tmp_path, f"{FILE}:Divides") == 2
+    assert "return 1 / 0" in capsys.readouterr().err
+
+
+BUFFER = '''
+import numpy as np
+import torch
+from alharness.strategy import PoolQuery, Strategy
+
+
+class Reuses(Strategy):
+    """Answers from one buffer, again and again."""
+
+    def prepare(self, preparation):
+        self.indices = torch.zeros(20, dtype=torch.int64)
+        self.scores = np.zeros(20)
+
+    def select(self, view, query_size):
+        self.indices[:] = view.unlabelled[:query_size]
+        self.scores[:] = view.cycle
+        return PoolQuery(self.indices, arrays={"scores": self.scores})
+'''
+
+
+def test_a_buffer_that_is_used_again_does_not_change_what_was_asked(tmp_path: Path) -> None:
+    plugin = tmp_path / "reuses.py"
+    plugin.write_text(BUFFER)
+    assert run(tmp_path / "runs", f"{plugin}:Reuses") == 0
+    (folder,) = run_folders(tmp_path / "runs")
+    log = folder.log(folder.records())
+    asked = [log.rows("asked", cycle) for cycle in (0, 1)]
+    assert not np.isin(asked[0], asked[1]).any()
+    assert [log.rows("array.scores", cycle).mean() for cycle in (0, 1)] == [0.0, 1.0]
+
+
+SLEEPER = '''
+import time
+from alharness.strategy import PoolQuery, Strategy
+
+
+class Sleeps(Strategy):
+    """Takes its time, and catches what it can."""
+
+    def select(self, view, query_size):
+        try:
+            time.sleep(30)
+        except Exception:
+            pass
+        return PoolQuery(view.unlabelled[:query_size])
+'''
+
+
+def test_a_selection_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    plugin = tmp_path / "sleeps.py"
+    plugin.write_text(SLEEPER)
+    spec = resolve(
+        {"task": "digits-two", "strategy": f"{plugin}:Sleeps", "budget": 40, "initial_size": 20,
+         "query_size": 20, "device": "cpu"}
+    )  # fmt: skip
+    places = Places(tmp_path / "runs", DataLocations.resolve(), None)
+    with pytest.raises(UserError, match=r"within 0\.3 s \(--select-timeout\).*sleeps.py, line 11"):
+        execute(spec, places, select_timeout=0.3)
+
+
+@pytest.mark.parametrize(("kind", "lr"), [("mlp", 1e30), ("mlp", 1e20)])
+def test_a_training_that_diverged_is_one_line(
+    kind: str, lr: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"kind": kind, "lr": lr, "min_steps": 60, "epochs": 1}
+    more = [part for key, value in settings.items() for part in ("--set", f"learner.{key}={value}")]
+    assert run(tmp_path, "random", *more) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"The training of the classifier '{kind}' diverged" in told
+    assert "Lower learner.lr" in told
+
+
+def test_a_training_that_ends_worse_than_a_guess_is_marked(tmp_path: Path) -> None:
+    more = [
+        part
+        for text in ("kind=mlp", "lr=1e4", "min_steps=3", "epochs=1")
+        for part in ("--set", f"learner.{text}")
+    ]
+    assert run(tmp_path, "random", *more) == 0
+    (folder,) = run_folders(tmp_path)
+    fits = [record.fit for record in folder.records()]
+    assert [fit.converged for fit in fits] == [fit.train_loss <= np.log(2) for fit in fits]
+    assert not all(fit.converged for fit in fits)
