@@ -116,7 +116,7 @@ def test_the_record_says_where_the_pool_was_put(tmp_path: Path) -> None:
         if name.endswith(("-rerank", "-random-latent")) or name.startswith("adba")
         else name
         for name in registry.names(registry.STRATEGIES)
-        if name != "subset"
+        if not registry.strategy_class(name).takes
     ],
 )
 def test_the_device_check_of_every_strategy(name: str, device: PretendedDevice) -> None:
