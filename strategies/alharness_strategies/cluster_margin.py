@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import Field
+from sklearn.cluster import AgglomerativeClustering
 
 from alharness import acquisition
 from alharness.pool.scan import scan
@@ -68,8 +69,6 @@ class ClusterMargin(Strategy):
 
 def average_linkage(features_MD: torch.Tensor, n_clusters: int) -> np.ndarray:
     """Cluster of each candidate, int64 ``[M]``."""
-    from sklearn.cluster import AgglomerativeClustering
-
     if len(features_MD) <= n_clusters:
         return np.arange(len(features_MD))
     solver = AgglomerativeClustering(n_clusters, linkage="average")

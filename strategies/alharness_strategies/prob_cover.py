@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pydantic import Field
+from sklearn.cluster import KMeans
 
 from alharness import seeds
 from alharness.artefacts import Artefact, write_tensors
@@ -156,8 +157,6 @@ def radius(points_NK: torch.Tensor, n_clusters: int, purity: float) -> float:
     A ball is pure as long as it is smaller than the distance to the nearest item of another cluster: delta
     is a quantile of that distance over a sample of the items.
     """
-    from sklearn.cluster import KMeans
-
     n = len(points_NK)
     solver = KMeans(min(n_clusters, n), random_state=0, n_init=1)
     rows = seeds.rng(0, "prob-cover").permutation(n)

@@ -20,6 +20,8 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from alharness.matching import features
 from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, Strategy
@@ -123,9 +125,6 @@ def k_means(points_NK: torch.Tensor, n_clusters: int, seed: int) -> torch.Tensor
     assignment, ``2 N K`` times the clusters: 50 GFLOP for a million points of 50 numbers and 500
     clusters, as much as a small classifier's pass over them.
     """
-    from sklearn.cluster import MiniBatchKMeans
-    from sklearn.exceptions import ConvergenceWarning
-
     solver = MiniBatchKMeans(n_clusters, random_state=seed, batch_size=5000, n_init=3)
     with warnings.catch_warnings():
         # Fewer distinct points than clusters: some stay empty, which is harmless here.
