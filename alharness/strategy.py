@@ -31,9 +31,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from alharness import acquisition, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
-from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings, lacking
+from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings
 from alharness.pool import Pool
 from alharness.pool.scan import scan
 from alharness.progress import Progress
@@ -350,16 +349,6 @@ class CommitteeStrategy(Strategy):
     Parameters: ClassVar[type[Parameters]] = CommitteeParameters
     parameters: CommitteeParameters
     learner_needs = frozenset({"samples"})
-
-    def prepare(self, preparation: Preparation) -> None:
-        """Refuse a classifier that cannot be sampled before it is trained."""
-        reason = lacking(
-            preparation.learner_settings,
-            self.learner_needs,
-            (preparation.pool.item_shape, preparation.n_classes),
-        )
-        if reason is not None:
-            raise UserError(f"{type(self).__name__} cannot work with this classifier: {reason}.")
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int] | None:
         return {"pool_items_scored": n_unlabelled}

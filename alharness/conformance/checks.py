@@ -363,9 +363,11 @@ def _device(bench: Bench) -> None:
 
 
 def _moved(learner: Learner, device: torch.device) -> Learner:
-    """The same learner, its tensors and networks on another device."""
+    """The same learner, its tensors, networks and members on another device."""
     moved = object.__new__(type(learner))
     for name, value in vars(learner).items():
+        if isinstance(value, list):
+            value = [_moved(m, device) if isinstance(m, Learner) else m for m in value]
         if isinstance(value, nn.Module):
             value = copy.deepcopy(value)  # a module moves in place
         movable = isinstance(value, torch.Tensor | nn.Module)

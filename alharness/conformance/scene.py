@@ -90,7 +90,14 @@ class Scene:
         learner: Learner | None = None,
     ) -> None:
         self.sample = sample
-        settings = LearnerSettings(kind=kind, width=16, min_steps=60, epochs=1, batch_size=16)
+        settings = LearnerSettings(
+            kind=kind,
+            width=16,
+            min_steps=60,
+            epochs=1,
+            batch_size=16,
+            members=3 if "samples" in strategy.learner_needs else 1,
+        )
         where = torch.device(device)
         pool = ArrayPool(sample.images.copy(), where)
         problem = Problem(

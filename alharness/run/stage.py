@@ -28,11 +28,13 @@ from alharness.generative import (
 )
 from alharness.generative.settings import AutoencoderRecipe, GeneratorRecipe
 from alharness.labelled import LabelledSet
+from alharness.learners.frozen import embed
 from alharness.learners.learner import (
     FitReport,
     Learner,
     LearnerFactory,
     LearnerSettings,
+    lacking,
     learner_factory,
 )
 from alharness.pool import Pool
@@ -241,6 +243,14 @@ def set_stage(
         PluginError: the strategy breaks the contract while it prepares.
     """
     author = Author(strategy, name or type(strategy).__name__)
+    lack = lacking(
+        problem.learner, strategy.learner_needs, (problem.pool.item_shape, problem.n_classes)
+    )
+    if lack is not None:
+        raise UserError(f"'{author.name}' cannot work with this classifier: {lack}.")
+    if problem.learner.freeze:
+        pool, test = embed(problem.learner, problem.pool, problem.test, problem.n_classes, supply)
+        problem = replace(problem, pool=pool, test=test)
     with author.blamed("a reason or None from unsuitable"):
         reason = strategy.unsuitable(problem.n_classes, problem.pool.item_shape)
     if reason is not None:

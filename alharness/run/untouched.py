@@ -138,9 +138,13 @@ def learner_marks(learner: Learner) -> Marks:
 
 
 def modes(learner: Learner) -> Marks:
-    """Training mode of every module, and the gradient state of every parameter."""
+    """Training mode of every module, and the gradient state of every parameter; of members, too."""
     marks: Marks = {}
     for attribute, network in vars(learner).items():
+        for number, member in enumerate(network if isinstance(network, list) else []):
+            if isinstance(member, Learner):
+                inner = modes(member).items()
+                marks |= {f"{attribute}.{number}.{name}": state for name, state in inner}
         if isinstance(network, nn.Module):
             for name, module in network.named_modules():
                 marks[f"{attribute}.{name or 'itself'} training mode"] = module.training

@@ -5,16 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from alharness import acquisition
+from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
+from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import FitReport, Learner
+from alharness.learners.learner import FitReport, Learner, LearnerSettings
 from alharness.pool import ArrayPool, Pool
+from alharness.run.stage import Networks, Problem, set_stage
 from alharness.spec import resolve
 from alharness.strategy import CycleView
 from alharness_strategies.bald import Bald
@@ -166,15 +171,12 @@ def test_a_classifier_of_one_set_of_parameters_is_refused_before_data_are_loaded
     assert resolve(several).learner.members == 5
 
 
-def test_a_network_without_dropout_is_refused_before_it_is_trained() -> None:
-    from alharness.learners.learner import LearnerSettings
-
+def test_a_network_without_dropout_is_refused_before_it_is_trained(tmp_path: Path) -> None:
     pool = ArrayPool(torch.zeros(4, 1, 8, 8))
-    for kind, refused in (("mlp", True), ("mnist-cnn", False)):
-        settings = LearnerSettings(kind=kind, width=8)
-        given = type("P", (), {"learner_settings": settings, "pool": pool, "n_classes": 3})()
-        if refused:
-            with pytest.raises(UserError, match=r"'mlp' has one. Set learner.members=5"):
-                Bald().prepare(given)
-        else:
-            Bald().prepare(given)
+    networks = Networks("t", "quick", GeneratorSettings(), AutoencoderSettings(), pool)
+    supply = Supply(ArtefactStore(tmp_path))
+    without = Problem("t", pool, pool, 3, LearnerSettings(kind="mlp", width=8))
+    with pytest.raises(UserError, match=r"'bald' .*'mlp' has one. Set learner.members=5"):
+        set_stage(Bald(), without, networks, supply, name="bald")
+    brings_its_own = LearnerSettings(kind="mnist-cnn", width=8)
+    set_stage(Bald(), replace(without, learner=brings_its_own), networks, supply)
