@@ -14,7 +14,7 @@ from alharness_strategies.adba import BoundaryLearner
 #: Their images are coloured, digits are not: the conformance's device check has a problem for them.
 COLOURED = ("asal-rgb", "asal-rgb-random-latent", "asal-rgb-rerank")
 STRATEGIES = [
-    "subset:20:max-entropy" if name == "subset" else name
+    f"{name}:20:max-entropy" if registry.strategy_class(name).takes else name
     for name in registry.names(registry.STRATEGIES)
     if name not in COLOURED
 ]

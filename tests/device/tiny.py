@@ -34,10 +34,13 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "adba-boundary": {"encoder_steps": 3, "refine_steps": 3},
     "gaal": {"latent_steps": 4},
 }
+#: Strategies that compare several sets of parameters.
+COMMITTEES = ("bald", "batch-bald", "qbc")
 
 
 def spec(name: str, learner: str, device: str, **settings: Any) -> RunSpec:
     """Two queries of five digits; ``settings`` as in a spec file."""
+    committee = {"members": 2} if name in COMMITTEES else {}
     return resolve(
         {
             "task": "digits-two",
@@ -47,7 +50,7 @@ def spec(name: str, learner: str, device: str, **settings: Any) -> RunSpec:
             "initial_size": 30,
             "query_size": 5,
             "budget": 40,
-            "learner": LEARNERS[learner] | FEW_STEPS,
+            "learner": LEARNERS[learner] | FEW_STEPS | committee,
             **NETWORKS,
             **settings,
         }
