@@ -1,9 +1,11 @@
 """Acquisition scores: pure functions of predictions; larger means ask sooner.
 
-Shape letters: N items, C classes.
+Shape letters: N items, C classes, S sets of parameters.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 
@@ -27,6 +29,33 @@ def margin(log_p_NC: torch.Tensor) -> torch.Tensor:
 def least_confidence(log_p_NC: torch.Tensor) -> torch.Tensor:
     """One minus the probability of the most probable class, shape ``[N]``."""
     return 1.0 - log_p_NC.amax(dim=-1).exp()
+
+
+def mutual_information(log_p_SNC: torch.Tensor) -> torch.Tensor:
+    """How much a label would tell about the parameters, ``H(mean_s p) - mean_s H(p)``, shape ``[N]``.
+
+    BALD: N. Houlsby, F. Huszar, Z. Ghahramani, M. Lengyel, "Bayesian Active Learning for Classification
+    and Preference Learning", arXiv 1112.5745, 2011, Eq. 2.
+
+    Args:
+        log_p_SNC: log probabilities under S sets of parameters.
+    """
+    log_p_SNC = log_p_SNC.double()  # a difference of two numbers that are nearly equal
+    mean_NC = log_p_SNC.logsumexp(dim=0) - math.log(len(log_p_SNC))
+    return entropy(mean_NC) - entropy(log_p_SNC).mean(dim=0)
+
+
+def vote_entropy(log_p_SNC: torch.Tensor) -> torch.Tensor:
+    """Entropy of the classes that S sets of parameters vote for, in nats, shape ``[N]``.
+
+    I. Dagan, S. P. Engelson, "Committee-Based Sampling for Training Probabilistic Classifiers", ICML 1995.
+
+    Args:
+        log_p_SNC: log probabilities under S sets of parameters.
+    """
+    n_classes = log_p_SNC.shape[2]
+    votes_NC = torch.nn.functional.one_hot(log_p_SNC.argmax(dim=2), n_classes).sum(dim=0)
+    return entropy((votes_NC.double() / len(log_p_SNC)).log())
 
 
 #: Scores by the name that ``--set strategy.score=`` takes.

@@ -89,7 +89,7 @@ def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
 
 
 def _summary(point: EntryPoint) -> str:
-    """First docstring line of the class, found by reading the source."""
+    """First docstring line of the class or function, found by reading the source."""
     path = _source_path(point.module)
     if path is None:
         return ""
@@ -98,7 +98,7 @@ def _summary(point: EntryPoint) -> str:
     except (OSError, SyntaxError, UnicodeDecodeError):
         return ""
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == point.attr:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == point.attr:
             text = ast.get_docstring(node) or ""
             return text.split("\n\n")[0].replace("\n", " ").strip()
     return ""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from alharness.errors import UserError, blamed
+from alharness.errors import UserError, blamed, unknown_name
 from alharness.plugins import (
     LEARNERS,
     STRATEGIES,
@@ -17,6 +17,7 @@ from alharness.plugins import (
     Listing,
     describe,
     distribution_of,
+    find,
     identity_of,
     listings,
     load,
@@ -37,6 +38,7 @@ __all__ = [
     "StrategyPlugin",
     "distribution_of",
     "find_strategy",
+    "group_of",
     "identity_of",
     "listings",
     "names",
@@ -122,17 +124,61 @@ def resolve_strategy(name: str, **parameters: Any) -> Strategy:
         return plugin.make(**parameters)
 
 
-def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
-    """A task by name, with its parameters checked."""
+def group_of(name: str) -> str:
+    """Whether a name of any form means a strategy, a task or a classifier.
+
+    An installed name says so by its group, strategies first; what a module or a file holds, by its type.
+
+    Raises:
+        UserError: there is no such thing.
+    """
+    from alharness.strategy import Strategy
     from alharness.tasks.base import TaskPlugin
 
-    key, argument = split(TASKS, name)
-    found = load("data set", TASKS, key)
+    for group in (STRATEGIES, TASKS, LEARNERS):
+        if find(group, split(group, name)[0]) is not None:
+            return group
+    key = split(STRATEGIES, name)[0]
+    if ":" not in key:
+        everything = [*names(STRATEGIES), *names(TASKS), *names(LEARNERS)]
+        raise unknown_name("strategy, data set or classifier", name, everything)
+    found = load("plug-in", STRATEGIES, key)
+    if isinstance(found, type) and issubclass(found, Strategy):
+        return STRATEGIES
+    if isinstance(found, type) and issubclass(found, TaskPlugin):
+        return TASKS
+    from alharness.learners.kinds import form_of
+
+    if form_of(key, found) is not None:
+        return LEARNERS
+    raise UserError(
+        f"'{name}' is {describe(found)}: neither a strategy nor a data set nor a classifier. Derive a "
+        "class from alharness.strategy.Strategy, alharness.tasks.base.TaskPlugin or "
+        "alharness.learners.base.Learner, or name a network or a scikit-learn classifier."
+    )
+
+
+def task_class(name: str) -> type[TaskPlugin]:
+    """The class behind a data set's name, whatever follows its colon.
+
+    Raises:
+        UserError: no such name, or what it names is not a ``TaskPlugin``.
+    """
+    from alharness.tasks.base import TaskPlugin
+
+    found = load("data set", TASKS, split(TASKS, name)[0])
     if not (isinstance(found, type) and issubclass(found, TaskPlugin)):
         raise UserError(
             f"'{name}' is {describe(found)}, not a data set. Derive a class from "
             "alharness.tasks.base.TaskPlugin and name that class."
         )
+    return found
+
+
+def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
+    """A task by name, with its parameters checked."""
+    found = task_class(name)
+    key, argument = split(TASKS, name)
     if found.takes_argument and not argument:
         raise UserError(
             f"Data set '{key}' needs an argument, as in '{key}:...'. See 'alharness show {key}'."

@@ -18,10 +18,11 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alharness import plugins, registry
+from alharness.artefacts.keys import identity
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge
 from alharness.generative import AutoencoderSettings, GeneratorSettings
-from alharness.learners.learner import LearnerSettings
+from alharness.learners.learner import LearnerSettings, lacking, sources
 from alharness.oracle import OracleSettings
 from alharness.tasks.base import PoolSettings, Profile
 
@@ -101,22 +102,6 @@ class RunSpec(BaseModel):
     def to_toml(self) -> str:
         """The spec as TOML; ``alharness run --config`` takes it back."""
         return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
-
-
-def identity(model: BaseModel) -> dict[str, Any]:
-    """What tells a setting apart from another, as plain values: what keys and fingerprints hash.
-
-    A field that is marked ``json_schema_extra={"added": VERSION}`` is left out while it has its default,
-    so that a new setting does not rename every run that was made before there was one.
-    """
-    values = model.model_dump(mode="json")
-    for name, field in type(model).model_fields.items():
-        value, extra = getattr(model, name), field.json_schema_extra
-        if isinstance(extra, dict) and "added" in extra and value == field.default:
-            del values[name]
-        elif isinstance(value, BaseModel):
-            values[name] = identity(value)
-    return values
 
 
 def _without_none(value: Any) -> Any:
@@ -205,9 +190,12 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
     values["plugins"] = {}
     try:
         spec = RunSpec.model_validate(values)
-        return spec.model_copy(update={"plugins": identity_of_plugins(spec)})
     except ValidationError as error:
         raise explain(error) from error
+    reason = lacking(spec.learner, strategy.learner_needs)
+    if reason is not None:
+        raise UserError(f"'{spec.strategy.name}' cannot work with this classifier: {reason}.")
+    return spec.model_copy(update={"plugins": identity_of_plugins(spec)})
 
 
 def identity_of_plugins(spec: RunSpec) -> dict[str, str]:
@@ -220,7 +208,7 @@ def identity_of_plugins(spec: RunSpec) -> dict[str, str]:
     return {
         **plugins.identity_of(plugins.STRATEGIES, spec.strategy.name),
         **plugins.identity_of(plugins.TASKS, spec.task.name),
-        **plugins.identity_of(plugins.LEARNERS, spec.learner.kind),
+        **sources(spec.learner),
         **task.identity(),
     }
 

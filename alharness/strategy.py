@@ -22,18 +22,20 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from alharness import acquisition, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
+from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings
+from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings, lacking
 from alharness.pool import Pool
+from alharness.pool.scan import scan
 from alharness.progress import Progress
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.records import Ledger
@@ -41,6 +43,8 @@ from alharness.timing import Stopwatch, WorkCounters
 
 __all__ = [
     "Adaptation",
+    "CommitteeParameters",
+    "CommitteeStrategy",
     "CycleView",
     "ImageQuery",
     "LineQuery",
@@ -208,8 +212,8 @@ class CycleView:
         scores = torch.empty(len(wanted), device=self.device)
         at = 0
         with torch.no_grad():
-            for part, items in self.pool.blocks(wanted):
-                scores[at : at + len(part)] = score(items)
+            for part, found in scan(self.pool, score, wanted, work=self.work):
+                scores[at : at + len(part)] = found
                 at += len(part)
         self.work.add("pool_items_scored", len(wanted))
         self.work.add("bytes_read", len(wanted) * self.pool.item_bytes)
@@ -261,6 +265,10 @@ class Strategy(ABC):
     takes: ClassVar[str] = ""
     #: Which tasks it can serve; a reason when it cannot (see ``unsuitable``).
     binary_only: ClassVar[bool] = False
+    #: What it needs of the classifier beyond predictions: ``gradients`` of the logits with respect to the
+    #: items, ``samples`` of the parameters (``Learner.sample_log_probs``), ``activations`` of a network's
+    #: hidden layers (``alharness.learners.loss_prediction``). Checked before data are loaded.
+    learner_needs: frozenset[Literal["gradients", "samples", "activations"]] = frozenset()
     #: True for strategies that ask about synthetic items and need an oracle that can see.
     asks_synthetic: ClassVar[bool] = False
     #: True for the fully supervised bound only: the whole pool is labelled before cycle 0.
@@ -326,3 +334,54 @@ class ScoreStrategy(Strategy):
         with view.stopwatch.phase("top_k"):
             chosen = acquisition.top_k(scores, query_size)
         return PoolQuery(candidates[chosen])
+
+
+class CommitteeParameters(Parameters):
+    """What may be set with ``--set strategy.NAME=VALUE``."""
+
+    n_samples: int = Field(
+        20, ge=2, description="sets of parameters drawn by dropout; an ensemble has its members"
+    )
+
+
+class CommitteeStrategy(Strategy):
+    """Ask by what several sets of the classifier's parameters say of each item: O(pool) per cycle."""
+
+    Parameters: ClassVar[type[Parameters]] = CommitteeParameters
+    parameters: CommitteeParameters
+    learner_needs = frozenset({"samples"})
+
+    def prepare(self, preparation: Preparation) -> None:
+        """Refuse a classifier that cannot be sampled before it is trained."""
+        reason = lacking(
+            preparation.learner_settings,
+            self.learner_needs,
+            (preparation.pool.item_shape, preparation.n_classes),
+        )
+        if reason is not None:
+            raise UserError(f"{type(self).__name__} cannot work with this classifier: {reason}.")
+
+    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int] | None:
+        return {"pool_items_scored": n_unlabelled}
+
+    def scan(
+        self, view: CycleView, score: Callable[[torch.Tensor], torch.Tensor], dim: int = 0
+    ) -> torch.Tensor:
+        """``score`` of the predictions for every unlabelled item, block by block.
+
+        Args:
+            view: the cycle's view.
+            score: log probabilities ``[S, B, C]`` to a tensor that has the items along ``dim``.
+            dim: where the blocks are joined.
+        """
+        candidates, n_samples = view.unlabelled, self.parameters.n_samples
+        # One state for all blocks: every item is judged by the same committee.
+        rng = view.torch_rng("committee")
+
+        def judged(items: torch.Tensor) -> torch.Tensor:
+            return score(view.learner.sample_log_probs(items, n_samples, rng))
+
+        parts = [found for _, found in scan(view.pool, judged, candidates, work=view.work)]
+        view.work.add("pool_items_scored", len(candidates))
+        view.work.add("bytes_read", len(candidates) * view.pool.item_bytes)
+        return torch.cat(parts, dim=dim)

@@ -1,41 +1,50 @@
-"""``alharness check``: does a strategy keep the plug-in contract?"""
+"""``alharness check``: does a strategy or a classifier keep the plug-in contract?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alharness.cli.options import runs_dir_option
+from alharness.errors import UserError
+
+if TYPE_CHECKING:
+    from alharness.conformance import CheckResult
 
 
 @click.command()
-@click.argument("strategy")
+@click.argument("name")
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the strategy, for instance steps=10.",
+    help="A parameter of the strategy, for instance steps=10; a classifier's is learner.NAME.",
 )
 @runs_dir_option
-def check(strategy: str, settings: Sequence[str], runs_dir: Path) -> int:
-    """Prove that a strategy keeps the plug-in contract.
+def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
+    """Prove that a strategy or a classifier keeps the plug-in contract.
 
-    STRATEGY is a name of 'alharness list', package.module:Class or ./file.py:Class. Prints a table
-    of all checks; the exit code is 1 when one of them fails. Where there are runs, the result is
-    kept beside them, and their report shows it.
+    NAME is a name of 'alharness list' or 'alharness list learners', package.module:Class or
+    ./file.py:Class. Prints a table of all checks; the exit code is 1 when one of them fails. Where there
+    are runs, a strategy's result is kept beside them, and their report shows it.
     """
     from alharness import registry
-    from alharness.conformance import check_strategy
     from alharness.files import merge
-    from alharness.run import environment
     from alharness.spec import parse_set
 
-    parameters = merge(*(parse_set(text.removeprefix("strategy.")) for text in settings))
-    found = registry.find_strategy(strategy)
-    results = check_strategy(found.cls, **found.keywords(**parameters))
+    given = merge(*(parse_set(text) for text in settings))
+    group = registry.group_of(name)
+    if group == registry.TASKS:
+        raise UserError(
+            f"'{name}' is a data set; strategies and classifiers are checked. 'alharness data verify' "
+            "checks data."
+        )
+    run_checks = _check_learner if group == registry.LEARNERS else _check_strategy
+    results = run_checks(name, given)
     width = max(len(result.name) for result in results)
     for result in results:
         mark = {"pass": "ok", "fail": "FAIL", "skip": "-"}[result.outcome]
@@ -47,20 +56,53 @@ def check(strategy: str, settings: Sequence[str], runs_dir: Path) -> int:
     failed = [result.name for result in results if result.outcome == "fail"]
     skipped = sum(result.outcome == "skip" for result in results)
     passed = len(results) - len(failed) - skipped
-    click.echo(f"{strategy}: {passed} passed, {len(failed)} failed, {skipped} do not apply.")
-    if runs_dir.is_dir():
-        from alharness.records import keep_conformance
-
-        kept = keep_conformance(
-            runs_dir,
-            strategy,
-            {
-                "distribution": registry.provider(registry.STRATEGIES, strategy),
-                "commit": environment.git_commit(),
-                "passed": passed,
-                "skipped": skipped,
-                "failed": failed,
-            },
-        )
-        click.echo(f"Kept in {kept}")
+    click.echo(f"{name}: {passed} passed, {len(failed)} failed, {skipped} do not apply.")
+    if group == registry.STRATEGIES and runs_dir.is_dir():
+        _keep(runs_dir, name, passed, skipped, failed)
     return 1 if failed else 0
+
+
+def _check_strategy(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]:
+    from alharness import registry
+    from alharness.conformance import check_strategy
+
+    parameters = {**given, **given.get("strategy", {})}
+    parameters.pop("strategy", None)
+    found = registry.find_strategy(name)
+    return check_strategy(found.cls, **found.keywords(**parameters))
+
+
+def _check_learner(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]:
+    from pydantic import ValidationError
+
+    from alharness.conformance.learners import check_learner
+    from alharness.learners.base import LearnerSettings
+    from alharness.spec import explain
+
+    values = {**given, **given.get("learner", {}), "kind": name}
+    values.pop("learner", None)
+    try:
+        settings = LearnerSettings(**values)
+    except ValidationError as error:
+        raise explain(error, "learner") from error
+    return check_learner(settings)
+
+
+def _keep(runs_dir: Path, name: str, passed: int, skipped: int, failed: Sequence[str]) -> None:
+    """Keep a strategy's result beside the runs."""
+    from alharness import registry
+    from alharness.records import keep_conformance
+    from alharness.run import environment
+
+    kept = keep_conformance(
+        runs_dir,
+        name,
+        {
+            "distribution": registry.provider(registry.STRATEGIES, name),
+            "commit": environment.git_commit(),
+            "passed": passed,
+            "skipped": skipped,
+            "failed": failed,
+        },
+    )
+    click.echo(f"Kept in {kept}")

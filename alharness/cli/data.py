@@ -190,6 +190,11 @@ def preview(name: str, output: Path | None, data_root: Path | None) -> None:
     with _shown() as progress:
         loaded = resolve_task(name).load(_locations(data_root), progress)
     pool = loaded.open_pool(torch.device("cpu"))
+    if len(pool.item_shape) != 3:
+        raise UserError(
+            f"'{name}' has items of shape {pool.item_shape}, which are no pictures; expected images "
+            "[C, H, W]. Look at the file itself."
+        )
     chosen = np.linspace(0, pool.n - 1, PREVIEW * PREVIEW).astype(np.int64)
     items = as_uint8(pool.gather(chosen))
     labels = [loaded.class_names[target] for target in loaded.pool_targets[chosen]]

@@ -13,13 +13,19 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["strategies", "datasets"]), default="strategies")
+@click.argument(
+    "kind", type=click.Choice(["strategies", "datasets", "learners"]), default="strategies"
+)
 def list_names(kind: str) -> None:
-    """List strategies or data sets, without importing any of them."""
+    """List strategies, data sets or classifiers (learners), without importing any of them."""
     from alharness import registry
 
-    group = registry.STRATEGIES if kind == "strategies" else registry.TASKS
-    found = registry.listings(group)
+    groups = {
+        "strategies": registry.STRATEGIES,
+        "datasets": registry.TASKS,
+        "learners": registry.LEARNERS,
+    }
+    found = registry.listings(groups[kind])
     width = max((len(entry.name) for entry in found), default=0)
     for entry in found:
         foreign = "" if entry.distribution.startswith("alharness ") else f"  [{entry.distribution}]"
@@ -29,7 +35,7 @@ def list_names(kind: str) -> None:
 @click.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Show a strategy's or data set's parameters, defaults and source in the paper.
+    """Show a strategy's, data set's or classifier's parameters, defaults and source in the paper.
 
     'alharness show settings' lists what may be set for every run.
     """
@@ -38,20 +44,28 @@ def show(name: str) -> None:
     if name == "settings":
         _show_settings()
         return
-    prefix = name.split(":", 1)[0]
-    if prefix in registry.names(registry.STRATEGIES) or (":" in name and "/" in name):
-        _show_strategy(name)
-        return
-    if prefix in registry.names(registry.TASKS):
-        _show_task(name)
-        return
-    if ":" in name:
-        _show_strategy(name)
-        return
-    from alharness.errors import unknown_name
+    shown = {
+        registry.STRATEGIES: _show_strategy,
+        registry.TASKS: _show_task,
+        registry.LEARNERS: _show_learner,
+    }
+    shown[registry.group_of(name)](name)
 
-    everything = registry.names(registry.STRATEGIES) + registry.names(registry.TASKS)
-    raise unknown_name("strategy or data set", name, everything)
+
+def _show_learner(name: str) -> None:
+    from alharness import registry
+    from alharness.learners.base import LearnerSettings
+    from alharness.learners.kinds import NetworkKind, find_kind
+
+    kind = find_kind(name)
+    click.echo(f"{name}  ({registry.provider(registry.LEARNERS, name)})")
+    _paragraphs(kind.description)
+    click.echo(f"Used with --set learner.kind={name}")
+    if not isinstance(kind, NetworkKind):
+        click.echo(
+            "Not a network: learner.dropout, learner.weights and learner.freeze do not apply."
+        )
+    _fields("Settings (--set learner.NAME=VALUE; the data set has defaults)", LearnerSettings)
 
 
 def _show_strategy(name: str) -> None:

@@ -11,7 +11,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,8 @@ from alharness.progress import Progress
 KIND = "autoencoder"
 WEIGHTS = "autoencoder.safetensors"
 
+#: Raw images that are read together: one transfer for some steps.
+CHUNK_BYTES = 1 << 26
 #: Looks at the held-out images during a training; the best state of these is kept.
 LOOKS = 20
 #: Held-out images that are looked at, at most.
@@ -205,10 +207,8 @@ class AutoencoderTraining:
         recipe, device = self.recipe, self.pool.device
         n_steps = min(n_steps, recipe.steps - self.step)
         total = torch.zeros((), device=device)
-        for step in range(self.step, self.step + n_steps):
-            rng = seeds.torch_rng(recipe.seed, "autoencoder", "step", step)
-            picked = torch.randint(len(self.training), (recipe.batch_size,), generator=rng)
-            images = self._pixels(self.pool.gather(self.training[picked]))
+        for raw, rng in self._batches(n_steps):
+            images = self._pixels(self.pool.to_float(raw))
             shown = images
             if recipe.denoise_sigma:
                 noise = torch.randn(images.shape, generator=rng).to(device)
@@ -233,6 +233,20 @@ class AutoencoderTraining:
             )
         self.curve.append([float(self.step), *figures.values()])
         return figures
+
+    def _batches(self, n_steps: int) -> Iterator[tuple[torch.Tensor, torch.Generator]]:
+        """Raw items of the next steps, some steps read together, and what else they draw from."""
+        recipe = self.recipe
+        at_once = max(1, CHUNK_BYTES // (recipe.batch_size * self.pool.item_bytes))
+        for first in range(self.step, self.step + n_steps, at_once):
+            steps = range(first, min(first + at_once, self.step + n_steps))
+            rngs = [seeds.torch_rng(recipe.seed, "autoencoder", "step", step) for step in steps]
+            picked = [
+                torch.randint(len(self.training), (recipe.batch_size,), generator=rng)
+                for rng in rngs
+            ]
+            raw = self.pool.read(self.training[torch.cat(picked)])
+            yield from zip(raw.split(recipe.batch_size), rngs, strict=True)
 
     def held_out_error(self) -> float:
         """Mean squared error per pixel of the current networks on the held-out images."""

@@ -17,6 +17,7 @@ import torch
 
 from alharness import acquisition, numerics, seeds
 from alharness.artefacts import Artefact, ArtefactStore
+from alharness.artefacts.keys import identity as told_apart
 from alharness.generative.autoencoder import Autoencoder
 from alharness.generative.generator import CURVE_FILE, Generator
 from alharness.generative.quality import (
@@ -87,7 +88,7 @@ def obtain_inspection(
     identity = {
         "generator": subject.artefact.key,
         "autoencoder": subject.autoencoder.artefact_key,
-        "reference": subject.reference.model_dump(mode="json"),
+        "reference": told_apart(subject.reference),
         "seed": subject.seed,
     }
 

@@ -1,109 +1,59 @@
-"""The one trainer of classifiers: from scratch in each cycle, the same recipe for every strategy.
+"""The harness's own classifiers: linear, or a network; from scratch in each cycle.
 
 The paper (Sec. 4.2) trains from scratch in each cycle, without augmentation except on LSUN. Outside
-``fit`` a learner is in evaluation mode and does not change.
+``fit`` a learner is in evaluation mode and does not change. The recipe is the same for every strategy.
 
-Shape letters: N items, C classes, D features.
+Shape letters: N items, C classes, D features, S samples of the parameters.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
 
+from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.networks import Classifier, build_classifier, check_classifier
+from alharness.learners.base import (
+    SAMPLES_REMEDY,
+    FitReport,
+    Learner,
+    LearnerFactory,
+    LearnerSettings,
+)
+from alharness.learners.ensemble import Ensemble
+from alharness.learners.estimator import EstimatorLearner
+from alharness.learners.kinds import (
+    EstimatorKind,
+    Kind,
+    LearnerKind,
+    NetworkKind,
+    build_network,
+    find_kind,
+    head_of,
+)
+from alharness.learners.networks import HeadedNetwork
+from alharness.learners.weights import read_weights, weights_identity
+from alharness.plugins import LEARNERS, identity_of
 from alharness.pool import Pool
 
-
-class LearnerSettings(BaseModel):
-    """How classifiers are trained: one recipe per task, part of the protocol fingerprint."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: str = Field("linear", description="linear, mnist-cnn, all-cnn, strided-cnn or mlp")
-    c: float = Field(
-        1.0, gt=0, description="inverse L2 strength of the linear model (decisions 8.2)"
-    )
-    width: int = Field(128, ge=1, description="width of the network")
-    lr: float = Field(1e-3, gt=0, description="Adam's step size")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of the network")
-    batch_size: int = Field(50, ge=1, description="images per optimiser step")
-    epochs: int = Field(20, ge=0, description="passes over the labelled set")
-    min_steps: int = Field(
-        1000, ge=1, description="floor on optimiser steps: few labels must not mean few steps"
-    )
-    max_iterations: int = Field(1000, ge=1, description="L-BFGS iterations of the linear model")
-    augment: Literal["none", "flip-crop"] = Field(
-        "none", description="flip-crop on LSUN only (Sec. 4.2)"
-    )
-
-
-@dataclass(frozen=True)
-class FitReport:
-    """What a fit did.
-
-    Attributes:
-        steps: optimiser steps (iterations of L-BFGS for the linear model).
-        train_loss: mean cross-entropy on the labelled set at the end (of the last epoch for networks).
-        converged: for the linear model, whether the gradient fell below its tolerance; for networks,
-            whether the loss ended no worse than that of a guess, log C.
-    """
-
-    steps: int
-    train_loss: float
-    converged: bool
-
-
-class Learner(ABC):
-    """A classifier h_theta of items ``[N, ...]`` on ``device``."""
-
-    def __init__(self, item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> None:
-        self.item_shape = item_shape
-        self.n_classes = n_classes
-        self.device = device
-
-    @abstractmethod
-    def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> FitReport:
-        """Train from scratch; everything random follows from ``seed``."""
-
-    @abstractmethod
-    def logits(self, items: torch.Tensor) -> torch.Tensor:
-        """Logits ``[N, C]`` in evaluation mode, differentiable with respect to the items."""
-
-    @abstractmethod
-    def features(self, items: torch.Tensor) -> torch.Tensor:
-        """Input of the last layer, ``[N, D]`` (F_CLS; the item itself for a linear model)."""
-
-    @abstractmethod
-    def state(self) -> dict[str, torch.Tensor]:
-        """All parameters by name."""
-
-    def log_probs(self, items: torch.Tensor) -> torch.Tensor:
-        """Log probabilities ``[N, C]``, without gradients."""
-        with torch.no_grad():
-            return functional.log_softmax(self.logits(items), dim=-1)
-
-    def digest(self) -> str:
-        """SHA-256 (16 hex digits) of all parameters: equal if and only if the learner is unchanged."""
-        sha = hashlib.sha256()
-        for name, values in sorted(self.state().items()):
-            sha.update(name.encode())
-            sha.update(values.detach().cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()[:16]
-
-
-#: What the loop asks for a learner; a strategy may hand over another one in ``prepare``.
-LearnerFactory = Callable[[tuple[int, ...], int, torch.device], Learner]
+__all__ = [
+    "FitReport",
+    "Learner",
+    "LearnerFactory",
+    "LearnerSettings",
+    "LinearLearner",
+    "NetworkLearner",
+    "flip_crop",
+    "learner_factory",
+]
 
 
 class LinearLearner(Learner):
@@ -122,6 +72,8 @@ class LinearLearner(Learner):
     device is; solved here it makes two reads, of items and targets. One evaluation reads the items
     twice, at the limit 64 MB in float64: some 5 ms for one core.
     """
+
+    seeded = False
 
     #: Largest absolute gradient entry, relative to the number of labels, at which L-BFGS stops.
     TOLERANCE = 1e-7
@@ -196,6 +148,9 @@ class LinearLearner(Learner):
     def state(self) -> dict[str, torch.Tensor]:
         return {"weight": self.weight, "bias": self.bias}
 
+    def head_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return _two_columns(self.weight.T).T, _two_columns(self.bias[None])[0]
+
 
 def _two_columns(logits: torch.Tensor) -> torch.Tensor:
     """The one logit of a binary model as two: class 0 has logit 0."""
@@ -210,6 +165,9 @@ class NetworkLearner(Learner):
     ``steps = max(min_steps, epochs * ceil(n / batch_size))``: with 100 labels, 20 epochs would be
     40 steps, and an under-trained random baseline fakes gains of active learning (decisions 1.8).
     There is no early stopping and no look at the test set.
+
+    Raises:
+        UserError: no such network, or none for such items, or weights that are not its own.
     """
 
     def __init__(
@@ -220,14 +178,31 @@ class NetworkLearner(Learner):
         settings: LearnerSettings,
     ) -> None:
         super().__init__(item_shape, n_classes, device)
-        check_classifier(settings.kind, item_shape)
+        kind = find_kind(settings.kind)
+        if not isinstance(kind, NetworkKind):
+            raise UserError(
+                f"Classifier '{settings.kind}' is not a network. Use one, such as learner.kind=mlp."
+            )
+        if settings.augment != "none" and len(item_shape) != 3:
+            raise UserError(
+                f"learner.augment={settings.augment} moves images [C, H, W]; this task's items have "
+                f"shape {item_shape}. Set learner.augment=none."
+            )
+        head_of(kind, item_shape, n_classes, settings.width)
+        self.kind = kind
         self.settings = settings
-        self.network: nn.Module  # there after ``fit``, which builds it under its own seed
+        self.network: HeadedNetwork  # there after ``fit``, which builds it under its own seed
+        self._tensors = read_weights(settings.kind, settings.weights) if settings.weights else None
 
-    def build(self) -> nn.Module:
+    def build(self) -> HeadedNetwork:
         """A fresh network; called under the fit's seed."""
-        return build_classifier(
-            self.settings.kind, self.item_shape, self.n_classes, self.settings.width
+        return build_network(
+            self.kind,
+            self.item_shape,
+            self.n_classes,
+            width=self.settings.width,
+            dropout=self.settings.dropout,
+            tensors=self._tensors,
         ).to(self.device)
 
     def loss(
@@ -251,6 +226,8 @@ class NetworkLearner(Learner):
             optimiser = torch.optim.AdamW(
                 self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
             )
+            # Statistics of a batch of one are undefined: a lone item gets the company of another one.
+            normalises = any(isinstance(m, _BatchNorm) for m in self.network.modules())
             last_losses: list[torch.Tensor] = []
             permutation = torch.empty(0, dtype=torch.int64)
             for step in range(steps):
@@ -258,6 +235,8 @@ class NetworkLearner(Learner):
                 if at == 0:
                     permutation = torch.randperm(n, generator=order).to(self.device)
                 batch = permutation[at * batch_size : (at + 1) * batch_size]
+                if len(batch) == 1 and normalises:
+                    batch = torch.cat([permutation[:1], batch])
                 images = items[batch]
                 if settings.augment == "flip-crop":
                     images = flip_crop(images, order)
@@ -276,12 +255,64 @@ class NetworkLearner(Learner):
         return logits
 
     def features(self, items: torch.Tensor) -> torch.Tensor:
-        assert isinstance(self.network, Classifier)
         with torch.no_grad():
             return self.network.features(items)
 
     def state(self) -> dict[str, torch.Tensor]:
         return dict(self.network.state_dict())
+
+    def sample_log_probs(self, items: torch.Tensor, n: int, rng: torch.Generator) -> torch.Tensor:
+        """Monte-Carlo dropout (Gal & Ghahramani 2016), each sample with one mask for all items."""
+        if not dropout_layers(self.network):
+            raise UserError(
+                f"The classifier '{self.settings.kind}' has no dropout layer and cannot be sampled. "
+                f"{SAMPLES_REMEDY}"
+            )
+        own = torch.Generator()
+        own.set_state(rng.get_state())
+        samples = []
+        for _ in range(n):
+            with _masked(self.network, own):
+                samples.append(self.log_probs(items))
+        return torch.stack(samples)
+
+    def head_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        layer = self.network.last_layer
+        bias = layer.bias if layer.bias is not None else layer.weight.new_zeros(self.n_classes)
+        return layer.weight.detach(), bias.detach()
+
+
+def dropout_layers(network: nn.Module) -> list[nn.Module]:
+    """Layers that drop features or channels in training."""
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d)
+        and module.p > 0
+    ]
+
+
+@contextmanager
+def _masked(network: nn.Module, rng: torch.Generator) -> Iterator[None]:
+    """Dropout with masks that are drawn once, from ``rng``, and shared by all items inside the block."""
+
+    def drop(module: Any, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        values = given[0]
+        shape = [1, *values.shape[1:]]
+        if not isinstance(module, nn.Dropout):  # whole channels
+            shape[2:] = [1] * (len(shape) - 2)
+        keep = (torch.rand(shape, generator=rng) >= module.p).to(values)
+        dropped: torch.Tensor = values * keep / (1 - module.p)
+        return dropped
+
+    handles: list[RemovableHandle] = []
+    try:
+        for layer in dropout_layers(network):
+            handles.append(layer.register_forward_hook(drop))  # after a layer that passes all on
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def flip_crop(images: torch.Tensor, rng: torch.Generator, pad: int = 4) -> torch.Tensor:
@@ -300,11 +331,133 @@ def flip_crop(images: torch.Tensor, rng: torch.Generator, pad: int = 4) -> torch
 
 
 def learner_factory(settings: LearnerSettings) -> LearnerFactory:
-    """The harness's own learners: linear, or a network of ``networks.py``."""
+    """What makes the classifiers of a recipe, an ensemble of them where it has several members.
 
-    def make(item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> Learner:
-        if settings.kind == "linear":
+    With ``freeze`` they are linear heads on the rows that ``frozen.embed`` makes of the items.
+
+    Raises:
+        UserError: no such classifier, or settings that it does not have.
+    """
+    kind = check_settings(settings)
+
+    def one(item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> Learner:
+        if settings.freeze:
             return LinearLearner(item_shape, n_classes, device, settings)
-        return NetworkLearner(item_shape, n_classes, device, settings)
+        if isinstance(kind, NetworkKind):
+            return NetworkLearner(item_shape, n_classes, device, settings)
+        if isinstance(kind, EstimatorKind):
+            return EstimatorLearner(item_shape, n_classes, device, kind)
+        options = {"settings": settings} if kind.takes_settings else {}
+        return kind.cls(item_shape, n_classes, device, **options)
 
-    return make
+    def several(item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> Learner:
+        members = [one(item_shape, n_classes, device) for _ in range(settings.members)]
+        return Ensemble(item_shape, n_classes, device, members)
+
+    return one if settings.members == 1 else several
+
+
+def check_settings(settings: LearnerSettings) -> Kind:
+    """Find the kind, and refuse settings that it would ignore. Loads no data and builds nothing.
+
+    Raises:
+        UserError: no such classifier, or settings that it does not have.
+    """
+    kind = find_kind(settings.kind)
+    own = isinstance(kind, LearnerKind) and kind.cls is not LinearLearner and kind.takes_settings
+    # A class that takes the settings may read them; only the harness freezes.
+    forms = ("freeze",) if own else ("dropout", "weights", "freeze")
+    asked = [name for name in forms if getattr(settings, name)]
+    if asked and not isinstance(kind, NetworkKind):
+        raise UserError(
+            f"learner.{asked[0]} is for networks; the classifier '{settings.kind}' is none. Use one, "
+            f"for instance learner.kind=mlp, or leave learner.{asked[0]} out."
+        )
+    if settings.freeze and settings.dropout:
+        raise UserError(
+            "learner.freeze trains a linear head, which has no dropout. Use learner.members=5 for "
+            "several heads, or leave learner.dropout out."
+        )
+    if settings.freeze and settings.augment != "none":
+        raise UserError(
+            "learner.freeze computes features once, so that images cannot be augmented. Set "
+            "learner.augment=none, or leave learner.freeze out."
+        )
+    return kind
+
+
+def sources(settings: LearnerSettings) -> dict[str, str]:
+    """What the settings rest on and do not hold: foreign source and weights, for a run's key.
+
+    Raises:
+        UserError: a file that is not there.
+    """
+    found = identity_of(LEARNERS, settings.kind)
+    if settings.weights:
+        found["learner.weights"] = weights_identity(settings.kind, settings.weights)
+    return found
+
+
+def lacking(
+    settings: LearnerSettings,
+    needs: Collection[str],
+    problem: tuple[tuple[int, ...], int] | None = None,
+) -> str | None:
+    """What a strategy needs of its classifier and will not get, as a reason; None when all is there.
+
+    Args:
+        needs: ``gradients`` (of the logits with respect to the items), ``samples`` (of the parameters)
+            and ``activations`` (of a network's hidden layers).
+        problem: item shape and number of classes, once they are known: a network is built for them to
+            see whether it has dropout of its own.
+
+    Raises:
+        UserError: no such classifier, or settings that it does not have.
+    """
+    kind = check_settings(settings)
+    if "gradients" in needs:
+        if settings.freeze:
+            return (
+                "it searches for images by gradients of the classifier, which learner.freeze moves to "
+                "features; leave learner.freeze out"
+            )
+        own = isinstance(kind, LearnerKind) and not kind.cls.differentiable
+        if own or isinstance(kind, EstimatorKind):
+            return (
+                f"it searches for images by gradients of the classifier, and '{settings.kind}' has "
+                "none; use a network, for instance learner.kind=mlp"
+            )
+    if "activations" in needs:
+        if not isinstance(kind, NetworkKind) and settings.kind != "linear":
+            return (
+                f"it trains a module beside a network, and '{settings.kind}' is none; use "
+                "learner.kind=mlp, mnist-cnn, all-cnn, strided-cnn or linear"
+            )
+        if settings.members > 1 or settings.freeze:
+            name = "members=1" if settings.members > 1 else "freeze=false"
+            return f"it trains a module beside one whole network; set learner.{name}"
+    if (
+        "samples" in needs
+        and settings.members == 1
+        and not _can_be_sampled(settings, kind, problem)
+    ):
+        return (
+            f"it needs several sets of parameters, and '{settings.kind}' has one. "
+            f"{SAMPLES_REMEDY.rstrip('.')}"
+        )
+    return None
+
+
+def _can_be_sampled(
+    settings: LearnerSettings, kind: Kind, problem: tuple[tuple[int, ...], int] | None
+) -> bool:
+    """Whether one classifier has several sets of parameters; a network may as long as none is built."""
+    if isinstance(kind, LearnerKind):
+        return kind.cls.sample_log_probs is not Learner.sample_log_probs
+    if isinstance(kind, EstimatorKind) or settings.freeze:
+        return False
+    if settings.dropout or problem is None:
+        return True
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(kind, *problem, width=settings.width)
+    return bool(dropout_layers(network))

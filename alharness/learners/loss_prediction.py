@@ -22,16 +22,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import (
-    FitReport,
-    Learner,
-    LearnerFactory,
-    LearnerSettings,
-    LinearLearner,
-    NetworkLearner,
-)
-from alharness.learners.networks import Classifier, build_classifier
+from alharness.learners.base import FitReport, Learner, LearnerFactory, LearnerSettings
+from alharness.learners.learner import LinearLearner, NetworkLearner, lacking
+from alharness.learners.networks import Classifier, HeadedNetwork
 from alharness.pool import Pool
 
 HIDDEN = 128
@@ -109,10 +104,13 @@ class WatchedClassifier(Classifier):
 class LearningLossNetwork(NetworkLearner, LearningLossLearner):
     """A network trained on cross-entropy and on the order of its own losses."""
 
-    def build(self) -> nn.Module:
-        plain = build_classifier(
-            self.settings.kind, self.item_shape, self.n_classes, self.settings.width
-        )
+    def build(self) -> HeadedNetwork:
+        plain = super().build().cpu()  # what is added is initialised there, too
+        if not isinstance(plain, Classifier) or not isinstance(plain.body, nn.Sequential):
+            raise UserError(
+                f"Learning loss reads the ReLUs of the harness's own networks; '{self.settings.kind}' is "
+                "another one. Use learner.kind=mlp, mnist-cnn, all-cnn or strided-cnn."
+            )
         return WatchedClassifier(plain, self.item_shape).to(self.device)
 
     def loss(
@@ -171,7 +169,14 @@ class LearningLossLinear(LinearLearner, LearningLossLearner):
 
 
 def learning_loss_factory(settings: LearnerSettings) -> LearnerFactory:
-    """The harness's learners with a loss module each."""
+    """The harness's learners with a loss module each.
+
+    Raises:
+        UserError: another classifier, or settings that learning loss does not have.
+    """
+    reason = lacking(settings, {"activations"})
+    if reason is not None:
+        raise UserError(f"Learning loss cannot work with this classifier: {reason}.")
 
     def make(item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> Learner:
         if settings.kind == "linear":

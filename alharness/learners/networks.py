@@ -1,4 +1,4 @@
-"""Networks of the classifiers: ``features`` is layer l-1, ``head`` the last linear layer.
+"""Networks of the classifiers: ``features`` is layer l-1, ``last_layer`` the last linear layer.
 
 All take float32 images in [0, 1], ``[B, C, H, W]``, and give logits ``[B, n_classes]``.
 """
@@ -6,16 +6,29 @@ All take float32 images in [0, 1], ``[B, C, H, W]``, and give logits ``[B, n_cla
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import cast
+from abc import abstractmethod
+from typing import Any, cast
 
 import torch
 from torch import nn
 
-from alharness.errors import UserError, unknown_name
+from alharness.errors import UserError
 
 
-class Classifier(nn.Module):
+class HeadedNetwork(nn.Module):
+    """A network whose output is a linear layer's."""
+
+    @property
+    @abstractmethod
+    def last_layer(self) -> nn.Linear:
+        """The layer that gives the logits."""
+
+    @abstractmethod
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Input of the last layer, ``[B, D]``: F_CLS of Sec. 3.2."""
+
+
+class Classifier(HeadedNetwork):
     """A body that computes features ``[B, D]`` and a linear head on them."""
 
     def __init__(self, body: nn.Module, head: nn.Linear) -> None:
@@ -23,16 +36,66 @@ class Classifier(nn.Module):
         self.body = body
         self.head = head
 
+    @property
+    def last_layer(self) -> nn.Linear:
+        return self.head
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Input of the last layer, ``[B, D]``: F_CLS of Sec. 3.2."""
         return cast(torch.Tensor, self.body(images))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return cast(torch.Tensor, self.head(self.features(images)))
 
 
+class Adopted(HeadedNetwork):
+    """Anyone's network, seen as features and a head, with dropout between the two.
+
+    Args:
+        network: items to logits.
+        head: dotted name of the linear layer that gives its logits.
+        dropout: share of the features dropped in training.
+    """
+
+    def __init__(self, network: nn.Module, head: str, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.network = network
+        self.dropout = nn.Dropout(dropout)
+        self.head_name = head
+        self._seen: torch.Tensor | None = None
+        self.last_layer.register_forward_pre_hook(self._before_head)
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        return cast(nn.Linear, self.network.get_submodule(self.head_name))
+
+    def _before_head(self, head: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        self._seen = given[0]
+        return (self.dropout(given[0]), *given[1:])
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        self.network(images)
+        seen, self._seen = self._seen, None
+        assert seen is not None  # ``find_head`` saw the head at work
+        return seen
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(images)
+        self._seen = None  # would keep the graph alive
+        return logits
+
+
+def _needs_images(name: str, item_shape: tuple[int, ...]) -> None:
+    """Refuse rows, with a way out."""
+    if len(item_shape) != 3:
+        raise UserError(
+            f"Classifier '{name}' needs images [C, H, W]; this task's items have shape "
+            f"{item_shape}. Use learner.kind=mlp or learner.kind=linear."
+        )
+
+
 def mnist_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifier:
     """Two 5x5 convolutions with pooling and one hidden layer (decisions 1.8; not given in the paper)."""
+    _needs_images("mnist-cnn", item_shape)
     channels, height, rows = item_shape
     body = nn.Sequential(
         nn.Conv2d(channels, 32, 5, padding=2),
@@ -55,6 +118,7 @@ def all_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Classifi
     The last 1x1 convolution to the classes commutes with global average pooling, so it stands
     behind the pooling as a linear head: the features are the pooled output of the layer before.
     """
+    _needs_images("all-cnn", item_shape)
     channels = item_shape[0]
     wide = 2 * width
     body = nn.Sequential(
@@ -80,6 +144,7 @@ def strided_cnn(item_shape: tuple[int, ...], n_classes: int, width: int) -> Clas
 
     As many halvings as the image bears, at most four, so that small images work too.
     """
+    _needs_images("strided-cnn", item_shape)
     channels, height, columns = item_shape
     n_layers = max(1, min(4, int(math.log2(max(2, min(height, columns)))) - 1))
     layers: list[nn.Module] = []
@@ -104,31 +169,3 @@ def _conv_relu(
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     nn.init.zeros_(cast(torch.Tensor, conv.bias))
     return [conv, nn.ReLU()]
-
-
-#: Classifier networks by the name that ``--set learner.kind=`` takes.
-NETWORKS: dict[str, Callable[[tuple[int, ...], int, int], Classifier]] = {
-    "mnist-cnn": mnist_cnn,
-    "all-cnn": all_cnn,
-    "strided-cnn": strided_cnn,
-    "mlp": mlp,
-}
-
-
-def check_classifier(kind: str, item_shape: tuple[int, ...]) -> None:
-    """Raise a ``UserError`` when there is no such network, or none for such items."""
-    if kind not in NETWORKS:
-        raise unknown_name("classifier", kind, ["linear", *NETWORKS])
-    if kind != "mlp" and len(item_shape) != 3:
-        raise UserError(
-            f"Classifier '{kind}' needs images [C, H, W]; this task's items have shape "
-            f"{item_shape}. Use learner.kind=mlp or learner.kind=linear."
-        )
-
-
-def build_classifier(
-    kind: str, item_shape: tuple[int, ...], n_classes: int, width: int
-) -> Classifier:
-    """A fresh network of the named kind, initialised from torch's current random state."""
-    check_classifier(kind, item_shape)
-    return NETWORKS[kind](item_shape, n_classes, width)

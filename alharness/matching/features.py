@@ -81,6 +81,16 @@ def encoder(autoencoder: Encodes) -> FeatureExtractor:
     return FeatureExtractor("encoder", f"encoder {autoencoder.artefact_key}", autoencoder.encode)
 
 
+def of_items(pool: Pool, autoencoder: Callable[[], Encodes]) -> FeatureExtractor:
+    """What tells items apart without a label: an auto-encoder's code of images; rows as they are.
+
+    Args:
+        pool: the items.
+        autoencoder: gives the task's auto-encoder; asked for images only.
+    """
+    return encoder(autoencoder()) if len(pool.item_shape) == 3 else pixels()
+
+
 def critic(generator: Criticises) -> FeatureExtractor:
     """F_disc(x) = D^(j-1)(x): the input of the critic's last layer."""
     return FeatureExtractor("critic", f"critic {generator.artefact_key}", generator.critic_features)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from alharness import seeds
 from alharness.artefacts import Artefact, Supply, write_tensors
-from alharness.learners.networks import build_classifier
+from alharness.learners.kinds import build_classifier
 from alharness.pool import Pool
 from alharness.progress import Progress
 from alharness.tasks.base import TaskData

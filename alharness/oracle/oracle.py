@@ -247,6 +247,9 @@ def open_oracle(
 
     Args:
         folder: the run's folder, where a person finds what is to be annotated.
+
+    Raises:
+        UserError: a person is to look at items that are no pictures.
     """
     from alharness.oracle.annotator import obtain_annotator
     from alharness.oracle.desk import Desk
@@ -259,6 +262,11 @@ def open_oracle(
             whole, pool, test, supply, kind=settings.annotator, epochs=settings.epochs
         )
 
+    if settings.mode == "human" and len(pool.item_shape) != 3:
+        raise UserError(
+            f"A person answers for pictures; this task's items have shape {pool.item_shape}. Leave "
+            "oracle.mode=human out."
+        )
     person = Desk(folder / "annotations", data.class_names) if settings.mode == "human" else None
     oracle = Oracle(
         data.pool_targets,

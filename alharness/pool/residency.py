@@ -98,8 +98,9 @@ def forecast(
     memory_mb: int | None = None,
     in_file: bool = False,
     computed_from_bytes: int | None = None,
+    value_bytes: int = 1,
 ) -> Forecast:
-    """Choose a residency for uint8 items.
+    """Choose a residency for uint8 images, or for rows of floats.
 
     Args:
         shape: ``(N, ...)`` of the pool.
@@ -109,11 +110,12 @@ def forecast(
             and a share of what is free on the host.
         in_file: whether the items lie in one file and can be streamed.
         computed_from_bytes: for virtual pools, bytes of what the items are computed from.
+        value_bytes: bytes of one stored number.
 
     Raises:
         UserError: what was asked for does not fit or is impossible, or nothing fits.
     """
-    n, pool_bytes = shape[0], math.prod(shape)
+    n, pool_bytes = shape[0], math.prod(shape) * value_bytes
     on_cpu = device.type != "cuda"
     free_device, free_host = free_bytes(device), free_bytes(torch.device("cpu"))
     given = memory_mb * 1_000_000 if memory_mb is not None else None
@@ -124,7 +126,8 @@ def forecast(
     per_value = BLOCK_BYTES if computed_from_bytes is None else VIRTUAL_BLOCK_BYTES
     per_value += 0 if on_cpu else ACTIVATION_BYTES
     usual = max(math.prod(shape[1:]), min(_usual_block(on_cpu), math.prod(shape)))
-    values = _block_values(shape, usual, given if on_cpu else allowed_device, per_value)
+    quartered = given if on_cpu else allowed_device
+    values = _block_values(shape, usual, quartered, per_value, on_cpu)
     blocks, items = PASS_BYTES + per_value * values, ITEM_BYTES * n
 
     def make(residency: str, reason: str) -> Forecast:
@@ -207,11 +210,20 @@ def _usual_block(on_cpu: bool) -> int:
     return BLOCK_VALUES_CPU if on_cpu else BLOCK_VALUES_CUDA
 
 
-def _block_values(shape: tuple[int, ...], usual: int, allowed: int | None, per_value: int) -> int:
-    """Numbers per block: the pool's usual block, or what a quarter of the allowed memory holds."""
+def _block_values(
+    shape: tuple[int, ...], usual: int, allowed: int | None, per_value: int, on_cpu: bool
+) -> int:
+    """Numbers per block: the pool's usual block, or what a quarter of the allowed memory holds.
+
+    On a GPU the usual block is halved as often as it takes: another block size may round otherwise, and
+    what happens to be free there should rarely change it.
+    """
     if allowed is None:
         return usual
-    return max(math.prod(shape[1:]), min(usual, allowed // 4 // per_value))
+    values, most = usual, allowed // 4 // per_value
+    while values > most and not on_cpu:
+        values //= 2
+    return max(math.prod(shape[1:]), min(values, most))
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -14,8 +14,9 @@ from alharness.oracle import Oracle, open_oracle
 from alharness.pool import Forecast, Pool
 from alharness.progress import Progress, silent
 from alharness.records import RunFolder
-from alharness.run.stage import Networks, Problem
+from alharness.run.stage import Networks, Problem, Stage, set_stage
 from alharness.spec import RunSpec
+from alharness.strategy import Strategy
 from alharness.tasks.base import DataLocations, TaskData
 
 
@@ -66,7 +67,7 @@ def present_fingerprint(spec: RunSpec, places: Places) -> str | None:
     """Digest of the task's data as they are here now; None when they are not here."""
     plugin = registry.resolve_task(spec.task.name, **spec.task.parameters)
     try:
-        return plugin.load(replace(places.locations, download=False)).fingerprint
+        return plugin.fingerprint(replace(places.locations, download=False))
     except UserError:
         return None
 
@@ -94,3 +95,17 @@ def problem_of(spec: RunSpec, task: OpenTask) -> Problem:
 def networks_of(spec: RunSpec, task: OpenTask) -> Networks:
     """The spec's generator and auto-encoder, on the task's own pool."""
     return Networks(spec.task.name, spec.profile, spec.generator, spec.autoencoder, task.pool)
+
+
+def stage_of(
+    spec: RunSpec, task: OpenTask, strategy: Strategy, supply: Supply, select_timeout: float = 0.0
+) -> Stage:
+    """The spec's strategy before its problem, prepared."""
+    return set_stage(
+        strategy,
+        problem_of(spec, task),
+        networks_of(spec, task),
+        supply,
+        name=spec.strategy.name,
+        select_timeout=select_timeout,
+    )

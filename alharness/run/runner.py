@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from alharness import numerics, registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
-from alharness.files import explained
+from alharness.files import explained, refusal
 from alharness.oracle import hidden
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder
@@ -26,16 +26,15 @@ from alharness.run.describing import describe, other_data
 from alharness.run.loop import Sizes, run, start
 from alharness.run.opening import (
     Places,
-    networks_of,
     open_task,
     oracle_of,
     present_fingerprint,
-    problem_of,
+    stage_of,
 )
 from alharness.run.pictures import draw_pictures
 from alharness.run.recording import Keeper
-from alharness.run.stage import set_stage
 from alharness.spec import RunSpec, identity_of_plugins
+from alharness.tasks.base import doubts
 
 
 class Observer(Protocol):
@@ -49,6 +48,14 @@ class Observer(Protocol):
 
     def finished(self, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
         """The budget is spent."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a run ends before its budget: after so many new cycles; what one selection may take."""
+
+    max_cycles: int | None = None
+    select_timeout: float = 0.0
 
 
 def execute(
@@ -83,11 +90,12 @@ def execute(
     with _held(folder):
         if fresh:
             folder.clear()
+        audience = _Audience(observers, progress, warn)
         if folder.is_finished():
-            _return_finished(spec, places, folder, observers, warn)
+            _return_finished(spec, places, folder, audience)
         else:
             with numerics.exact():
-                _execute(spec, places, folder, observers, progress, max_cycles, select_timeout)
+                _execute(spec, places, folder, audience, Limits(max_cycles, select_timeout))
     return folder
 
 
@@ -98,12 +106,13 @@ def _held(folder: RunFolder) -> Iterator[None]:
         folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.lock)
     try:
-        with explained(folder.lock, "locked"):
-            lock.acquire(timeout=0)
-    except Timeout:
+        lock.acquire(timeout=0)
+    except Timeout:  # an OSError too, so that it comes first
         raise UserError(
             f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it."
         ) from None
+    except OSError as error:
+        raise refusal(error, folder.lock, "locked") from error
     try:
         yield
     finally:
@@ -126,61 +135,71 @@ def _require_same_plugins(spec: RunSpec) -> None:
             )
 
 
-def _return_finished(
-    spec: RunSpec,
-    places: Places,
-    folder: RunFolder,
-    observers: Sequence[Observer],
-    warn: Callable[[str], None],
-) -> None:
+@dataclass(frozen=True)
+class _Audience:
+    """Everybody who is told of a run."""
+
+    observers: Sequence[Observer]
+    progress: Progress
+    warn: Callable[[str], None]
+
+    def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
+        for observer in self.observers:
+            observer.started(spec, folder, done)
+        for doubt in doubts(folder.environment().get("task", {}).get("notes", {})):
+            self.warn(f"The data of '{spec.task.name}': {doubt}")
+
+    def cycle(self, record: CycleRecord) -> None:
+        for observer in self.observers:
+            observer.cycle(record)
+
+    def finished(self, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
+        for observer in self.observers:
+            observer.finished(folder, records)
+
+
+def _return_finished(spec: RunSpec, places: Places, folder: RunFolder, audience: _Audience) -> None:
     """A finished run, proved: its files, and the data that it was made on."""
     records = folder.records()
     folder.log(records)
     made_on = folder.environment().get("task", {}).get("fingerprint")
     present = present_fingerprint(spec, places)
     if present is None:
-        warn(f"The data of '{spec.task.name}' are not here: the finished run stands unchecked.")
+        audience.warn(
+            f"The data of '{spec.task.name}' are not here: the finished run stands unchecked."
+        )
     elif made_on is not None and present != made_on:
         raise other_data(spec, folder, made_on, present)
-    for observer in observers:
-        observer.started(spec, folder, records)
-        observer.finished(folder, records)
-    warn("This run was finished before; nothing was run. --fresh starts it over.")
+    audience.started(spec, folder, records)
+    audience.finished(folder, records)
+    audience.warn("This run was finished before; nothing was run. --fresh starts it over.")
 
 
 def _execute(
-    spec: RunSpec, places: Places, folder: RunFolder,
-    observers: Sequence[Observer], progress: Progress, max_cycles: int | None, select_timeout: float,
-) -> None:  # fmt: skip
+    spec: RunSpec, places: Places, folder: RunFolder, audience: _Audience, limits: Limits
+) -> None:
     keeper = Keeper(folder)
     done = len(keeper.records)
-    task = open_task(spec, places, progress)
+    task = open_task(spec, places, audience.progress)
     store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
-    supply = Supply(store, Ledger(task.pool.device), progress)
+    supply = Supply(store, Ledger(task.pool.device), audience.progress)
     strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
     oracle = oracle_of(spec, task, supply, folder)
     task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
     history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
     describe(spec, folder, task, resumed_at=done)
-    for observer in observers:
-        observer.started(spec, folder, keeper.records)
-    problem, networks = problem_of(spec, task), networks_of(spec, task)
+    audience.started(spec, folder, keeper.records)
     with oracle.vault.sealed():
-        stage = set_stage(
-            strategy, problem, networks, supply,
-            name=spec.strategy.name, select_timeout=select_timeout,
-        )  # fmt: skip
+        stage = stage_of(spec, task, strategy, supply, limits.select_timeout)
     _warm_up(task.pool.device)
     for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
         record = keeper.keep(cycle, supply.ledger)
-        for observer in observers:
-            observer.cycle(record)
-        if not record.final and len(keeper.records) - done == max_cycles:
+        audience.cycle(record)
+        if not record.final and len(keeper.records) - done == limits.max_cycles:
             return
     draw_pictures(folder, keeper.log, task.pool, task.data, supply.ledger)
-    for observer in observers:
-        observer.finished(folder, keeper.records)
+    audience.finished(folder, keeper.records)
 
 
 def _begun_with(records: Sequence[CycleRecord]) -> dict[str, set[str]]:

@@ -69,9 +69,10 @@ class TaskData:
     """The data of one task, as loaded.
 
     Attributes:
-        pool_images: uint8 ``[N, C, H, W]``, in memory or memory-mapped; or items that are computed.
+        pool_images: uint8 ``[N, C, H, W]``, in memory or memory-mapped; or items that are computed;
+            or float32 rows ``[N, D]``, for classifiers and strategies that need no images.
         pool_targets: int64 ``[N]``: hidden from strategies.
-        test_images: uint8 ``[T, C, H, W]``.
+        test_images: uint8 ``[T, C, H, W]``, or float32 rows ``[T, D]``.
         test_targets: int64 ``[T]``.
         class_names: one per class, in the order of the targets.
         fingerprint: digest of images and targets; guards comparisons.
@@ -82,9 +83,9 @@ class TaskData:
         notes: facts for the record (source, crop, split).
     """
 
-    pool_images: NDArray[np.uint8] | VirtualItems
+    pool_images: NDArray[Any] | VirtualItems
     pool_targets: NDArray[np.int64]
-    test_images: NDArray[np.uint8]
+    test_images: NDArray[Any]
     test_targets: NDArray[np.int64]
     class_names: tuple[str, ...]
     fingerprint: str
@@ -119,6 +120,7 @@ class TaskData:
             memory_mb=settings.memory_mb,
             in_file=isinstance(images, np.memmap),
             computed_from_bytes=None if isinstance(images, np.ndarray) else images.source_bytes,
+            value_bytes=images.itemsize if isinstance(images, np.ndarray) else 1,
         )
 
     def open_pool(
@@ -145,12 +147,14 @@ class TaskData:
     def open_test(self, device: torch.device) -> Pool:
         """The test images as a ``Pool``: on the device when they fit."""
         in_file = isinstance(self.test_images, np.memmap)
-        chosen = forecast(self.test_images.shape, device, in_file=in_file)
+        chosen = forecast(
+            self.test_images.shape, device, in_file=in_file, value_bytes=self.test_images.itemsize
+        )
         return self._open(self.test_images, device, chosen, None)
 
     def _open(
         self,
-        images: NDArray[np.uint8],
+        images: NDArray[Any],
         device: torch.device,
         chosen: Forecast,
         fingerprint: str | None,

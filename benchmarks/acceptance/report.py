@@ -144,11 +144,9 @@ class Report:
                 )
             with numerics.exact():
                 found = figure.measure(self.place)
+            verdict, note = "met" if found.good else "missed", found.note
             if self.dry and found.is_time:
                 verdict = "not judged"
-            else:
-                verdict = "met" if found.good else "missed"
-            note = found.note
         except NotMeasuredError as reason:
             verdict, note = "not measured", str(reason)
         except subprocess.TimeoutExpired:

@@ -66,6 +66,7 @@ class Adba(Strategy):
     Parameters: ClassVar[type[Parameters]] = AdbaParameters
     parameters: AdbaParameters
     source = "Huijser & van Gemert 2017; Mayer & Timofte 2020, Sec. 5.3"
+    learner_needs = frozenset({"gradients"})
     binary_only = True
     asks_synthetic = True
     #: What an annotated line is worth.

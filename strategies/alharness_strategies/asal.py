@@ -69,6 +69,7 @@ class Asal(Strategy):
     Parameters: ClassVar[type[Parameters]] = AsalParameters
     parameters: AsalParameters
     source = "Mayer & Timofte 2020, Algorithm 1"
+    learner_needs = frozenset({"gradients"})
     #: Colour channels that the feature extractor is named for; None: any.
     channels: ClassVar[int | None] = None
 

@@ -76,6 +76,7 @@ class Gaal(SimpleGan):
     Parameters: ClassVar[type[Parameters]] = GaalParameters
     parameters: GaalParameters
     source = "Zhu & Bento 2017; Mayer & Timofte 2020, Sec. 5.3"
+    learner_needs = frozenset({"gradients"})
     search: ClassifierSearch
 
     def prepare(self, preparation: Preparation) -> None:

@@ -21,6 +21,7 @@ class LearningLoss(Strategy):
     """Ask about the items with the largest loss as the classifier itself predicts it."""
 
     source = "Yoo & Kweon 2019"
+    learner_needs = frozenset({"activations"})
 
     def prepare(self, preparation: Preparation) -> Adaptation:
         return Adaptation(learner_factory=learning_loss_factory(preparation.learner_settings))

@@ -45,6 +45,7 @@ class SubsetStrategy(Strategy):
         self.inner = inner
         self.size = size
         self.parameters = inner.parameters
+        self.learner_needs = inner.learner_needs
         if inner.asks_synthetic or inner.labels_everything:
             raise self._refusal()
 

@@ -5,9 +5,9 @@ Budgets", ICML 2022: cluster the features into as many clusters as there will be
 the densest item of each large cluster without a label.
 
 Differs from the paper: features are the task's auto-encoder's, reduced by PCA as ASAL's are, instead of
-a network trained by contrasting augmented images; how typical an item is in its cluster is computed
-once per query and not again after each choice; clusters of fewer than five items come last instead of
-never, so that a query can always be filled.
+a network trained by contrasting augmented images, and rows of features are clustered as they are; how
+typical an item is in its cluster is computed once per query and not again after each choice; clusters of
+fewer than five items come last instead of never, so that a query can always be filled.
 
 Shape letters: N items of the pool that take part, K features, M items of a cluster.
 """
@@ -48,7 +48,7 @@ class TypiClust(Strategy):
     def prepare(self, preparation: Preparation) -> None:
         reduced = features.obtain_reduced_pool(
             preparation.pool,
-            features.encoder(preparation.autoencoder()),
+            features.of_items(preparation.pool, preparation.autoencoder),
             self.parameters.pca_dims,
             preparation.supply,
         )

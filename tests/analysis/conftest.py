@@ -12,6 +12,7 @@ import pytest
 import tomli_w
 
 from alharness.files import write_json
+from alharness.pictures.charts import Chart
 from alharness.records import (
     INITIAL,
     AnnotationFigures,
@@ -218,3 +219,10 @@ def make_sweep(make_run: RunsMaker) -> Callable[..., Path]:
         return make_run.root
 
     return make
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files without their pictures, which take seconds."""
+    monkeypatch.setattr(Chart, "svg", "<svg></svg>")
+    monkeypatch.setattr(Chart, "png", b"")

@@ -19,20 +19,13 @@ from alharness.comparison.figures import class_balance, selection_times
 from alharness.comparison.page import safe_names, write
 from alharness.comparison.report import Report, build
 from alharness.comparison.runs import read_runs
-from alharness.pictures.charts import Chart, plain_number, short
+from alharness.pictures.charts import plain_number, short
 
 Make = Callable[..., Path]
 
 
 def report_on(root: Path, **options: Any) -> Report:
     return build(comparisons(read_runs(root)), heading="A comparison", **options)
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files without their pictures, which take seconds."""
-    monkeypatch.setattr(Chart, "svg", "<svg></svg>")
-    monkeypatch.setattr(Chart, "png", b"")
 
 
 # --- damaged runs ----------------------------------------------------------------------------------

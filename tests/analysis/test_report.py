@@ -224,6 +224,7 @@ def test_the_claims_file_names_installed_strategies_and_tasks() -> None:
         assert {claim.task, *claim.tasks} - {""} <= set(names(TASKS))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_report_and_compare_as_typed(
     make_sweep: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +249,7 @@ def test_report_and_compare_as_typed(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_file_tells_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def gone() -> Plan:
     raise UserError("The originals are gone.")
 
 
+@pytest.mark.timeout(1800)  # for the campaign
 @pytest.mark.parametrize("times", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_cache_that_was_whole_is_whole_after_every_kill(times: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

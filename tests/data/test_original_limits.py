@@ -213,14 +213,17 @@ def _matlab(path: Path) -> Callable[[bytes], object]:
 
 
 def _folder(path: Path) -> Callable[[bytes], object]:
+    task = resolve_task(f"folder:{path}", mode="rgb")
+    locations = DataLocations(path.parent, path.parent / "cache")
+
     def read(content: bytes) -> object:
         path.write_bytes(content)
-        locations = DataLocations(path.parent, path.parent / "cache")
-        return resolve_task(f"folder:{path}", mode="rgb").load(locations)
+        return task.load(locations)
 
     return read
 
 
+@pytest.mark.timeout(1800)  # for the campaign
 @pytest.mark.parametrize("times", [40, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["idx", "mat", "batch", "attributes", "partition", "folder"])
 def test_damage_is_a_line_or_harmless(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alharness import registry
-from alharness.learners.networks import NETWORKS
+from alharness.plugins import LEARNERS, names
 from alharness.tasks.base import TaskPlugin
 
 #: Budget, New, Initial, classifier (paper, Table 1; CelebA's initial set after decisions T1).
@@ -33,9 +33,18 @@ CYCLES = {
 }
 
 
+#: What stands behind the colon of data sets that want something there.
+ARGUMENTS = {
+    "folder": ":somewhere",
+    "augmented": ":digits-two:1000",
+    "npz": ":somewhere.npz",
+    "table": ":somewhere.csv",
+    "torchvision": ":MNIST",
+}
+
+
 def open_task(name: str) -> TaskPlugin:
-    argument = {"folder": ":somewhere", "augmented": ":digits-two:1000"}.get(name, "")
-    return registry.resolve_task(name + argument)
+    return registry.resolve_task(name + ARGUMENTS.get(name, ""))
 
 
 @pytest.mark.parametrize("name", TABLE_1)
@@ -56,7 +65,7 @@ def test_every_task_has_sound_defaults_and_says_where_its_data_come_from(name: s
     for profile in ("quick", "paper"):
         defaults = task.defaults(profile)  # type: ignore[arg-type]
         assert 0 < defaults.initial_size < defaults.budget
-        assert defaults.learner.kind in {"linear", *NETWORKS}
+        assert defaults.learner.kind in names(LEARNERS)
         # Augmentation belongs to LSUN alone (Sec. 4.2).
         assert (defaults.learner.augment != "none") == (name == "lsun")
     quick, paper = task.defaults("quick"), task.defaults("paper")

@@ -37,7 +37,6 @@ def check_what_is_written(out: Path, stage: str) -> None:
     assert len(list(out.iterdir())) <= 8
 
 
-@pytest.mark.xfail(strict=True, reason="issue 13 A.1, A.3: cuDNN is off, the forecast made twice")
 def test_the_stage_of_equalities_as_a_user_types_it(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(COMMAND), "--dry", "--stage", "tests", "--out", str(tmp_path)],

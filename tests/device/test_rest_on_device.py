@@ -73,35 +73,32 @@ def digits_forecast() -> Forecast:
     return digits().forecast(torch.device("cuda"), spec("random", "linear", "cpu").pool)
 
 
-def least_memory_for_the_pool(device: PretendedDevice) -> int:
-    """Bytes of device memory with which the pool is just put there."""
-    too_little, enough = 0, 64 << 30
-    while enough - too_little > 1:
-        device.memory.total = middle = (too_little + enough) // 2
-        try:
-            fits = digits_forecast().residency == "device"
-        except UserError:
-            fits = False
-        too_little, enough = (too_little, middle) if fits else (middle, enough)
+@cache
+def least_memory_for_the_pool() -> int:
+    """Bytes of device memory, give or take a tenth of the pool, with which it is put there."""
+    too_little, enough = 0, 1 << 30
+    with pretended_cuda() as device:
+        while enough - too_little > 1000:
+            device.memory.total = middle = (too_little + enough) // 2
+            try:
+                fits = digits_forecast().residency == "device"
+            except UserError:
+                fits = False
+            too_little, enough = (too_little, middle) if fits else (middle, enough)
     return enough
 
 
 def test_a_pool_that_the_device_cannot_hold_stays_on_the_host(tmp_path: Path) -> None:
     with pretended_cuda() as device:
-        device.memory.total = least_memory_for_the_pool(device) - 1
+        device.memory.total = least_memory_for_the_pool() - 1000
         folder = run(spec("random", "linear", "cuda"), tmp_path, max_cycles=1)
     assert folder.environment()["task"]["residency"] == "host"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="issue 13 A.3: the forecast is made again with the pool loaded",
-)
 def test_the_record_says_where_the_pool_was_put(tmp_path: Path) -> None:
     """With memory for just this pool, a forecast that is made when it is there finds no room."""
     with pretended_cuda() as device:
-        device.memory.total = least_memory_for_the_pool(device)
+        device.memory.total = least_memory_for_the_pool()
         expected = str(digits_forecast())
         folder = run(spec("random", "linear", "cuda"), tmp_path, max_cycles=1)
     about = folder.environment()["task"]
@@ -119,7 +116,7 @@ def test_the_record_says_where_the_pool_was_put(tmp_path: Path) -> None:
         if name.endswith(("-rerank", "-random-latent")) or name.startswith("adba")
         else name
         for name in registry.names(registry.STRATEGIES)
-        if name != "subset"
+        if not registry.strategy_class(name).takes
     ],
 )
 def test_the_device_check_of_every_strategy(name: str, device: PretendedDevice) -> None:
@@ -131,16 +128,14 @@ def test_the_device_check_of_every_strategy(name: str, device: PretendedDevice) 
 
 
 def test_a_timing_study_measures_there(device: PretendedDevice, tmp_path: Path) -> None:
-    command = (
-        "timing --dataset digits-two --strategies random,max-entropy,asal-gray --sizes 300,600"
-    )
-    options = "--indices exact --rows 500,1000 --repeats 2 --untrained --device cuda --quiet"
+    command = "timing --dataset digits-two --strategies random,asal-gray --sizes 300,600"
+    options = "--indices exact --rows 500,1000 --repeats 1 --untrained --device cuda --quiet"
     out = tmp_path / "study"
     folders = ["--out", str(out), "--runs-dir", str(tmp_path)]
     assert cli.call([*command.split(), *options.split(), *folders]) == 0
     lines = (out / "timing.jsonl").read_text().splitlines()
-    assert sum('"kind":"select"' in line for line in lines) == 3 * 2 * 2
-    assert sum('"kind":"match"' in line for line in lines) == 2 * 2
+    assert sum('"kind":"select"' in line for line in lines) == 2 * 2
+    assert sum('"kind":"match"' in line for line in lines) == 2
     assert all('"peak_device_bytes":null' not in line for line in lines if '"select"' in line)
     assert device.counts.synchronisations > 0
 

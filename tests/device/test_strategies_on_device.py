@@ -14,32 +14,24 @@ from alharness_strategies.adba import BoundaryLearner
 #: Their images are coloured, digits are not: the conformance's device check has a problem for them.
 COLOURED = ("asal-rgb", "asal-rgb-random-latent", "asal-rgb-rerank")
 STRATEGIES = [
-    "subset:20:max-entropy" if name == "subset" else name
+    f"{name}:20:max-entropy" if registry.strategy_class(name).takes else name
     for name in registry.names(registry.STRATEGIES)
     if name not in COLOURED
 ]
 
 
-#: These bring a classifier of their own: what the task's would be is no further case.
-OWN_CLASSIFIER = ("adba", "adba-boundary")
-
-CUDNN_IS_OFF = pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="issue 13 A.1: a run switches cuDNN off"
-)
+#: Strategies that see the classifier's network: by its features, its gradients, its loss.
+WITH_NETWORK = ("max-entropy", "badge", "core-set", "typiclust", "learning-loss", "asal-cls")
 
 
 def cases() -> list[object]:
-    """Every strategy with both classifiers; ASAL's variants take the time of ASAL again."""
+    """Every strategy with both classifiers; what shows nothing new of a device is marked slow."""
     found = []
     for name in STRATEGIES:
         for learner in ("linear", "cnn"):
-            marks = []
-            if name.endswith(("-rerank", "-random-latent")):
-                marks.append(pytest.mark.slow)
-            if learner == "cnn" and name in OWN_CLASSIFIER:
-                marks.append(pytest.mark.slow)
-            elif learner == "cnn":
-                marks.append(CUDNN_IS_OFF)
+            variant = name.endswith(("-rerank", "-random-latent"))
+            is_slow = variant or (learner == "cnn" and name not in WITH_NETWORK)
+            marks = [pytest.mark.slow] if is_slow else []
             found.append(pytest.param(name, learner, marks=marks, id=f"{name}-{learner}"))
     return found
 
@@ -58,7 +50,6 @@ def test_stopped_and_continued_it_asks_as_on_the_cpu(
     assert_similar(on_cpu, on_device)
 
 
-@CUDNN_IS_OFF
 def test_an_uninterrupted_run_is_the_same_to_the_bit(tmp_path: Path) -> None:
     with pretended_cuda():
         wanted = spec("asal-cls", "cnn", "cuda")
@@ -68,7 +59,6 @@ def test_an_uninterrupted_run_is_the_same_to_the_bit(tmp_path: Path) -> None:
     assert course(whole) == course(parts)
 
 
-@CUDNN_IS_OFF
 @pytest.mark.parametrize("residency", ["device", "host"])
 def test_where_the_pool_lies_changes_nothing(residency: str, tmp_path: Path) -> None:
     settings = {"pool": {"residency": residency}}

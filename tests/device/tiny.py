@@ -14,6 +14,7 @@ from pretended_cuda import Counts, PretendedDevice
 
 from alharness.cli.options import places
 from alharness.records import QueryLog, RunFolder
+from alharness.registry import resolve_strategy
 from alharness.run.guard import Guard
 from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
@@ -48,11 +49,17 @@ def spec(name: str, learner: str, device: str, **settings: Any) -> RunSpec:
             "initial_size": 30,
             "query_size": 5,
             "budget": 40,
-            "learner": LEARNERS[learner] | FEW_STEPS,
+            "learner": LEARNERS[learner] | FEW_STEPS | committee_of(name),
             **NETWORKS,
             **settings,
         }
     )
+
+
+def committee_of(strategy: str) -> dict[str, Any]:
+    """Several classifiers for a strategy that asks several."""
+    needs = resolve_strategy(strategy).learner_needs
+    return {"members": 3} if "samples" in needs else {}
 
 
 def parameters_of(strategy: str) -> Mapping[str, Any]:

@@ -72,6 +72,8 @@ def prose(path: Path, text: str) -> Iterator[tuple[int, str]]:
     """Paragraphs with their first line: of Python its docstrings and comments, else the whole text."""
     if path.suffix == ".py":
         yield from _docstrings(text)
+        if path.relative_to(ROOT).parts[0] in ("alharness", "strategies"):
+            yield from _messages(text)
         yield from _comments(text)
         return
     line = 1
@@ -88,14 +90,21 @@ def _docstrings(text: str) -> Iterator[tuple[int, str]]:
             found = ast.get_docstring(node, clean=False)
             if found is not None:
                 yield node.body[0].lineno, " ".join(found.split())
-        elif isinstance(node, ast.keyword) and node.arg == "description":
-            if isinstance(node.value, ast.Constant):
-                yield node.value.lineno, str(node.value.value)
-        elif isinstance(node, ast.Call):  # what an error says
-            for value in node.args:
-                for part in ast.walk(value) if _is_text(value) else ():
-                    if isinstance(part, ast.Constant) and " " in str(part.value):
-                        yield part.lineno, str(part.value)
+        elif (
+            isinstance(node, ast.keyword)
+            and node.arg == "description"
+            and isinstance(node.value, ast.Constant)
+        ):
+            yield node.value.lineno, str(node.value.value)
+
+
+def _messages(text: str) -> Iterator[tuple[int, str]]:
+    """What errors and notes say to a user."""
+    for node in ast.walk(ast.parse(text)):
+        for value in node.args if isinstance(node, ast.Call) else ():
+            for part in ast.walk(value) if _is_text(value) else ():
+                if isinstance(part, ast.Constant) and " " in str(part.value):
+                    yield part.lineno, str(part.value)
 
 
 def _is_text(node: ast.expr) -> bool:
@@ -272,6 +281,11 @@ def test_every_reference_resolves(path: Path) -> None:
         ("docs/decisions.md", "as in section 1.77", "no section 1.77"),
         ("alharness/x.py", '"""Refused (R99)."""', "no R99"),
         ("tests/x.toml", 'where = "protocol R98"', "no R98"),
+        (
+            "alharness/x.py",
+            'raise UserError(f"Derive {name} from alharness.no.Such")',
+            "alharness.no",
+        ),
         ("docs/x.md", "R1-R98 hold", "no R98"),
         ("docs/x.md", "[page](nowhere.md)", "no 'nowhere.md'"),
         ("docs/x.md", "[page](decisions.md#no-such-heading)", "no heading"),

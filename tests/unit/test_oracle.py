@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from alharness.errors import UserError
-from alharness.learners.networks import build_classifier
+from alharness.learners.kinds import build_classifier
 from alharness.oracle import (
     Oracle,
     OracleSettings,

@@ -137,14 +137,24 @@ def test_tasks_with_and_without_an_argument() -> None:
         registry.resolve_task("digits-two:7")
 
 
+#: What stands behind the colon of data sets that want something there.
+ARGUMENTS = {
+    "folder": ":x",
+    "augmented": ":digits-two:100",
+    "npz": ":x.npz",
+    "table": ":x.csv",
+    "torchvision": ":MNIST",
+}
+
+
 def test_our_own_entry_points_all_load() -> None:
     for name in registry.names(registry.STRATEGIES):
         assert issubclass(registry.strategy_class(name), Strategy), name
         assert registry.strategy_class(name).source, f"{name} does not say where it comes from"
     for name in registry.names(registry.TASKS):
-        argument = {"folder": ":x", "augmented": ":digits-two:100"}.get(name, "")
+        argument = ARGUMENTS.get(name, "")
         plugin = registry.resolve_task(name + argument)
-        if name not in ("folder", "augmented"):
+        if name not in ARGUMENTS:
             for profile in ("quick", "paper"):
                 defaults = plugin.defaults(profile)  # type: ignore[arg-type]
                 assert defaults.initial_size < defaults.budget
@@ -157,6 +167,31 @@ def test_an_argument_may_follow_a_file_or_a_module() -> None:
     assert split(registry.TASKS, "./mine.py:Task") == ("./mine.py:Task", None)
     assert split(registry.TASKS, "package.module:Task:x") == ("package.module:Task", "x")
     assert split(registry.TASKS, "folder:./x.py:y") == ("folder", "./x.py:y")
+
+
+TASK = '''
+from alharness.tasks.base import TaskPlugin
+
+
+class Mine(TaskPlugin):
+    """Takes an argument."""
+
+    takes_argument = True
+
+    def defaults(self, profile):
+        raise NotImplementedError
+
+    def load(self, locations, progress=None):
+        raise NotImplementedError
+'''
+
+
+def test_a_data_set_in_a_file_takes_an_argument(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(TASK)
+    assert registry.resolve_task(f"{path}:Mine:a/b:c").argument == "a/b:c"
+    with pytest.raises(UserError, match="needs an argument"):
+        registry.resolve_task(f"{path}:Mine")
 
 
 # identity_of: what goes into a run's key ---------------------------------------------------

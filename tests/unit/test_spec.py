@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field
 
+from alharness.artefacts.keys import identity
 from alharness.errors import UserError
 from alharness.files import merge, read_toml
-from alharness.spec import RunSpec, identity, parse_set, protocol_fields, resolve
+from alharness.spec import RunSpec, parse_set, protocol_fields, resolve
 
 BASE = {"task": "digits-two", "strategy": "asal-auto"}
 

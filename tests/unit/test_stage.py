@@ -24,7 +24,9 @@ from alharness.spec import RunSpec, resolve
 from alharness.strategy import CycleView, PoolQuery, Strategy
 
 #: Table 1, with the drawn faces and the digits that stand in for it here.
-TASKS = [name for name in registry.names(registry.TASKS) if name not in ("folder", "augmented")]
+TASKS = [
+    name for name in registry.names(registry.TASKS) if not registry.task_class(name).takes_argument
+]
 
 
 @dataclass

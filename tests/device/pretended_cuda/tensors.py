@@ -80,14 +80,57 @@ class DeviceTensor(torch.Tensor):
 
 #: Shapes that depend on values, and solvers whose result is checked: the host waits for the device.
 HOST_WAITS = frozenset(
-    ["_local_scalar_dense", "equal", "nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive", "bincount", "_linalg_eigh", "linalg_eig", "_linalg_svd"]
+    [
+        "_local_scalar_dense",
+        "equal",
+        "nonzero",
+        "masked_select",
+        "unique_dim",
+        "_unique2",
+        "unique_consecutive",
+        "bincount",
+        "_linalg_eigh",
+        "linalg_eig",
+        "_linalg_svd",
+    ]
 )
 RANDOM = frozenset(
-    ["rand", "randn", "randint", "randperm", "normal", "uniform_", "normal_", "bernoulli", "bernoulli_", "random_", "multinomial", "exponential_", "native_dropout", "poisson", "cauchy_", "geometric_", "log_normal_", "rand_like", "randn_like", "randint_like"]
+    [
+        "rand",
+        "randn",
+        "randint",
+        "randperm",
+        "normal",
+        "uniform_",
+        "normal_",
+        "bernoulli",
+        "bernoulli_",
+        "random_",
+        "multinomial",
+        "exponential_",
+        "native_dropout",
+        "poisson",
+        "cauchy_",
+        "geometric_",
+        "log_normal_",
+        "rand_like",
+        "randn_like",
+        "randint_like",
+    ]
 )
 #: What torch's own C++ makes for a function of device tensors.
 FACTORIES = frozenset(
-    ["empty", "zeros", "ones", "full", "arange", "scalar_tensor", "eye", "empty_strided", "linspace"]
+    [
+        "empty",
+        "zeros",
+        "ones",
+        "full",
+        "arange",
+        "scalar_tensor",
+        "eye",
+        "empty_strided",
+        "linspace",
+    ]
 )
 INDEXING = frozenset(["index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"])
 COPIES = frozenset(("copy_", "_to_copy"))

@@ -1,0 +1,23 @@
+"""What a setting is told apart by, in the keys of runs and artefacts and in protocol fingerprints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def identity(model: BaseModel) -> dict[str, Any]:
+    """What tells a setting apart from another, as plain values: what keys and fingerprints hash.
+
+    A field that is marked ``json_schema_extra={"added": VERSION}`` is left out while it has its default,
+    so that a new setting does not rename every run that was made before there was one.
+    """
+    values = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value, extra = getattr(model, name), field.json_schema_extra
+        if isinstance(extra, dict) and "added" in extra and value == field.default:
+            del values[name]
+        elif isinstance(value, BaseModel):
+            values[name] = identity(value)
+    return values

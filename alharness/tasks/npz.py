@@ -1,0 +1,148 @@
+"""A user's own arrays: ``npz:PATH``, as ``numpy.savez`` writes them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from alharness.errors import UserError
+from alharness.progress import Progress, silent
+from alharness.tasks.arrays import (
+    Arrays,
+    SplitParameters,
+    as_items,
+    check_labels,
+    data_of,
+    defaults_for,
+    encode,
+    identity_of_file,
+    numbers,
+    split,
+)
+from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+
+#: The two forms of a file.
+WITH_TEST = ("x_pool", "y_pool", "x_test", "y_test")
+WHOLE = ("x", "y")
+
+EXPECTED = "npz:PATH with a file that numpy.savez wrote"
+
+
+class NpzParameters(SplitParameters):
+    """``--set task.NAME=VALUE`` for ``npz:PATH``."""
+
+    layout: Literal["auto", "chw", "hwc"] = Field(
+        "auto", description="axes of images with channels; auto sees them by the axis of 1 or 3"
+    )
+
+
+class Npz(TaskPlugin):
+    """Your own arrays: npz:PATH with x_pool, y_pool, x_test, y_test, or x and y to be split.
+
+    Items are uint8 images ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``, or float rows ``[N, D]``
+    (embeddings, measurements), which are used as they are: scale them before. Labels are whole numbers
+    or texts. ``class_names`` may name the classes 0, 1, ...
+    """
+
+    Parameters = NpzParameters
+    parameters: NpzParameters
+    source = "an npz file on this machine, written by numpy.savez"
+    takes_argument = True
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.argument or "").expanduser().resolve()
+
+    def identity(self) -> dict[str, str]:
+        """The file's content."""
+        return identity_of_file(self.argument or "", self.path, EXPECTED)
+
+    def defaults(self, profile: Profile) -> TaskDefaults:
+        return defaults_for(profile, self._item_shape())
+
+    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+        where = f"npz:{self.argument}"
+        held = self._read()
+        names = held.pop("class_names", None)
+        given = None if names is None else [str(name) for name in np.ravel(names)]
+        form = WITH_TEST if set(held) >= set(WITH_TEST) else WHOLE
+        if set(held) != set(form):
+            raise UserError(
+                f"{where} must hold {', '.join(WITH_TEST)}, or x and y to be split (and class_names if "
+                f"you like); found {', '.join(sorted(held)) or 'nothing'}. Save it with those names."
+            )
+        x = [as_items(held[key], f"{key} of {where}", self.parameters.layout) for key in form[::2]]
+        y = [held[key] for key in form[1::2]]
+        for key, labels in zip(form[1::2], y, strict=True):
+            check_labels(labels, f"{key} of {where}")
+        if len({labels.dtype.kind for labels in y}) > 1:
+            kinds = " and ".join(str(labels.dtype) for labels in y)
+            raise UserError(
+                f"y_pool and y_test of {where} must be alike; found {kinds}. Convert one of them."
+            )
+        classes = encode(np.concatenate(y), given, where)
+        parts = [
+            Arrays(items, numbers(labels, classes, named=given is not None))
+            for items, labels in zip(x, y, strict=True)
+        ]
+        notes = {"source": f"npz file {self.path.name}", "split": "the file's own"}
+        if form is WHOLE:
+            if len(parts[0].items) != len(parts[0].targets):
+                raise UserError(
+                    f"{where} has {len(parts[0].items)} items in x and {len(parts[0].targets)} labels in "
+                    "y; expected as many. Mend the file."
+                )
+            parts = list(split(parts[0], classes, self.parameters, where))
+            notes["split"] = f"seed {self.parameters.split_seed}, stratified"
+        return data_of(parts[0], parts[1], classes, where, notes)
+
+    def _read(self) -> dict[str, NDArray[Any]]:
+        where = f"npz:{self.argument}"
+        self.identity()  # refuses a file that is not there
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except (
+            ValueError,
+            OSError,
+            EOFError,
+            AttributeError,
+            TypeError,
+            zipfile.BadZipFile,
+        ) as error:
+            if "pickle" in str(error):
+                raise UserError(
+                    f"{where} holds Python objects, which are never unpickled. Save texts with "
+                    "astype(str), and arrays of one shape."
+                ) from error
+            raise UserError(
+                f"{where} is not a whole npz file: {error}. Write it again with numpy.savez."
+            ) from error
+
+    def _item_shape(self) -> tuple[int, ...] | None:
+        """Shape of one item from the file's header alone; None where ``load`` will complain."""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                inside = set(archive.namelist())
+                name = next(n for n in ("x_pool.npy", "x.npy") if n in inside)
+                with archive.open(name) as file:
+                    version = np.lib.format.read_magic(file)
+                    read = {
+                        (1, 0): np.lib.format.read_array_header_1_0,
+                        (2, 0): np.lib.format.read_array_header_2_0,
+                    }[version]
+                    shape, _, _ = read(file)
+        except (OSError, StopIteration, KeyError, ValueError, zipfile.BadZipFile):
+            return None
+        sides = tuple(shape[1:])
+        if len(sides) == 2:
+            return (1, *sides)
+        if len(sides) == 3 and sides[0] not in (1, 3) and sides[2] in (1, 3):
+            return (sides[2], *sides[:2])
+        return sides

@@ -1,0 +1,108 @@
+"""torchvision's sets of small images: ``torchvision:FashionMNIST``, ``torchvision:EMNIST:balanced``."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from alharness.errors import UserError, unknown_name
+from alharness.progress import Progress, silent
+from alharness.tasks.arrays import Arrays, as_items, data_of, defaults_for
+from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+
+#: Sets that hold their images as one array, with a part for training and one for tests: side of an image.
+SETS = {
+    "MNIST": 28,
+    "FashionMNIST": 28,
+    "KMNIST": 28,
+    "QMNIST": 28,
+    "EMNIST": 28,
+    "USPS": 16,
+    "CIFAR10": 32,
+    "CIFAR100": 32,
+    "SVHN": 32,
+    "STL10": 96,
+}
+
+
+class TorchvisionSet(TaskPlugin):
+    """A data set of torchvision: torchvision:NAME, for instance torchvision:FashionMNIST.
+
+    Its part for training is the pool, its part for tests the test set. EMNIST has several splits:
+    torchvision:EMNIST:balanced. A run downloads nothing.
+    """
+
+    source = "torchvision, below the data root"
+    takes_argument = True
+
+    def __init__(self, name: str, argument: str | None = None, **parameters: Any) -> None:
+        super().__init__(name, argument, **parameters)
+        self.set, _, self.part = (argument or "").partition(":")
+        if argument and self.set not in SETS:
+            raise unknown_name("set of torchvision", self.set, SETS)
+        if bool(self.part) != (self.set == "EMNIST") and argument:
+            expected = (
+                "torchvision:EMNIST:balanced" if self.set == "EMNIST" else f"{name}:{self.set}"
+            )
+            raise UserError(f"Expected {expected}; found '{name}:{argument}'.")
+
+    def defaults(self, profile: Profile) -> TaskDefaults:
+        side = SETS[self.set]
+        return defaults_for(profile, (1, side, side))
+
+    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+        where = f"torchvision:{self.argument}"
+        opened = [self._open(locations, training=training) for training in (True, False)]
+        parts = [Arrays(_items(found, where), _targets(found)) for found in opened]
+        n_classes = 1 + max(int(part.targets.max()) for part in parts)
+        names = getattr(opened[0], "classes", None) or [str(label) for label in range(n_classes)]
+        # EMNIST's letters count from 1, with a name for the 0 that no image has.
+        used = np.unique(np.concatenate([part.targets for part in parts]))
+        order = np.full(len(names), -1)
+        order[used] = np.arange(len(used))
+        pool, test = (Arrays(part.items, order[part.targets]) for part in parts)
+        notes = {"source": f"torchvision {self.argument}", "split": "the data set's own"}
+        return data_of(pool, test, [str(names[label]) for label in used], where, notes)
+
+    def _open(self, locations: DataLocations, *, training: bool) -> Any:
+        from torchvision import datasets
+
+        cls = getattr(datasets, self.set)
+        options: dict[str, Any] = {"download": locations.download}
+        if "train" in inspect.signature(cls.__init__).parameters or self.set == "EMNIST":
+            options["train"] = training
+        else:
+            options["split"] = "train" if training else "test"
+        if self.part:
+            options["split"] = self.part
+        if self.set == "QMNIST":
+            options = {"what": "train" if training else "test50k", "download": locations.download}
+        root = locations.data_root
+        try:
+            return cls(root, **options)
+        except (RuntimeError, OSError, ValueError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            told = ", ".join(
+                f"{key}={value!r}" for key, value in {**options, "download": True}.items()
+            )
+            raise UserError(
+                f"torchvision:{self.argument} cannot be opened in {root}: {first} Fetch it once with "
+                f"python -c \"from torchvision.datasets import {self.set} as d; d('{root}', {told})\", or "
+                "give the folder that holds it with --data-root."
+            ) from error
+
+
+def _items(found: Any, where: str) -> NDArray[np.uint8]:
+    data = found.data
+    values = data.numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
+    return as_items(values, where)
+
+
+def _targets(found: Any) -> NDArray[np.int64]:
+    given = found.targets if hasattr(found, "targets") else found.labels
+    targets = np.asarray(given)
+    return (targets[:, 0] if targets.ndim == 2 else targets).astype(np.int64)  # QMNIST tells more

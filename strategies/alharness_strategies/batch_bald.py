@@ -1,0 +1,135 @@
+"""BatchBALD: the batch of labels that together tells most about the parameters.
+
+A. Kirsch, J. van Amersfoort, Y. Gal, "BatchBALD: Efficient and Diverse Batch Acquisition for Deep Bayesian
+Active Learning", NeurIPS 2019: picks greedily by ``I(y_1 .. y_b; theta) = H(y_1 .. y_b) - sum_i E H(y_i |
+theta)``, so that two items that tell the same are not both asked about.
+
+The joint entropy is exact while the outcomes of the picks so far, C^(b-1) of them, are no more than
+``max_outcomes``; then it is estimated from as many outcomes drawn from their joint distribution
+(Sec. 3.3). ``exact_picks`` among a query's diagnostics says how many picks were exact.
+
+Differs from the paper: the sets of parameters are the members of an ensemble (``learner.members``) where
+there is one. Outcomes are drawn anew for every pick.
+
+Shape letters: S sets of parameters, N items, C classes, B picks, M outcomes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from alharness import acquisition
+from alharness.strategy import (
+    CommitteeParameters,
+    CommitteeStrategy,
+    CycleView,
+    Parameters,
+    PoolQuery,
+)
+
+#: Numbers of the joint distribution of a block of candidates that are held at once.
+VALUES = 1 << 24
+
+
+class BatchBaldParameters(CommitteeParameters):
+    """What may be set with ``--set strategy.NAME=VALUE``."""
+
+    max_outcomes: int = Field(
+        1000, ge=1, description="outcomes of the picks up to which, and by which, entropies are had"
+    )
+
+
+class BatchBald(CommitteeStrategy):
+    """Ask about items whose labels together tell most about the parameters; needs dropout or members."""
+
+    Parameters: ClassVar[type[Parameters]] = BatchBaldParameters
+    parameters: BatchBaldParameters
+    source = "Kirsch et al. 2019"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        with view.stopwatch.phase("score"):
+            p_SNC = self.scan(view, lambda log_p_SBC: log_p_SBC.double().exp(), dim=1)
+        with view.stopwatch.phase("pick"):
+            rng = view.torch_rng("outcomes")
+            chosen, n_exact = pick(p_SNC, query_size, self.parameters.max_outcomes, rng)
+        return PoolQuery(
+            view.unlabelled[chosen],
+            diagnostics={"exact_picks": float(n_exact), "committee": float(len(p_SNC))},
+        )
+
+
+def pick(
+    p_SNC: torch.Tensor, k: int, max_outcomes: int, rng: torch.Generator
+) -> tuple[torch.Tensor, int]:
+    """Greedy choice by joint mutual information.
+
+    Args:
+        p_SNC: probabilities, float64.
+        k: how many.
+        max_outcomes: of the picks so far; more are sampled down to about so many.
+        rng: on the CPU, draws those.
+
+    Returns:
+        item numbers in order of choice, int64 ``[k]`` on the CPU, and how many had exact entropies.
+    """
+    n_classes = p_SNC.shape[2]
+    conditional_N = acquisition.entropy(p_SNC.log()).mean(dim=0)
+    chosen: list[int] = []
+    n_exact = 0
+    joint_SM = p_SNC.new_ones(len(p_SNC), 1)  # of no picks: one outcome
+    for number in range(k):
+        exact = n_classes**number <= max_outcomes
+        n_exact += exact
+        if exact and chosen:
+            joint_SM = (joint_SM[:, :, None] * p_SNC[:, chosen[-1], None]).flatten(1)
+        elif not exact:
+            joint_SM = draw_outcomes(p_SNC[:, chosen], max_outcomes, rng)
+        scores_N = joint_entropy(joint_SM, p_SNC, exact=exact) - conditional_N
+        scores_N[chosen] = -torch.inf
+        chosen.append(int(acquisition.top_k(scores_N, 1)))
+    return torch.tensor(chosen), n_exact
+
+
+def joint_entropy(joint_SM: torch.Tensor, p_SNC: torch.Tensor, *, exact: bool) -> torch.Tensor:
+    """Entropy of the picks so far together with each item, ``[N]`` in nats.
+
+    Args:
+        joint_SM: probability of each outcome of the picks under each set of parameters.
+        p_SNC: the items'.
+        exact: whether the M outcomes are all; otherwise they are draws from their distribution, and the
+            mean over them of ``- sum_c p(c | outcome) log p(outcome, c)`` estimates the entropy.
+    """
+    n_sets, n_outcomes = joint_SM.shape
+    weight_M = torch.ones_like(joint_SM[0]) if exact else 1 / (n_outcomes * joint_SM.mean(dim=0))
+    step = max(1, VALUES // (n_outcomes * p_SNC.shape[2]))
+    parts = []
+    for part_SBC in p_SNC.split(step, dim=1):
+        p_MBC = torch.einsum("sm,sbc->mbc", joint_SM / n_sets, part_SBC)
+        terms_MB = -torch.xlogy(p_MBC, p_MBC).sum(dim=2)
+        parts.append(weight_M @ terms_MB)
+    return torch.cat(parts)
+
+
+def draw_outcomes(p_SBC: torch.Tensor, n: int, rng: torch.Generator) -> torch.Tensor:
+    """Probabilities ``[S, M]`` of about ``n`` outcomes drawn from the picks' joint distribution.
+
+    The distribution is a mixture of S products: equally many outcomes are drawn from each.
+
+    Args:
+        p_SBC: probabilities of the picks' classes.
+        n: outcomes in all; M is the next multiple of S.
+        rng: on the CPU.
+    """
+    n_sets, n_picks, _ = p_SBC.shape
+    per_set = -(-n // n_sets)
+    rows = p_SBC.flatten(0, 1).cpu()
+    drawn = torch.multinomial(rows, per_set, replacement=True, generator=rng)  # [S * B, M / S]
+    outcomes_BM = drawn.view(n_sets, n_picks, per_set).transpose(0, 1).flatten(1).to(p_SBC.device)
+    log_p_SBC = p_SBC.log()
+    joint_SM = p_SBC.new_zeros(n_sets, outcomes_BM.shape[1])
+    for number in range(n_picks):
+        joint_SM += log_p_SBC[:, number, outcomes_BM[number]]
+    return joint_SM.exp()

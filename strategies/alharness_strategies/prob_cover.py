@@ -1,0 +1,216 @@
+"""ProbCover: cover as much of the pool as possible with balls around the labelled items.
+
+O. Yehuda, A. Dekel, G. Hacohen, D. Weinshall, "Active Learning Through a Covering Lens", NeurIPS 2022: with
+few labels, ask about the item whose ball of radius delta holds most items that no labelled item's ball
+holds, again and again. Delta is the largest radius at which 95 % of the balls hold items of one cluster
+only, with as many clusters as classes (Sec. 3.3).
+
+Differs from the paper: features are the task's auto-encoder's, or the rows themselves, reduced by PCA as
+ASAL's are, instead of those of a network trained by contrasting augmented images; delta is found from a
+sample of balls; among equals, and where no item is left uncovered, the items with most neighbours come
+first.
+
+Shape letters: N items of the pool, K features, E pairs of items within delta of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from alharness import seeds
+from alharness.artefacts import Artefact, write_tensors
+from alharness.errors import UserError
+from alharness.matching import features
+from alharness.progress import Progress
+from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, Strategy
+
+FILE = "cover.safetensors"
+#: Rows whose distances to the whole pool are held at once.
+ROWS = 512
+#: Balls that say how large delta may be.
+BALLS = 1000
+#: Pairs within delta that are kept: a gigabyte.
+MAX_PAIRS = 250_000_000
+
+
+class ProbCoverParameters(Parameters):
+    """What may be set with ``--set strategy.NAME=VALUE``."""
+
+    delta: float | None = Field(None, gt=0, description="radius of a ball; by default from purity")
+    purity: float = Field(
+        0.95, gt=0, lt=1, description="share of balls that hold one cluster only (Sec. 3.3)"
+    )
+    pca_dims: int = Field(50, ge=1, description="dimensions of the features after PCA")
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Which items lie within delta of each other.
+
+    Attributes:
+        starts: where the neighbours of each item begin, int64 ``[N + 1]``.
+        neighbours: pool indices, int32 ``[E]``; an item is among its own.
+        delta: the radius.
+    """
+
+    starts: torch.Tensor
+    neighbours: torch.Tensor
+    delta: float
+
+    def of(self, index: int) -> torch.Tensor:
+        """Items within delta of one, int64."""
+        return self.neighbours[self.starts[index] : self.starts[index + 1]].long()
+
+
+class ProbCover(Strategy):
+    """Ask about the items whose neighbourhoods cover most of what no labelled item covers."""
+
+    Parameters: ClassVar[type[Parameters]] = ProbCoverParameters
+    parameters: ProbCoverParameters
+    source = "Yehuda et al. 2022"
+    # An auto-encoder and clusters are trained on the pool in its order.
+    follows_order = True
+    cover: Cover
+
+    def prepare(self, preparation: Preparation) -> None:
+        extractor = features.of_items(preparation.pool, preparation.autoencoder)
+        points_NK = features.obtain_reduced_pool(
+            preparation.pool, extractor, self.parameters.pca_dims, preparation.supply
+        ).features
+        n_classes, given = preparation.n_classes, self.parameters
+
+        def build(folder: Path, progress: Progress) -> Mapping[str, Any]:
+            delta = given.delta or radius(points_NK, n_classes, given.purity)
+            cover = within(points_NK, delta, progress)
+            write_tensors(folder / FILE, {"starts": cover.starts, "neighbours": cover.neighbours})
+            return {"delta": delta, "pairs": len(cover.neighbours), "rows": len(points_NK)}
+
+        def load(artefact: Artefact) -> Cover:
+            stored = artefact.tensors(FILE)
+            return Cover(stored["starts"], stored["neighbours"], float(artefact.details["delta"]))
+
+        identity = {
+            "pool": preparation.pool.fingerprint,
+            "extractor": extractor.key,
+            "n_classes": n_classes,
+            **given.model_dump(mode="json"),
+        }
+        self.cover = preparation.supply.obtain(
+            "cover", identity, build, load, details=lambda _, artefact: dict(artefact.details)
+        )
+
+    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
+        return {"pool_items_scored": 0, "bytes_read": 0}
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        with view.stopwatch.phase("cover"):
+            chosen, n_covered = choose(
+                self.cover, view.labelled.indices, view.unlabelled, query_size
+            )
+        share = n_covered / view.pool.n
+        return PoolQuery(chosen, diagnostics={"covered": share, "delta": self.cover.delta})
+
+
+def choose(
+    cover: Cover, labelled: torch.Tensor, candidates: torch.Tensor, k: int
+) -> tuple[torch.Tensor, int]:
+    """Greedy choice of the candidate that covers most uncovered items, ties by smaller index.
+
+    Returns:
+        pool indices in order of choice, int64 ``[k]``, and how many items are covered then.
+    """
+    n = len(cover.starts) - 1
+    covered = torch.zeros(n, dtype=torch.bool)
+    for index in labelled.tolist():
+        covered[cover.of(index)] = True
+    size_N = cover.starts.diff()
+    rows_E = torch.repeat_interleave(torch.arange(n), size_N)
+    gain_N = rows_E[~covered[cover.neighbours.long()]].bincount(minlength=n)
+    # Among equals, and where nothing is left to cover, the item with most neighbours comes first.
+    gain_N = gain_N * (n + 1) + size_N
+    blocked = torch.ones(n, dtype=torch.bool)
+    blocked[candidates] = False
+    gain_N[blocked] = -1
+    chosen: list[int] = []
+    for _ in range(k):
+        best = int(gain_N.argmax())
+        chosen.append(best)
+        ball = cover.of(best)
+        for index in ball[~covered[ball]].tolist():  # within delta of each other: both ways
+            gain_N[cover.of(index)] -= n + 1
+        covered[ball] = True
+        gain_N[best] = -1
+    return torch.tensor(chosen, dtype=torch.int64), int(covered.sum())
+
+
+def radius(points_NK: torch.Tensor, n_clusters: int, purity: float) -> float:
+    """The largest delta at which a share ``purity`` of the balls hold one cluster only.
+
+    A ball is pure as long as it is smaller than the distance to the nearest item of another cluster: delta
+    is a quantile of that distance over a sample of the items.
+    """
+    from sklearn.cluster import KMeans
+
+    n = len(points_NK)
+    solver = KMeans(min(n_clusters, n), random_state=0, n_init=1)
+    rows = seeds.rng(0, "prob-cover").permutation(n)
+    some = torch.from_numpy(rows[: 20 * BALLS].copy())
+    solver.fit(_distinct(points_NK[some.to(points_NK.device)].cpu().numpy(), n_clusters))
+    cluster_N = torch.from_numpy(solver.predict(points_NK.cpu().numpy())).to(points_NK.device)
+    nearest = []
+    for part in torch.from_numpy(rows[:BALLS].copy()).split(ROWS):
+        part = part.to(points_NK.device)
+        distances = torch.cdist(points_NK[part], points_NK)
+        distances[cluster_N[part][:, None] == cluster_N[None]] = torch.inf
+        nearest.append(distances.amin(dim=1))
+    room = torch.cat(nearest).double().cpu().numpy()
+    if not np.isfinite(room).all():  # one cluster: every ball is pure
+        return float(torch.cdist(points_NK[:1], points_NK).max()) or 1.0
+    return float(np.quantile(room, 1 - purity)) or 1e-6
+
+
+def _distinct(points: np.ndarray, n_clusters: int) -> np.ndarray:
+    """The points; where fewer of them differ than clusters are wanted, with a little noise."""
+    if len(np.unique(points, axis=0)) >= n_clusters:
+        return points
+    noise: np.ndarray = seeds.rng(0, "prob-cover", "noise").normal(0, 1e-6, points.shape)
+    noisy: np.ndarray = points + noise.astype(points.dtype)
+    return noisy
+
+
+def within(points_NK: torch.Tensor, delta: float, progress: Progress) -> Cover:
+    """All pairs of items within delta of each other.
+
+    Raises:
+        UserError: more of them than can be kept.
+    """
+    starts, found, total = [0], [], 0
+    n = len(points_NK)
+    for start in range(0, n, ROWS):
+        # By differences: the same from either end, which the choice relies on.
+        near = (
+            torch.cdist(
+                points_NK[start : start + ROWS],
+                points_NK,
+                compute_mode="donot_use_mm_for_euclid_dist",
+            )
+            <= delta
+        )
+        counts = near.sum(dim=1).cumsum(dim=0).cpu() + total
+        starts += counts.tolist()
+        total = starts[-1]
+        if total > MAX_PAIRS:
+            raise UserError(
+                f"prob-cover: more than {MAX_PAIRS:,} pairs of items lie within delta = {delta:.4g} of "
+                "each other. Set a smaller strategy.delta, or a larger strategy.purity."
+            )
+        found.append(near.nonzero()[:, 1].int().cpu())
+        progress("neighbours within delta", min(start + ROWS, n), n)
+    return Cover(torch.tensor(starts), torch.cat(found), delta)

@@ -1,0 +1,180 @@
+"""BALD, BatchBALD and query by committee against the obvious slow versions."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from alharness import acquisition
+from alharness.errors import UserError
+from alharness.labelled import LabelledSet
+from alharness.learners.learner import FitReport, Learner
+from alharness.pool import ArrayPool, Pool
+from alharness.spec import resolve
+from alharness.strategy import CycleView
+from alharness_strategies.bald import Bald
+from alharness_strategies.batch_bald import BatchBald, draw_outcomes, joint_entropy, pick
+from alharness_strategies.qbc import QueryByCommittee
+
+S, N, C = 4, 9, 3
+
+
+def predictions(seed: int = 0, sharp: float = 2.0) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    return (torch.randn(S, N, C, generator=rng) * sharp).softmax(dim=2)
+
+
+class Committee(Learner):
+    """Item i is the number i; its members say what the table says."""
+
+    def __init__(self, p_SNC: torch.Tensor) -> None:
+        super().__init__((1,), p_SNC.shape[2], torch.device("cpu"))
+        self.p_SNC = p_SNC
+
+    def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> FitReport:
+        return FitReport(0, 0.0, True)
+
+    def logits(self, items: torch.Tensor) -> torch.Tensor:
+        return self.p_SNC.mean(dim=0)[items[:, 0].long()].log()
+
+    def features(self, items: torch.Tensor) -> torch.Tensor:
+        return items
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"p": self.p_SNC}
+
+    def sample_log_probs(self, items: torch.Tensor, n: int, rng: torch.Generator) -> torch.Tensor:
+        return self.p_SNC[:, items[:, 0].long()].log()
+
+
+def view_of(p_SNC: torch.Tensor, labelled: tuple[int, ...] = (2,)) -> CycleView:
+    index = torch.tensor(labelled)
+    return CycleView(
+        pool=ArrayPool(torch.arange(p_SNC.shape[1], dtype=torch.float32)[:, None]),
+        labelled=LabelledSet(index, torch.zeros_like(index), n_asked=len(index)),
+        learner=Committee(p_SNC),
+        n_classes=p_SNC.shape[2],
+        cycle=0,
+        seed=0,
+    )
+
+
+def shannon(probabilities: list[float]) -> float:
+    return -sum(p * math.log(p) for p in probabilities if p > 0)
+
+
+def slow_bald(p_SNC: torch.Tensor, item: int) -> float:
+    mean = [float(p_SNC[:, item, c].mean()) for c in range(p_SNC.shape[2])]
+    each = [shannon(p_SNC[s, item].tolist()) for s in range(len(p_SNC))]
+    return shannon(mean) - sum(each) / len(each)
+
+
+def slow_joint_information(p_SNC: torch.Tensor, items: list[int]) -> float:
+    """I(y_1 .. y_b; theta) by going through all outcomes."""
+    outcomes = []
+    for classes in itertools.product(range(p_SNC.shape[2]), repeat=len(items)):
+        under_each = [
+            math.prod(float(p_SNC[s, i, c]) for i, c in zip(items, classes, strict=True))
+            for s in range(len(p_SNC))
+        ]
+        outcomes.append(sum(under_each) / len(under_each))
+    conditional = [
+        sum(shannon(p_SNC[s, i].tolist()) for s in range(len(p_SNC))) / len(p_SNC) for i in items
+    ]
+    return shannon(outcomes) - sum(conditional)
+
+
+def slow_batch(p_SNC: torch.Tensor, candidates: list[int], k: int) -> list[int]:
+    chosen: list[int] = []
+    for _ in range(k):
+        rest = [i for i in candidates if i not in chosen]
+        chosen.append(max(rest, key=lambda i: slow_joint_information(p_SNC, [*chosen, i])))
+    return chosen
+
+
+def test_bald_is_the_information_of_one_label() -> None:
+    p_SNC = predictions()
+    slow = [slow_bald(p_SNC, item) for item in range(N)]
+    np.testing.assert_allclose(acquisition.mutual_information(p_SNC.log()), slow, atol=1e-6)
+    query = Bald().select(view_of(p_SNC), 3)
+    best = sorted((i for i in range(N) if i != 2), key=lambda i: -slow[i])[:3]
+    assert query.indices.tolist() == best
+
+
+def test_certain_sets_of_parameters_that_agree_tell_nothing() -> None:
+    certain = torch.eye(C)[torch.zeros(S, N, dtype=torch.int64)]
+    assert acquisition.mutual_information(certain.log()).abs().max() == 0.0
+    half = certain.clone()
+    half[: S // 2, 0] = torch.eye(C)[1]  # half of them are certain of another class
+    assert float(acquisition.mutual_information(half.log())[0]) == pytest.approx(math.log(2))
+
+
+def test_votes_are_counted_and_equal_votes_go_by_the_mean_prediction() -> None:
+    p_SNC = predictions(seed=3)
+    slow = []
+    for item in range(N):
+        votes = Counter(p_SNC[:, item].argmax(dim=1).tolist())
+        mean = p_SNC[:, item].mean(dim=0).tolist()
+        slow.append((shannon([n / S for n in votes.values()]), shannon(mean)))
+    order = sorted((i for i in range(N) if i != 2), key=lambda i: (-slow[i][0], -slow[i][1]))
+    assert len({round(votes, 9) for votes, _ in slow}) < N  # there are equal votes
+    assert QueryByCommittee().select(view_of(p_SNC), 8).indices.tolist() == order
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_batch_bald_is_the_greedy_choice_by_joint_information(seed: int) -> None:
+    p_SNC = predictions(seed)
+    query = BatchBald().select(view_of(p_SNC), 4)
+    assert query.indices.tolist() == slow_batch(p_SNC, [i for i in range(N) if i != 2], 4)
+    assert query.diagnostics["exact_picks"] == 4
+
+
+def test_batch_bald_does_not_ask_twice_for_the_same_information() -> None:
+    p_SNC = predictions(seed=1, sharp=4.0)
+    best = int(Bald().select(view_of(p_SNC), 1).indices)
+    twin = next(i for i in range(N) if i not in (2, best))
+    p_SNC[:, twin] = p_SNC[:, best]  # the same item a second time
+    assert set(Bald().select(view_of(p_SNC), 2).indices.tolist()) == {best, twin}
+    assert set(BatchBald().select(view_of(p_SNC), 2).indices.tolist()) != {best, twin}
+
+
+def test_sampled_entropies_are_near_the_exact_ones_and_said() -> None:
+    p_SNC = predictions(seed=2).double()
+    exact_SM = (p_SNC[:, 0, :, None] * p_SNC[:, 1, None]).flatten(1)
+    exact = joint_entropy(exact_SM, p_SNC, exact=True)
+    rng = torch.Generator().manual_seed(0)
+    drawn = joint_entropy(draw_outcomes(p_SNC[:, :2], 20_000, rng), p_SNC, exact=False)
+    assert float((exact - drawn).abs().max()) < 0.02
+    chosen, n_exact = pick(p_SNC, 5, 9, torch.Generator().manual_seed(0))
+    assert n_exact == 3  # 1, 3 and 9 outcomes
+    assert len(set(chosen.tolist())) == 5
+
+
+@pytest.mark.parametrize("strategy", ["bald", "batch-bald", "qbc", "subset:50:bald"])
+def test_a_classifier_of_one_set_of_parameters_is_refused_before_data_are_loaded(
+    strategy: str,
+) -> None:
+    with pytest.raises(UserError, match=r"learner.members=5.*learner.dropout=0.5") as told:
+        resolve({"task": "mnist-two", "strategy": strategy})
+    assert "\n" not in str(told.value)
+    several = {"task": "mnist-two", "strategy": strategy, "learner": {"members": 5}}
+    assert resolve(several).learner.members == 5
+
+
+def test_a_network_without_dropout_is_refused_before_it_is_trained() -> None:
+    from alharness.learners.learner import LearnerSettings
+
+    pool = ArrayPool(torch.zeros(4, 1, 8, 8))
+    for kind, refused in (("mlp", True), ("mnist-cnn", False)):
+        settings = LearnerSettings(kind=kind, width=8)
+        given = type("P", (), {"learner_settings": settings, "pool": pool, "n_classes": 3})()
+        if refused:
+            with pytest.raises(UserError, match=r"'mlp' has one. Set learner.members=5"):
+                Bald().prepare(given)
+        else:
+            Bald().prepare(given)
