@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pretended_cuda import PretendedDevice, pretended_cuda
-from tiny import COMMITTEES, images, run, spec
+from tiny import images, run, spec
 
 from alharness import cli, conformance, registry
 from alharness.cli.options import places
