@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alharness.records.folder import RunFolder, keep_conformance, read_conformance, run_folders
 from alharness.records.ledger import Ledger, LedgerEntry, each_once
-from alharness.records.proof import answers_of, cycles_of
+from alharness.records.proof import CURE, cycles_of
 from alharness.records.query_log import INITIAL, QueryLog
 from alharness.records.records import (
     AnnotationFigures,
@@ -19,6 +19,7 @@ from alharness.records.records import (
 )
 
 __all__ = [
+    "CURE",
     "INITIAL",
     "AnnotationFigures",
     "CycleRecord",
@@ -31,7 +32,6 @@ __all__ = [
     "RunFolder",
     "TestFigures",
     "Times",
-    "answers_of",
     "append_record",
     "cycles_of",
     "each_once",

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alharness.files import read_sealed, write_sealed
-from alharness.records.proof import digests_of, prove_files, prove_rows
-from alharness.records.query_log import QueryLog
+from alharness.records.proof import digests_of, prove_files
 from alharness.records.records import CycleRecord, RecordFile
 
 #: Below the root of all runs: what ``alharness check`` found of each strategy (R18).
@@ -75,18 +74,6 @@ class RunFolder:
         if records and records[-1].final:
             prove_files(records[-1], self.path)
         return records
-
-    def log(self, records: Sequence[CycleRecord]) -> QueryLog:
-        """What was asked and what came back, proved by the records.
-
-        Raises:
-            UserError: the file is damaged, missing, or of another run.
-        """
-        if not records and not self.queries.exists():
-            return QueryLog()
-        log = QueryLog.read(self.queries)
-        prove_rows(records, log, self.queries)
-        return log.before(len(records))
 
     def is_proven(self, records: Sequence[CycleRecord]) -> bool:
         """Whether checksums cover the run: false for runs from before there were any."""

@@ -24,10 +24,10 @@ from alharness.records import (
     QueryLog,
     RunFolder,
     Times,
-    answers_of,
     cycles_of,
 )
 from alharness.run.loop import Asked, Cycle, History
+from alharness.run.proof import answers_of, proved_log
 
 
 class Keeper:
@@ -47,7 +47,7 @@ class Keeper:
         self._file = folder.record_file()
         self.records = self._file.read()
         drop_torn_line(folder.cycles)
-        self.log = folder.log(self.records)
+        self.log = proved_log(folder, self.records)
 
     def history(self, begin: Callable[[], History], oracle: Oracle) -> History:
         """Where the run goes on; ``begin`` gives the initial set of a new one.

@@ -32,6 +32,7 @@ from alharness.run.opening import (
     stage_of,
 )
 from alharness.run.pictures import draw_pictures
+from alharness.run.proof import proved_log
 from alharness.run.recording import Keeper
 from alharness.spec import RunSpec, identity_of_plugins
 from alharness.tasks.base import doubts
@@ -161,7 +162,7 @@ class _Audience:
 def _return_finished(spec: RunSpec, places: Places, folder: RunFolder, audience: _Audience) -> None:
     """A finished run, proved: its files, and the data that it was made on."""
     records = folder.records()
-    folder.log(records)
+    proved_log(folder, records)
     made_on = folder.environment().get("task", {}).get("fingerprint")
     present = present_fingerprint(spec, places)
     if present is None:

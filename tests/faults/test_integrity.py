@@ -15,6 +15,7 @@ from alharness.errors import UserError
 from alharness.files import read_sealed, write_sealed
 from alharness.records import QueryLog, RunFolder, read_records
 from alharness.run.opening import Places
+from alharness.run.proof import proved_log
 from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
 from alharness.tasks.base import DataLocations
@@ -106,7 +107,7 @@ def test_no_turned_bit_in_what_was_asked_changes_anything(
     content = folder.queries.read_bytes()
 
     def rows() -> str:
-        return folder.log(folder.records()).digest(*range(-1, len(records)))
+        return proved_log(folder, folder.records()).digest(*range(-1, len(records)))
 
     expected = rows()
     seen = 0

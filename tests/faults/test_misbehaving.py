@@ -16,6 +16,7 @@ from alharness.cli import call
 from alharness.errors import UserError
 from alharness.records import run_folders
 from alharness.run.opening import Places
+from alharness.run.proof import proved_log
 from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
@@ -127,7 +128,7 @@ def test_a_buffer_that_is_used_again_does_not_change_what_was_asked(tmp_path: Pa
     plugin.write_text(BUFFER)
     assert run(tmp_path / "runs", f"{plugin}:Reuses") == 0
     (folder,) = run_folders(tmp_path / "runs")
-    log = folder.log(folder.records())
+    log = proved_log(folder, folder.records())
     asked = [log.rows("asked", cycle) for cycle in (0, 1)]
     assert not np.isin(asked[0], asked[1]).any()
     assert [log.rows("array.scores", cycle).mean() for cycle in (0, 1)] == [0.0, 1.0]
