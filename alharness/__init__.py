@@ -5,4 +5,4 @@ Importing the package is cheap on purpose: nothing here imports torch, mlflow or
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -35,6 +35,7 @@ from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings, lacking
 from alharness.pool import Pool
+from alharness.pool.scan import scan
 from alharness.progress import Progress
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.records import Ledger
@@ -211,8 +212,8 @@ class CycleView:
         scores = torch.empty(len(wanted), device=self.device)
         at = 0
         with torch.no_grad():
-            for part, items in self.pool.blocks(wanted):
-                scores[at : at + len(part)] = score(items)
+            for part, found in scan(self.pool, score, wanted, work=self.work):
+                scores[at : at + len(part)] = found
                 at += len(part)
         self.work.add("pool_items_scored", len(wanted))
         self.work.add("bytes_read", len(wanted) * self.pool.item_bytes)
@@ -373,13 +374,14 @@ class CommitteeStrategy(Strategy):
             score: log probabilities ``[S, B, C]`` to a tensor that has the items along ``dim``.
             dim: where the blocks are joined.
         """
-        candidates, parts = view.unlabelled, []
+        candidates, n_samples = view.unlabelled, self.parameters.n_samples
         # One state for all blocks: every item is judged by the same committee.
         rng = view.torch_rng("committee")
-        for _, items in view.pool.blocks(candidates):
-            parts.append(
-                score(view.learner.sample_log_probs(items, self.parameters.n_samples, rng))
-            )
+
+        def judged(items: torch.Tensor) -> torch.Tensor:
+            return score(view.learner.sample_log_probs(items, n_samples, rng))
+
+        parts = [found for _, found in scan(view.pool, judged, candidates, work=view.work)]
         view.work.add("pool_items_scored", len(candidates))
         view.work.add("bytes_read", len(candidates) * view.pool.item_bytes)
         return torch.cat(parts, dim=dim)

@@ -46,9 +46,8 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> tuple[
 @click.option(
     "--strategies",
     callback=_names,
-    default="random,max-entropy,subset:500:max-entropy,asal-auto",
-    show_default=True,
-    help="What selects.",
+    default="",
+    help="What selects; default: those of the claims' first study.",
 )
 @click.option(
     "--sizes",
@@ -111,13 +110,14 @@ def timing(
     """
     from alharness.cli.display import make_display
     from alharness.scaling import figures
+    from alharness.scaling.claims import FILE, ClaimsFile
     from alharness.scaling.measure import run_study
     from alharness.scaling.study import ScalingSpec
 
     spec = ScalingSpec.model_validate(
         {
             "task": dataset,
-            "strategies": strategies,
+            "strategies": strategies or ClaimsFile.read(FILE).studies[0].strategies,
             "sizes": default_sizes() if sizes is None else sizes,
             "query_sizes": query_sizes,
             "indices": indices,

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from alharness import numerics, registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
-from alharness.files import explained
+from alharness.files import explained, refusal
 from alharness.oracle import hidden
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder
@@ -106,12 +106,13 @@ def _held(folder: RunFolder) -> Iterator[None]:
         folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.lock)
     try:
-        with explained(folder.lock, "locked"):
-            lock.acquire(timeout=0)
-    except Timeout:
+        lock.acquire(timeout=0)
+    except Timeout:  # an OSError too, so that it comes first
         raise UserError(
             f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it."
         ) from None
+    except OSError as error:
+        raise refusal(error, folder.lock, "locked") from error
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ class ScalingSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: str = Field("mnist-two", description="data set whose pool is enlarged")
-    strategies: tuple[str, ...] = ("random", "max-entropy", "asal-auto")
+    strategies: tuple[str, ...] = Field((), description="what selects")
     sizes: tuple[int, ...] = Field((10_000, 30_000, 100_000), description="pool sizes in images")
     query_sizes: tuple[int, ...] = Field((10,), description="items per selection")
     indices: tuple[str, ...] = Field((), description="indices of the study of matches")

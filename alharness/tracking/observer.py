@@ -110,16 +110,17 @@ class TrackingObserver:
 
     def _flush(self) -> None:
         """Log the records that wait."""
+        waiting = self._waiting
 
         def go() -> None:
             assert self._tracking is not None
             assert self._run_id is not None
-            if len(self._waiting) == 1:
-                self._tracking.log_record(self._run_id, self._waiting[0])
+            if len(waiting) == 1:
+                self._tracking.log_record(self._run_id, waiting[0])
             else:
-                self._tracking.log_records(self._run_id, self._waiting)
+                self._tracking.log_records(self._run_id, waiting)
 
-        if self._tracking is None or not self._waiting:
+        if self._tracking is None or not waiting:
             return
         began = time.monotonic()
         self._attempt(go)

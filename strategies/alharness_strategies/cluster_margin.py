@@ -21,6 +21,7 @@ import torch
 from pydantic import Field
 
 from alharness import acquisition
+from alharness.pool.scan import scan
 from alharness.strategy import CycleView, Parameters, PoolQuery, Strategy
 
 
@@ -49,7 +50,12 @@ class ClusterMargin(Strategy):
             candidates = view.unlabelled[acquisition.top_k(scores, m)]
         with view.stopwatch.phase("cluster"):
             features_MD = torch.cat(
-                [view.learner.features(items) for _, items in view.pool.blocks(candidates)]
+                [
+                    found
+                    for _, found in scan(
+                        view.pool, view.learner.features, candidates, work=view.work
+                    )
+                ]
             )
             view.work.add("pool_items_featurised", m)
             view.work.add("bytes_read", m * view.pool.item_bytes)

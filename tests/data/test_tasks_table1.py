@@ -33,9 +33,18 @@ CYCLES = {
 }
 
 
+#: What stands behind the colon of data sets that want something there.
+ARGUMENTS = {
+    "folder": ":somewhere",
+    "augmented": ":digits-two:1000",
+    "npz": ":somewhere.npz",
+    "table": ":somewhere.csv",
+    "torchvision": ":MNIST",
+}
+
+
 def open_task(name: str) -> TaskPlugin:
-    argument = {"folder": ":somewhere", "augmented": ":digits-two:1000"}.get(name, "")
-    return registry.resolve_task(name + argument)
+    return registry.resolve_task(name + ARGUMENTS.get(name, ""))
 
 
 @pytest.mark.parametrize("name", TABLE_1)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pretended_cuda import PretendedDevice, pretended_cuda
-from tiny import COMMITTEES, images, run, spec
+from tiny import committee_of, images, run, spec
 
 from alharness import cli, conformance, registry
 from alharness.cli.options import places
@@ -112,7 +112,7 @@ def test_the_record_says_where_the_pool_was_put(tmp_path: Path) -> None:
 NO_COMMITTEE = pytest.mark.xfail(
     strict=True,
     raises=UserError,
-    reason="the bench of the checks has no classifier with several sets of parameters",
+    reason="the bench of the device check has no classifier with several sets of parameters",
 )
 
 
@@ -121,7 +121,9 @@ def checked() -> list[object]:
     found = []
     for name in registry.names(registry.STRATEGIES):
         slow = name.endswith(("-rerank", "-random-latent")) or name.startswith("adba")
-        marks = [pytest.mark.slow] if slow else [NO_COMMITTEE] if name in COMMITTEES else []
+        takes = registry.strategy_class(name).takes
+        committee = not takes and bool(committee_of(name))
+        marks = [pytest.mark.slow] if slow else [NO_COMMITTEE] if committee else []
         found.append(pytest.param(name, marks=marks, id=name))
     return found
 

@@ -14,6 +14,7 @@ from pretended_cuda import Counts, PretendedDevice
 
 from alharness.cli.options import places
 from alharness.records import QueryLog, RunFolder
+from alharness.registry import resolve_strategy
 from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
 from alharness.timing import Stopwatch
@@ -34,13 +35,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "adba-boundary": {"encoder_steps": 3, "refine_steps": 3},
     "gaal": {"latent_steps": 4},
 }
-#: Strategies that compare several sets of parameters.
-COMMITTEES = ("bald", "batch-bald", "qbc")
 
 
 def spec(name: str, learner: str, device: str, **settings: Any) -> RunSpec:
     """Two queries of five digits; ``settings`` as in a spec file."""
-    committee = {"members": 2} if name in COMMITTEES else {}
     return resolve(
         {
             "task": "digits-two",
@@ -50,11 +48,17 @@ def spec(name: str, learner: str, device: str, **settings: Any) -> RunSpec:
             "initial_size": 30,
             "query_size": 5,
             "budget": 40,
-            "learner": LEARNERS[learner] | FEW_STEPS | committee,
+            "learner": LEARNERS[learner] | FEW_STEPS | committee_of(name),
             **NETWORKS,
             **settings,
         }
     )
+
+
+def committee_of(strategy: str) -> dict[str, Any]:
+    """Several classifiers for a strategy that asks several."""
+    needs = resolve_strategy(strategy).learner_needs
+    return {"members": 3} if "samples" in needs else {}
 
 
 def parameters_of(strategy: str) -> Mapping[str, Any]:
