@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 @click.option("--no-tracking", is_flag=True, help="Keep records only, without MLflow.")
 @click.option("--download", is_flag=True, help="Fetch the data set first when it is missing.")
 @click.option("--fresh", is_flag=True, help="Throw away what exists of this run and start over.")
+@click.option(
+    "--select-timeout",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="End a selection that takes longer, as a fault of the strategy (default: none).",
+)
 @click.option("--quiet", is_flag=True, help="Show nothing but errors.")
 def run(
     strategy: str | None,
@@ -48,6 +55,7 @@ def run(
     no_tracking: bool,
     download: bool,
     fresh: bool,
+    select_timeout: float,
     quiet: bool,
     **options: Any,
 ) -> None:
@@ -87,6 +95,7 @@ def run(
             observers=observers,
             progress=display.progress,
             warn=display.warn,
+            select_timeout=select_timeout,
         )
     except BaseException:
         display.close()
