@@ -20,6 +20,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
 from pathlib import Path
 from types import ModuleType
@@ -52,16 +53,34 @@ class Listing:
     distribution: str
 
 
+def _points(group: str) -> tuple[EntryPoint, ...]:
+    """All entry points of a group. Reading them takes 15 ms among 150 distributions, so it is done again
+    only when a folder of the import path changed."""
+    return _scanned(group, tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+@lru_cache(maxsize=16)
+def _scanned(group: str, path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
+
+
+def _changed(folder: str) -> int:
+    try:
+        return Path(folder or ".").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def names(group: str) -> list[str]:
     """All installed names of a group, sorted. Imports no plug-in."""
-    return sorted({point.name for point in entry_points(group=group)})
+    return sorted({point.name for point in _points(group)})
 
 
 def listings(group: str) -> list[Listing]:
     """All installed plug-ins of a group with their summaries. Imports no plug-in."""
     return [
         Listing(point.name, _summary(point), distribution_of(point))
-        for point in sorted(_unique(entry_points(group=group)), key=lambda point: point.name)
+        for point in sorted(_unique(_points(group)), key=lambda point: point.name)
     ]
 
 
@@ -125,7 +144,7 @@ def _source_path(module: str) -> Path | None:
 
 def find(group: str, name: str) -> EntryPoint | None:
     """The entry point of an installed name; None when there is none."""
-    points = _unique(point for point in entry_points(group=group) if point.name == name)
+    points = _unique(point for point in _points(group) if point.name == name)
     return points[0] if points else None
 
 

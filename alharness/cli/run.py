@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +18,7 @@ from alharness.cli.options import (
     tracking_options,
     typed,
 )
-from alharness.errors import Terminated
+from alharness.errors import end_on_sigterm
 
 if TYPE_CHECKING:
     from alharness.records import CycleRecord, RunFolder
@@ -73,7 +71,7 @@ def run(
     from alharness.spec import resolve
 
     spec = resolve(overrides(strategy=strategy, task=dataset, **options))
-    signal.signal(signal.SIGTERM, _terminate)
+    end_on_sigterm()
     display = make_display(quiet=quiet)
     observers: list[Any] = [display]
     tracker = None
@@ -107,11 +105,6 @@ def run(
         _summary(spec, folder, folder.records())
         if tracker is not None and tracker.alive:
             _how_to_open(tracker.uri, runs_dir)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends the run as Ctrl-C does: the record of the last complete cycle is safe."""
-    raise Terminated(128 + number)
 
 
 def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from alharness.errors import UserError
+from alharness.errors import UserError, end_on_sigterm
 from alharness.executors.base import Event, carry_out, payload
 from alharness.executors.local import THREADS
 from alharness.executors.sweeps import Job
@@ -161,6 +161,7 @@ def _task(work: dict[str, Any]) -> tuple[str, str, str]:
     """What runs on a node: the payload, as in a local worker; and the device that it ran on."""
     from alharness.spec import resolve_device
 
+    end_on_sigterm()  # a node that is taken away: Ray starts the task again, nobody is to blame
     reason, details = carry_out(work)
     try:
         return reason, details, resolve_device(work["spec"]["device"])
