@@ -115,7 +115,7 @@ def test_a_finished_run_is_not_run_again_and_fresh_starts_over(
 
 def test_two_processes_do_not_write_one_run(plugin: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    slow = {**os.environ, "SLOW_S": "30"}
+    slow = {**os.environ, "SLOW_S": "5"}
     process = subprocess.Popen(command(plugin, runs, "--quiet", "--no-tracking"), env=slow)
     try:
         deadline = time.monotonic() + 120
