@@ -143,19 +143,13 @@ def timing(
 
 def default_sizes() -> tuple[int, ...]:
     """Half decades from 10^4 while a pool of 28x28 images fits four times into free memory."""
-    free = _available_bytes()
+    import torch
+
+    from alharness.pool.residency import free_bytes
+
+    free = free_bytes(torch.device("cpu")) or 0
     steps = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000, 16_000_000)
     return tuple(n for n in steps if n <= 100_000 or 4 * n * 784 <= free)
-
-
-def _available_bytes() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    return 0
 
 
 def show(study: Study, out: Path) -> None:

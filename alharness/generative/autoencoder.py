@@ -33,6 +33,7 @@ from alharness.generative.checkpoint import (
 from alharness.generative.generator import CURVE_FILE, SAMPLES, load_weights
 from alharness.generative.networks import build_decoder, build_encoder
 from alharness.generative.settings import AutoencoderRecipe
+from alharness.learners.training import descend
 from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
 from alharness.progress import Progress
@@ -207,7 +208,10 @@ class AutoencoderTraining:
         recipe, device = self.recipe, self.pool.device
         n_steps = min(n_steps, recipe.steps - self.step)
         total = torch.zeros((), device=device)
-        for raw, rng in self._batches(n_steps):
+        batches = self._batches(n_steps)
+
+        def loss_of(step: int) -> torch.Tensor:
+            raw, rng = next(batches)
             images = self._pixels(self.pool.to_float(raw))
             shown = images
             if recipe.denoise_sigma:
@@ -215,11 +219,10 @@ class AutoencoderTraining:
                 shown = images + recipe.denoise_sigma * noise
             with self._autocast():
                 rebuilt = self.networks["decoder"](self.networks["encoder"](shown)).float()
-            loss = functional.mse_loss(rebuilt, images)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimiser.step()
-            total += loss.detach()
+            return functional.mse_loss(rebuilt, images)
+
+        for _, loss in descend(self.optimiser, loss_of, n_steps):
+            total += loss
         self.step += n_steps
         error = self.held_out_error()
         if error < self.best_error:

@@ -40,6 +40,7 @@ from alharness.learners.kinds import (
     head_of,
 )
 from alharness.learners.networks import HeadedNetwork
+from alharness.learners.training import descend, epochs_of
 from alharness.learners.weights import read_weights, weights_identity
 from alharness.plugins import LEARNERS, identity_of
 from alharness.pool import Pool
@@ -228,24 +229,26 @@ class NetworkLearner(Learner):
             )
             # Statistics of a batch of one are undefined: a lone item gets the company of another one.
             normalises = any(isinstance(m, _BatchNorm) for m in self.network.modules())
-            last_losses: list[torch.Tensor] = []
-            permutation = torch.empty(0, dtype=torch.int64)
-            for step in range(steps):
-                at = step % per_epoch
-                if at == 0:
-                    permutation = torch.randperm(n, generator=order).to(self.device)
-                batch = permutation[at * batch_size : (at + 1) * batch_size]
+            batches = epochs_of(n, batch_size, order, self.device)
+            first = torch.empty(0, dtype=torch.int64)
+
+            def loss_of(step: int) -> torch.Tensor:
+                nonlocal first
+                batch = next(batches)
+                if step % per_epoch == 0:
+                    first = batch[:1]
                 if len(batch) == 1 and normalises:
-                    batch = torch.cat([permutation[:1], batch])
+                    batch = torch.cat([first, batch])
                 images = items[batch]
                 if settings.augment == "flip-crop":
                     images = flip_crop(images, order)
-                loss = self.loss(images, targets[batch], step, steps)
-                optimiser.zero_grad(set_to_none=True)
-                loss.backward()
-                optimiser.step()
-                if step >= steps - per_epoch:
-                    last_losses.append(loss.detach())
+                return self.loss(images, targets[batch], step, steps)
+
+            last_losses = [
+                loss
+                for step, loss in descend(optimiser, loss_of, steps)
+                if step >= steps - per_epoch
+            ]
         self.network.eval().requires_grad_(False)
         train_loss = float(torch.stack(last_losses).mean())
         return FitReport(steps, train_loss, train_loss <= math.log(self.n_classes))

@@ -27,6 +27,7 @@ from alharness.labelled import LabelledSet
 from alharness.learners.base import FitReport, Learner, LearnerFactory, LearnerSettings
 from alharness.learners.learner import LinearLearner, NetworkLearner, lacking
 from alharness.learners.networks import Classifier, HeadedNetwork
+from alharness.learners.training import descend
 from alharness.pool import Pool
 
 HIDDEN = 128
@@ -150,12 +151,13 @@ class LearningLossLinear(LinearLearner, LearningLossLearner):
         optimiser = torch.optim.AdamW(
             self.loss_module.parameters(), lr=self.settings.lr, weight_decay=0.0
         )
-        for _ in range(steps):
+
+        def loss_of(step: int) -> torch.Tensor:
             batch = torch.randperm(n, generator=order)[:batch_size].to(self.device)
-            loss = ranking_loss(self.loss_module([items[batch]]), losses[batch])
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            return ranking_loss(self.loss_module([items[batch]]), losses[batch])
+
+        for _ in descend(optimiser, loss_of, steps):
+            pass
         self.loss_module.eval().requires_grad_(False)
         return report
 

@@ -22,6 +22,7 @@ from torch.nn import functional
 from alharness import seeds
 from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.learners.kinds import build_classifier
+from alharness.learners.training import descend, epochs_of
 from alharness.pool import Pool
 from alharness.progress import Progress
 from alharness.tasks.base import TaskData
@@ -143,22 +144,17 @@ def train(
     steps = max(MIN_STEPS, epochs * per_epoch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LR, weight_decay=0.0)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    order = seeds.torch_rng(0, "annotator", "order")
-    permutation = torch.empty(0, dtype=torch.int64)
-    network.train()
-    for step in range(steps):
-        at = step % per_epoch
-        if at == 0:
-            permutation = torch.randperm(n, generator=order)
-        batch = permutation[at * batch_size : (at + 1) * batch_size]
+    batches = epochs_of(n, batch_size, seeds.torch_rng(0, "annotator", "order"))
+
+    def loss_of(step: int) -> torch.Tensor:
+        batch = next(batches)
         logits = network(pool.gather(batch))
-        loss = functional.cross_entropy(logits, of_item[batch].to(pool.device))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        falling.step()
+        return functional.cross_entropy(logits, of_item[batch].to(pool.device))
+
+    network.train()
+    for step, loss in descend(optimiser, loss_of, steps, falling):
         if step % 20 == 0 or step == steps - 1:
-            progress("train annotator", step + 1, steps, {"loss": float(loss.detach())})
+            progress("train annotator", step + 1, steps, {"loss": float(loss)})
     network.eval()
 
 

@@ -9,10 +9,10 @@ made once, before the pool is opened: with the pool in its place, less is free.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 
 from alharness.errors import UserError
@@ -231,22 +231,8 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
-    candidates = [_mem_available(), _control_group_room()]
-    known = [value for value in candidates if value is not None]
-    return min(known) if known else None
-
-
-def _mem_available() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:  # macOS: what is free is not told; half of what is built in
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (ValueError, OSError, AttributeError):
-        return None
+    candidates = [int(psutil.virtual_memory().available), _control_group_room()]
+    return min(value for value in candidates if value is not None)
 
 
 def _control_group_room() -> int | None:

@@ -36,6 +36,7 @@ from alharness.learners.learner import (
     LearnerSettings,
     learner_factory,
 )
+from alharness.learners.training import descend
 from alharness.pool import ArrayPool, Pool
 from alharness.strategy import (
     Adaptation,
@@ -208,16 +209,16 @@ class BoundaryLearner(Learner):
         bias = torch.zeros_like(self.bias, requires_grad=True)
         optimiser = torch.optim.Adam([weight, bias], lr=self.LR)
         falling = torch.optim.lr_scheduler.StepLR(optimiser, step_size=10, gamma=self.DECAY)
-        loss = torch.zeros(())
-        for _ in range(self.STEPS):
+
+        def loss_of(step: int) -> torch.Tensor:
             hinge = functional.relu(1 - signs * (codes @ weight + bias)).mean()
             loss = 0.5 * hinge + self.L2 * weight.square().sum()
             if len(boundary):
                 loss = loss + 0.5 * (boundary @ weight + bias).square().mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            falling.step()
+            return loss
+
+        for _ in descend(optimiser, loss_of, self.STEPS, falling):
+            pass
         self.weight, self.bias = weight.detach(), bias.detach()
         with torch.no_grad():
             cross_entropy = functional.cross_entropy(self.logits(codes), targets)

@@ -23,6 +23,7 @@ from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.generative.latent_search import LatentSearch
 from alharness.generative.networks import build_encoder
 from alharness.generative.settings import AutoencoderRecipe
+from alharness.learners.training import descend
 from alharness.pool import Pool
 from alharness.progress import Progress
 
@@ -114,20 +115,19 @@ def train_encoder(generator: Generator, steps: int, progress: Progress) -> nn.Mo
     encoder = encoder.to(generator.device).train()
     optimiser = torch.optim.Adam(encoder.parameters(), lr=ENCODER_LR)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for step in range(steps):
+
+    def loss_of(step: int) -> torch.Tensor:
         z = torch.randn(BATCH_SIZE, generator.latent_dim, generator=rng).to(generator.device)
         with torch.no_grad():
             images = generator.decode(z)
         guess = encoder(images)
         in_latents = functional.mse_loss(guess, z)
         in_pixels = (generator.decode(guess) - images).square().flatten(1).sum(dim=1).mean()
-        loss = in_latents + in_pixels / generator.latent_dim
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        falling.step()
+        return in_latents + in_pixels / generator.latent_dim
+
+    for step, loss in descend(optimiser, loss_of, steps, falling):
         if step % 20 == 0 or step == steps - 1:
-            progress("train encoder", step + 1, steps, {"loss": float(loss.detach())})
+            progress("train encoder", step + 1, steps, {"loss": float(loss)})
     return encoder.eval().requires_grad_(False)
 
 

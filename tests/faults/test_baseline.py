@@ -19,10 +19,12 @@ def test_sleep(benchmark):
 
 def bench(folder: Path, sleep: float, *options: str) -> subprocess.CompletedProcess[str]:
     """The one benchmark of a folder, under the conftest of the real ones."""
+    # Benchmarks are off inside a worker of pytest-xdist, which tells of itself by variables.
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-c", "pytest.ini", "bench_sleep.py", *options],
         cwd=folder,
-        env={**os.environ, "SLEEP": str(sleep)},
+        env={**outside, "SLEEP": str(sleep)},
         capture_output=True,
         text=True,
         timeout=120,

@@ -293,9 +293,14 @@ def test_ctrl_c_while_the_run_is_opened_leaves_none_that_seems_to_go_on(
         time.sleep(0.3)
         write(self, *facts)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Tracking, "_write_facts", interrupted)
-        assert call([*RUN, "--runs-dir", str(runs)]) == 130
+    # A suite that was started in the background has SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Tracking, "_write_facts", interrupted)
+            assert call([*RUN, "--runs-dir", str(runs)]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert only_run(runs).info.status == "KILLED"
 
 
