@@ -18,7 +18,7 @@ import importlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
@@ -175,7 +175,7 @@ def _load(kind: str, group: str, name: str) -> Any:
             ) from error
     module_name, colon, attribute = name.rpartition(":")
     if not colon or not module_name or not attribute:
-        raise unknown_name(kind, name, names(group))
+        raise _misnamed(kind, group, name)
     if module_name.endswith(".py"):
         module = _import_file(kind, Path(module_name))
     elif "/" in module_name:
@@ -196,16 +196,38 @@ def _load(kind: str, group: str, name: str) -> Any:
         raise unknown_name(f"{kind} class in {module_name}", attribute, classes) from None
 
 
+def _misnamed(kind: str, group: str, name: str) -> UserError:
+    """What to say of a name that is none: a file without its class, a folder, or a slip."""
+    path = Path(name)
+    if path.suffix == ".py" and path.is_file():
+        try:
+            tree = ast.parse(path.read_bytes())
+        except SyntaxError:
+            return UserError(f"'{name}' is a file; name the class in it, as in {name}:Class.")
+        found = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+        which = " or ".join(f"{name}:{one}" for one in found) or f"{name}:Class"
+        return UserError(f"'{name}' is a file; name the {kind} in it: {which}.")
+    if group == TASKS and path.is_dir():
+        return UserError(
+            f"'{name}' is a folder. For images in one folder per class: --dataset folder:{name}"
+        )
+    return unknown_name(kind, name, names(group))
+
+
 def _import_file(kind: str, path: Path) -> ModuleType:
     """Import a file under a name derived from its path and content: once per process and version."""
     content = _read_source(kind, path)
-    told = str(path.resolve()).encode() + b"\0" + content
+    _reach(path)
+    sources = _sources(None, content)
+    told = str(path.resolve()).encode() + b"\0" + _digest_of(sources).encode()
     module_name = f"alharness_file_{path.stem}_{hashlib.sha256(told).hexdigest()[:8]}"
     if module_name in sys.modules:
         return sys.modules[module_name]
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None
+    for name in sources:  # local modules may have been imported as they were before an edit
+        sys.modules.pop(name, None)
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
@@ -214,6 +236,13 @@ def _import_file(kind: str, path: Path) -> ModuleType:
         del sys.modules[module_name]
         raise
     return module
+
+
+def _reach(path: Path) -> None:
+    """Let a file import what lies beside it, as a script may; behind everything that is installed."""
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def _read_source(kind: str, path: Path) -> bytes:
@@ -284,7 +313,9 @@ def identity_of(group: str, name: str) -> dict[str, str]:
             if point.dist is None or point.dist.name not in OWN:
                 found[token] = " ".join([distribution_of(point), *_loose_source(point.module)])
         elif token.endswith(".py"):
-            found[token] = _source_digest(None, _read_source("plug-in", Path(token)))
+            content = _read_source("plug-in", Path(token))
+            _reach(Path(token))
+            found[token] = _source_digest(None, content)
             at += 1  # the class
         elif at < len(tokens) and token.partition(".")[0] not in _own_packages():
             known = _module_identity(token)
@@ -335,6 +366,11 @@ def _source_digest(module: str | None, content: bytes) -> str:
         module: the source's dotted name; None for a file, which has no package around it.
         content: the source.
     """
+    return _digest_of(_sources(module, content))
+
+
+def _sources(module: str | None, content: bytes) -> dict[str, bytes]:
+    """A source and all loose modules that it imports, however deep, by dotted name ("" for a file)."""
     sources = {module or "": content}
     waiting = [(module, content)]
     while waiting:
@@ -343,6 +379,10 @@ def _source_digest(module: str | None, content: bytes) -> str:
             if name not in sources and path is not None and _is_loose(name, path):
                 sources[name] = path.read_bytes()
                 waiting.append((name, sources[name]))
+    return sources
+
+
+def _digest_of(sources: Mapping[str, bytes]) -> str:
     sha = hashlib.sha256()
     for name in sorted(sources):
         sha.update(f"{name}\0{len(sources[name])}\0".encode())

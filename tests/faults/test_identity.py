@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +69,10 @@ def test_a_stopped_run_does_not_go_on_with_other_code(tmp_path: Path) -> None:
     assert digests(edited)[0] != digests(stopped)[0]
 
 
-def test_what_a_plugin_imports_is_part_of_it(
+def test_what_a_plugin_imports_from_beside_it_is_part_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     helper = tmp_path / "a_rule_of_mine.py"
     helper.write_text("def rule(view, n):\n    return view.unlabelled[:n]\n", encoding="utf-8")
     path = tmp_path / "mine.py"
@@ -79,10 +80,11 @@ def test_what_a_plugin_imports_is_part_of_it(
         "from a_rule_of_mine import rule\n" + MINE.format(rule="rule(view, query_size)"),
         encoding="utf-8",
     )
-    before = resolve({**SMALL, "strategy": f"{path}:Mine"})
+    before = execute(resolve({**SMALL, "strategy": f"{path}:Mine"}), places(tmp_path))
     helper.write_text("def rule(view, n):\n    return view.unlabelled[-n:]\n", encoding="utf-8")
-    after = resolve({**SMALL, "strategy": f"{path}:Mine"})
-    assert before.run_key != after.run_key
+    after = execute(resolve({**SMALL, "strategy": f"{path}:Mine"}), places(tmp_path))
+    assert before.path != after.path
+    assert digests(before)[0] != digests(after)[0]
 
 
 def test_a_worker_refuses_code_that_changed_on_the_way(tmp_path: Path) -> None:

@@ -262,3 +262,12 @@ def test_an_installed_plugin_is_told_by_distribution_and_version(fake_distributi
     assert list(forest) == ["sklearn.ensemble"]
     assert forest["sklearn.ensemble"].startswith("scikit-learn ")
     assert len(forest["sklearn.ensemble"].split()) == 2
+
+
+def test_a_file_or_a_folder_without_its_colon_is_answered_with_what_works(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("class One: pass\n\nclass Other: pass\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine\.py:One or .*mine\.py:Other"):
+        registry.find_strategy(str(path))
+    with pytest.raises(UserError, match=f"--dataset folder:{tmp_path}"):
+        registry.resolve_task(str(tmp_path))
