@@ -35,8 +35,10 @@ from alharness.run.untouched import (
 )
 from alharness.strategy import CycleView
 
-#: Cycles of a session in which costly looks are taken in any case.
-FIRST_CYCLES = 2
+#: Looks of a session that are taken in any case, unless a selection takes longer than ``LONG_S``: what
+#: doubles a selection of minutes is left to 'alharness check'.
+FIRST_LOOKS = 2
+LONG_S = 2.0
 #: Share of the time gone by that costly looks may take after that.
 SHARE = 0.004
 #: Query's share that must agree on a GPU, whose sums may differ in their last bits from call to call.
@@ -90,7 +92,7 @@ class Guard:
         if Vault.attempts > attempts:
             self.stage.author.refuse("no look at hidden targets", "the oracle asked", cycle=cycle)
         self._same_arrays(query, cycle)
-        if self._may_look():
+        if self._may_look(sum(shown.stopwatch.seconds.values())):
             with self._look():
                 self._compare_items(cycle)
                 self._ask_again(view, query, query_size, available, cycle)
@@ -146,9 +148,11 @@ class Guard:
                     cycle=cycle,
                 )
 
-    def _may_look(self) -> bool:
+    def _may_look(self, select_s: float) -> bool:
+        """Whether a look, which takes about as long as the selection, may be taken now."""
         gone = perf_counter() - self._began
-        return self._n_looks < FIRST_CYCLES or self._spent < SHARE * gone
+        at_first = self._n_looks < FIRST_LOOKS and select_s < LONG_S
+        return at_first or self._spent + select_s < SHARE * gone
 
     @contextmanager
     def _look(self) -> Iterator[None]:
