@@ -17,6 +17,7 @@ import numpy as np
 
 from alharness.comparison.runs import Array, Pair, Run, describe, display_label, flatten
 from alharness.errors import UserError, unknown_name
+from alharness.records import doubts
 
 #: The strategy that every other one is measured against, unless the user says otherwise (R8).
 BASELINE = "random"
@@ -254,7 +255,7 @@ def _comparison(
     series, dropped = _series(rest)
     series = _relabelled(series, labels)
     left_out += dropped
-    notes += [*_start_notes(series), *_artefact_notes(series)]
+    notes += [*_data_notes(series), *_start_notes(series), *_artefact_notes(series)]
     if any(run.environment.get("task", {}).get("synthetic") for run in finished):
         notes.append("The data of this task are drawn or generated, not photographs.")
     return Comparison(task, dict(split), tuple(series), bounds, tuple(left_out), tuple(notes))
@@ -403,6 +404,17 @@ def _identity(run: Run) -> str:
     flat = flatten(run.spec)
     kept = {key: flat[key] for key in flat if not key.startswith(_NOT_STRATEGY)}
     return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _data_notes(series: Sequence[Series]) -> list[str]:
+    """Partial or foreign data, items in pool and test set, what was left out: each once."""
+    found = {
+        doubt: None
+        for item in series
+        for run in item.runs
+        for doubt in doubts(run.environment.get("task", {}).get("notes", {}))
+    }
+    return [f"The data of these runs: {doubt}" for doubt in found]
 
 
 def _start_notes(series: Sequence[Series]) -> list[str]:

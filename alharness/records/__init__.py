@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alharness.records.doubts import DOUBTS, doubts
 from alharness.records.folder import RunFolder, keep_conformance, read_conformance, run_folders
 from alharness.records.ledger import Ledger, LedgerEntry, each_once
 from alharness.records.proof import CURE, cycles_of
@@ -20,6 +21,7 @@ from alharness.records.records import (
 
 __all__ = [
     "CURE",
+    "DOUBTS",
     "INITIAL",
     "AnnotationFigures",
     "CycleRecord",
@@ -34,6 +36,7 @@ __all__ = [
     "Times",
     "append_record",
     "cycles_of",
+    "doubts",
     "each_once",
     "keep_conformance",
     "read_conformance",

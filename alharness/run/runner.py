@@ -21,7 +21,7 @@ from alharness.errors import UserError
 from alharness.files import explained, refusal
 from alharness.oracle import hidden
 from alharness.progress import Progress, silent
-from alharness.records import CycleRecord, Ledger, RunFolder
+from alharness.records import CycleRecord, Ledger, RunFolder, doubts
 from alharness.run.describing import describe, other_data
 from alharness.run.loop import Sizes, run, start
 from alharness.run.opening import (
@@ -35,7 +35,6 @@ from alharness.run.pictures import draw_pictures
 from alharness.run.proof import proved_log
 from alharness.run.recording import Keeper
 from alharness.spec import RunSpec, identity_of_plugins
-from alharness.tasks.base import doubts
 
 
 class Observer(Protocol):

@@ -29,15 +29,13 @@ from alharness.pool import (
     forecast,
 )
 from alharness.progress import Progress, silent
+from alharness.records import doubts
 from alharness.tasks.originals.dataset import Dataset
 
 # ``load`` takes one: whoever writes a task imports it from here.
 from alharness.tasks.originals.locations import DataLocations as DataLocations
 
 Profile = Literal["quick", "paper"]
-
-#: Notes that are warnings, not descriptions.
-DOUBTS = ("partial", "duplicates", "left out", "rebuilt")
 
 
 class TaskDefaults(BaseModel):
@@ -170,11 +168,6 @@ class TaskData:
         if chosen.block_values is not None:
             pool.limit_blocks(max(1, chosen.block_values // pool.values_per_item))
         return pool
-
-
-def doubts(notes: Mapping[str, str]) -> tuple[str, ...]:
-    """Those of a task's notes that are warnings, one line each; also of a record's notes."""
-    return tuple(f"{name}: {notes[name]}" for name in DOUBTS if name in notes)
 
 
 class TaskParameters(BaseModel):

@@ -175,3 +175,14 @@ def test_every_figure_counts_a_double_entry_alike(make_run: Any) -> None:
     )
     assert section.by_name["times"].rows[0][3] == "9 s"
     assert section.by_name["accuracy_time"].rows[0][1] == pytest.approx(9.1)
+
+
+def test_doubts_about_the_data_stand_beside_every_figure(make_run: Any) -> None:
+    notes = {"source": "MNIST", "partial": "600 images: not the complete data set"}
+    for seed in (0, 1):
+        make_run("random", seed, task_facts={"notes": notes})
+    (found,) = comparisons(read_runs(make_run.root))
+    told = [note for note in found.notes if "not the complete data set" in note]
+    assert told == ["The data of these runs: partial: 600 images: not the complete data set"]
+    (section,) = build([found], heading="x").sections
+    assert told[0] in section.warnings
