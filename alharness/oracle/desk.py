@@ -8,11 +8,14 @@ that was filled in is lost.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 
@@ -22,7 +25,8 @@ from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
 
 #: Images per row of the picture.
 N_COLUMNS = 10
-SKIP = "skip"
+#: What a person writes who cannot tell: the first of these that is no class.
+SKIPS = ("skip", "?", "cannot tell")
 
 
 class AnnotationPendingError(UserError):
@@ -57,6 +61,8 @@ class Desk:
         self.class_names = tuple(class_names)
         # Classes 5 and 7 must not be answered by 0 and 1.
         self.by_number = not any(name.isdecimal() for name in class_names)
+        taken = {_plain(name) for name in class_names}
+        self.skip = next(word for word in (*SKIPS, "-") if word not in taken)
 
     def labels(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
         """Class per image, int64 ``[Q]``; -1 where the person skipped.
@@ -82,7 +88,7 @@ class Desk:
             cycle,
             rows,
             columns=("image", "label"),
-            help_=f"label: {self._choices()}, or {SKIP} when you cannot tell",
+            help_=f"label: {self._choices()}, or {self.skip} when you cannot tell",
             parse=lambda cells, where: [self._label(cells[0], where)],
         )
         return torch.tensor(answers).squeeze(1)
@@ -117,7 +123,7 @@ class Desk:
             rows,
             columns=("line", "first_label", "changes_at"),
             help_=(
-                f"first_label: class of image 1, {self._choices()}, or {SKIP}; "
+                f"first_label: class of image 1, {self._choices()}, or {self.skip}; "
                 "changes_at: number of the first image of the other class, 0 when there is none"
             ),
             parse=parse,
@@ -130,16 +136,22 @@ class Desk:
         return ", ".join(f"{name} ({label})" for label, name in enumerate(self.class_names))
 
     def _label(self, cell: str, where: str) -> int:
-        """Class by name or number, -1 for ``skip``."""
-        text = cell.strip().lower()
-        if text == SKIP:
+        """Class by name or number, -1 for who cannot tell.
+
+        Capitals do not matter where no two classes differ by them alone.
+        """
+        text = normalize("NFC", cell.strip())
+        if _plain(text) == self.skip:
             return -1
-        for label, name in enumerate(self.class_names):
-            if text == name.lower():
-                return label
+        names = [normalize("NFC", name) for name in self.class_names]
+        if text in names:
+            return names.index(text)
+        alike = [label for label, name in enumerate(names) if _plain(name) == _plain(text)]
+        if len(alike) == 1:
+            return alike[0]
         if self.by_number and text.isdecimal() and int(text) < len(self.class_names):
             return int(text)
-        raise UserError(f"{where}: expected {self._choices()} or {SKIP}; found '{cell}'.")
+        raise UserError(f"{where}: expected {self._choices()} or {self.skip}; found '{cell}'.")
 
     def _answers(
         self,
@@ -160,8 +172,8 @@ class Desk:
             save(contact_sheet(rows), picture)
             with beside(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
                 _write_table(file, mark, help_, columns, len(images))
-        lines = table.read_text(encoding="utf-8-sig").splitlines()
-        if mark not in (line.strip().strip('",;') for line in lines):
+        lines = _decoded(table).splitlines()
+        if mark not in (line.strip().strip('",;\t') for line in lines):
             raise UserError(
                 f"'{table}' belongs to another query than this run asks now. Move the folder "
                 f"'{self.folder}' away, or go back to the settings that it was made with."
@@ -179,7 +191,9 @@ class Desk:
         answers = []
         n_missing = 0
         for expected, (number, line) in enumerate(numbered, start=1):
-            delimiter = ";" if ";" in line else ","  # what a spreadsheet may make of it
+            # What a spreadsheet may make of it: the sign behind the row's number.
+            behind = re.match(r'\s*"?\d+"?([,;\t])', line)
+            delimiter = behind.group(1) if behind else ","
             cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
             cells += [""] * (len(columns) - len(cells))
             where = f"'{table}' line {number}"
@@ -189,7 +203,7 @@ class Desk:
                     "Keep the rows in their order."
                 )
             wanted = cells[1 : len(columns)]
-            skipped = wanted[0].lower() == SKIP
+            skipped = _plain(wanted[0]) == self.skip
             if skipped or all(wanted):
                 answers.append(parse(wanted, where))
             else:
@@ -197,6 +211,30 @@ class Desk:
         if n_missing:
             raise AnnotationPendingError(table, picture, n_missing, len(images))
         return answers
+
+
+def _plain(text: str) -> str:
+    """Without the differences that a person does not mean."""
+    return normalize("NFC", text.strip()).casefold()
+
+
+def _decoded(table: Path) -> str:
+    """A table as a spreadsheet may have saved it: UTF-8, UTF-16 ("Unicode text"), or Windows' own."""
+    content = table.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    else:
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            encoding = "cp1252"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"'{table}' is neither UTF-8 nor UTF-16 nor Windows-1252 text ({error.reason}). Save it as "
+            "CSV in UTF-8."
+        ) from error
 
 
 def _write_table(

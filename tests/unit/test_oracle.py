@@ -195,10 +195,10 @@ def desk(folder: Path) -> Desk:
 
 def fill(table: Path, *answers: str) -> None:
     """Write answers behind the numbers of a table's rows, as an editor would."""
-    lines = table.read_text().splitlines()
+    lines = table.read_text(encoding="utf-8").splitlines()
     for number, answer in enumerate(answers, start=3):
         lines[number] = lines[number].split(",")[0] + "," + answer
-    table.write_text("\n".join(lines) + "\n")
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def test_a_person_gets_a_picture_and_a_table_and_the_run_goes_on(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_rows_that_are_gone_or_out_of_order_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(AnnotationPendingError) as pending:
         desk(tmp_path).labels(images(0.1, 0.5), 0)
     table = pending.value.table
-    lines = table.read_text().splitlines()
+    lines = table.read_text(encoding="utf-8").splitlines()
     table.write_text("\n".join(lines[:-1]))
     with pytest.raises(UserError, match="has 1 rows where 2"):
         desk(tmp_path).labels(images(0.1, 0.5), 0)
@@ -316,3 +316,49 @@ def test_no_vault_answers_while_one_is_sealed() -> None:
             with pytest.raises(PermissionError, match="not asked while a strategy"):
                 found.reveal()
     assert left_behind.reveal().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter", "end"),
+    [
+        ("utf-8-sig", ",", "\n"),
+        ("cp1252", ";", "\r\n"),  # a German spreadsheet
+        ("utf-16", "\t", "\r\n"),  # "Unicode text"
+        ("utf-8", ",", "\r"),
+    ],
+)
+def test_a_table_is_read_as_any_spreadsheet_saves_it(
+    tmp_path: Path, encoding: str, delimiter: str, end: str
+) -> None:
+    fruit = Desk(tmp_path, ("Äpfel", "Birnen"))
+    with pytest.raises(AnnotationPendingError) as pending:
+        fruit.labels(images(0.1, 0.5), 0)
+    table = pending.value.table
+    fill(table, "Äpfel", "Birnen")
+    lines = [
+        line if line.startswith("#") else line.replace(",", delimiter)
+        for line in table.read_text(encoding="utf-8").splitlines()
+    ]
+    table.write_bytes(end.join([*lines, ""]).encode(encoding))
+    assert fruit.labels(images(0.1, 0.5), 0).tolist() == [0, 1]
+
+
+def test_bytes_that_are_no_text_are_one_line(tmp_path: Path) -> None:
+    fruit = Desk(tmp_path, ("a", "b"))
+    with pytest.raises(AnnotationPendingError) as pending:
+        fruit.labels(images(0.1), 0)
+    pending.value.table.write_bytes(b"\x81\x8d\xff\x00")
+    with pytest.raises(UserError, match=r"Save it as CSV in UTF-8|belongs to another query"):
+        fruit.labels(images(0.1), 0)
+
+
+def test_classes_that_differ_in_capitals_and_one_called_skip_are_told_apart(tmp_path: Path) -> None:
+    pets = Desk(tmp_path, ("Cat", "cat", "skip", "Cafe\u0301"))
+    assert pets.skip == "?"
+    with pytest.raises(AnnotationPendingError) as pending:
+        pets.labels(images(0.1, 0.3, 0.5, 0.7, 0.9), 0)
+    fill(pending.value.table, "cat", "Cat", "skip", "?", "caf\u00e9")
+    assert pets.labels(images(0.1, 0.3, 0.5, 0.7, 0.9), 0).tolist() == [1, 0, 2, -1, 3]
+    fill(pending.value.table, "CAT", "Cat", "skip", "?", "caf\u00e9")
+    with pytest.raises(UserError, match=r"expected .*found 'CAT'"):
+        pets.labels(images(0.1, 0.3, 0.5, 0.7, 0.9), 0)
