@@ -13,6 +13,7 @@ from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
 from alharness.scaling.gates import CountingPool, gate_ratio, gate_reads, gate_slope, gate_work
 from alharness.strategy import CycleView
+from alharness.timing import Stopwatch
 from alharness_strategies.max_entropy import MaxEntropy
 
 SIZES = (1_000, 2_000, 4_000, 8_000)
@@ -79,7 +80,7 @@ def test_scan_is_linear(device: torch.device) -> None:
     views = {n: scene(n, device, "mlp")[0] for n in sizes}
     for _ in range(3):
         for n, view in views.items():
-            view.stopwatch.seconds.clear()
+            view.stopwatch = Stopwatch(view.device)
             MaxEntropy().select(view, 10)
             seconds[n].append(view.stopwatch.seconds["score"])
     gate_slope(seconds, at_least=0.75, at_most=1.2)
