@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from alharness import acquisition, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
+from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings
 from alharness.pool import Pool
@@ -374,3 +375,71 @@ class CommitteeStrategy(Strategy):
         view.work.add("pool_items_scored", len(candidates))
         view.work.add("bytes_read", len(candidates) * view.pool.item_bytes)
         return torch.cat(parts, dim=dim)
+
+
+class NarrowingStrategy(Strategy):
+    """A strategy that lets another one choose among some candidates: ``NAME:NUMBER:STRATEGY``.
+
+    Subclasses name themselves in ``takes_as`` (``subset``, for messages) and find the ``candidates``.
+
+    Args:
+        inner: a strategy that chooses among ``view.unlabelled``, as every ``ScoreStrategy`` does.
+        number: what stands behind the name.
+
+    Raises:
+        UserError: ``inner`` does not choose among the candidates, or the number is not positive.
+    """
+
+    #: The name as it is typed, and what its number counts.
+    takes_as: ClassVar[str]
+    counts: ClassVar[str]
+
+    def __init__(self, inner: Strategy, number: int) -> None:
+        super().__init__()
+        if number < 1:
+            raise UserError(
+                f"{self.takes_as} needs a positive number of {self.counts}; found {number}."
+            )
+        self.inner = inner
+        self.number = number
+        self.parameters = inner.parameters
+        self.learner_needs = inner.learner_needs
+        if inner.asks_synthetic or inner.labels_everything:
+            raise self._refusal()
+
+    @classmethod
+    def parse(cls, argument: str) -> tuple[dict[str, Any], str]:
+        number, _, inner = argument.partition(":")
+        if not number.isdecimal() or int(number) < 1 or not inner:
+            raise UserError(
+                f"Expected {cls.takes_as}:{cls.takes}, for instance {cls.takes_as}:500:max-entropy; "
+                f"found '{cls.takes_as}:{argument}'."
+            )
+        return {"number": int(number)}, inner
+
+    def _refusal(self) -> UserError:
+        return UserError(
+            f"{self.takes_as}:{self.number} expects a strategy that chooses among view.unlabelled, "
+            f"such as max-entropy; {type(self.inner).__name__} does not. Use it without "
+            f"'{self.takes_as}:'."
+        )
+
+    def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
+        return self.inner.unsuitable(n_classes, item_shape)
+
+    def prepare(self, preparation: Preparation) -> Adaptation | None:
+        return self.inner.prepare(preparation)
+
+    @abstractmethod
+    def candidates(self, view: CycleView, at_least: int) -> torch.Tensor:
+        """Pool indices that the other strategy may choose among, int64, ascending, on the CPU."""
+
+    def select(self, view: CycleView, query_size: int) -> Query:
+        with view.stopwatch.phase("candidates"):
+            candidates = self.candidates(view, query_size)
+        query = self.inner.select(view.narrowed(candidates), query_size)
+        if not isinstance(query, PoolQuery) or not bool(
+            torch.isin(query.indices, candidates).all()
+        ):
+            raise self._refusal()
+        return query
