@@ -158,7 +158,8 @@ class FollowsWhatLooksLikeTargets(Honest):
 
     def answer(self, view, query):
         oracles = [found for found in gc.get_objects() if type(found) is Oracle]
-        seen = sum(oracle._targets for oracle in oracles)
+        # Earlier runs of this process may have left oracles of other pools behind.
+        seen = sum(found._targets for found in oracles if len(found._targets) == view.pool.n)
         order = torch.argsort(seen[view.unlabelled], stable=True)
         return PoolQuery(view.unlabelled[order[: len(query)]])
 
