@@ -9,7 +9,7 @@ Shape letters: N items, C classes, D features, S samples of the parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -171,6 +171,12 @@ class NetworkLearner(Learner):
         UserError: no such network, or none for such items, or weights that are not its own.
     """
 
+    #: Items, and values of items, that a pass on the CPU takes at a time, whichever are more. Measured
+    #: from 32 to 1,337 images on one core: between 64 and 200 the time per image is the same, with
+    #: 1,000 it is 1.5 (mnist-cnn) to 1.7 times (all-cnn, strided-cnn).
+    CPU_ITEMS = 64
+    CPU_VALUES = 1 << 16
+
     def __init__(
         self,
         item_shape: tuple[int, ...],
@@ -197,14 +203,17 @@ class NetworkLearner(Learner):
 
     def build(self) -> HeadedNetwork:
         """A fresh network; called under the fit's seed."""
-        return build_network(
+        network = build_network(
             self.kind,
             self.item_shape,
             self.n_classes,
             width=self.settings.width,
             dropout=self.settings.dropout,
             tensors=self._tensors,
-        ).to(self.device)
+        )
+        if self.device.type == "cpu":
+            return network
+        return network.to(self.device, memory_format=torch.contiguous_format)
 
     def loss(
         self, items: torch.Tensor, targets: torch.Tensor, step: int, steps: int
@@ -254,12 +263,23 @@ class NetworkLearner(Learner):
         return FitReport(steps, train_loss, train_loss <= math.log(self.n_classes))
 
     def logits(self, items: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network(items)
+        logits: torch.Tensor = self._in_pieces(self.network, items)
         return logits
 
     def features(self, items: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return self.network.features(items)
+            return self._in_pieces(self.network.features, items)
+
+    def _in_pieces(
+        self, function: Callable[[torch.Tensor], torch.Tensor], items: torch.Tensor
+    ) -> torch.Tensor:
+        """A forward pass, on the CPU over so few items at a time that activations stay in the caches."""
+        if self.device.type != "cpu" or (items.requires_grad and torch.is_grad_enabled()):
+            return function(items)
+        step = max(self.CPU_ITEMS, self.CPU_VALUES // max(1, math.prod(self.item_shape)))
+        if len(items) <= step:
+            return function(items)
+        return torch.cat([function(piece) for piece in items.split(step)])
 
     def state(self) -> dict[str, torch.Tensor]:
         return dict(self.network.state_dict())
