@@ -187,7 +187,8 @@ class Asal(Strategy):
         self, view: CycleView, found: SearchResult, synthetic: torch.Tensor, matches: Matches
     ) -> PoolQuery:
         """The query with what explains it: how uncertain, how near, how deep (Sec. 5.4)."""
-        entropy = acquisition.entropy(view.learner.log_probs(synthetic))
+        log_p_BC = view.learner.log_probs(synthetic)
+        entropy = acquisition.entropy(log_p_BC)
         pictured = synthetic[: self.parameters.n_pictures].mul(255).round().to(torch.uint8)
         return PoolQuery(
             matches.indices,
@@ -205,6 +206,8 @@ class Asal(Strategy):
             arrays={
                 "synthetic": pictured.cpu().numpy(),
                 "synthetic_entropy": entropy.cpu().numpy().astype(np.float32),
+                # what the classifier takes the images for, beside the labels of their matches
+                "synthetic_label": log_p_BC.argmax(dim=1).cpu().numpy().astype(np.int64),
             },
         )
 
