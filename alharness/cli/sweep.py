@@ -100,13 +100,13 @@ def start(
     """
     import signal
 
+    if not quiet:  # before the libraries are loaded, which takes seconds
+        click.echo(f"looking up the runs of {spec or 'these options'} ...")
     from alharness.cli.sweep_display import make_sweep_display
     from alharness.executors.driver import Follow, drive
     from alharness.executors.sweeps import standing
     from alharness.tracking import check_uri, default_uri
 
-    if not quiet:
-        click.echo(f"looking up the runs of {spec or 'these options'} ...")
     uri = check_uri(tracking_uri or default_uri(runs_dir))
     found, everything = jobs_of(spec, runs_dir, elsewhere=executor == "ray", **options)
     state = standing(everything, fresh=fresh)
