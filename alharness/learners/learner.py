@@ -39,7 +39,7 @@ from alharness.learners.kinds import (
     find_kind,
     head_of,
 )
-from alharness.learners.networks import HeadedNetwork
+from alharness.learners.networks import Classifier, HeadedNetwork
 from alharness.learners.training import descend, epochs_of
 from alharness.learners.weights import read_weights, weights_identity
 from alharness.plugins import LEARNERS, identity_of
@@ -459,6 +459,14 @@ def lacking(
         if settings.members > 1 or settings.freeze:
             name = "members=1" if settings.members > 1 else "freeze=false"
             return f"it trains a module beside one whole network; set learner.{name}"
+        if isinstance(kind, NetworkKind) and problem is not None:
+            with torch.random.fork_rng(devices=[]):
+                network = build_network(kind, *problem, width=settings.width)
+            if not (isinstance(network, Classifier) and isinstance(network.body, nn.Sequential)):
+                return (
+                    f"it reads the ReLUs of the harness's own networks, and '{settings.kind}' is "
+                    "another one; use learner.kind=mlp, mnist-cnn, all-cnn or strided-cnn"
+                )
     if (
         "samples" in needs
         and settings.members == 1

@@ -51,14 +51,14 @@ def test_a_bar_its_count_and_the_time_left_are_whole_at_any_width(name: str, wid
 
 def test_notes_give_way_before_the_bar_and_the_bar_before_the_name() -> None:
     told = ["8.9 s left", "wasserstein 0.5273"]
-    wide = display.bar_line("train generator", 550, 700, told, 82).plain
+    wide = display.bar_line("train generator", 550, 700, told, 90).plain
     assert wide.endswith("550/700  8.9 s left  wasserstein 0.5273")
     close = display.bar_line("train generator", 550, 700, told, 64).plain
     assert close == f"train generator  {'━' * 24}  550/700  8.9 s left"
     narrow = display.bar_line("train generator", 550, 700, told, 48).plain
     assert narrow == f"train generator  {'━' * 10}  550/700  8.9 s left"
     tiny = display.bar_line("train generator", 550, 700, told, 40).plain
-    assert tiny == f"train …tor  {'━' * 8}  550/700  8.9 s left"
+    assert tiny == f"train…tor  {'━' * 8}  550/700  8.9 s left"
 
 
 def on_a_terminal(folder: Path, columns: int, *words: str) -> str:
