@@ -67,7 +67,7 @@ def _numpy_state() -> tuple[object, ...]:
 
     A normal number that numpy drew ahead is not in it; whoever takes that one shows when asked again.
     """
-    source = np.random.get_bit_generator()
+    source = np.random.get_bit_generator()  # type: ignore[attr-defined]  # public, not in its stub
     if not isinstance(source, np.random.MT19937):
         return (repr(source.state),)
     return id(source), ctypes.string_at(source.ctypes.state_address, _TWISTER_BYTES)
