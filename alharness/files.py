@@ -82,6 +82,31 @@ def beside(path: Path) -> Iterator[Path]:
             raise
 
 
+@contextmanager
+def locked(path: Path, wait_s: float = -1.0) -> Iterator[None]:
+    """Hold a lock file. The lock is the operating system's: it ends with the process, however that ends.
+
+    Args:
+        path: the file, in a folder that exists.
+        wait_s: how long to wait for another process; below 0 for ever.
+
+    Raises:
+        TimeoutError: another process holds it.
+        OSError: the place cannot be written to, or its file system has no locks.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=wait_s)
+    except NotImplementedError as error:  # how filelock says that there is no flock
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(path)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def to_disk(path: Path) -> None:
     """Wait until a file's content is on the disk."""
     with path.open("rb") as file:

@@ -62,6 +62,7 @@ class Nursery:
         *,
         death: int = 0,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        powerless: bool = False,
     ) -> Child:
         """Start a command.
 
@@ -69,6 +70,7 @@ class Nursery:
             root: where it writes.
             death: the number of the write below ``root`` at which it kills itself; 0 for none.
             settings: ``module:function`` -> keywords with other defaults.
+            powerless: without root's right to read and write everything.
         """
         self._n += 1
         output, count = (self._folder / f"{self._n}.{what}" for what in ("output", "count"))
@@ -79,6 +81,7 @@ class Nursery:
             "ROOT": str(root),
             "COUNT": str(count),
             "DEATH": death,
+            "POWERLESS": powerless,
             "SETTINGS": {place: dict(defaults) for place, defaults in (settings or {}).items()},
         }
         script = str(Path(__file__).with_name("dying.py"))

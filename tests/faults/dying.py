@@ -2,11 +2,13 @@
 
 Its globals come from ``conftest.py``: ``ARGUMENTS``, ``ENVIRONMENT``, ``OUTPUT`` (a file for all that is
 printed), ``ROOT`` (below it writes are counted), ``COUNT`` (a file that gets their number), ``DEATH``
-(the number of the write at which to die, or 0) and ``SETTINGS`` (``module:name`` -> another default).
+(the number of the write at which to die, or 0), ``SETTINGS`` (``module:name`` -> another default) and
+``POWERLESS`` (without root's right to read and write everything).
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import random
@@ -15,13 +17,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ARGUMENTS: list[str]
-ENVIRONMENT: dict[str, str]
-OUTPUT: str
-ROOT: str
-COUNT: str
-DEATH: int
-SETTINGS: dict[str, dict[str, Any]]
+given = globals()
+ARGUMENTS: list[str] = given["ARGUMENTS"]
+ENVIRONMENT: dict[str, str] = given["ENVIRONMENT"]
+OUTPUT: str = given["OUTPUT"]
+ROOT: str = given["ROOT"]
+COUNT: str = given["COUNT"]
+DEATH: int = given["DEATH"]
+SETTINGS: dict[str, dict[str, Any]] = given["SETTINGS"]
+POWERLESS: bool = given["POWERLESS"]
 
 #: What changes a folder, as Python announces it; bringing to the disk is counted beside.
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "sqlite3.connect")
@@ -62,6 +66,17 @@ def fsync(descriptor: int) -> None:
     to_disk(descriptor)
 
 
+def give_up_power() -> None:
+    """Drop all capabilities, for programs started from here too: permissions hold for root as for anyone.
+
+    See prctl(2) for PR_CAPBSET_DROP, and capset(2).
+    """
+    system = ctypes.CDLL(None)
+    for capability in range(64):
+        system.prctl(24, capability, 0, 0, 0)
+    system.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
+
+
 os.environ.clear()
 os.environ.update(ENVIRONMENT)
 output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -73,6 +88,8 @@ for place, defaults in SETTINGS.items():
 
 from alharness.cli import call  # noqa: E402 - in the environment that was given
 
+if POWERLESS:
+    give_up_power()
 os.fsync = fsync
 sys.addaudithook(watch)
 code = call(ARGUMENTS)

@@ -31,7 +31,7 @@ N_LONG = int(os.environ.get("ALHARNESS_KILLS", "100"))
 #: In the ordinary suite, and in the campaign.
 times = pytest.mark.parametrize("times", [1, pytest.param(N_LONG, marks=pytest.mark.slow)])
 
-SIZES = ["--device", "cpu", "--quiet", "--query-size", "5", "--initial-size", "20"]
+SIZES = "--device cpu --quiet --query-size 5 --initial-size 20"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Story:
         workers: kill its worker processes too.
     """
 
-    arguments: list[str]
+    arguments: str
     complete: Callable[[Path], Mapping[str, bytes]]
     result: Callable[[Path], Any]
     kills: int = 4
@@ -55,7 +55,7 @@ class Story:
     workers: bool = False
 
     def start(self, nursery: Any, root: Path, death: int = 0) -> Any:
-        command = [*self.arguments, "--runs-dir", str(root)]
+        command = [*self.arguments.split(), "--runs-dir", str(root)]
         return nursery.start(command, root, death=death, settings=self.settings)
 
 
@@ -183,20 +183,19 @@ def nothing(root: Path) -> None:
 
 
 FIRST = Story(
-    ["run", "--dataset", "digits-two", "--strategy", "random", "--budget", "30", *SIZES],
+    f"run --dataset digits-two --strategy random --budget 30 {SIZES}",
     lines,
     histories_and_view,
     kills=1,
 )
 RUN = Story(
-    ["run", "--dataset", "digits-two", "--strategy", "max-entropy", "--budget", "60", *SIZES],
+    f"run --dataset digits-two --strategy max-entropy --budget 60 {SIZES}",
     lines,
     histories_and_view,
 )
 TRAINING = Story(
-    ["generator", "train", "digits-two", "--device", "cpu", "--quiet"]
-    + ["--set", "generator.steps=300", "--set", "generator.width=16"]
-    + ["--set", "autoencoder.steps=300", "--set", "autoencoder.width=16"],
+    "generator train digits-two --device cpu --quiet --set generator.steps=300 --set generator.width=16"
+    " --set autoencoder.steps=300 --set autoencoder.width=16",
     finished_artefacts,
     artefacts,
     settings={
@@ -205,8 +204,8 @@ TRAINING = Story(
     },
 )
 SWEEP = Story(
-    ["sweep", "--strategies", "random,max-entropy", "--datasets", "digits-two", "--seeds", "0-1"]
-    + ["--no-tracking", "--threads", "1", "--set", "budget=40", "--set", "device=cpu"],
+    "sweep --strategies random,max-entropy --datasets digits-two --seeds 0-1 --no-tracking --threads 1"
+    " --set budget=40 --set device=cpu",
     lines,
     histories,
     workers=True,
