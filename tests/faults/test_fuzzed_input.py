@@ -31,8 +31,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from alharness.artefacts import ArtefactStore, write_tensors
-from alharness.artefacts.tensors import read_notes
+from alharness.artefacts import ArtefactStore, read_notes, write_tensors
 from alharness.cli.options import overrides
 from alharness.comparison.runs import read_failure, read_run
 from alharness.errors import UserError

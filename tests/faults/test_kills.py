@@ -87,7 +87,8 @@ def killed(story: Story, nursery: Any, folder: Path, times: int, prepare: Any) -
         assert "Traceback" not in last.printed
         after = story.complete(root)
         assert all(after[name].startswith(content) for name, content in before.items())
-        assert story.result(root) == expected, f"life {life} ended otherwise"
+        found = story.result(root)
+        assert found == expected, f"life {life} in {root} ended otherwise: {told(found, expected)}"
     print(f"{done} kills in {life} lives of {seconds:.1f} s and {whole.n_writes} writes each")
 
 
@@ -108,6 +109,17 @@ def _killed(
             child.process.kill()
         child.wait()
     return child
+
+
+def told(found: Any, expected: Any, place: str = "") -> str:
+    """Where two results differ first, in words."""
+    if isinstance(found, dict | list | tuple) and type(found) is type(expected):
+        pairs = found.items() if isinstance(found, dict) else enumerate(found)
+        if len(found) == len(expected):
+            for key, value in pairs:
+                if value != expected[key]:
+                    return told(value, expected[key], f"{place}/{key}")
+    return f"{place}: {str(found)[:300]} instead of {str(expected)[:300]}"
 
 
 def lines(root: Path) -> dict[str, bytes]:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError
 from alharness.files import locked as held
-from alharness.files import to_disk
+from alharness.files import parse_json, to_disk
 from alharness.progress import Progress, silent
 from alharness.tasks.originals.cache import (
     CONTENTS,
@@ -328,7 +328,7 @@ def _begin_or_continue(partial: Path, plan: Plan) -> dict[int, _Chunk]:
 def _entry(line: str) -> tuple[int, _Chunk] | None:
     """One journal line; None for a last line that was cut off by the stop."""
     try:
-        number, digest, contents = json.loads(line)
+        number, digest, contents = parse_json(line)
     except ValueError:
         return None
     return int(number), _Chunk(str(digest), str(contents))
