@@ -15,16 +15,19 @@ import json
 import os
 import pickle
 import re
+import resource
 import shutil
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas
+import psutil
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
@@ -670,6 +673,7 @@ def _bit(whole: bytes, place: tuple[int, int]) -> bytes:
 )
 def test_it_is_read_or_refused_in_one_line(name: str, times: int, tmp_path: Path) -> None:
     whole, read = READERS[name](tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     @settings(
         max_examples=times,
@@ -688,4 +692,18 @@ def test_it_is_read_or_refused_in_one_line(name: str, times: int, tmp_path: Path
             if "\n" in told:
                 raise AssertionError(f"{told!r} are several lines") from error
 
-    go()
+    with at_most(8 << 30):
+        go()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 1 << 20, f"{grown >> 10:,} MB of memory for {len(whole):,} bytes"
+
+
+@contextmanager
+def at_most(n_bytes: int) -> Iterator[None]:
+    """So much more memory: who wants it all fails, and not the machine."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
