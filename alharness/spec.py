@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from alharness import plugins, registry
 from alharness.artefacts.keys import identity
 from alharness.errors import UserError, unknown_name
-from alharness.files import merge
+from alharness.files import merge, parse_toml
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.learners.learner import LearnerSettings, lacking, sources
 from alharness.oracle import OracleSettings
@@ -128,7 +128,7 @@ def parse_set(text: str) -> dict[str, Any]:
             f"--set takes KEY=VALUE, for instance learner.min_steps=500; found '{text}'."
         )
     try:
-        parsed: Any = tomllib.loads(f"value = {value.strip()}")["value"]
+        parsed: Any = parse_toml(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     for part in reversed(parts):
