@@ -142,7 +142,8 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
 
     Args:
         overrides: nested values of a spec; ``task`` and ``strategy`` are needed, as a name or as a
-            section with ``name`` and parameters. ``data_seed`` follows ``seed`` unless given.
+            section with ``name`` and parameters. ``data_seed`` follows ``seed`` unless given; the
+            device is ``auto``.
 
     Raises:
         UserError: unknown names or keys, values of the wrong kind, sizes that do not fit.
@@ -174,7 +175,7 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
     defaults = task.defaults(profile).model_dump()
     seed = given.get("seed", 0)
     values = merge(
-        {"seed": seed, "data_seed": seed, "device": "cpu", "profile": profile},
+        {"seed": seed, "data_seed": seed, "device": "auto", "profile": profile},
         defaults,
         {section: {} for section in ("pool", "oracle", "generator", "autoencoder")},
         given,

@@ -118,7 +118,7 @@ def overrides(
     from alharness.spec import parse_set
 
     given = {key: value for key, value in options.items() if value is not None}
-    layers: list[dict[str, Any]] = [{"device": "auto"}]
+    layers: list[dict[str, Any]] = [{}]
     if config is not None:
         layers.append(read_toml(config))
     for plugin in ("task", "strategy"):

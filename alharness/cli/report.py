@@ -9,7 +9,12 @@ import click
 
 from alharness.cli.artefacts import open_store
 from alharness.cli.options import runs_dir_option, tracking_options
-from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
+from alharness.cli.selection import (
+    comparison_options,
+    find_comparisons,
+    sweep_options,
+    tell_unreadable,
+)
 from alharness.errors import UserError
 
 
@@ -84,7 +89,7 @@ def report(
     click.echo(f"Report:  {page}")
     if found.sweep and not no_tracking:
         _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)
-    return found.tell_unreadable()
+    return tell_unreadable(found)
 
 
 def _lay_beside_sweep(

@@ -207,9 +207,7 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = 
         for combination in _product(block, choices.seeds):
             for task in tasks:
                 layers = (sweep.base, sweep.profiles.get(profile, {}), combination, task)
-                settings = lay_over(
-                    {"device": "auto"}, *layers, {"profile": profile}, choices.settings
-                )
+                settings = lay_over(*layers, {"profile": profile}, choices.settings)
                 chosen = settings.get("strategy")
                 name = str(chosen.get("name", "")) if isinstance(chosen, Mapping) else ""
                 met.add(name)
