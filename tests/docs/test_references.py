@@ -34,6 +34,7 @@ FOREIGN = {
     "net.py": "the user's own file",
     "test_mine.py": "the user's own file",
     "spots.py": "the user's own file",
+    "test_speed.py": "the user's own file",
     "NAME.py": "any name",
 }
 #: One section or trap of docs/decisions.md.
