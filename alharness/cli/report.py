@@ -10,7 +10,12 @@ import click
 
 from alharness.cli.artefacts import open_store
 from alharness.cli.options import runs_dir_option, tracking_options
-from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
+from alharness.cli.selection import (
+    comparison_options,
+    find_comparisons,
+    sweep_options,
+    tell_unreadable,
+)
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,7 +103,7 @@ def report(
     click.echo(f"Report:  {page}")
     if found.sweep and not no_tracking:
         _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)
-    return found.tell_unreadable()
+    return tell_unreadable(found)
 
 
 def _costs(found: Sequence[Comparison], timing: Path, metric: str) -> tuple[Table | Chart, ...]:
