@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,12 +22,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from alharness import plugins, registry
 from alharness.artefacts.keys import identity
 from alharness.errors import UserError, blamed, unknown_name
-from alharness.files import merge
+from alharness.files import merge, parse_toml
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.learners.learner import LearnerSettings, lacking, sources
 from alharness.oracle import OracleSettings
 from alharness.strategy import Strategy
 from alharness.tasks.base import PoolSettings, Profile, TaskPlugin
+
+if TYPE_CHECKING:
+    import torch
 
 #: Raised when a change of the harness makes old and new runs incomparable.
 PROTOCOL = 1
@@ -64,8 +69,9 @@ class RunSpec(BaseModel):
     budget: int = Field(gt=0, description="annotations in all, the initial set included")
     query_size: int = Field(gt=0, description="annotations per cycle")
     initial_size: int = Field(gt=0, description="annotations before cycle 0")
-    device: Literal["cpu", "cuda"] = Field(
-        description="where it runs; auto: cuda where there is one"
+    device: str = Field(
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        description="where it runs: cpu, cuda or cuda:N; auto: cuda where there is one",
     )
     learner: LearnerSettings
     pool: PoolSettings
@@ -95,7 +101,8 @@ class RunSpec(BaseModel):
     @property
     def run_key(self) -> str:
         """Hash of the whole spec: names the run's folder."""
-        text = json.dumps(identity(self), sort_keys=True, separators=(",", ":"))
+        named = {**identity(self), "device": device_kind(self.device)}
+        text = json.dumps(named, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def folder(self, runs_dir: Path) -> Path:
@@ -131,7 +138,7 @@ def parse_set(text: str) -> dict[str, Any]:
             f"--set takes KEY=VALUE, for instance learner.min_steps=500; found '{text}'."
         )
     try:
-        parsed: Any = tomllib.loads(f"value = {value.strip()}")["value"]
+        parsed: Any = parse_toml(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     for part in reversed(parts):
@@ -145,7 +152,8 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
 
     Args:
         overrides: nested values of a spec; ``task`` and ``strategy`` are needed, as a name or as a
-            section with ``name`` and parameters. ``data_seed`` follows ``seed`` unless given.
+            section with ``name`` and parameters. ``data_seed`` follows ``seed`` and ``device`` is
+            ``auto``, unless given.
 
     Raises:
         UserError: unknown names or keys, values of the wrong kind, sizes that do not fit.
@@ -181,7 +189,7 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
     defaults = task.defaults(profile).model_dump()
     seed = given.get("seed", 0)
     values = merge(
-        {"seed": seed, "data_seed": seed, "device": "cpu", "profile": profile},
+        {"seed": seed, "data_seed": seed, "device": "auto", "profile": profile},
         defaults,
         {section: {} for section in ("pool", "oracle", "generator", "autoencoder")},
         given,
@@ -261,20 +269,43 @@ def _choice(section: str, value: Any) -> Choice:
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` -> ``cuda`` when there is one, else ``cpu``.
+    """``auto`` -> ``cuda`` when there is one, else ``cpu``; ``cuda:1`` is the second of several.
 
     Raises:
-        UserError: an unknown device, or ``cuda`` where there is none.
+        UserError: an unknown device, or one that is not here.
     """
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise unknown_name("device", device, ["auto", "cpu", "cuda"])
-    if device == "cuda" and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise unknown_name("device", device, ["auto", "cpu", "cuda", "cuda:0"])
+    if device == "cpu":
+        return device
+    if not torch.cuda.is_available():
         raise UserError("No CUDA device is available here. Use --device cpu, or --device auto.")
+    number, n = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+    if number >= n:
+        raise UserError(
+            f"There is no device '{device}' here: the last of {n} is cuda:{n - 1} (CUDA_VISIBLE_DEVICES "
+            "may hide others). Use --device cuda, which is the first."
+        )
     return device
+
+
+def device_kind(device: str) -> str:
+    """``cpu`` or ``cuda``: which of several cards computes is no part of a run's identity."""
+    return device.partition(":")[0]
+
+
+@contextmanager
+def current_device(device: str) -> Iterator[torch.device]:
+    """A resolved device, torch's current one in the ``with`` block: its graphs are captured there."""
+    import torch
+
+    found = torch.device(device)
+    with torch.cuda.device(found) if found.index is not None else nullcontext():
+        yield found
 
 
 def explain(error: ValidationError, section: str = "") -> UserError:
@@ -320,6 +351,6 @@ def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
         "query_size": spec.query_size,
         "initial_size": spec.initial_size,
         "learner": identity(spec.learner),
-        "device": spec.device,
+        "device": device_kind(spec.device),
     }
     return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}

@@ -65,7 +65,7 @@ def list_claims(claims_file: Path | None) -> None:
     show_default=True,
     help="Where the claims' own studies lie.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @_claims_option
 @data_root_option
 @runs_dir_option

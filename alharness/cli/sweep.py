@@ -200,15 +200,10 @@ def _executor(
         from alharness.executors.ray_cluster import RayExecutor
 
         return RayExecutor(address, threads or 1, gpus_per_run, retries, at_once), at_once or 1
-    n_gpus = 0
-    if any(job.spec.device == "cuda" for job in jobs):
-        import torch
-
-        n_gpus = torch.cuda.device_count()
     from alharness.executors.local import LocalExecutor
 
-    at_once = at_once or max(1, n_gpus)
-    return LocalExecutor(at_once, threads, n_gpus), at_once
+    local = LocalExecutor.fitting(jobs, at_once, threads)
+    return local, local.jobs
 
 
 def _conclude(

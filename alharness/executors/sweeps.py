@@ -221,9 +221,7 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = 
         for combination in _product(block, choices.seeds):
             for task in tasks:
                 layers = (sweep.base, sweep.profiles.get(profile, {}), combination, task)
-                settings = lay_over(
-                    {"device": "auto"}, *layers, {"profile": profile}, choices.settings
-                )
+                settings = lay_over(*layers, {"profile": profile}, choices.settings)
                 chosen = settings.get("strategy")
                 name = str(chosen.get("name", "")) if isinstance(chosen, Mapping) else ""
                 met.add(name)
@@ -249,7 +247,11 @@ def _resolved(settings: Mapping[str, Any], *, elsewhere: bool) -> tuple[RunSpec,
         return resolve(settings), ""
     if device.startswith("cuda"):  # not needed here
         spec = resolve({**settings, "device": "cpu"})
-        return RunSpec.model_validate({**spec.model_dump(mode="json"), "device": device}), device
+        try:
+            named = RunSpec.model_validate({**spec.model_dump(mode="json"), "device": device})
+        except ValidationError as error:
+            raise explain(error) from error
+        return named, device
     return resolve(settings), device
 
 
