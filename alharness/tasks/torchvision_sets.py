@@ -85,12 +85,19 @@ class TorchvisionSet(TaskPlugin):
         try:
             return cls(root, **options)
         except (RuntimeError, OSError, ValueError) as error:
-            first = (str(error).splitlines() or [""])[0]
+            packed = sorted((root / self.set).glob("raw/*.gz"))
+            if packed:  # as they lie on the makers' pages; torchvision looks for what is in them
+                raise UserError(
+                    f"torchvision:{self.argument} cannot be opened: torchvision reads the unpacked files, "
+                    f"found {packed[0].name} in {packed[0].parent}. Unpack them: gunzip -k "
+                    f"{packed[0].parent}/*.gz"
+                ) from error
+            first = (str(error).splitlines() or [""])[0].rstrip(".")
             told = ", ".join(
                 f"{key}={value!r}" for key, value in {**options, "download": True}.items()
             )
             raise UserError(
-                f"torchvision:{self.argument} cannot be opened in {root}: {first} Fetch it once with "
+                f"torchvision:{self.argument} cannot be opened in {root}: {first}. Fetch it once with "
                 f"python -c \"from torchvision.datasets import {self.set} as d; d('{root}', {told})\", or "
                 "give the folder that holds it with --data-root."
             ) from error

@@ -84,3 +84,15 @@ def test_a_slip_is_told_what_was_meant(
     error = capsys.readouterr().err
     assert told in error
     assert len(error.splitlines()) == 1
+
+
+def test_files_of_torchvision_that_are_still_packed_are_recognised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(b"")
+    words = ["run", "--strategy", "random", "--dataset", "torchvision:FashionMNIST"]
+    words += ["--no-tracking", "--runs-dir", str(tmp_path / "runs"), "--data-root", str(tmp_path)]
+    assert call(words) == 2
+    assert f"Unpack them: gunzip -k {raw}/*.gz" in capsys.readouterr().err
