@@ -83,7 +83,7 @@ def spec_options(function: Function) -> Function:
         ),
         click.option("--query-size", type=int, default=None, help="Annotations per cycle."),
         click.option("--initial-size", type=int, default=None, help="Annotations before cycle 0."),
-        click.option("--device", default=None, help="auto, cpu or cuda (default auto)."),
+        click.option("--device", default=None, help="auto, cpu, cuda or cuda:N (default auto)."),
         click.option(
             "--profile",
             default=None,

@@ -22,7 +22,7 @@ def sweep_options(function: Function) -> Function:
         click.option("--datasets", default=None, help="A,B: instead of the file's."),
         click.option("--seeds", default=None, help="0-9 or 0-4,7: in blocks of several seeds."),
         click.option("--profile", default=None, help="quick or paper."),
-        click.option("--device", default=None, help="auto, cpu or cuda (default auto)."),
+        click.option("--device", default=None, help="auto, cpu, cuda or cuda:N (default auto)."),
         click.option(
             "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of all runs."
         ),

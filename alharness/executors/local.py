@@ -8,6 +8,7 @@ seeded globally. A worker that dies (memory, a crash in native code) fails its r
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -20,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from alharness.executors.base import Event, payload
 from alharness.executors.sweeps import Job
+from alharness.pool.residency import SHARING
 
 if TYPE_CHECKING:
     from alharness.run.opening import Places
@@ -119,6 +121,8 @@ class LocalExecutor:
             # A device that was given by name or number is passed on as it was given.
             named = len(given) >= self.n_gpus and all(given[: self.n_gpus])
             environment["CUDA_VISIBLE_DEVICES"] = given[number] if named else str(number)
+        on_card = math.ceil(self.jobs / max(1, self.n_gpus))
+        environment |= {SHARING["cpu"]: str(self.jobs), SHARING["cuda"]: str(on_card)}
         return environment
 
 
