@@ -256,6 +256,23 @@ def test_a_truncated_file_is_told_whatever_its_length(hub: Path) -> None:
             load(hub)
 
 
+def test_flipped_bytes_are_one_line_or_harmless(tmp_path: Path) -> None:
+    file = write(tmp_path / "p.parquet", [0, 1, 2] * 4)
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = []
+    for at in [*rng.integers(len(whole), size=20), *rng.integers(-1200, -1, size=40)]:
+        changed = bytearray(whole)
+        changed[at] ^= int(rng.integers(1, 256))
+        file.write_bytes(changed)
+        try:
+            assert load(file).pool_images.dtype == np.uint8
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert not any("\n" in text for text in refused)
+
+
 def test_groups_of_rows_that_would_fill_the_memory_are_refused(
     hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
