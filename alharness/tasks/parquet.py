@@ -99,8 +99,8 @@ class Parquet(CachedTask):
     """Images in parquet files, as Hugging Face ships them: parquet:PATH with train and test files.
 
     A column ``image`` holds encoded images (``{bytes, path}``, or bytes), a column ``label`` the classes,
-    whose names are taken from Hugging Face's description in the files. Without test files, or with
-    validation files alone beside the training ones, those are split or used; the notes say so.
+    whose names are taken from Hugging Face's description in the files. Without test files the
+    validation files are the test set; without either, a seeded share of the train files. The notes say so.
     """
 
     Parameters = ParquetParameters
