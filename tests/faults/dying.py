@@ -43,7 +43,14 @@ def count(before_death: Any = None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+#: Where writing into an open file began: what lies before is on the disk.
+begun: dict[Path, int] = {}
+
+
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and arguments[1] in ("ab", "rb+", "wb", "w", "a"):
+        path = Path(os.fsdecode(arguments[0]))
+        begun[path] = path.stat().st_size if arguments[1] in ("ab", "rb+") and path.exists() else 0
     if not (event in CHANGES or (event == "open" and arguments[2] & WRITING)):
         return
     if not isinstance(arguments[0], int) and os.fsdecode(arguments[0]).startswith(ROOT):
@@ -53,9 +60,8 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 def tear(descriptor: int) -> None:
     """Cut off what was just written, anywhere: it had not come to the disk."""
     path = Path(f"/proc/self/fd/{descriptor}").resolve()
-    content = path.read_bytes()
-    start = content.rfind(b"\n", 0, len(content) - 1) + 1 if path.suffix == ".jsonl" else 0
-    os.truncate(path, random.Random(DEATH).randint(start, len(content)))
+    size = path.stat().st_size
+    os.truncate(path, random.Random(DEATH).randint(min(begun.get(path, size), size), size))
 
 
 to_disk = os.fsync
