@@ -48,12 +48,14 @@ begun: dict[Path, int] = {}
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and arguments[1] in ("ab", "rb+", "wb", "w", "a"):
-        path = Path(os.fsdecode(arguments[0]))
-        begun[path] = path.stat().st_size if arguments[1] in ("ab", "rb+") and path.exists() else 0
-    if not (event in CHANGES or (event == "open" and arguments[2] & WRITING)):
+    writes = event == "open" and arguments[2] & WRITING
+    if not (writes or event in CHANGES) or isinstance(arguments[0], int):
         return
-    if not isinstance(arguments[0], int) and os.fsdecode(arguments[0]).startswith(ROOT):
+    path = Path(os.fsdecode(arguments[0]))
+    if writes:
+        kept = arguments[1] in ("ab", "rb+") and path.exists()
+        begun[path] = path.stat().st_size if kept else 0
+    if path.is_relative_to(ROOT):
         count()
 
 
