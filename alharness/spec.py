@@ -9,22 +9,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alharness import plugins, registry
 from alharness.artefacts.keys import identity
-from alharness.errors import UserError, unknown_name
+from alharness.errors import UserError, blamed, unknown_name
 from alharness.files import merge, parse_toml
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.learners.learner import LearnerSettings, lacking, sources
 from alharness.oracle import OracleSettings
-from alharness.tasks.base import PoolSettings, Profile
+from alharness.strategy import Strategy
+from alharness.tasks.base import PoolSettings, Profile, TaskPlugin
+
+if TYPE_CHECKING:
+    import torch
 
 #: Raised when a change of the harness makes old and new runs incomparable.
 PROTOCOL = 1
@@ -57,13 +63,16 @@ class RunSpec(BaseModel):
     protocol: int = PROTOCOL
     task: Choice
     strategy: Choice
-    profile: Profile
+    profile: Profile = Field(description="quick: minutes on a CPU; paper: Table 1 in full")
     seed: int = Field(ge=0, description="classifier, batches and the strategy's randomness")
     data_seed: int = Field(ge=0, description="the initial set")
     budget: int = Field(gt=0, description="annotations in all, the initial set included")
     query_size: int = Field(gt=0, description="annotations per cycle")
     initial_size: int = Field(gt=0, description="annotations before cycle 0")
-    device: Literal["cpu", "cuda"]
+    device: str = Field(
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        description="where it runs: cpu, cuda or cuda:N; auto: cuda where there is one",
+    )
     learner: LearnerSettings
     pool: PoolSettings
     oracle: OracleSettings
@@ -92,7 +101,8 @@ class RunSpec(BaseModel):
     @property
     def run_key(self) -> str:
         """Hash of the whole spec: names the run's folder."""
-        text = json.dumps(identity(self), sort_keys=True, separators=(",", ":"))
+        named = {**identity(self), "device": device_kind(self.device)}
+        text = json.dumps(named, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def folder(self, runs_dir: Path) -> Path:
@@ -142,7 +152,8 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
 
     Args:
         overrides: nested values of a spec; ``task`` and ``strategy`` are needed, as a name or as a
-            section with ``name`` and parameters. ``data_seed`` follows ``seed`` unless given.
+            section with ``name`` and parameters. ``data_seed`` follows ``seed`` and ``device`` is
+            ``auto``, unless given.
 
     Raises:
         UserError: unknown names or keys, values of the wrong kind, sizes that do not fit.
@@ -152,6 +163,10 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         given.pop(name, None)  # they follow from what is installed here
     for key in given:
         if key not in TOP_LEVEL and key not in SECTIONS:
+            homes = [name for name in SECTIONS[2:] if key in _fields_of(name)]
+            if homes:
+                meant = " or ".join(f"{name}.{key}" for name in homes)
+                raise UserError(f"Unknown setting '{key}'. Did you mean {meant}?")
             raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])
     task_choice = _choice("task", given.pop("task", None))
     strategy_choice = _choice("strategy", given.pop("strategy", None))
@@ -174,7 +189,7 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
     defaults = task.defaults(profile).model_dump()
     seed = given.get("seed", 0)
     values = merge(
-        {"seed": seed, "data_seed": seed, "device": "cpu", "profile": profile},
+        {"seed": seed, "data_seed": seed, "device": "auto", "profile": profile},
         defaults,
         {section: {} for section in ("pool", "oracle", "generator", "autoencoder")},
         given,
@@ -192,10 +207,28 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         spec = RunSpec.model_validate(values)
     except ValidationError as error:
         raise explain(error) from error
-    reason = lacking(spec.learner, strategy.learner_needs)
+    _require_fitting(spec, strategy, task)
+    return spec.model_copy(update={"plugins": identity_of_plugins(spec)})
+
+
+def _require_fitting(spec: RunSpec, strategy: Strategy, task: TaskPlugin) -> None:
+    """What cannot go together is said here, before data are loaded, as far as it is known by then.
+
+    Raises:
+        UserError: the strategy cannot work with the classifier, or cannot serve the data set.
+    """
+    reason = lacking(spec.learner, strategy.learner_needs, task.problem)
     if reason is not None:
         raise UserError(f"'{spec.strategy.name}' cannot work with this classifier: {reason}.")
-    return spec.model_copy(update={"plugins": identity_of_plugins(spec)})
+    if task.problem is None or spec.learner.freeze:  # which moves the problem to rows of features
+        return
+    item_shape, n_classes = task.problem
+    with blamed(f"strategy '{spec.strategy.name}'", "a reason or None from unsuitable"):
+        reason = strategy.unsuitable(n_classes, item_shape)
+    if isinstance(reason, str):  # anything else is told by the stage, in the author's name
+        raise UserError(
+            f"'{spec.strategy.name}' cannot serve the data set '{spec.task.name}': {reason}."
+        )
 
 
 def identity_of_plugins(spec: RunSpec) -> dict[str, str]:
@@ -218,29 +251,57 @@ def _choice(section: str, value: Any) -> Choice:
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         option = "--dataset" if section == "task" else "--strategy"
+        listed = "datasets" if section == "task" else "strategies"
         if value is not None and not (isinstance(value, Mapping) and "name" not in value):
             raise UserError(
                 f"'{section}' takes a name: {option} NAME, or {section}.name; found {value!r}."
             )
-        raise UserError(f"No {section} given. Use {option} NAME, or name it in the spec file.")
+        called = "data set" if section == "task" else section
+        raise UserError(
+            f"No {called} given. Use {option} NAME ('alharness list {listed}' shows names), or name it in "
+            "the spec file."
+        )
     return Choice(**value)
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` -> ``cuda`` when there is one, else ``cpu``.
+    """``auto`` -> ``cuda`` when there is one, else ``cpu``; ``cuda:1`` is the second of several.
 
     Raises:
-        UserError: an unknown device, or ``cuda`` where there is none.
+        UserError: an unknown device, or one that is not here.
     """
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise unknown_name("device", device, ["auto", "cpu", "cuda"])
-    if device == "cuda" and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise unknown_name("device", device, ["auto", "cpu", "cuda", "cuda:0"])
+    if device == "cpu":
+        return device
+    if not torch.cuda.is_available():
         raise UserError("No CUDA device is available here. Use --device cpu, or --device auto.")
+    number, n = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+    if number >= n:
+        raise UserError(
+            f"There is no device '{device}' here: the last of {n} is cuda:{n - 1} (CUDA_VISIBLE_DEVICES "
+            "may hide others). Use --device cuda, which is the first."
+        )
     return device
+
+
+def device_kind(device: str) -> str:
+    """``cpu`` or ``cuda``: which of several cards computes is no part of a run's identity."""
+    return device.partition(":")[0]
+
+
+@contextmanager
+def current_device(device: str) -> Iterator[torch.device]:
+    """A resolved device, torch's current one in the ``with`` block: its graphs are captured there."""
+    import torch
+
+    found = torch.device(device)
+    with torch.cuda.device(found) if found.index is not None else nullcontext():
+        yield found
 
 
 def explain(error: ValidationError, section: str = "") -> UserError:
@@ -260,7 +321,12 @@ def _model_at(section: str, location: Sequence[int | str]) -> list[str]:
     """Field names of the section that an unknown setting was put in."""
     if section or not location:
         return []
-    field = RunSpec.model_fields.get(str(location[0]))
+    return _fields_of(str(location[0]))
+
+
+def _fields_of(section: str) -> list[str]:
+    """Names of what may be set in a section."""
+    field = RunSpec.model_fields.get(section)
     annotation = field.annotation if field is not None else None
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return list(annotation.model_fields)
@@ -281,6 +347,6 @@ def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
         "query_size": spec.query_size,
         "initial_size": spec.initial_size,
         "learner": identity(spec.learner),
-        "device": spec.device,
+        "device": device_kind(spec.device),
     }
     return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}

@@ -68,7 +68,9 @@ def _common(function: Any) -> Any:
             help="generator.NAME, autoencoder.NAME, learner.NAME (the reference classifier) or "
             "task.NAME.",
         ),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+        click.option(
+            "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
+        ),
         data_root_option,
         runs_dir_option,
         click.option("--quiet", is_flag=True, help="Show results only."),
@@ -230,7 +232,6 @@ def _open(
     Raises:
         UserError: an unknown name or value, or missing data.
     """
-    import torch
     from pydantic import BaseModel, ValidationError
 
     from alharness.files import merge
@@ -238,7 +239,7 @@ def _open(
     from alharness.learners.learner import LearnerSettings
     from alharness.registry import resolve_task
     from alharness.run.stage import Networks
-    from alharness.spec import explain, parse_set, resolve_device
+    from alharness.spec import current_device, explain, parse_set, resolve_device
     from alharness.tasks.base import DataLocations
 
     if profile not in ("quick", "paper"):
@@ -267,7 +268,7 @@ def _open(
             chosen[section] = model(**given.get(section, {}))
     except ValidationError as error:
         raise explain(error, section) from error
-    where = torch.device(resolve_device(device))
+    where = click.get_current_context().with_resource(current_device(resolve_device(device)))
     data = plugin.load(DataLocations.resolve(data_root))
     pool = data.open_pool(where)
     return _Opened(

@@ -83,7 +83,7 @@ def spec_options(function: Function) -> Function:
         ),
         click.option("--query-size", type=int, default=None, help="Annotations per cycle."),
         click.option("--initial-size", type=int, default=None, help="Annotations before cycle 0."),
-        click.option("--device", default=None, help="auto, cpu or cuda (default auto)."),
+        click.option("--device", default=None, help="auto, cpu, cuda or cuda:N (default auto)."),
         click.option(
             "--profile",
             default=None,
@@ -118,7 +118,7 @@ def overrides(
     from alharness.spec import parse_set
 
     given = {key: value for key, value in options.items() if value is not None}
-    layers: list[dict[str, Any]] = [{"device": "auto"}]
+    layers: list[dict[str, Any]] = [{}]
     if config is not None:
         layers.append(read_toml(config))
     for plugin in ("task", "strategy"):

@@ -66,7 +66,7 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> tuple[
 )
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--profile", type=click.Choice(["quick", "paper"]), default="quick")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--untrained", is_flag=True, help="Generator and encoder after one step: shapes, not pictures."

@@ -320,8 +320,8 @@ def selection_times(comparison: Comparison) -> Chart | None:
 
     return make_chart(
         "selection_time",
-        "Time of one selection, split into phases: mean over cycles (the first one, a warm-up, left out) "
-        "and seeds. Preparation and training are not in it.",
+        "Time of one selection, split into phases: mean over cycles (the first of each session, a warm-up, "
+        "left out) and seeds. Preparation and training are not in it.",
         ("strategy", "phase", "seconds"),
         rows,
         draw,

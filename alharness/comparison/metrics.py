@@ -14,6 +14,7 @@ from scipy import stats
 from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
 from alharness.comparison.runs import METRICS, Array, Run
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest, interval, paired_tests
+from alharness.records import timed_selections
 
 #: Shares of the fully supervised bound that "labels to reach" is asked for.
 TARGETS = (0.95, 0.98, 0.99)
@@ -291,11 +292,12 @@ def ranking(comparison: Comparison, areas: Mapping[int, float], metric: str) -> 
 
 
 def select_seconds(series: Series) -> float:
-    """Mean seconds per selection; the first of each run is left out where there are others (warm-up)."""
-    each = []
-    for run in series.runs:
-        taken = [r.time.select_s for r in run.records if r.time.select_s is not None]
-        each += taken[1:] or taken
+    """Mean seconds per selection; the first of each session is left out where there are others."""
+    each = [
+        record.time.select_s or 0.0
+        for run in series.runs
+        for record in timed_selections(run.records)
+    ]
     return float(np.mean(each)) if each else float("nan")
 
 
@@ -304,8 +306,7 @@ def phase_seconds(series: Series) -> dict[str, float]:
     totals: dict[str, float] = {}
     n = 0
     for run in series.runs:
-        asked = [record for record in run.records if record.time.select_s is not None]
-        for record in asked[1:] or asked:
+        for record in timed_selections(run.records):
             n += 1
             for name, seconds in record.time.phases.items():
                 totals[name] = totals.get(name, 0.0) + seconds

@@ -8,6 +8,7 @@ seeded globally. A worker that dies (memory, a crash in native code) fails its r
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -20,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from alharness.executors.base import Event, payload
 from alharness.executors.sweeps import Job
+from alharness.pool.residency import SHARING
 
 if TYPE_CHECKING:
     from alharness.run.opening import Places
@@ -49,6 +51,18 @@ class LocalExecutor:
             or max(1, (os.cpu_count() or 1) // jobs)
         )
         self.n_gpus = n_gpus
+
+    @classmethod
+    def fitting(
+        cls, jobs: Sequence[Job], at_once: int | None = None, threads: int | None = None
+    ) -> LocalExecutor:
+        """Workers for these jobs: as many as asked for, else one per GPU, else one."""
+        n_gpus = 0
+        if any(job.spec.device == "cuda" for job in jobs):
+            import torch
+
+            n_gpus = torch.cuda.device_count()
+        return cls(at_once or max(1, n_gpus), threads, n_gpus)
 
     def run(
         self, jobs: Sequence[Job], places: Places, *, fresh: bool
@@ -107,6 +121,8 @@ class LocalExecutor:
             # A device that was given by name or number is passed on as it was given.
             named = len(given) >= self.n_gpus and all(given[: self.n_gpus])
             environment["CUDA_VISIBLE_DEVICES"] = given[number] if named else str(number)
+        on_card = math.ceil(self.jobs / max(1, self.n_gpus))
+        environment |= {SHARING["cpu"]: str(self.jobs), SHARING["cuda"]: str(on_card)}
         return environment
 
 

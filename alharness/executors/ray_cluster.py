@@ -15,6 +15,7 @@ from alharness.errors import UserError, end_on_sigterm
 from alharness.executors.base import Event, carry_out, payload
 from alharness.executors.local import THREADS
 from alharness.executors.sweeps import Job
+from alharness.pool.residency import SHARING
 
 if TYPE_CHECKING:
     from alharness.run.opening import Places
@@ -82,9 +83,12 @@ class RayExecutor:
     ) -> Generator[Event, None, None]:
         gpus = self._gpus(ray, jobs)
         self._see_that_it_fits(ray, gpus)
+        on_card = int(1 / gpus) if gpus else 1
+        sharing = {"env_vars": {SHARING["cuda"]: str(on_card)}} if on_card > 1 else {}
         task = ray.remote(
             num_cpus=self.cpus_per_run,
             num_gpus=gpus,
+            runtime_env=sharing,
             max_retries=self.retries,
             retry_exceptions=False,
         )(_task)

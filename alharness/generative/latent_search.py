@@ -19,15 +19,13 @@ Shape letters: B latents, L latent dimensions, ``...`` the shape of one image.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from alharness.generative.capture import CapturedStep
+from alharness.learners.capture import CapturedStep
 from alharness.learners.learner import Learner
-from alharness.numerics import is_out_of_memory
 from alharness.timing import WorkCounters
 
 #: Latents per batch: bounds the memory of the backward pass, does not change the result.
@@ -272,20 +270,10 @@ class _Climber:
         than running them costs the device.
         """
         if self.captured is None:
-            no_draws = torch.Generator(self.z.device)  # the search is deterministic
-            self.captured = CapturedStep(self.step, no_draws)
+            # A foreign score or generator may do what no graph can hold.
+            self.captured = CapturedStep(self.step, or_eagerly="latent search")
         for _ in range(steps):
-            try:
-                self.captured()
-            except RuntimeError as error:  # the score or the generator does what no graph can hold
-                if self.captured == self.step or is_out_of_memory(error):
-                    raise
-                warnings.warn(
-                    f"latent search without a CUDA graph, slower but the same: {error}",
-                    stacklevel=5,
-                )
-                self.captured = self.step
-                self.captured()
+            self.captured()
 
     def result(self) -> SearchResult:
         """The best point, the one reached by the last step included; in memory of its own."""

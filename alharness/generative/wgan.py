@@ -33,7 +33,6 @@ from torch import nn
 
 from alharness import numerics, seeds
 from alharness.errors import UserError
-from alharness.generative.capture import CapturedStep
 from alharness.generative.checkpoint import (
     CHECKPOINT,
     below,
@@ -45,6 +44,7 @@ from alharness.generative.checkpoint import (
 from alharness.generative.convolution import inputs_only
 from alharness.generative.networks import Critic, build_critic, build_generator, use_rng
 from alharness.generative.settings import GeneratorRecipe, recipe_values
+from alharness.learners.capture import CapturedStep
 from alharness.pool import Pool
 from alharness.progress import Progress
 

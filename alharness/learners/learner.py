@@ -9,7 +9,7 @@ Shape letters: N items, C classes, D features, S samples of the parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from alharness.learners.base import (
     LearnerFactory,
     LearnerSettings,
 )
+from alharness.learners.batches import Batches, flip_crop
 from alharness.learners.ensemble import Ensemble
 from alharness.learners.estimator import EstimatorLearner
 from alharness.learners.kinds import (
@@ -39,8 +40,8 @@ from alharness.learners.kinds import (
     find_kind,
     head_of,
 )
-from alharness.learners.networks import HeadedNetwork
-from alharness.learners.training import descend, epochs_of
+from alharness.learners.networks import Classifier, HeadedNetwork
+from alharness.learners.training import descend, descend_on_device
 from alharness.learners.weights import read_weights, weights_identity
 from alharness.plugins import LEARNERS, identity_of
 from alharness.pool import Pool
@@ -52,7 +53,6 @@ __all__ = [
     "LearnerSettings",
     "LinearLearner",
     "NetworkLearner",
-    "flip_crop",
     "learner_factory",
 ]
 
@@ -167,6 +167,15 @@ class NetworkLearner(Learner):
     40 steps, and an under-trained random baseline fakes gains of active learning (decisions 1.8).
     There is no early stopping and no look at the test set.
 
+    On CUDA all batches are sent at once, and steps are captured as graphs: one for full batches, one for
+    the last batch of an epoch where it is shorter, or holds a lone item and its company, and there are
+    enough of them. The harness's own networks only: nobody knows what a foreign one decides in Python,
+    which a graph would repeat.
+
+    Args:
+        capture: replay steps as CUDA graphs, on a CUDA device; without, the same steps are launched one
+            by one.
+
     Raises:
         UserError: no such network, or none for such items, or weights that are not its own.
     """
@@ -183,6 +192,8 @@ class NetworkLearner(Learner):
         n_classes: int,
         device: torch.device,
         settings: LearnerSettings,
+        *,
+        capture: bool = True,
     ) -> None:
         super().__init__(item_shape, n_classes, device)
         kind = find_kind(settings.kind)
@@ -198,6 +209,7 @@ class NetworkLearner(Learner):
         head_of(kind, item_shape, n_classes, settings.width)
         self.kind = kind
         self.settings = settings
+        self.capture = capture
         self.network: HeadedNetwork  # there after ``fit``, which builds it under its own seed
         self._tensors = read_weights(settings.kind, settings.weights) if settings.weights else None
 
@@ -213,7 +225,8 @@ class NetworkLearner(Learner):
         )
         if self.device.type == "cpu":
             return network
-        return network.to(self.device, memory_format=torch.contiguous_format)
+        network.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return network
 
     def loss(
         self, items: torch.Tensor, targets: torch.Tensor, step: int, steps: int
@@ -231,36 +244,75 @@ class NetworkLearner(Learner):
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(seed)  # initial weights and dropout
-            order = torch.Generator().manual_seed(seed)  # batches, drawn on the CPU
             self.network = self.build().train()
-            optimiser = torch.optim.AdamW(
-                self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+            batches = Batches.draw(
+                n,
+                batch_size,
+                steps,
+                torch.Generator().manual_seed(seed),
+                moved=settings.augment == "flip-crop",
+                in_company=any(isinstance(m, _BatchNorm) for m in self.network.modules()),
             )
-            # Statistics of a batch of one are undefined: a lone item gets the company of another one.
-            normalises = any(isinstance(m, _BatchNorm) for m in self.network.modules())
-            batches = epochs_of(n, batch_size, order, self.device)
-            first = torch.empty(0, dtype=torch.int64)
-
-            def loss_of(step: int) -> torch.Tensor:
-                nonlocal first
-                batch = next(batches)
-                if step % per_epoch == 0:
-                    first = batch[:1]
-                if len(batch) == 1 and normalises:
-                    batch = torch.cat([first, batch])
-                images = items[batch]
-                if settings.augment == "flip-crop":
-                    images = flip_crop(images, order)
-                return self.loss(images, targets[batch], step, steps)
-
-            last_losses = [
-                loss
-                for step, loss in descend(optimiser, loss_of, steps)
-                if step >= steps - per_epoch
-            ]
+            descend_through = self._descend_on_device if cuda else self._descend
+            last_losses = descend_through(items, targets, batches)[-per_epoch:]
         self.network.eval().requires_grad_(False)
-        train_loss = float(torch.stack(last_losses).mean())
+        train_loss = float(last_losses.mean())
         return FitReport(steps, train_loss, train_loss <= math.log(self.n_classes))
+
+    def _descend(
+        self, items: torch.Tensor, targets: torch.Tensor, batches: Batches
+    ) -> torch.Tensor:
+        """All steps, one by one; their losses ``[S]``."""
+        steps = len(batches.rows)
+
+        def loss_of(step: int) -> torch.Tensor:
+            rows = batches.rows[step]
+            images = items[rows]
+            if batches.moves:
+                images = flip_crop(images, batches.moves[step])
+            return self.loss(images, targets[rows], step, steps)
+
+        losses = [loss for _, loss in descend(self._optimiser(), loss_of, steps)]
+        return torch.stack(losses)
+
+    def _descend_on_device(
+        self, items: torch.Tensor, targets: torch.Tensor, batches: Batches
+    ) -> torch.Tensor:
+        """The same on CUDA: the batches are sent once, and steps that are alike are replayed."""
+        steps, sizes = len(batches.rows), batches.sizes
+        table = batches.table().to(self.device)
+
+        def loss_of(step: int, at: torch.Tensor) -> torch.Tensor:
+            batch = table.index_select(0, at)[0, : sizes[step]]
+            rows = batch[:, 0]
+            images = items.index_select(0, rows)
+            if batches.moves:
+                images = flip_crop(images, batch[:, 1:])
+            return self.loss(images, targets.index_select(0, rows), step, steps)
+
+        is_known = self.capture and not identity_of(LEARNERS, self.settings.kind)
+        kinds: list[tuple[Hashable, ...] | None] = []
+        for step, size in enumerate(sizes):
+            kind = self.kind_of_step(step, steps) if is_known else None
+            kinds.append(None if kind is None else (*kind, size))
+        optimiser = self._optimiser(fused=True, capturable=True)
+        return descend_on_device(optimiser, loss_of, kinds, self.device)
+
+    def _optimiser(self, **options: bool) -> torch.optim.Optimizer:
+        settings = self.settings
+        return torch.optim.AdamW(
+            self.network.parameters(),
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            **options,  # type: ignore[arg-type]
+        )
+
+    def kind_of_step(self, step: int, steps: int) -> tuple[Hashable, ...] | None:
+        """What ``loss`` makes of a step's number: steps of one kind have one computation, as a graph needs.
+
+        None where nobody has said so of another ``loss`` than this class's own: no graph then.
+        """
+        return () if type(self).loss is NetworkLearner.loss else None
 
     def logits(self, items: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._in_pieces(self.network, items)
@@ -293,11 +345,19 @@ class NetworkLearner(Learner):
             )
         own = torch.Generator()
         own.set_state(rng.get_state())
-        samples = []
-        for _ in range(n):
-            with _masked(self.network, own):
-                samples.append(self.log_probs(items))
-        return torch.stack(samples)
+        certain, uncertain = self.network.halves(set(dropout_layers(self.network)))
+        masks = [_Masks(own) for _ in range(n)]
+
+        def sampled(piece: torch.Tensor) -> torch.Tensor:
+            before = certain(piece)  # the same in all samples: computed once
+            found = []
+            for drawn in masks:
+                with _masked(self.network, drawn):
+                    found.append(functional.log_softmax(uncertain(before), dim=-1))
+            return torch.stack(found, dim=1)
+
+        with torch.no_grad():
+            return self._in_pieces(sampled, items).transpose(0, 1).contiguous()
 
     def head_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
         layer = self.network.last_layer
@@ -315,16 +375,33 @@ def dropout_layers(network: nn.Module) -> list[nn.Module]:
     ]
 
 
+class _Masks:
+    """The dropout masks of one sample of the parameters, drawn by the first pass and kept for the others."""
+
+    def __init__(self, rng: torch.Generator) -> None:
+        self.rng = rng
+        self.kept: list[torch.Tensor] = []
+
+    def mask(self, number: int, shape: list[int], share: float, like: torch.Tensor) -> torch.Tensor:
+        """What is kept by the dropout that a pass comes to as number so and so."""
+        if number == len(self.kept):
+            self.kept.append((torch.rand(shape, generator=self.rng) >= share).to(like))
+        return self.kept[number]
+
+
 @contextmanager
-def _masked(network: nn.Module, rng: torch.Generator) -> Iterator[None]:
-    """Dropout with masks that are drawn once, from ``rng``, and shared by all items inside the block."""
+def _masked(network: nn.Module, masks: _Masks) -> Iterator[None]:
+    """Dropout with given masks, the same for all items, in one pass through the network."""
+    number = 0
 
     def drop(module: Any, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        nonlocal number
         values = given[0]
         shape = [1, *values.shape[1:]]
         if not isinstance(module, nn.Dropout):  # whole channels
             shape[2:] = [1] * (len(shape) - 2)
-        keep = (torch.rand(shape, generator=rng) >= module.p).to(values)
+        keep = masks.mask(number, shape, module.p, values)
+        number += 1
         dropped: torch.Tensor = values * keep / (1 - module.p)
         return dropped
 
@@ -336,21 +413,6 @@ def _masked(network: nn.Module, rng: torch.Generator) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def flip_crop(images: torch.Tensor, rng: torch.Generator, pad: int = 4) -> torch.Tensor:
-    """Random horizontal flips and shifts of up to ``pad`` pixels, per image (LSUN; decisions 1.8)."""
-    n, _, height, width = images.shape
-    flips = torch.rand(n, generator=rng) < 0.5
-    shifts = torch.randint(0, 2 * pad + 1, (n, 2), generator=rng)
-    rows = (shifts[:, :1] + torch.arange(height)).to(images.device)
-    columns = shifts[:, 1:] + torch.where(
-        flips[:, None], torch.arange(width - 1, -1, -1), torch.arange(width)
-    )
-    padded = functional.pad(images, (pad, pad, pad, pad), mode="replicate")
-    at = torch.arange(n, device=images.device)[:, None, None]
-    picked = padded.permute(0, 2, 3, 1)[at, rows[:, :, None], columns.to(images.device)[:, None, :]]
-    return picked.permute(0, 3, 1, 2)
 
 
 def learner_factory(settings: LearnerSettings) -> LearnerFactory:
@@ -459,6 +521,14 @@ def lacking(
         if settings.members > 1 or settings.freeze:
             name = "members=1" if settings.members > 1 else "freeze=false"
             return f"it trains a module beside one whole network; set learner.{name}"
+        if isinstance(kind, NetworkKind) and problem is not None:
+            with torch.random.fork_rng(devices=[]):
+                network = build_network(kind, *problem, width=settings.width)
+            if not (isinstance(network, Classifier) and isinstance(network.body, nn.Sequential)):
+                return (
+                    f"it reads the ReLUs of the harness's own networks, and '{settings.kind}' is "
+                    "another one; use learner.kind=mlp, mnist-cnn, all-cnn or strided-cnn"
+                )
     if (
         "samples" in needs
         and settings.members == 1

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import cast
 
 import torch
@@ -123,6 +124,9 @@ class LearningLossNetwork(NetworkLearner, LearningLossLearner):
         if step >= CUT_AT * steps:
             activations = [values.detach() for values in activations]
         return losses.mean() + WEIGHT * ranking_loss(network.loss_module(activations), losses)
+
+    def kind_of_step(self, step: int, steps: int) -> tuple[Hashable, ...]:
+        return (step >= CUT_AT * steps,)
 
     def predicted_loss(self, items: torch.Tensor) -> torch.Tensor:
         network = cast(WatchedClassifier, self.network)

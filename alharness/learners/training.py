@@ -7,9 +7,12 @@ comes after it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import torch
+
+from alharness.learners.capture import WORTH_CAPTURING, CapturedStep
 
 
 def epochs_of(
@@ -57,3 +60,52 @@ def descend(
         if schedule is not None:
             schedule.step()
         yield step, loss.detach()
+
+
+def descend_on_device(
+    optimiser: torch.optim.Optimizer,
+    loss_of: Callable[[int, torch.Tensor], torch.Tensor],
+    kinds: Sequence[Hashable | None],
+    device: torch.device,
+) -> torch.Tensor:
+    """The steps of ``descend`` on a CUDA device, all of them; those of a kind are one graph, replayed.
+
+    A small network's kernels take less time than launching them one by one. A kind of which there are too
+    few steps to be worth a graph (``WORTH_CAPTURING``), such as the last, shorter batch of each of a few
+    epochs, is launched as ever, and computes the same.
+
+    Args:
+        optimiser: over what is trained; its state lies on the device (``capturable``).
+        loss_of: the loss of a step, from its number as Python knows it, which a graph does not, and as
+            the device does, int64 ``[1]``.
+        kinds: of each step: steps of one kind differ in nothing but what the device's number picks. None
+            for a step that nobody can tell that of.
+        device: where all of it lies.
+
+    Returns:
+        the loss of every step, float32 ``[S]``, on the device.
+    """
+    losses = torch.zeros(len(kinds), device=device)
+    at = torch.zeros(1, dtype=torch.int64, device=device)
+
+    def step_as(number: int) -> None:
+        loss = loss_of(number, at)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.index_copy_(0, at, loss.detach().reshape(1))
+        at.add_(1)
+
+    def captured(number: int) -> CapturedStep:
+        return CapturedStep(lambda: step_as(number), or_eagerly="the training of a classifier")
+
+    n_steps = Counter(kinds)
+    graphs: dict[Hashable, CapturedStep] = {}
+    for number, kind in enumerate(kinds):
+        if kind is None or n_steps[kind] < WORTH_CAPTURING:
+            step_as(number)
+            continue
+        if kind not in graphs:
+            graphs[kind] = captured(number)
+        graphs[kind]()
+    return losses

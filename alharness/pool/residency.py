@@ -9,6 +9,7 @@ made once, before the pool is opened: with the pool in its place, less is free.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from alharness.errors import UserError
 from alharness.pool.base import BLOCK_VALUES_CPU, BLOCK_VALUES_CUDA
 from alharness.pool.pinned import pinned_bytes
 
+#: Variables by which an executor tells how many processes share the memory of the host, and of a card.
+SHARING = {"cpu": "ALHARNESS_SHARING_HOST", "cuda": "ALHARNESS_SHARING_CARD"}
 #: Share of the free host memory that a pool may take: the rest is for networks and features.
 SHARE = 0.6
 #: What a GPU must have left beside pool, pass and features, for networks: training the largest recipe
@@ -227,22 +230,36 @@ def _block_values(
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory free on a device now; for the host, within the control group's limit too."""
+    """Memory free on a device now; for the host, within the control group's limit too.
+
+    Of processes that an executor lets share the memory (``SHARING``), each counts on its part of the whole,
+    less what it holds: those that start together see the same memory free.
+    """
+    sharing = max(1, int(os.environ.get(SHARING[device.type], 1)))
     if device.type == "cuda":
-        free: int = torch.cuda.mem_get_info(device)[0]
-        return free
-    candidates = [int(psutil.virtual_memory().available), _control_group_room()]
-    return min(value for value in candidates if value is not None)
+        free, total = torch.cuda.mem_get_info(device)
+        part = total // sharing - torch.cuda.memory_reserved(device)
+        return int(free if sharing == 1 else max(0, min(free, part)))
+    host = psutil.virtual_memory()
+    limit, used = _control_group()
+    candidates = [int(host.available)]
+    if limit is not None:
+        candidates.append(max(0, limit - used))
+    if sharing > 1:
+        whole = min(host.total, limit or host.total)
+        candidates.append(max(0, whole // sharing - psutil.Process().memory_info().rss))
+    return min(candidates)
 
 
-def _control_group_room() -> int | None:
+def _control_group() -> tuple[int | None, int]:
+    """The control group's limit in bytes, where there is one, and what is used of it."""
     folder = Path("/sys/fs/cgroup")
     try:
         limit = (folder / "memory.max").read_text().strip()
         used = int((folder / "memory.current").read_text())
     except (OSError, ValueError):
-        return None
-    return max(0, int(limit) - used) if limit != "max" else None
+        return None, 0
+    return (int(limit) if limit != "max" else None), used
 
 
 def megabytes(n_bytes: int) -> str:

@@ -17,6 +17,7 @@ from alharness.records.records import (
     Times,
     append_record,
     read_records,
+    timed_selections,
 )
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "read_conformance",
     "read_records",
     "run_folders",
+    "timed_selections",
 ]

@@ -10,6 +10,7 @@ a line that is not what was written is refused.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -86,6 +87,11 @@ class Times(_Model):
         description="the rest of the cycle inside the loop, book-keeping included"
     )
     phases: dict[str, float] = Field(default_factory=dict, description="phases of select_s")
+    cold: bool | None = Field(
+        None,
+        description="whether this was the first selection of its session (after a start or a resume), "
+        "in which libraries load and graphs are captured; None where 0.1.0 did not tell",
+    )
     preparation: list[LedgerEntry] | None = Field(
         None, description="the ledger of one-off costs, in the record of cycle 0"
     )
@@ -123,9 +129,24 @@ class CycleRecord(_Model):
     ts_ms: int = Field(description="when the cycle was complete, milliseconds since 1970")
     final: bool = Field(description="true when the budget is spent")
 
+    @property
+    def is_cold(self) -> bool:
+        """Whether the selection was its session's first; 0.1.0 told of the run's first only."""
+        return self.cycle == 0 if self.time.cold is None else self.time.cold
+
     def without_times(self) -> dict[str, Any]:
         """The record as plain values, without what the clock says."""
         return self.model_dump(exclude={"time", "ts_ms", "files"})
+
+
+def timed_selections(records: Sequence[CycleRecord]) -> list[CycleRecord]:
+    """The cycles of a run whose selection says what a selection takes.
+
+    The first of each session pays for libraries and captures and is left out; where a run has no other,
+    those are what there is.
+    """
+    asked = [record for record in records if record.time.select_s is not None]
+    return [record for record in asked if not record.is_cold] or asked
 
 
 class RecordFile:

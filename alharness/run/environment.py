@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -40,7 +41,10 @@ def _processor() -> str:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """The machine as far as timings depend on it: CPU, cores, threads in use, GPU and driver."""
+    """The machine as far as timings depend on it: CPU, cores, threads in use, GPU, driver, libraries.
+
+    What a machine cannot tell is left out.
+    """
     found: dict[str, Any] = {
         "cpu": _processor(),
         "cores": os.cpu_count(),
@@ -48,9 +52,31 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "device": device.type,
     }
     if device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-        found["cuda"] = torch.version.cuda
+        about = {
+            "gpu": torch.cuda.get_device_name(device),
+            "driver": _driver(),
+            "cuda": torch.version.cuda,
+            "hip": torch.version.hip,
+            "cudnn": torch.backends.cudnn.version(),  # MIOpen's on AMD
+        }
+        found |= {name: value for name, value in about.items() if value is not None}
     return found
+
+
+#: Where the kernel's modules say their version: NVIDIA's in a sentence, AMD's alone.
+DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/sys/module/amdgpu/version"))
+
+
+def _driver() -> str | None:
+    """Version of the GPU's driver, as the kernel tells it."""
+    for path in DRIVERS:
+        try:
+            version_found = re.search(r"\d+(\.\d+)+", path.read_text(encoding="utf-8"))
+        except OSError:
+            continue
+        if version_found:
+            return version_found[0]
+    return None
 
 
 @cache

@@ -48,6 +48,7 @@ class Keeper:
         self.records = self._file.read()
         drop_torn_line(folder.cycles)
         self.log = proved_log(folder, self.records)
+        self._is_cold = True  # until a selection of this session is kept
 
     def history(self, begin: Callable[[], History], oracle: Oracle) -> History:
         """Where the run goes on; ``begin`` gives the initial set of a new one.
@@ -73,7 +74,7 @@ class Keeper:
         if cycle.asked is not None:
             self.log.add(cycle.number, cycle_rows(cycle.asked))
         self.log.write(self.folder.queries)
-        record = record_of(cycle, ledger).model_copy(
+        record = record_of(cycle, ledger, cold=self._is_cold).model_copy(
             update={
                 "rows": self.log.digest(*cycles_of(cycle.number)),
                 "files": None if cycle.asked else self.folder.seal(),
@@ -81,11 +82,18 @@ class Keeper:
         )
         self._file.append(record)
         self.records.append(record)
+        self._is_cold = False
         return record
 
 
-def record_of(cycle: Cycle, ledger: Ledger) -> CycleRecord:
-    """The line of truth of a cycle; the ledger of one-off costs belongs to the first one."""
+def record_of(cycle: Cycle, ledger: Ledger, *, cold: bool = False) -> CycleRecord:
+    """The line of truth of a cycle; the ledger of one-off costs belongs to the first one.
+
+    Args:
+        cycle: what it produced.
+        ledger: of one-off costs.
+        cold: whether its selection is its session's first.
+    """
     labelled, asked = cycle.labelled, cycle.asked
     labelled_digest, learner_digest = labelled.digest(), cycle.learner.digest()
     return CycleRecord(
@@ -103,13 +111,13 @@ def record_of(cycle: Cycle, ledger: Ledger) -> CycleRecord:
         query=_query_figures(asked) if asked else None,
         annotation=_annotation_figures(asked, cycle.learner.n_classes) if asked else None,
         work=dict(sorted(asked.view.work.counts.items())) if asked else {},
-        time=_times(cycle, ledger),
+        time=_times(cycle, ledger, cold=cold),
         ts_ms=time.time_ns() // 1_000_000,
         final=asked is None,
     )
 
 
-def _times(cycle: Cycle, ledger: Ledger) -> Times:
+def _times(cycle: Cycle, ledger: Ledger, *, cold: bool) -> Times:
     seconds, asked = cycle.clock.seconds, cycle.asked
     phases = dict(asked.view.stopwatch.seconds) if asked else {}
     select_s = sum(phases.values())
@@ -121,6 +129,7 @@ def _times(cycle: Cycle, ledger: Ledger) -> Times:
         bookkeeping_s=sum(asked.view.stopwatch.apart.values()) if asked else 0.0,
         harness_s=cycle.clock.elapsed() - sum(seconds.values()) - select_s,
         phases=phases,
+        cold=cold if asked else None,
         preparation=list(ledger.entries) if cycle.number == 0 else None,
     )
 

@@ -33,7 +33,7 @@ from alharness.run.opening import (
 from alharness.run.pictures import draw_pictures
 from alharness.run.proof import proved_log
 from alharness.run.recording import Keeper
-from alharness.spec import RunSpec, identity_of_plugins
+from alharness.spec import RunSpec, current_device, identity_of_plugins
 
 
 class Observer(Protocol):
@@ -93,7 +93,7 @@ def execute(
         if folder.is_finished():
             _return_finished(spec, places, folder, audience)
         else:
-            with numerics.exact():
+            with numerics.exact(), current_device(spec.device):
                 _execute(spec, places, folder, audience, Limits(max_cycles, select_timeout))
     return folder
 

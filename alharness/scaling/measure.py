@@ -39,7 +39,7 @@ from alharness.run import environment
 from alharness.run.opening import OpenTask, Places, networks_of, open_task, problem_of
 from alharness.run.stage import Stage, set_stage
 from alharness.scaling.study import READ, Measurement, ScalingSpec, Study
-from alharness.spec import RunSpec, resolve, resolve_device
+from alharness.spec import RunSpec, current_device, resolve, resolve_device
 from alharness.tasks.base import TaskData
 from alharness.timing import Stopwatch, WorkCounters, synchronise
 
@@ -53,7 +53,13 @@ def run_study(
     Raises:
         UserError: the folder holds another study, or one of another machine, or cannot be written.
     """
-    device = torch.device(resolve_device(spec.device))
+    with current_device(resolve_device(spec.device)) as device:
+        return _run_study(spec, places, folder, device, progress)
+
+
+def _run_study(
+    spec: ScalingSpec, places: Places, folder: Path, device: torch.device, progress: Progress
+) -> Study:
     machine = {**environment.hardware(device), **environment.versions()}
     about = {
         "spec": spec.model_dump(mode="json"),

@@ -30,9 +30,9 @@ class ScalingSpec(BaseModel):
     indices: tuple[str, ...] = Field((), description="indices of the study of matches")
     rows: tuple[int, ...] = Field((), description="feature rows of the study of matches")
     repeats: int = Field(5, ge=1, description="timed selections per strategy, size and query size")
-    profile: Literal["quick", "paper"] = "quick"
-    device: str = "auto"
-    seed: int = 0
+    profile: Literal["quick", "paper"] = Field("quick", description="recipes of the networks")
+    device: str = Field("auto", description="auto, cpu or cuda")
+    seed: int = Field(0, description="of the study's labels, classifier and selections")
     networks: Literal["trained", "untrained"] = Field(
         "trained", description="untrained: generator and encoder after one step, shapes only"
     )

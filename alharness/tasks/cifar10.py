@@ -257,6 +257,7 @@ class Cifar10Two(_Cifar10Task):
     """CIFAR-10, automobile against horse: pool of 10,000, linear model (Table 1, second row)."""
 
     classes = ("automobile", "horse")
+    problem = (3, 32, 32), 2
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         budget = 1000 if profile == "paper" else 500
@@ -269,6 +270,7 @@ class Cifar10Ten(_Cifar10Task):
     """CIFAR-10, ten classes: pool of 50,000, All-CNN (Table 1, fourth row)."""
 
     classes = CLASSES
+    problem = (3, 32, 32), 10
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         if profile == "paper":

@@ -16,6 +16,7 @@ import pytest
 from alharness.cli import call
 from alharness.executors.local import LocalExecutor
 from alharness.files import read_toml
+from alharness.pool.residency import SHARING
 from alharness.records import RunFolder, run_folders
 from alharness.run.opening import Places
 from alharness.run.runner import execute
@@ -136,6 +137,8 @@ def test_workers_share_the_gpus_that_were_given(monkeypatch: pytest.MonkeyPatch)
     assert [executor._environment(slot)[shown] for slot in range(3)] == ["2", "3", "2"]
     monkeypatch.setenv(shown, "GPU-8f6e, MIG-17aa")
     assert [executor._environment(slot)[shown] for slot in range(2)] == ["GPU-8f6e", "MIG-17aa"]
+    sharing = [executor._environment(0)[name] for name in SHARING.values()]
+    assert sharing == ["3", "2"]  # on the machine, and on the fuller card
     monkeypatch.setenv(shown, "5")
     assert LocalExecutor(threads=1, n_gpus=1)._environment(0)[shown] == "5"
 

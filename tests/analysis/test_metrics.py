@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,19 @@ def test_break_even_is_where_the_saved_seconds_pay_the_preparation(make_run: Any
     assert metrics.break_even(asal, asal) == 0
     seconds = metrics.total_seconds(asal.runs[0], preparation_s=9.0)
     assert seconds == pytest.approx([9.1, 10.2, 11.3])
+
+
+def test_each_sessions_first_selection_is_left_out_of_seconds_and_phases(make_run: Any) -> None:
+    path = make_run("random", 0, [0.5, 0.6, 0.7, 0.8, 0.9], select_s=1.0)
+    lines = [json.loads(line) for line in (path / "cycles.jsonl").read_text().splitlines()]
+    for line, cold in zip(lines, [True, False, True, False], strict=False):
+        line["time"] |= {"cold": cold}
+        if cold:
+            line["time"] |= {"select_s": 50.0, "phases": {"score": 50.0}}
+    (path / "cycles.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    series = comparisons(read_runs(make_run.root))[0].series[0]
+    assert metrics.select_seconds(series) == 1.0
+    assert metrics.phase_seconds(series) == {"score": 1.0}
 
 
 def test_the_penalty_matrix_counts_positions_won(make_sweep: Make) -> None:

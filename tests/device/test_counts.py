@@ -51,13 +51,11 @@ def test_a_networks_fit_reads_nothing_inside_its_steps(device: PretendedDevice) 
     assert many.host_reads == few.host_reads <= 2, many.reads_at
 
 
-@pytest.mark.xfail(strict=True, reason="issue 13 C: the plan of batches is sent once")
 def test_a_networks_fit_sends_its_batches_once(device: PretendedDevice) -> None:
     few, many = (fit(device, "cnn", min_steps=steps) for steps in (8, 24))
     assert many.sent == few.sent
 
 
-@pytest.mark.xfail(strict=True, reason="issue 13 C: one captured step")
 def test_a_networks_step_is_a_replay(device: PretendedDevice) -> None:
     few, many = (fit(device, "cnn", min_steps=steps) for steps in (8, 24))
     assert many.captures == few.captures == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from alharness import cli, conformance, registry
 from alharness.cli.options import places
 from alharness.errors import UserError
 from alharness.pool import ArrayPool, Forecast, PinnedPool, Pool, StreamedPool
+from alharness.pool.residency import SHARING, free_bytes
 from alharness.progress import silent
+from alharness.run import environment
 from alharness.spec import resolve
 from alharness.tasks.base import TaskData
 
@@ -148,10 +151,51 @@ def test_a_timing_study_measures_there(device: PretendedDevice, tmp_path: Path) 
 
 
 def test_auto_is_the_device_where_there_is_one() -> None:
-    asked = {"task": "digits-two", "strategy": "random", "device": "auto"}
-    with pretended_cuda():
-        assert resolve(asked).device == "cuda"
-    assert resolve(asked).device == ("cuda" if torch.cuda.is_available() else "cpu")
+    left_open = {"task": "digits-two", "strategy": "random"}
+    for asked in (left_open, {**left_open, "device": "auto"}):
+        with pretended_cuda():
+            assert resolve(asked).device == "cuda"
+        assert resolve(asked).device == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_a_card_is_named_by_its_number_and_a_run_is_the_same_on_each(
+    device: PretendedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, first = (spec("random", "linear", name) for name in ("cuda", "cuda:0"))
+    assert run(first, tmp_path).path == usual.folder(tmp_path)  # the same key
+    with pytest.raises(UserError, match="no device 'cuda:1' here: the last of 1 is cuda:0"):
+        spec("random", "linear", "cuda:1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    entered = []
+    monkeypatch.setattr(torch.cuda, "device", lambda found: nullcontext(entered.append(found)))
+    run(spec("random", "linear", "cuda:1"), tmp_path / "second")
+    assert torch.device("cuda", 1) in entered  # its graphs are captured there
+
+
+@pytest.mark.parametrize(("sharing", "part"), [("1", 900), ("2", 400), ("4", 150)])
+def test_workers_that_share_a_card_count_on_their_part_of_it(
+    sharing: str, part: int, device: PretendedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SHARING["cuda"], sharing)
+    device.memory.total = 1000
+    held = torch.zeros(100, dtype=torch.uint8, device="cuda")
+    assert free_bytes(held.device) == part  # of the whole, less what this process holds
+
+
+def test_the_record_names_driver_and_libraries(
+    device: PretendedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Module  550.54.15  Tue\n")
+    monkeypatch.setattr(environment, "DRIVERS", (tmp_path / "none", tmp_path / "version"))
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    found = environment.hardware(torch.device("cuda"))
+    assert {key: found[key] for key in ("driver", "cuda", "cudnn")} == {
+        "driver": "550.54.15",
+        "cuda": "12.8",
+        "cudnn": 91002,
+    }
+    assert ("hip" in found) is (torch.version.hip is not None)
 
 
 def test_the_command_trains_a_generator_there(device: PretendedDevice, tmp_path: Path) -> None:

@@ -99,3 +99,5 @@ def test_a_stopped_run_of_the_old_version_goes_on(tmp_path: Path) -> None:
         for record in folder.records()
     ]
     assert found == GOLDEN["course"]
+    asked = [record for record in folder.records() if record.query]
+    assert [record.is_cold for record in asked] == [True, True, False]  # the first of two sessions

@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 
 from alharness.errors import UserError
 from alharness.labelled import Annotation, LabelledSet
+from alharness.learners.batches import draw_moves, flip_crop
 from alharness.learners.learner import (
     LearnerSettings,
     LinearLearner,
     NetworkLearner,
-    flip_crop,
     learner_factory,
 )
 from alharness.pool import ArrayPool
@@ -132,7 +132,7 @@ def test_an_image_network_on_rows_is_refused_with_a_way_out() -> None:
 
 def test_flip_crop_moves_whole_images() -> None:
     images = torch.arange(2 * 3 * 64, dtype=torch.float32).reshape(2, 3, 8, 8)
-    moved = flip_crop(images, torch.Generator().manual_seed(0), pad=2)
+    moved = flip_crop(images, draw_moves(2, torch.Generator().manual_seed(0), pad=2), pad=2)
     assert moved.shape == images.shape
     for before, after in zip(images, moved, strict=True):
         padded = torch.nn.functional.pad(before[None], (2, 2, 2, 2), mode="replicate")[0]

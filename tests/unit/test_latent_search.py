@@ -7,6 +7,7 @@ import torch
 
 from alharness import acquisition
 from alharness.generative.latent_search import ClassifierSearch, LatentSearch, search
+from alharness.learners.capture import CapturedStep
 from alharness.learners.learner import Learner, LinearLearner
 from alharness.timing import WorkCounters
 
@@ -130,7 +131,7 @@ class FakeCapture:
 
     made = 0
 
-    def __init__(self, function: object, rng: object) -> None:
+    def __init__(self, function: object, *, or_eagerly: str) -> None:
         type(self).made += 1
         self.function = function
 
@@ -195,24 +196,23 @@ def test_a_classifier_of_another_shape_or_kind_gets_a_capture_of_its_own(
 def test_what_no_graph_can_hold_is_a_warning_and_too_little_memory_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Refusing(FakeCapture):
-        error: Exception
+    errors: list[Exception] = [RuntimeError("a host read")]
 
-        def __call__(self) -> None:
-            try:
-                raise self.error
-            except Exception as inner:  # as the end of a broken capture does
-                raise RuntimeError("capture ended") from inner
+    def refuse(step: CapturedStep, inputs: object) -> None:
+        try:
+            raise errors[-1]
+        except Exception as inner:  # as the end of a broken capture does
+            raise RuntimeError("capture ended") from inner
 
-    monkeypatch.setattr("alharness.generative.latent_search.CapturedStep", Refusing)
+    monkeypatch.setattr(CapturedStep, "_warm_up", lambda step, inputs: step._function())
+    monkeypatch.setattr(CapturedStep, "_capture", refuse)
     there = start().as_subclass(Recorded)
-    monkeypatch.setattr(Refusing, "error", RuntimeError("a host read"), raising=False)
     with pytest.warns(UserWarning, match="without a CUDA graph"):
         found = search(decode, score, there, steps=5)
     torch.testing.assert_close(
         found.z.as_subclass(torch.Tensor), search(decode, score, start(), steps=5).z
     )
-    monkeypatch.setattr(Refusing, "error", torch.cuda.OutOfMemoryError("no memory"))
+    errors.append(torch.cuda.OutOfMemoryError("no memory"))
     with pytest.raises(RuntimeError, match="capture ended") as caught:
         search(decode, score, there, steps=5)
     assert isinstance(caught.value.__cause__, torch.cuda.OutOfMemoryError)

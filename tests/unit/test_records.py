@@ -17,6 +17,7 @@ from alharness.records import (
     Times,
     append_record,
     read_records,
+    timed_selections,
 )
 
 
@@ -54,6 +55,28 @@ def test_times_are_all_that_two_equal_runs_differ_in() -> None:
     slow = record(1).model_copy(update={"ts_ms": 5, "time": record(9).time})
     assert slow != record(1)
     assert slow.without_times() == record(1).without_times()
+
+
+def selecting(cycle: int, cold: bool | None) -> CycleRecord:
+    times = record(cycle).time.model_copy(update={"select_s": 0.1, "cold": cold})
+    return record(cycle).model_copy(update={"time": times})
+
+
+@pytest.mark.parametrize(
+    ("marks", "timed"),
+    [
+        ([True, False, False, True, False], [1, 2, 4]),  # stopped after cycle 2 and continued
+        ([None, None, None], [1, 2]),  # of 0.1.0, which marked nothing
+        ([None, None, True, False], [1, 3]),  # begun by 0.1.0, continued by 0.2
+        ([True], [0]),  # nothing else there is
+    ],
+)
+def test_the_first_selection_of_each_session_is_not_timed(
+    marks: list[bool | None], timed: list[int]
+) -> None:
+    records = [selecting(cycle, cold) for cycle, cold in enumerate(marks)]
+    last = record(len(marks), final=True)
+    assert [one.cycle for one in timed_selections([*records, last])] == timed
 
 
 @pytest.mark.parametrize("cut", [1, 20, 200])
