@@ -53,7 +53,7 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
         return
     path = Path(os.fsdecode(arguments[0]))
     if writes:
-        kept = arguments[1] in ("ab", "rb+") and path.exists()
+        kept = set("a+") & set(arguments[1] or "") and path.exists()
         begun[path] = path.stat().st_size if kept else 0
     if path.is_relative_to(ROOT):
         count()
