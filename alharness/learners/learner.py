@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
+from alharness.learners import networks, packed
 from alharness.learners.base import (
     SAMPLES_REMEDY,
     FitReport,
@@ -253,11 +254,21 @@ class NetworkLearner(Learner):
                 moved=settings.augment == "flip-crop",
                 in_company=any(isinstance(m, _BatchNorm) for m in self.network.modules()),
             )
-            descend_through = self._descend_on_device if cuda else self._descend
-            last_losses = descend_through(items, targets, batches)[-per_epoch:]
+            if not self._is_packed:
+                descend_through = self._descend_on_device if cuda else self._descend
+                losses = descend_through(items, targets, batches)
+        if self._is_packed:  # nothing is drawn any more
+            losses = packed.train(
+                packed.Lane(self.network, items, targets, batches, seed, settings)
+            )
         self.network.eval().requires_grad_(False)
-        train_loss = float(last_losses.mean())
+        train_loss = float(losses[-per_epoch:].mean())
         return FitReport(steps, train_loss, train_loss <= math.log(self.n_classes))
+
+    @property
+    def _is_packed(self) -> bool:
+        """Beside others, as ``learner.pack`` says; a subclass with another loss is trained by itself."""
+        return self.settings.pack > 1 and type(self).loss is NetworkLearner.loss
 
     def _descend(
         self, items: torch.Tensor, targets: torch.Tensor, batches: Batches
@@ -280,7 +291,7 @@ class NetworkLearner(Learner):
     ) -> torch.Tensor:
         """The same on CUDA: the batches are sent once, and steps that are alike are replayed."""
         steps, sizes = len(batches.rows), batches.sizes
-        table = batches.table().to(self.device)
+        table = batches.table(max(sizes)).to(self.device)
 
         def loss_of(step: int, at: torch.Tensor) -> torch.Tensor:
             batch = table.index_select(0, at)[0, : sizes[step]]
@@ -296,7 +307,7 @@ class NetworkLearner(Learner):
             kind = self.kind_of_step(step, steps) if is_known else None
             kinds.append(None if kind is None else (*kind, size))
         optimiser = self._optimiser(fused=True, capturable=True)
-        return descend_on_device(optimiser, loss_of, kinds, self.device)
+        return descend_on_device(optimiser, loss_of, kinds, self.device)[:, 0]
 
     def _optimiser(self, **options: bool) -> torch.optim.Optimizer:
         settings = self.settings
@@ -433,6 +444,13 @@ def check_settings(settings: LearnerSettings) -> Kind:
             f"learner.{asked[0]} is for networks; the classifier '{settings.kind}' is none. Use one, "
             f"for instance learner.kind=mlp, or leave learner.{asked[0]} out."
         )
+    if settings.pack > 1 and (settings.freeze or not _is_packable(kind)):
+        what = "a frozen network's head" if settings.freeze else f"the classifier '{settings.kind}'"
+        raise UserError(
+            f"learner.pack trains the harness's own networks side by side, and {what} is none of them. Use "
+            "learner.kind=mlp, mnist-cnn, all-cnn or strided-cnn, or leave learner.pack (--executor packed) "
+            "out."
+        )
     if settings.freeze and settings.dropout:
         raise UserError(
             "learner.freeze trains a linear head, which has no dropout. Use learner.members=5 for "
@@ -444,6 +462,11 @@ def check_settings(settings: LearnerSettings) -> Kind:
             "learner.augment=none, or leave learner.freeze out."
         )
     return kind
+
+
+def _is_packable(kind: Kind) -> bool:
+    """Whether several networks can go through one: no foreign Python, no statistics of a batch."""
+    return isinstance(kind, NetworkKind) and kind.make.__module__ == networks.__name__
 
 
 def sources(settings: LearnerSettings) -> dict[str, str]:
