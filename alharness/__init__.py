@@ -1,8 +1,66 @@
 """alharness: a benchmark harness for pool-based deep active learning.
 
-Importing the package is cheap on purpose: nothing here imports torch, mlflow or a plug-in.
+From Python: ``alharness.run``, ``sweep``, ``load_runs`` and ``compare`` are the commands of those names
+(``alharness.api``). Importing the package is cheap on purpose: nothing here imports torch, mlflow or a
+plug-in before one of them is used.
 """
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alharness.api import ComparisonResult as ComparisonResult
+    from alharness.api import RunResult as RunResult
+    from alharness.api import SweepResult as SweepResult
+    from alharness.api import compare as compare
+    from alharness.api import load_runs as load_runs
+    from alharness.api import run as run
+    from alharness.api import sweep as sweep
+    from alharness.errors import UserError as UserError
+
 __version__ = "0.2.0"
+
+#: name -> where it is defined.
+_LAZY = {
+    "ComparisonResult": "alharness.api",
+    "RunResult": "alharness.api",
+    "SweepResult": "alharness.api",
+    "UserError": "alharness.errors",
+    "compare": "alharness.api",
+    "load_runs": "alharness.api",
+    "sweep": "alharness.api",
+}
+
+__all__ = ["__version__", "run", *_LAZY]
+
+
+class CallableRoom(ModuleType):
+    """The package ``alharness.run``, which is also the function of that name.
+
+    Whoever imports one of its modules makes Python bind the package to ``alharness.run``, so no
+    function could stay there.
+    """
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Any:
+        return importlib.import_module("alharness.api").run(*arguments, **settings)
+
+    @property
+    def __signature__(self) -> Any:
+        import inspect
+
+        return inspect.signature(importlib.import_module("alharness.api").run)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":
+        return importlib.import_module("alharness.run")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'alharness' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,15 +9,17 @@ import math
 
 import torch
 
+#: A log probability whose exponential is 0 in every floating-point type.
+_LOG_OF_NOTHING = -1e4
+
 
 def entropy(log_p_NC: torch.Tensor) -> torch.Tensor:
     """Shannon entropy in nats, ``H = -sum_c p_c log p_c`` (paper, Eq. 1), shape ``[N]``.
 
     Computed from log probabilities: a class of probability 0 contributes 0, never NaN.
     """
-    p_NC = log_p_NC.exp()
-    # 0 * -inf would be NaN; the limit of p log p at 0 is 0.
-    return -(p_NC * log_p_NC.masked_fill(p_NC == 0, 0.0)).sum(dim=-1)
+    # 0 * -inf would be NaN; the limit of p log p at 0 is 0. Below the floor p is 0 in float64, too.
+    return -(log_p_NC.exp() * log_p_NC.clamp(min=_LOG_OF_NOTHING)).sum(dim=-1)
 
 
 def margin(log_p_NC: torch.Tensor) -> torch.Tensor:

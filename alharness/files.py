@@ -19,6 +19,9 @@ from typing import Any
 
 from alharness.errors import DamagedError, UserError
 
+#: No person nests brackets so.
+TOO_DEEP = "brackets are nested too deeply"
+
 #: What a file or folder is called until it is whole.
 PARTIAL = ".partial"
 
@@ -82,6 +85,31 @@ def beside(path: Path) -> Iterator[Path]:
             raise
 
 
+@contextmanager
+def locked(path: Path, wait_s: float = -1.0) -> Iterator[None]:
+    """Hold a lock file. The lock is the operating system's: it ends with the process, however that ends.
+
+    Args:
+        path: the file, in a folder that exists.
+        wait_s: how long to wait for another process; below 0 for ever.
+
+    Raises:
+        TimeoutError: another process holds it.
+        OSError: the place cannot be written to, or its file system has no locks.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=wait_s)
+    except NotImplementedError as error:  # how filelock says that there is no flock
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(path)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def to_disk(path: Path) -> None:
     """Wait until a file's content is on the disk."""
     with path.open("rb") as file:
@@ -128,7 +156,7 @@ def parse_sealed(content: bytes, where: str, cure: str) -> dict[str, Any]:
     """As ``read_sealed``, of a content that lies at ``where``."""
     try:
         text = content.decode()
-        value: dict[str, Any] = json.loads(text)
+        value: dict[str, Any] = parse_json(text)
         sealed = value.pop("sealed", False)
         digest = value.pop("sha256", None)
     except (ValueError, AttributeError, TypeError) as error:
@@ -180,6 +208,30 @@ def drop_torn_line(path: Path) -> None:
             os.fsync(file.fileno())
 
 
+def parse_json(text: str | bytes) -> Any:
+    """JSON from outside.
+
+    Raises:
+        ValueError: it is none, or brackets are nested without end.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """TOML from outside.
+
+    Raises:
+        tomllib.TOMLDecodeError: it is none, or brackets are nested without end.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError(TOO_DEEP) from None
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as nested plain values.
 
@@ -200,7 +252,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content:
         raise UserError(f"'{path}' is not UTF-8 (UTF-16?). Save it as UTF-8; TOML is nothing else.")
     try:
-        return tomllib.loads(content.decode("utf-8-sig"))
+        return parse_toml(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(

@@ -34,6 +34,8 @@ LEARNERS = "alharness.learners"
 
 #: Distributions whose plug-ins belong to the harness: what they compute follows from its version.
 OWN = frozenset({"alharness"})
+#: Files that a user may name as a data set, and the task that reads them.
+FILES = {".npz": "npz", **dict.fromkeys((".csv", ".tsv", ".parquet", ".pq"), "table")}
 #: Folders of installed distributions; a module elsewhere may change without a new version.
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 
@@ -211,6 +213,9 @@ def _misnamed(kind: str, group: str, name: str) -> UserError:
         return UserError(
             f"'{name}' is a folder. For images in one folder per class: --dataset folder:{name}"
         )
+    if group == TASKS and path.suffix.lower() in FILES:
+        task = FILES[path.suffix.lower()]
+        return UserError(f"'{name}' is a file of data. Name what reads it: --dataset {task}:{name}")
     return unknown_name(kind, name, names(group))
 
 

@@ -166,6 +166,7 @@ def task_class(name: str) -> type[TaskPlugin]:
     """
     from alharness.tasks.base import TaskPlugin
 
+    _hint_at_torchvision(name)
     found = load("data set", TASKS, split(TASKS, name)[0])
     if not (isinstance(found, type) and issubclass(found, TaskPlugin)):
         raise UserError(
@@ -173,6 +174,27 @@ def task_class(name: str) -> type[TaskPlugin]:
             "alharness.tasks.base.TaskPlugin and name that class."
         )
     return found
+
+
+def _hint_at_torchvision(name: str) -> None:
+    """A set of torchvision by its bare name, in any spelling.
+
+    Raises:
+        UserError: ``FashionMNIST``, ``fashion-mnist`` or ``cifar-100`` instead of ``torchvision:...``.
+    """
+    if ":" in name or find(TASKS, name) is not None:
+        return
+    from alharness.tasks.torchvision_sets import SETS
+
+    plain = name.lower().replace("-", "").replace("_", "")
+    for known in SETS:
+        if known.lower() == plain:
+            ours = [ours for ours in names(TASKS) if ours.startswith(f"{plain}-")]
+            first = f" (or one of our own: {', '.join(ours)})" if ours else ""
+            argument = f"{known}:balanced" if known == "EMNIST" else known
+            raise UserError(
+                f"'{name}' is a set of torchvision: --dataset torchvision:{argument}{first}"
+            )
 
 
 def resolve_task(name: str, **parameters: Any) -> TaskPlugin:

@@ -21,12 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from alharness import plugins, registry
 from alharness.artefacts.keys import identity
-from alharness.errors import UserError, unknown_name
-from alharness.files import merge
+from alharness.errors import UserError, blamed, unknown_name
+from alharness.files import merge, parse_toml
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.learners.learner import LearnerSettings, lacking, sources
 from alharness.oracle import OracleSettings
-from alharness.tasks.base import PoolSettings, Profile
+from alharness.strategy import Strategy
+from alharness.tasks.base import PoolSettings, Profile, TaskPlugin
 
 if TYPE_CHECKING:
     import torch
@@ -62,13 +63,16 @@ class RunSpec(BaseModel):
     protocol: int = PROTOCOL
     task: Choice
     strategy: Choice
-    profile: Profile
+    profile: Profile = Field(description="quick: minutes on a CPU; paper: Table 1 in full")
     seed: int = Field(ge=0, description="classifier, batches and the strategy's randomness")
     data_seed: int = Field(ge=0, description="the initial set")
     budget: int = Field(gt=0, description="annotations in all, the initial set included")
     query_size: int = Field(gt=0, description="annotations per cycle")
     initial_size: int = Field(gt=0, description="annotations before cycle 0")
-    device: str = Field(pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N")
+    device: str = Field(
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        description="where it runs: cpu, cuda or cuda:N; auto: cuda where there is one",
+    )
     learner: LearnerSettings
     pool: PoolSettings
     oracle: OracleSettings
@@ -134,7 +138,7 @@ def parse_set(text: str) -> dict[str, Any]:
             f"--set takes KEY=VALUE, for instance learner.min_steps=500; found '{text}'."
         )
     try:
-        parsed: Any = tomllib.loads(f"value = {value.strip()}")["value"]
+        parsed: Any = parse_toml(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
     for part in reversed(parts):
@@ -159,6 +163,10 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         given.pop(name, None)  # they follow from what is installed here
     for key in given:
         if key not in TOP_LEVEL and key not in SECTIONS:
+            homes = [name for name in SECTIONS[2:] if key in _fields_of(name)]
+            if homes:
+                meant = " or ".join(f"{name}.{key}" for name in homes)
+                raise UserError(f"Unknown setting '{key}'. Did you mean {meant}?")
             raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])
     task_choice = _choice("task", given.pop("task", None))
     strategy_choice = _choice("strategy", given.pop("strategy", None))
@@ -199,10 +207,28 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
         spec = RunSpec.model_validate(values)
     except ValidationError as error:
         raise explain(error) from error
-    reason = lacking(spec.learner, strategy.learner_needs)
+    _require_fitting(spec, strategy, task)
+    return spec.model_copy(update={"plugins": identity_of_plugins(spec)})
+
+
+def _require_fitting(spec: RunSpec, strategy: Strategy, task: TaskPlugin) -> None:
+    """What cannot go together is said here, before data are loaded, as far as it is known by then.
+
+    Raises:
+        UserError: the strategy cannot work with the classifier, or cannot serve the data set.
+    """
+    reason = lacking(spec.learner, strategy.learner_needs, task.problem)
     if reason is not None:
         raise UserError(f"'{spec.strategy.name}' cannot work with this classifier: {reason}.")
-    return spec.model_copy(update={"plugins": identity_of_plugins(spec)})
+    if task.problem is None or spec.learner.freeze:  # which moves the problem to rows of features
+        return
+    item_shape, n_classes = task.problem
+    with blamed(f"strategy '{spec.strategy.name}'", "a reason or None from unsuitable"):
+        reason = strategy.unsuitable(n_classes, item_shape)
+    if isinstance(reason, str):  # anything else is told by the stage, in the author's name
+        raise UserError(
+            f"'{spec.strategy.name}' cannot serve the data set '{spec.task.name}': {reason}."
+        )
 
 
 def identity_of_plugins(spec: RunSpec) -> dict[str, str]:
@@ -225,11 +251,16 @@ def _choice(section: str, value: Any) -> Choice:
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         option = "--dataset" if section == "task" else "--strategy"
+        listed = "datasets" if section == "task" else "strategies"
         if value is not None and not (isinstance(value, Mapping) and "name" not in value):
             raise UserError(
                 f"'{section}' takes a name: {option} NAME, or {section}.name; found {value!r}."
             )
-        raise UserError(f"No {section} given. Use {option} NAME, or name it in the spec file.")
+        called = "data set" if section == "task" else section
+        raise UserError(
+            f"No {called} given. Use {option} NAME ('alharness list {listed}' shows names), or name it in "
+            "the spec file."
+        )
     return Choice(**value)
 
 
@@ -290,7 +321,12 @@ def _model_at(section: str, location: Sequence[int | str]) -> list[str]:
     """Field names of the section that an unknown setting was put in."""
     if section or not location:
         return []
-    field = RunSpec.model_fields.get(str(location[0]))
+    return _fields_of(str(location[0]))
+
+
+def _fields_of(section: str) -> list[str]:
+    """Names of what may be set in a section."""
+    field = RunSpec.model_fields.get(section)
     annotation = field.annotation if field is not None else None
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return list(annotation.model_fields)

@@ -33,8 +33,8 @@ WORK = {
 }
 
 
-#: Share, and seconds, by which two clocks may differ when the machine looks elsewhere between them.
-SLACK = 0.05
+#: Seconds that sums of many phases lose to rounding.
+ROUNDING = 1e-6
 
 
 def synchronise(device: torch.device | str) -> None:
@@ -90,11 +90,12 @@ class Stopwatch:
         """What belongs to the harness, by its own names; to be read."""
         return MappingProxyType(self._apart)
 
-    def fault(self, elapsed: float) -> tuple[str, str] | None:
-        """What phases within ``elapsed`` seconds must be, and what these are instead.
+    def fault(self, at_least: float, at_most: float) -> tuple[str, str] | None:
+        """What phases must be, and what these are instead.
 
         Args:
-            elapsed: what another clock says of the time in which phases were open.
+            at_least, at_most: what another clock says of the time in which phases were open, read just
+                inside and just outside of them: a busy machine may look elsewhere in between.
         """
         if self._open:
             return "phases that end", f"'{self._open[-1][1]}' still open"
@@ -102,8 +103,8 @@ class Stopwatch:
             if not (math.isfinite(seconds) and seconds >= 0):
                 return "seconds that went by", f"{seconds} s in the phase '{name}'"
         total = sum(self._seconds.values()) + sum(self._apart.values())
-        if not elapsed * (1 - SLACK) - SLACK <= total <= elapsed + 1e-6:
-            return f"phases that add up to the {elapsed:.4f} s that went by", f"{total:.4f} s"
+        if not at_least - ROUNDING <= total <= at_most + ROUNDING:
+            return f"phases that add up to the {at_least:.4f} s that went by", f"{total:.4f} s"
         return None
 
     def _border(self) -> None:

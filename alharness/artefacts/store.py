@@ -23,17 +23,23 @@ import stat
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from alharness import __version__
 from alharness.artefacts.tensors import read_tensors
 from alharness.errors import DamagedError, UserError
-from alharness.files import PARTIAL, beside, parse_sealed, sha256_of, write_sealed, write_text
+from alharness.files import (
+    PARTIAL,
+    beside,
+    locked,
+    parse_sealed,
+    sha256_of,
+    write_sealed,
+    write_text,
+)
 from alharness.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -179,16 +185,14 @@ class ArtefactStore:
     @contextmanager
     def _locked(self, kind: str, key: str, progress: Progress) -> Iterator[None]:
         """Hold the artefact's lock; waiting for another process's build is shown."""
-        lock = FileLock(self.root / kind / f"{key}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress(f"wait for the {kind} that another run is making", 0, 1)
-            lock.acquire()
-        try:
+        lock = self.root / kind / f"{key}.lock"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(lock, 0))
+            except TimeoutError:
+                progress(f"wait for the {kind} that another run is making", 0, 1)
+                stack.enter_context(locked(lock))
             yield
-        finally:
-            lock.release()
 
     def _build(
         self, kind: str, key: str, identity: Mapping[str, Any], build: Build, progress: Progress
@@ -311,13 +315,12 @@ class ArtefactStore:
         Raises:
             UserError: a run is making it right now.
         """
-        lock = FileLock(self.root / kind / f"{key}.lock")
         try:
-            with lock.acquire(timeout=0):
+            with locked(self.root / kind / f"{key}.lock", 0):
                 for folder in (self.root / kind / key, self.root / kind / (key + PARTIAL)):
                     if folder.is_dir():
                         shutil.rmtree(folder)
-        except Timeout:
+        except TimeoutError:
             raise UserError(
                 f"The {kind} '{key}' is being made by a run. Stop that run first."
             ) from None
@@ -366,7 +369,7 @@ class ArtefactStore:
             raise UserError(f"'{source}' is damaged: files are missing or foreign.")
         final = self.root / kind / key
         final.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / kind / f"{key}.lock"):
+        with locked(self.root / kind / f"{key}.lock"):
             if not final.is_dir():
                 arriving = final.with_name(key + ".arriving")
                 shutil.rmtree(arriving, ignore_errors=True)

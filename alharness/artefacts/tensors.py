@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,19 +31,31 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         UserError: not a safetensors file.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with _understood(path):
         tensors: dict[str, torch.Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"'{path}' is not a whole safetensors file: {error}.") from error
     return tensors
 
 
 def read_notes(path: Path) -> dict[str, str]:
-    """The notes in the header of a safetensors file."""
+    """The notes in the header of a safetensors file.
+
+    Raises:
+        UserError: not a safetensors file.
+    """
     from safetensors import safe_open
 
-    with safe_open(path, framework="pt") as file:
+    with _understood(path), safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        told = " ".join(str(error).split())
+        raise UserError(f"'{path}' is not a whole safetensors file: {told}.") from error

@@ -115,7 +115,7 @@ def _let_go() -> int:
 def cli() -> None:
     """A benchmark harness for pool-based deep active learning.
 
-    Start with:  alharness run --strategy asal-auto --dataset digits-two
+    Start with:  alharness run --strategy asal-auto --dataset digits-ten
     """
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alharness.cli.explaining import claims_format, explain_option
 from alharness.cli.options import data_root_option, places, runs_dir_option
 from alharness.errors import UserError
 
@@ -27,6 +28,7 @@ def _claims_option(function: click.decorators.FC) -> click.decorators.FC:
 
 
 @click.group()
+@explain_option(claims_format)
 def claims() -> None:
     """Check the paper's timing claims, with evidence.
 
@@ -34,6 +36,7 @@ def claims() -> None:
     alharness claims list
     alharness claims check --measure      measure what is needed, then judge
     alharness claims check timing/cnn     judge by studies of 'alharness timing'
+    alharness claims --explain            what a file for --claims may say
     """
 
 
@@ -52,6 +55,7 @@ def list_claims(claims_file: Path | None) -> None:
 
 
 @claims.command("check")
+@explain_option(claims_format)
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--measure", is_flag=True, help="First measure the studies that the claims name.")
 @click.option(

@@ -8,7 +8,12 @@ from typing import Any
 import click
 
 from alharness.cli.options import runs_dir_option
-from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
+from alharness.cli.selection import (
+    comparison_options,
+    find_comparisons,
+    sweep_options,
+    tell_unreadable,
+)
 
 
 @click.command()
@@ -75,4 +80,4 @@ def compare(
         if path is not None:
             write_text(path, FORMATS[form](report))
             click.echo(f"wrote {path}", err=out is None and wanted != "table")
-    return found.tell_unreadable()
+    return tell_unreadable(found)

@@ -1,22 +1,32 @@
-"""What a run shows: a live table on a terminal, one plain line per cycle elsewhere, nothing if quiet."""
+"""What a run shows: one line per cycle, on a terminal above a bar that moves; nothing if quiet.
+
+A terminal keeps the lines; only the bar below them is drawn again and again. It is made to fit: words give
+way before figures do.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import Text
+
     from alharness.records import CycleRecord, RunFolder
     from alharness.spec import RunSpec
 
 COLUMNS = ("cycle", "labels", "accuracy", "balanced", "entropy", "select ms", "fit s")
 
-#: Rows of the live table; earlier ones are in the records.
-LIVE_ROWS = 15
+#: Columns of a bar: at most, and at least where the terminal is narrow.
+BAR, SHORT_BAR = 24, 8
+
+#: Long works that are shown at a time; earlier ones that never reached their end are not.
+LIVE_STAGES = 4
 
 
 def cells(record: CycleRecord) -> tuple[str, ...]:
@@ -55,6 +65,75 @@ def headline(spec: RunSpec) -> str:
     )
 
 
+def shortened(text: str, width: int) -> str:
+    """A text in so many columns, its middle left out: what tells names apart stands at their ends."""
+    if len(text) <= width:
+        return text
+    if width < 3:
+        return text[: max(0, width)]
+    first = (width - 1) * 2 // 3
+    return f"{text[:first]}…{text[len(text) - (width - 1 - first) :]}"
+
+
+def figures(notes: Mapping[str, float] | None) -> list[str]:
+    """Notes of long work, a word and a number each."""
+    return [f"{key} {value:.4g}" for key, value in (notes or {}).items()]
+
+
+def as_many(told: Sequence[str], width: int) -> str:
+    """What is told, two spaces before each, as long as it fits: the rest is left out, not cut."""
+    line = ""
+    for text in told:
+        if len(line) + 2 + len(text) > width:
+            break
+        line += f"  {text}"
+    return line
+
+
+def bar_line(name: str, done: int, total: int, told: Sequence[str], width: int) -> Text:
+    """A bar in one line of at most ``width`` columns: its name, how far it is, and what is told of it.
+
+    The count and the first of what is told (the time left) stay whole on any terminal of 40 columns.
+    Further ones are left out from the end, the bar becomes shorter, and then the name does.
+    """
+    from rich.text import Text
+
+    count = f"{done}/{total}"
+    fixed = "".join(f"  {text}" for text in told[:1] if text)
+    n_bar = max(SHORT_BAR, min(BAR, width - len(name) - len(count) - len(fixed) - 4))
+    name = shortened(name, width - n_bar - len(count) - len(fixed) - 4)
+    filled = round(n_bar * min(1.0, done / total)) if total > 0 else 0
+    line = Text(f"{name}  ", no_wrap=True, overflow="crop")
+    line.append("━" * filled, style="green")
+    line.append("━" * (n_bar - filled), style="dim")
+    line.append(f"  {count}{fixed}")
+    return line.append(as_many(told[1:], width - len(line)))
+
+
+class Stretch:
+    """Long work as it goes on: how far it is, and how long it will take at the pace of this session."""
+
+    def __init__(self, name: str, done: int, total: int) -> None:
+        self.name, self.total = name, total
+        self.since = time.monotonic()
+        self.first = self.done = done  # a stopped training goes on in the middle
+        self.notes: list[str] = []
+
+    def moved(self, done: int, total: int, notes: Mapping[str, float] | None = None) -> None:
+        self.done, self.total, self.notes = done, total, figures(notes)
+
+    def left(self) -> list[str]:
+        """The time left, in words; nothing as long as nothing is known of the pace."""
+        spent, n = time.monotonic() - self.since, self.done - self.first
+        if n <= 0 or spent <= 0 or self.done >= self.total:
+            return []
+        return [f"{duration(spent * (self.total - self.done) / n)} left"]
+
+    def line(self, width: int) -> Text:
+        told = self.left() or [""]
+        return bar_line(self.name, self.done, self.total, [*told, *self.notes], width)
+
+
 class _Base:
     """Common to all displays: they also are the ``progress`` of long work."""
 
@@ -89,110 +168,103 @@ class Plain(_Base):
     EVERY_S = 10.0
 
     def __init__(self) -> None:
-        self._stage = ""
-        self._since = self._last = 0.0
-        self._first = 0  # where this session began: a stopped training goes on in the middle
+        self._stretch: Stretch | None = None
+        self._said = 0.0
+
+    def say(self, text: str) -> None:
+        click.echo(text)
+
+    def explain(self, text: str) -> None:
+        """A sentence, in lines that end between words."""
+        self.say(text)
 
     def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
-        click.echo(headline(spec))
-        click.echo(folder.environment().get("task", {}).get("forecast", ""))
+        self.explain(headline(spec))
+        forecast = folder.environment().get("task", {}).get("forecast", "")
+        if forecast:
+            self.explain(forecast)
+        self.say("  ".join(f"{name:>9}" for name in COLUMNS))
+        for record in done:
+            self.row(record)
         if done and not done[-1].final:
-            click.echo(f"continues after cycle {done[-1].cycle}")
-        click.echo("  ".join(f"{name:>9}" for name in COLUMNS))
+            self.say(f"continues after cycle {done[-1].cycle}")
+
+    def row(self, record: CycleRecord) -> None:
+        self.say("  ".join(f"{cell:>9}" for cell in cells(record)))
 
     def cycle(self, record: CycleRecord) -> None:
-        click.echo("  ".join(f"{cell:>9}" for cell in cells(record)))
+        self.row(record)
 
     def progress(
         self, stage: str, done: int, total: int, notes: Mapping[str, float] | None = None
     ) -> None:
         now = time.monotonic()
-        if stage != self._stage:
-            self._stage, self._since, self._last, self._first = stage, now, now, done
-        elif now - self._last < self.EVERY_S:
+        if self._stretch is None or stage != self._stretch.name:
+            self._stretch, self._said = Stretch(stage, done, total), now
+        elif now - self._said < self.EVERY_S:
             return
         else:
-            self._last = now
-        figures = "".join(f"  {key} {value:.4g}" for key, value in (notes or {}).items())
-        spent, n = now - self._since, done - self._first
-        left = spent * (total - done) / n if n > 0 and spent > 0 else None
-        remaining = f"  {duration(left)} left" if left is not None and done < total else ""
-        click.echo(f"{stage}  {done}/{total}{remaining}{figures}")
+            self._said = now
+        self._stretch.moved(done, total, notes)
+        told = [f"{done}/{total}", *self._stretch.left(), *self._stretch.notes]
+        self.say("  ".join([stage, *told]))
 
 
-class Live(_Base):
-    """Progress bars for the preparation, then a table that grows, on a terminal."""
+class Live(Plain):
+    """The same lines, kept by the terminal, and below them what is going on, with the time left."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.live import Live as RichLive
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
 
+        super().__init__()
         self._console = Console(highlight=False, markup=False, emoji=False)
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[notes]}", markup=False),
-            console=self._console,
-        )
-        self._stages: dict[str, Any] = {}
-        self._records: list[CycleRecord] = []
-        self._title = ""
-        self._n_cycles = 0
-        self._live = RichLive(console=self._console, auto_refresh=True, refresh_per_second=4)
+        self._stages: dict[str, Stretch] = {}
+        self._cycles: Stretch | None = None
+        self._live = RichLive(self, console=self._console, refresh_per_second=4, transient=True)
         self._live.start()
 
-    def _show(self) -> None:
-        from rich.console import Group
-        from rich.table import Table
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What is going on, as wide as the terminal is now."""
+        stages = [*self._stages.values()][-LIVE_STAGES:]
+        if self._cycles is not None and not stages:
+            stages = [self._cycles]
+        for stretch in stages:
+            yield stretch.line(options.max_width)
 
-        parts: list[Any] = []
-        if self._stages:
-            parts.append(self._bars)
-        if self._title:
-            parts.append(self._title)
-        if self._records:
-            table = Table(box=None, pad_edge=False)
-            for name in COLUMNS:
-                table.add_column(name, justify="right")
-            for record in self._records[-LIVE_ROWS:]:
-                table.add_row(*cells(record))
-            parts.append(table)
-            last = self._records[-1]
-            if not last.final:
-                parts.append(f"cycle {last.cycle + 1} of {self._n_cycles} ...")
-        self._live.update(Group(*parts))
+    def say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True)
+
+    def explain(self, text: str) -> None:
+        self._console.print(text)
 
     def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
-        self._title = headline(spec)
-        self._title += "\n" + folder.environment().get("task", {}).get("forecast", "")
-        self._n_cycles = spec.n_cycles
-        self._records = list(done)
-        self._show()
+        super().started(spec, folder, done)
+        self._stages.clear()
+        if not (done and done[-1].final):
+            self._cycles = Stretch("cycles", len(done), spec.n_cycles + 1)
 
     def cycle(self, record: CycleRecord) -> None:
-        self._records.append(record)
-        self._show()
+        super().cycle(record)
+        self._stages.clear()
+        if self._cycles is not None:
+            self._cycles.moved(record.cycle + 1, self._cycles.total)
 
     def progress(
         self, stage: str, done: int, total: int, notes: Mapping[str, float] | None = None
     ) -> None:
-        text = "  ".join(f"{key} {value:.4g}" for key, value in (notes or {}).items())
         if stage not in self._stages:
-            # What an earlier session did is no measure of this one's speed.
-            self._stages[stage] = self._bars.add_task(
-                stage, total=total, completed=done, notes=text
-            )
-        self._bars.update(self._stages[stage], completed=done, total=total, notes=text)
-        self._show()
+            # What is told as 0 of 1 is a word, and has no end of its own.
+            self._stages = {name: s for name, s in self._stages.items() if s.total > 1}
+            self._stages[stage] = Stretch(stage, done, total)
+            if total == 1 and done == 0:
+                self.say(stage)
+        stretch = self._stages[stage]
+        stretch.moved(done, total, notes)
+        if done >= total:  # its last line stays, above what comes next
+            del self._stages[stage]
+            line = f"{stage}  {done}/{total}  in {duration(time.monotonic() - stretch.since)}"
+            self.say(line + as_many(stretch.notes, self._console.width - len(line)))
 
     def warn(self, text: str) -> None:
         self._console.print(f"alharness: {text}", style="yellow", soft_wrap=True)

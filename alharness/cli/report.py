@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from alharness.cli.artefacts import open_store
 from alharness.cli.options import runs_dir_option, tracking_options
-from alharness.cli.selection import comparison_options, find_comparisons, sweep_options
+from alharness.cli.selection import (
+    comparison_options,
+    find_comparisons,
+    sweep_options,
+    tell_unreadable,
+)
 from alharness.errors import UserError
+
+if TYPE_CHECKING:
+    from alharness.comparison.comparison import Comparison
+    from alharness.comparison.tables import Table
+    from alharness.pictures.charts import Chart
 
 
 @click.command()
@@ -27,6 +38,11 @@ from alharness.errors import UserError
     show_default=True,
     help="Where report.html, figures/ and tables/ go.",
 )
+@click.option(
+    "--timing",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A timing study's folder: adds accuracy against cost at 10^4, 10^6 and 10^8 images.",
+)
 @click.option("--paper", is_flag=True, help="Put the paper's claims beside what was measured.")
 def report(
     targets: tuple[Path, ...],
@@ -40,6 +56,7 @@ def report(
     split_by: tuple[str, ...],
     labels: tuple[str, ...],
     out: Path,
+    timing: Path | None,
     paper: bool,
     **options: Any,
 ) -> int:
@@ -52,6 +69,7 @@ def report(
     \b
     alharness report benchmarks/specs/fig3a.toml --out fig3a
     alharness report --paper
+    alharness report --timing timing
     alharness report --label ./mine.py:Gini=Gini
     """
     from alharness.comparison.claims import check_paper
@@ -75,6 +93,7 @@ def report(
         against=against,
         claims=claims,
         inspections=inspections,
+        costs=_costs(found.comparisons, timing, metric) if timing is not None else (),
     )
     page = write(made, out)
     click.echo(made.status)
@@ -84,7 +103,24 @@ def report(
     click.echo(f"Report:  {page}")
     if found.sweep and not no_tracking:
         _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)
-    return found.tell_unreadable()
+    return tell_unreadable(found)
+
+
+def _costs(found: Sequence[Comparison], timing: Path, metric: str) -> tuple[Table | Chart, ...]:
+    """Table and chart of accuracy against cost, for the comparison that the study is about.
+
+    Raises:
+        UserError: no study there, or none of what was run.
+    """
+    from alharness.scaling import costs
+    from alharness.scaling.study import Study
+
+    study = Study.read(timing)
+    same = [comparison for comparison in found if comparison.task == study.spec.task]
+    if not found:
+        return ()
+    at_sizes = costs.costs((same or found)[0], study, metric=metric)
+    return costs.table(at_sizes, metric), costs.chart(at_sizes, metric)
 
 
 def _lay_beside_sweep(

@@ -63,7 +63,7 @@ def run(
     in RUNS/DATASET/STRATEGY/KEY/cycles.jsonl; MLflow shows a copy of them.
 
     \b
-    alharness run --strategy asal-auto --dataset digits-two
+    alharness run --strategy asal-auto --dataset digits-ten
     alharness run --strategy max-entropy --dataset mnist-two --seed 3 --set learner.c=0.1
     """
     from alharness.cli.display import make_display

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from alharness.comparison.comparison import Comparison
     from alharness.executors.sweeps import Job, Sweep
+    from alharness.executors.targets import Found
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -106,36 +105,15 @@ def comparison_options(function: Function) -> Function:
     return function
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a user named.
+def tell_unreadable(found: Found) -> int:
+    """Name every run that cannot be read, in a line each.
 
-    Attributes:
-        heading, note: for the reader.
-        sweep: name of the sweep in MLflow; empty for directories.
-        comparisons: the runs, sorted out.
+    Returns:
+        the exit code: 1 when there was one, since what is shown is not all.
     """
-
-    heading: str
-    note: str
-    sweep: str
-    comparisons: list[Comparison]
-
-    def tell_unreadable(self) -> int:
-        """Name every run that cannot be read, in a line each.
-
-        Returns:
-            the exit code: 1 when there was one, since what is shown is not all.
-        """
-        damaged = [
-            item
-            for comparison in self.comparisons
-            for item in comparison.left_out
-            if item.state == "unreadable"
-        ]
-        for item in damaged:
-            click.echo(f"alharness: left out: {item.reason}", err=True)
-        return 1 if damaged else 0
+    for item in found.unreadable:
+        click.echo(f"alharness: left out: {item.reason}", err=True)
+    return 1 if found.unreadable else 0
 
 
 def find_comparisons(
@@ -158,9 +136,8 @@ def find_comparisons(
     Raises:
         UserError: nothing there, a mixture of files and directories, protocols that differ.
     """
-    from alharness.comparison.comparison import comparisons
-    from alharness.comparison.runs import Run, read_or_mark, read_runs
     from alharness.errors import UserError
+    from alharness.executors.targets import found_below, found_of_sweep
 
     named = _parse_labels(labels)
     files = [path for path in targets if path.suffix == ".toml"]
@@ -173,30 +150,9 @@ def find_comparisons(
                 f"--{given[0].replace('settings', 'set')} belongs to a sweep. Name its file, or leave "
                 "the option out to take all runs of a directory."
             )
-        runs = [run for path in (targets or [runs_dir]) for run in read_runs(path)]
-        heading = ", ".join(str(path) for path in targets) or str(runs_dir)
-        found = comparisons(runs, split_by=split_by, labels=named)
-        return Found(f"Runs of {heading}", "", "", found)
-    # Other machines may have carried the runs out, on devices that this one lacks.
-    sweep, asked = jobs_of(files[0] if files else None, runs_dir, elsewhere=True, **options)
-    jobs = [job.present() for job in asked]
-    present = []
-    expected = []
-    for job in jobs:
-        spec = job.spec.model_dump(mode="json")
-        run = read_or_mark(job.folder.path, spec)
-        if run.spec:
-            present.append(run)
-        else:
-            expected.append(Run(run.folder, spec, failure=run.failure))
-    if not present and not any(run.failure for run in expected):
-        raise UserError(
-            f"None of the {len(jobs)} runs of '{sweep.name}' exists in '{runs_dir}'. Make them with "
-            "'alharness sweep' and the same options."
-        )
-    split = [*sweep.split_by, *split_by]
-    found = comparisons(present, split_by=split, expected=expected, labels=named)
-    return Found(sweep.heading, sweep.note, sweep.name, found)
+        return found_below(targets or [runs_dir], split_by=split_by, labels=named)
+    sweep, jobs = jobs_of(files[0] if files else None, runs_dir, elsewhere=True, **options)
+    return found_of_sweep(sweep, jobs, split_by=split_by, labels=named)
 
 
 def _parse_labels(labels: Sequence[str]) -> dict[str, str]:

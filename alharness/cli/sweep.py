@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alharness.cli.explaining import explain_option, sweep_format
 from alharness.cli.options import (
     data_root_option,
     places,
@@ -48,6 +49,7 @@ def sweep() -> None:
     alharness sweep benchmarks/specs/fig3a.toml --profile quick --jobs 2
     alharness sweep --strategies random,max-entropy,full --datasets digits-two --seeds 0-9
     alharness sweep plan benchmarks/specs/fig3a.toml       (for Slurm; then: sweep run-one)
+    alharness sweep --explain                              (what a sweep file may say)
     alharness sweep start --help                           (all options)
     """
 
@@ -58,6 +60,7 @@ spec_argument = click.argument(
 
 
 @sweep.command()
+@explain_option(sweep_format)
 @spec_argument
 @sweep_options
 @data_root_option
@@ -113,11 +116,14 @@ def start(
 ) -> int:
     """Carry out a sweep here or on a Ray cluster ('start' may be left out).
 
-    SPEC is a TOML file as in benchmarks/specs; without one, --strategies and --datasets say it all.
+    SPEC is a TOML file (--explain says what it may hold); without one, --strategies and --datasets
+    say it all.
     Ctrl-C stops it, the same command continues. Exit code 1: at least one run failed.
     """
     import signal
 
+    if not quiet:  # before the libraries are loaded, which takes seconds
+        click.echo(f"looking up the runs of {spec or 'these options'} ...")
     from alharness.cli.sweep_display import make_sweep_display
     from alharness.executors.driver import Follow, drive
     from alharness.executors.sweeps import standing
@@ -131,8 +137,6 @@ def start(
     if executor == "packed":
         pack = pack or PACK
         options["settings"] = (*options["settings"], f"learner.pack={pack}")
-    if not quiet:
-        click.echo(f"looking up the runs of {spec or 'these options'} ...")
     uri = check_uri(tracking_uri or default_uri(runs_dir))
     found, everything = jobs_of(spec, runs_dir, elsewhere=executor == "ray", **options)
     state = standing(everything, fresh=fresh)
@@ -223,15 +227,10 @@ def _executor(
         from alharness.executors.ray_cluster import RayExecutor
 
         return RayExecutor(address, threads or 1, gpus_per_run, retries, at_once), at_once or 1
-    n_gpus = 0
-    if any(job.spec.device == "cuda" for job in jobs):
-        import torch
-
-        n_gpus = torch.cuda.device_count()
     from alharness.executors.local import LocalExecutor
 
-    at_once = at_once or max(1, n_gpus)
-    return LocalExecutor(at_once, threads, n_gpus, pack), at_once
+    local = LocalExecutor.fitting(jobs, at_once, threads, pack)
+    return local, local.jobs
 
 
 def _conclude(

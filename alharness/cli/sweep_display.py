@@ -6,14 +6,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from alharness.cli.display import duration
+from alharness.cli.display import as_many, bar_line, duration, shortened
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
     from alharness.executors.base import Event
     from alharness.executors.sweeps import Job
     from alharness.records import CycleRecord
@@ -108,23 +110,24 @@ class SweepDisplay:
 
 
 class LiveSweepDisplay(SweepDisplay):
-    """A table of the runs in progress below the lines of those that ended."""
+    """The same lines, and below them how far the sweep is and the runs in progress."""
 
     def __init__(self, jobs: Sequence[Job], left: Sequence[Job], *, quiet: bool) -> None:
         from rich.console import Console
         from rich.live import Live
 
         super().__init__(jobs, left, quiet=quiet)
+        self._standing: dict[int, tuple[int, float | None]] = {}
         self._console = Console(highlight=False, markup=False, emoji=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._drawn = 0.0
+        self._live = Live(self, console=self._console, refresh_per_second=2, transient=True)
         self._live.start()
 
     def event(self, event: Event) -> None:
         super().event(event)
-        if event.kind != "progress" or time.monotonic() - self._drawn > 0.5:
-            self._drawn = time.monotonic()
-            self._live.update(self._table(), refresh=True)
+        # Records are read here and not where it is drawn: that is another thread.
+        for index, job in list(self.running.items())[:LIVE_ROWS]:
+            records = _records(job)
+            self._standing[index] = len(records), records[-1].test.accuracy if records else None
 
     def began(self, job: Job) -> None:
         """The table shows it."""
@@ -135,44 +138,37 @@ class LiveSweepDisplay(SweepDisplay):
     def show(self, text: str, *, error: bool) -> None:
         self._console.print(text, style="red" if error else None, soft_wrap=True)
 
-    def _table(self) -> Any:
-        from rich.table import Table
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As wide as the terminal is now."""
+        from rich.text import Text
 
+        width = options.max_width
         done = self.counts["finished"] + self.counts["failed"]
         passed = time.monotonic() - self.since
+        told = [duration(passed)]
         # What runs now is counted as half done on average.
-        shown_left = ""
         if done >= FEWEST:
-            rest = self.n_left - done - len(self.running) / 2
-            shown_left = f", about {duration(max(rest, 0.5) * passed / done)} left"
-        failed = f", {self.counts['failed']} failed" if self.counts["failed"] else ""
-        table = Table(
-            box=None,
-            title=f"{self.position()} runs{failed}, {duration(passed)}{shown_left}",
-            title_justify="left",
-            title_style="bold",
-            pad_edge=False,
-        )
-        for column, justify in (
-            ("run", "left"),
-            ("cycle", "right"),
-            ("accuracy", "right"),
-            ("for", "right"),
-            ("", "left"),
-        ):
-            table.add_column(column, justify=justify)  # type: ignore[arg-type]
-        for index, job in list(self.running.items())[:LIVE_ROWS]:
-            records = _records(job)
-            table.add_row(
-                job.name,
-                f"{len(records)}/{job.spec.n_cycles + 1}",
-                f"{records[-1].test.accuracy:.4f}" if records else "-",
+            rest = max(self.n_left - done - len(self.running) / 2, 0.5)
+            told.insert(0, f"about {duration(rest * passed / done)} left")
+        if self.counts["failed"]:
+            told.append(f"{self.counts['failed']} failed")
+        yield bar_line("runs", self.n_before + done, self.total, told, width)
+        running = list(self.running.items())
+        longest = max((len(job.name) for _, job in running), default=0)
+        for index, job in running[:LIVE_ROWS]:
+            n, accuracy = self._standing.get(index, (0, None))
+            figures = [
+                f"{n}/{job.spec.n_cycles + 1}",
+                f"{accuracy:.4f}" if accuracy is not None else "-",
                 duration(time.monotonic() - self.started_at[index]),
-                "" if records else self.texts.get(index, "preparing"),
-            )
-        if len(self.running) > LIVE_ROWS:
-            table.add_row(f"and {len(self.running) - LIVE_ROWS} more", "", "", "", "")
-        return table
+            ]
+            shown = "".join(f"  {text:>8}" for text in figures)
+            room = width - len(shown)
+            line = f"{shortened(job.name, room):<{min(longest, room)}}{shown}"
+            note = "" if n else self.texts.get(index, "preparing")
+            yield Text(line + as_many([note], width - len(line)), no_wrap=True, overflow="crop")
+        if len(running) > LIVE_ROWS:
+            yield Text(f"and {len(running) - LIVE_ROWS} more")
 
     def close(self) -> None:
         self._live.stop()

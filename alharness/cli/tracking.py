@@ -66,9 +66,8 @@ def _bring_up_to_date(
     folders: Sequence[RunFolder], tracking: Tracking, *, everything: bool
 ) -> Counter[str]:
     """Sync every folder that can be; counts of what was added, and of what was left out and why."""
-    from filelock import FileLock, Timeout
-
     from alharness.comparison.runs import read_failure
+    from alharness.files import locked, refusal
     from alharness.tracking import sync_run
     from alharness.tracking.marks import is_kept_out
     from alharness.tracking.stores import store_error
@@ -84,14 +83,18 @@ def _bring_up_to_date(
             failed = read_failure(folder.path) is not None
             left_out = "kept out" if is_kept_out(folder) else "failed" if failed else ""
         try:
-            with FileLock(folder.lock, timeout=0):
+            with locked(folder.lock, 0):
                 added = sync_run(folder, tracking, only_known=bool(left_out))
-        except Timeout:
+        except TimeoutError:
             done["running"] += 1  # its own process logs it
             continue
         except UserError as error:
             done["bad"] += 1
             _tell(f"{folder.path}: {error}")
+            continue
+        except PermissionError as error:  # a folder of another user
+            done["bad"] += 1
+            _tell(str(refusal(error, error.filename or folder.path, "read")))
             continue
         except Exception as error:  # the folder's fault or the store's
             if not tracking.answers():

@@ -16,7 +16,13 @@ from pydantic import Field
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
 from alharness.comparison.runs import Array
-from alharness.comparison.statistics import ALPHA, MIN_PAIRS, interval, wilcoxon_p
+from alharness.comparison.statistics import (
+    ALPHA,
+    MIN_PAIRS,
+    interval,
+    pairs_to_decide,
+    wilcoxon_p,
+)
 from alharness.comparison.verdicts import Claim, Verdict, Word, read_blocks
 
 #: The claims of the paper's Section 5, which ship with the package.
@@ -44,6 +50,7 @@ class PaperClaim(Claim):
     at: float = 0.0
     start: float = Field(0.0, alias="from")
     to: float = float("inf")
+    metric: Literal["accuracy", "balanced_accuracy", "average_precision"] = "accuracy"
 
 
 def claims() -> tuple[PaperClaim, ...]:
@@ -52,7 +59,7 @@ def claims() -> tuple[PaperClaim, ...]:
 
 
 def check_paper(found: Sequence[Comparison]) -> list[Verdict]:
-    """Every claim beside the first comparison of its task; differences are of accuracy."""
+    """Every claim beside the first comparison of its task."""
     by_task: dict[str, Comparison] = {}
     for comparison in found:
         by_task.setdefault(comparison.task, comparison)
@@ -98,14 +105,14 @@ def _together(words: Sequence[Word]) -> Word:
     return "undecided" if "undecided" in words else "holds"
 
 
-def _values_at(series: Series, at: float) -> Array:
-    """Accuracy of every run at a number of annotations, read off linearly; empty when out of range."""
+def _values_at(series: Series, at: float, metric: str) -> Array:
+    """A test figure of every run at a number of annotations, read off linearly; empty out of range."""
     runs = [run for run in series.runs if run.x("queries")[0] <= at <= run.x("queries")[-1]]
-    return np.array([np.interp(at, run.x("queries"), run.y("accuracy")) for run in runs])
+    return np.array([np.interp(at, run.x("queries"), run.y(metric)) for run in runs])
 
 
 def _reaches(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
-    values = _values_at(series, claim.at)
+    values = _values_at(series, claim.at, claim.metric)
     if not len(values):
         return "undecided", f"never evaluated at {claim.at:.0f} annotations"
     low, high = interval(values)
@@ -123,7 +130,7 @@ def _against(level: float, low: float, high: float, n: int) -> Word:
 
 
 def _needs(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
-    grid, rows = series.curves("queries", "accuracy")
+    grid, rows = series.curves("queries", claim.metric)
     reached = metrics.first_reached(grid, rows.mean(axis=0), claim.level)
     if np.isinf(reached):
         return _few(series, "fails"), f"the mean never reaches {claim.level} up to {grid[-1]:.0f}"
@@ -138,7 +145,7 @@ def _few(series: Series, word: Word) -> Word:
 
 
 def _gaps(claim: PaperClaim, first: Series, second: Series) -> Array:
-    """Paired differences of mean accuracy over the claim's range of annotations, ``[n]``."""
+    """Paired differences of the mean figure over the claim's range of annotations, ``[n]``."""
     gaps = []
     for pair in paired(first, second):
         a, b = first.by_pair[pair], second.by_pair[pair]
@@ -146,7 +153,7 @@ def _gaps(claim: PaperClaim, first: Series, second: Series) -> Array:
         grid = grid[(grid >= claim.start) & (grid <= claim.to)]
         if len(grid):
             areas = [
-                metrics.area(grid, np.interp(grid, run.x("queries"), run.y("accuracy")))
+                metrics.area(grid, np.interp(grid, run.x("queries"), run.y(claim.metric)))
                 for run in (a, b)
             ]
             gaps.append(areas[0] - areas[1])
@@ -163,7 +170,24 @@ def _difference(gaps: Array, other: str) -> str:
 
 def _above(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
     gaps = _gaps(claim, series, present[claim.other])
-    return _is_above(gaps), _difference(gaps, claim.other)
+    word = _is_above(gaps)
+    return word, _difference(gaps, claim.other) + _would_decide(word, gaps)
+
+
+def _would_decide(word: Word, gaps: Array, *, within: float | None = None) -> str:
+    """Of an undecided claim: how many seeds would decide it, if what was seen is all there is.
+
+    Args:
+        within: the claim is that the difference lies within this of 0; None: that it is not 0. Then the
+            room between the mean and that border takes the place of the mean.
+    """
+    if word != "undecided" or len(gaps) < 2:
+        return ""
+    room = gaps.mean() if within is None else within - abs(gaps.mean())
+    needed = pairs_to_decide(float(room), float(gaps.std(ddof=1)))
+    if needed is None or needed <= len(gaps):
+        return ", at the border: more seeds may decide it either way"
+    return f", about {needed} seeds would decide"
 
 
 def _is_above(gaps: Array) -> Word:
@@ -184,7 +208,8 @@ def _equal(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> 
     low, high = interval(gaps)
     if low >= -MARGIN and high <= MARGIN:
         return "holds", text
-    return ("fails" if low > MARGIN or high < -MARGIN else "undecided"), text
+    word: Word = "fails" if low > MARGIN or high < -MARGIN else "undecided"
+    return word, text + _would_decide(word, gaps, within=MARGIN)
 
 
 def _not_above(
@@ -197,7 +222,8 @@ def _not_above(
     low, high = interval(gaps)
     if high <= MARGIN:
         return "holds", text
-    return ("fails" if low > MARGIN else "undecided"), text
+    word: Word = "fails" if low > MARGIN else "undecided"
+    return word, text + _would_decide(word, gaps - MARGIN)
 
 
 def _beats_all(
@@ -207,12 +233,12 @@ def _beats_all(
     for other in claim.others:
         gaps = _gaps(claim, series, present[other])
         words.append(_is_above(gaps))
-        told.append(_difference(gaps, other))
+        told.append(_difference(gaps, other) + _would_decide(words[-1], gaps))
     return _together(words), ", ".join(told)
 
 
 def _drops(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
-    before, after = _values_at(series, claim.start), _values_at(series, claim.to)
+    before, after = (_values_at(series, at, claim.metric) for at in (claim.start, claim.to))
     if not len(before) or len(before) != len(after):
         return "undecided", f"not evaluated from {claim.start:.0f} to {claim.to:.0f} annotations"
     text = (

@@ -56,7 +56,7 @@ def write(report: Report, folder: Path) -> Path:
             write_text(
                 folder / "tables" / sub / f"{table.name}.csv", as_csv(table.header, table.rows)
             )
-    for item in report.across:
+    for item in (*report.across, *report.costs):
         if isinstance(item, Chart):
             item.write(folder / "figures")
         else:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from alharness.comparison import figures, metrics, statistics, tables
+from alharness.comparison import figures, generators, losses, metrics, statistics, tables
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import Row
 from alharness.comparison.runs import METRICS, axis_field, find_metric
@@ -57,6 +57,7 @@ class Report:
         claims: the paper's claims beside what was measured; empty unless asked for.
         provenance: hardware, versions, fingerprints.
         axis, metric: what was compared, along what.
+        costs: accuracy against cost by pool size; empty without a timing study.
     """
 
     heading: str
@@ -69,6 +70,7 @@ class Report:
     provenance: tuple[Table, ...]
     axis: str
     metric: str
+    costs: tuple[Table | Chart, ...] = ()
 
 
 def build(
@@ -81,6 +83,7 @@ def build(
     against: str | None = None,
     claims: Sequence[Verdict] = (),
     inspections: Mapping[str, Mapping[str, float]] | None = None,
+    costs: Sequence[Table | Chart] = (),
 ) -> Report:
     """Work everything out.
 
@@ -92,6 +95,7 @@ def build(
         against: strategy that the others are tested against; the random baseline by default.
         claims: the paper's claims, checked.
         inspections: figures of inspected generators, by the generator's key.
+        costs: accuracy against cost (``scaling.costs``), where a timing study was given.
     """
     find_metric(metric)
     axis_field(axis)
@@ -102,7 +106,7 @@ def build(
     complete, status = _status(found)
     return Report(
         heading, note, status, complete, sections, _across(found, axis, metric), tuple(claims),
-        tables.provenance(found), axis, metric,
+        tables.provenance(found), axis, metric, tuple(costs),
     )  # fmt: skip
 
 
@@ -183,11 +187,16 @@ def _section(
             charts.append(figures.gain_curves(comparison, base, axis=axis, metric=metric))
             charts.append(figures.differences(rows, reference))
         charts += [figures.entropy_curves(comparison, axis=axis), figures.class_balance(comparison)]
+        lost = losses.losses(comparison)
+        if lost is not None:
+            shown.append(losses.table(comparison, lost))
+            charts.append(losses.chart(comparison, lost))
         found = metrics.penalties(comparison, axis=axis, metric=metric)
         if found is not None:
             charts.append(figures.penalty_matrix(found))
         shown += tables.preparations(comparison)
-        shown += tables.generators(comparison, inspections)
+        shown += generators.table(comparison, inspections)
+        charts.append(generators.gain_by_quality(comparison, inspections, axis=axis, metric=metric))
         different = comparison.hardware_differences()
         if different:
             told = "; ".join(f"{key}: {', '.join(values)}" for key, values in different.items())

@@ -6,8 +6,6 @@ defaults.
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alharness.errors import UserError, unknown_name
-from alharness.files import explained, refusal, write_json
+from alharness.files import explained, parse_json, parse_toml, refusal, write_json
 from alharness.records import CycleRecord, LedgerEntry, RunFolder
 
 Array = NDArray[np.float64]
@@ -228,7 +226,7 @@ def read_run(path: Path) -> Run:
     folder = RunFolder(path)
     file = folder.spec
     try:
-        spec = tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        spec = parse_toml(file.read_text(encoding="utf-8")) if file.exists() else {}
         if file.exists() or folder.cycles.exists():
             _Spec.model_validate(spec)
         file = folder.env
@@ -299,7 +297,7 @@ def read_failure(path: Path) -> str | None:
     if not file.exists():
         return None
     try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["reason"])
+        return str(parse_json(file.read_text(encoding="utf-8"))["reason"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"unknown: '{file}' is damaged"
 

@@ -216,49 +216,6 @@ def preparations(comparison: Comparison) -> list[Table]:
     ]
 
 
-#: Figures of a generator's inspection that results are read beside: name, heading.
-INSPECTED = {
-    "frechet_auto": "Fréchet, auto-encoder",
-    "frechet_cls": "Fréchet, classifier",
-    "frechet_floor_cls": "real against real",
-    "coverage_cls": "coverage",
-    "nearest_ratio_auto": "nearest",
-    "entropy_before": "entropy at random",
-    "entropy_after": "attainable entropy",
-    "entropy_of_matches": "entropy of matches",
-    "agreement_searched": "label agreement",
-}
-
-
-def generators(
-    comparison: Comparison, inspections: Mapping[str, Mapping[str, float]]
-) -> list[Table]:
-    """The generators that runs rest on, as their inspections found them."""
-    users: dict[str, list[str]] = defaultdict(list)
-    for series in comparison.series:
-        for run in series.runs:
-            for entry in run.preparation:
-                key = entry.key
-                if entry.name == "generator" and key and series.label not in users[key]:
-                    users[key].append(series.label)
-    if not users:
-        return []
-    cells = []
-    for key, labels in users.items():
-        figures = inspections.get(key, {})
-        told = (number(figures.get(name), 3) for name in INSPECTED)
-        cells.append((key, ", ".join(labels), *told))
-    caption = (
-        "Generators, inspected with a reference classifier trained on all labels (entropies are shares "
-        "of log C; nearest: well below 1 means memorised)"
-    )
-    if not users.keys() <= inspections.keys():
-        caption += ". Dashes: not inspected yet, see 'alharness generator inspect --help'"
-    return [
-        Table("generators", caption, ("generator", "used by", *INSPECTED.values()), tuple(cells))
-    ]
-
-
 def _details(found: Sequence[Mapping[str, Any]]) -> str:
     values: dict[str, list[Any]] = defaultdict(list)
     for details in found:

@@ -51,11 +51,11 @@ class Claim(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
+    id: str = Field(description="its short name, each once")
     where: str = Field(description="section, figure or table of the paper; or ours")
-    text: str
+    text: str = Field(description="the claim in a sentence")
     kind: str = Field(description="what is measured")
-    must: bool = Field(False, description="failing it is an error")
+    must: bool = Field(False, description="failing it makes the exit code 1")
 
 
 @dataclass(frozen=True)

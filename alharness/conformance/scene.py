@@ -5,7 +5,7 @@ Some ninety 8x8 images; generators and auto-encoders of a few training steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,26 +58,36 @@ class Sample:
         return len(self.images)
 
     @classmethod
-    def usual(cls, n_classes: int, shape: tuple[int, ...]) -> Sample:
+    def usual(cls, n_classes: int, shape: tuple[int, ...], n_pool: int = N_POOL) -> Sample:
         """Noisy, overlapping classes."""
         rng = seeds.rng(0, "conformance", n_classes, *shape)
-        n = N_POOL + N_TEST
+        n = n_pool + N_TEST
         patterns = rng.uniform(0.2, 0.8, size=(n_classes, *shape))
         targets = rng.integers(n_classes, size=n)
         values = patterns[targets] + rng.normal(0, 0.15, size=(n, *shape))
         images = (values.clip(0, 1) * 255).round().astype(np.uint8)
-        initial = np.sort(rng.permutation(N_POOL)[:N_INITIAL])
+        initial = np.sort(rng.permutation(n_pool)[:N_INITIAL])
         return cls(
-            images[:N_POOL],
-            torch.from_numpy(targets[:N_POOL]),
-            images[N_POOL:],
+            images[:n_pool],
+            torch.from_numpy(targets[:n_pool]),
+            images[n_pool:],
             torch.from_numpy(initial),
             n_classes,
         )
 
 
 class Scene:
-    """A strategy on its stage, with a fitted classifier, ready to be asked; moves on as a run does."""
+    """A strategy on its stage, with a fitted classifier, ready to be asked; moves on as a run does.
+
+    Args:
+        strategy: a fresh instance.
+        sample: the made-up task.
+        root: where artefacts lie.
+        kind: the classifier, as in ``learner.kind``.
+        device: of pool and classifier.
+        learner: classifies instead of one that is trained here.
+        seen_through: wraps the pool, for those who count what is read of it.
+    """
 
     def __init__(
         self,
@@ -88,6 +98,7 @@ class Scene:
         kind: str = "mlp",
         device: str = "cpu",
         learner: Learner | None = None,
+        seen_through: Callable[[Pool], Pool] = lambda pool: pool,
     ) -> None:
         self.sample = sample
         settings = LearnerSettings(
@@ -99,7 +110,7 @@ class Scene:
             members=3 if "samples" in strategy.learner_needs else 1,
         )
         where = torch.device(device)
-        pool = ArrayPool(sample.images.copy(), where)
+        pool = seen_through(ArrayPool(sample.images.copy(), where))
         problem = Problem(
             "conformance", pool, ArrayPool(sample.test.copy(), where), sample.n_classes, settings
         )

@@ -56,6 +56,22 @@ class LocalExecutor:
         )
         self.n_gpus = n_gpus
 
+    @classmethod
+    def fitting(
+        cls,
+        jobs: Sequence[Job],
+        at_once: int | None = None,
+        threads: int | None = None,
+        pack: int = 1,
+    ) -> LocalExecutor:
+        """Workers for these jobs: as many as asked for, else one per GPU, else one."""
+        n_gpus = 0
+        if any(job.spec.device == "cuda" for job in jobs):
+            import torch
+
+            n_gpus = torch.cuda.device_count()
+        return cls(at_once or max(1, n_gpus), threads, n_gpus, pack)
+
     def run(
         self, jobs: Sequence[Job], places: Places, *, fresh: bool
     ) -> Generator[Event, None, None]:

@@ -6,7 +6,6 @@ keeps what is there and appends what is new.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 from alharness.errors import UserError
 from alharness.executors.base import settled
 from alharness.executors.sweeps import Job
-from alharness.files import write_json
+from alharness.files import parse_json, write_json
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def read_plan(path: Path) -> Plan:
         UserError: no such file, or not a plan.
     """
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
+        written = parse_json(path.read_text(encoding="utf-8"))
         runs, runs_dir = written["runs"], Path(written["runs_dir"])
         if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
             raise TypeError("its 'runs' are no list of specs")

@@ -1,17 +1,4 @@
-"""What a sweep is: a TOML file (or options) that expands to runs.
-
-title = "Fig. 3a"
-[base]                       # settings of every run
-task = "mnist-two"
-[[runs]]                     # one block: the product of its lists
-strategy = ["random", "max-entropy", {name = "asal-gray", pca_dims = [10, 50]}]
-seed = "0-9"
-[[runs]]
-strategy = "full"
-seed = 0
-[profiles.paper]             # laid over the base under that profile
-generator.steps = 30000
-"""
+"""What a sweep is: a TOML file (or options) that expands to runs. ``EXAMPLE`` shows one."""
 
 from __future__ import annotations
 
@@ -30,6 +17,26 @@ from alharness.records import CycleRecord, RunFolder
 from alharness.spec import RunSpec, explain, resolve
 from alharness.tasks.base import Profile
 
+#: A sweep file with one of everything.
+EXAMPLE = """\
+title = "Digits, three ways to ask"
+
+[base]                       # settings of every run
+task = "digits-ten"
+learner.dropout = 0.5
+
+[[runs]]                     # one block: the product of its lists
+strategy = ["random", "max-entropy", {name = "bald", n_samples = [10, 50]}]
+seed = "0-9"
+
+[[runs]]
+strategy = "full"
+seed = 0
+
+[profiles.paper]             # laid over the base with --profile paper
+learner.min_steps = 1000
+"""
+
 PROFILES: tuple[str, ...] = get_args(Profile)
 
 
@@ -44,9 +51,15 @@ class Sweep(BaseModel):
     split_by: list[str] = Field(
         default_factory=list, description="settings that make comparisons of their own"
     )
-    base: dict[str, Any] = Field(default_factory=dict)
-    runs: list[dict[str, Any]] = Field(min_length=1)
-    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    base: dict[str, Any] = Field(default_factory=dict, description="settings of every run")
+    runs: list[dict[str, Any]] = Field(
+        min_length=1,
+        description="blocks; each is the product of its lists of settings, 'seed' also takes \"0-9\"",
+    )
+    profiles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="by profile (quick, paper): settings laid over the base under it",
+    )
 
     @property
     def heading(self) -> str:
@@ -133,7 +146,8 @@ def read_sweep(path: Path) -> Sweep:
     if "runs" not in values:
         raise UserError(
             f"'{path}' has no [[runs]] block, so it is not a sweep. Write one with 'strategy' and "
-            "'seed' (see benchmarks/specs), or use 'alharness run --config' for a single run."
+            "'seed' ('alharness sweep --explain' shows how), or use 'alharness run "
+            "--config' for a single run."
         )
     try:
         return Sweep.model_validate({"name": path.stem, **values})

@@ -22,13 +22,15 @@ from torch import nn
 from torch.nn import functional
 
 from alharness import numerics, seeds
-from alharness.artefacts import Artefact, Supply, read_notes, read_tensors, write_tensors
+from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.errors import UserError
 from alharness.generative.checkpoint import (
     CHECKPOINT,
     below,
     optimiser_tensors,
     restore_optimiser,
+    restored_from,
+    write_checkpoint,
 )
 from alharness.generative.generator import CURVE_FILE, SAMPLES, load_weights
 from alharness.generative.networks import build_decoder, build_encoder
@@ -280,7 +282,7 @@ class AutoencoderTraining:
             "best_error": self.best_error,
             "curve": self.curve,
         }
-        write_tensors(path, tensors, {key: json.dumps(value) for key, value in notes.items()})
+        write_checkpoint(path, tensors, notes)
 
     def restore(self, path: Path) -> None:
         """Continue from ``save``.
@@ -288,15 +290,14 @@ class AutoencoderTraining:
         Raises:
             UserError: the checkpoint is damaged or belongs to another recipe.
         """
-        notes = {key: json.loads(value) for key, value in read_notes(path).items()}
-        if notes.get("recipe") != self.recipe.model_dump(mode="json"):
-            raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
-        tensors = read_tensors(path)
-        self.networks.load_state_dict(below(tensors, "networks"))
-        self.best.load_state_dict(below(tensors, "best"))
-        restore_optimiser(self.optimiser, below(tensors, "optimiser"))
-        self.step, self.curve = int(notes["step"]), notes["curve"]
-        self.best_error = float(notes["best_error"])
+        with restored_from(path) as (tensors, notes):
+            if notes.get("recipe") != self.recipe.model_dump(mode="json"):
+                raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
+            self.networks.load_state_dict(below(tensors, "networks"))
+            self.best.load_state_dict(below(tensors, "best"))
+            restore_optimiser(self.optimiser, below(tensors, "optimiser"))
+            self.step, self.curve = int(notes["step"]), notes["curve"]
+            self.best_error = float(notes["best_error"])
 
 
 def train_autoencoder(

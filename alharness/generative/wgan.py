@@ -20,7 +20,6 @@ Shape letters: B images of a batch, L latent dimensions, S steps of a chunk, K c
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -33,13 +32,14 @@ import torch
 from torch import nn
 
 from alharness import numerics, seeds
-from alharness.artefacts import read_notes, read_tensors, write_tensors
 from alharness.errors import UserError
 from alharness.generative.checkpoint import (
     CHECKPOINT,
     below,
     optimiser_tensors,
     restore_optimiser,
+    restored_from,
+    write_checkpoint,
 )
 from alharness.generative.convolution import inputs_only
 from alharness.generative.networks import Critic, build_critic, build_generator, use_rng
@@ -301,7 +301,7 @@ class Training:
             "curve": self.curve,
             "warnings": self.warnings,
         }
-        write_tensors(path, tensors, {key: json.dumps(value) for key, value in notes.items()})
+        write_checkpoint(path, tensors, notes)
 
     def restore(self, path: Path) -> None:
         """Continue from ``save``.
@@ -309,16 +309,15 @@ class Training:
         Raises:
             UserError: the checkpoint is damaged or belongs to another recipe.
         """
-        tensors = read_tensors(path)
-        notes = {key: json.loads(value) for key, value in read_notes(path).items()}
-        if notes.get("recipe") != recipe_values(self.recipe):
-            raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
-        for name, module in self._modules():
-            module.load_state_dict(below(tensors, name))
-        for name, optimiser in self._optimisers():
-            restore_optimiser(optimiser, below(tensors, name))
-        self.step, self.curve = int(notes["step"]), notes["curve"]
-        self.warnings = notes["warnings"]
+        with restored_from(path) as (tensors, notes):
+            if notes.get("recipe") != recipe_values(self.recipe):
+                raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
+            for name, module in self._modules():
+                module.load_state_dict(below(tensors, name))
+            for name, optimiser in self._optimisers():
+                restore_optimiser(optimiser, below(tensors, name))
+            self.step, self.curve = int(notes["step"]), notes["curve"]
+            self.warnings = notes["warnings"]
 
     def _modules(self) -> Iterator[tuple[str, nn.Module]]:
         yield "generator", self.generator

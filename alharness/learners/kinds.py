@@ -87,6 +87,8 @@ def find_kind(name: str) -> Kind:
     Raises:
         UserError: no such name, or what it names is none of the three forms.
     """
+    if ":" not in name and plugins.find(plugins.LEARNERS, name) is None:
+        _hint_at_scikit_learn(name)
     found = plugins.load("classifier", plugins.LEARNERS, name)
     kind = form_of(name, found)
     if kind is None:
@@ -96,6 +98,25 @@ def find_kind(name: str) -> Kind:
             "scikit-learn classifier."
         )
     return kind
+
+
+def _hint_at_scikit_learn(name: str) -> None:
+    """A classifier of scikit-learn by its bare name, in any spelling.
+
+    Raises:
+        UserError: ``RandomForestClassifier`` or ``random-forest`` instead of ``sklearn.ensemble:...``.
+    """
+    from sklearn.utils import all_estimators
+
+    def plain(text: str) -> str:
+        return "".join(filter(str.isalnum, text.lower())).removesuffix("classifier")
+
+    for known, cls in all_estimators(type_filter="classifier"):
+        if plain(known) == plain(name):
+            module = ".".join(part for part in cls.__module__.split(".") if part[0] != "_")
+            raise UserError(
+                f"'{name}' is a classifier of scikit-learn: --set learner.kind={module}:{known}"
+            )
 
 
 def form_of(name: str, found: Any) -> Kind | None:

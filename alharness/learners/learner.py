@@ -41,7 +41,7 @@ from alharness.learners.kinds import (
     find_kind,
     head_of,
 )
-from alharness.learners.networks import HeadedNetwork
+from alharness.learners.networks import Classifier, HeadedNetwork
 from alharness.learners.training import descend, descend_on_device
 from alharness.learners.weights import read_weights, weights_identity
 from alharness.plugins import LEARNERS, identity_of
@@ -356,11 +356,19 @@ class NetworkLearner(Learner):
             )
         own = torch.Generator()
         own.set_state(rng.get_state())
-        samples = []
-        for _ in range(n):
-            with _masked(self.network, own):
-                samples.append(self.log_probs(items))
-        return torch.stack(samples)
+        certain, uncertain = self.network.halves(set(dropout_layers(self.network)))
+        masks = [_Masks(own) for _ in range(n)]
+
+        def sampled(piece: torch.Tensor) -> torch.Tensor:
+            before = certain(piece)  # the same in all samples: computed once
+            found = []
+            for drawn in masks:
+                with _masked(self.network, drawn):
+                    found.append(functional.log_softmax(uncertain(before), dim=-1))
+            return torch.stack(found, dim=1)
+
+        with torch.no_grad():
+            return self._in_pieces(sampled, items).transpose(0, 1).contiguous()
 
     def head_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
         layer = self.network.last_layer
@@ -378,16 +386,33 @@ def dropout_layers(network: nn.Module) -> list[nn.Module]:
     ]
 
 
+class _Masks:
+    """The dropout masks of one sample of the parameters, drawn by the first pass and kept for the others."""
+
+    def __init__(self, rng: torch.Generator) -> None:
+        self.rng = rng
+        self.kept: list[torch.Tensor] = []
+
+    def mask(self, number: int, shape: list[int], share: float, like: torch.Tensor) -> torch.Tensor:
+        """What is kept by the dropout that a pass comes to as number so and so."""
+        if number == len(self.kept):
+            self.kept.append((torch.rand(shape, generator=self.rng) >= share).to(like))
+        return self.kept[number]
+
+
 @contextmanager
-def _masked(network: nn.Module, rng: torch.Generator) -> Iterator[None]:
-    """Dropout with masks that are drawn once, from ``rng``, and shared by all items inside the block."""
+def _masked(network: nn.Module, masks: _Masks) -> Iterator[None]:
+    """Dropout with given masks, the same for all items, in one pass through the network."""
+    number = 0
 
     def drop(module: Any, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        nonlocal number
         values = given[0]
         shape = [1, *values.shape[1:]]
         if not isinstance(module, nn.Dropout):  # whole channels
             shape[2:] = [1] * (len(shape) - 2)
-        keep = (torch.rand(shape, generator=rng) >= module.p).to(values)
+        keep = masks.mask(number, shape, module.p, values)
+        number += 1
         dropped: torch.Tensor = values * keep / (1 - module.p)
         return dropped
 
@@ -519,6 +544,14 @@ def lacking(
         if settings.members > 1 or settings.freeze:
             name = "members=1" if settings.members > 1 else "freeze=false"
             return f"it trains a module beside one whole network; set learner.{name}"
+        if isinstance(kind, NetworkKind) and problem is not None:
+            with torch.random.fork_rng(devices=[]):
+                network = build_network(kind, *problem, width=settings.width)
+            if not (isinstance(network, Classifier) and isinstance(network.body, nn.Sequential)):
+                return (
+                    f"it reads the ReLUs of the harness's own networks, and '{settings.kind}' is "
+                    "another one; use learner.kind=mlp, mnist-cnn, all-cnn or strided-cnn"
+                )
     if (
         "samples" in needs
         and settings.members == 1

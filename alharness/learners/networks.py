@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from alharness.errors import UserError
+
+#: A part of a network as a function of a batch.
+Half = Callable[[torch.Tensor], torch.Tensor]
 
 
 class HeadedNetwork(nn.Module):
@@ -26,6 +30,13 @@ class HeadedNetwork(nn.Module):
     @abstractmethod
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Input of the last layer, ``[B, D]``: F_CLS of Sec. 3.2."""
+
+    def halves(self, layers: Collection[nn.Module]) -> tuple[Half, Half]:
+        """The network as two functions, one after the other: before all of these layers, and the rest.
+
+        The first is as long as this network's kind can tell; for any network it may do nothing.
+        """
+        return nn.Identity(), self
 
 
 class Classifier(HeadedNetwork):
@@ -45,6 +56,16 @@ class Classifier(HeadedNetwork):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return cast(torch.Tensor, self.head(self.features(images)))
+
+    def halves(self, layers: Collection[nn.Module]) -> tuple[Half, Half]:
+        parts = list(self.body) if isinstance(self.body, nn.Sequential) else [self.body]
+        first = (
+            number
+            for number, part in enumerate(parts)
+            if any(module in layers for module in part.modules())
+        )
+        at = next(first, len(parts))
+        return nn.Sequential(*parts[:at]), nn.Sequential(*parts[at:], self.head)
 
 
 def _convolutional(body: nn.Module, head: nn.Linear) -> Classifier:
@@ -80,6 +101,17 @@ class Adopted(HeadedNetwork):
     def _before_head(self, head: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         self._seen = given[0]
         return (self.dropout(given[0]), *given[1:])
+
+    def halves(self, layers: Collection[nn.Module]) -> tuple[Half, Half]:
+        if any(module in layers for module in self.network.modules()):
+            return super().halves(layers)  # somewhere in a network that is not ours to take apart
+
+        def rest(features: torch.Tensor) -> torch.Tensor:
+            logits = self.last_layer(features)
+            self._seen = None
+            return cast(torch.Tensor, logits)
+
+        return self.features, rest
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         self.network(images)

@@ -31,13 +31,19 @@ def as_uint8(images: torch.Tensor) -> NDArray[np.uint8]:
     return (images.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
 
 
-def contact_sheet(rows: Sequence[Row]) -> Image.Image:
-    """Rows of images ``[C, H, W]`` with captions, on white."""
+def contact_sheet(rows: Sequence[Row], legend: str = "") -> Image.Image:
+    """Rows of images ``[C, H, W]`` with captions, on white.
+
+    Args:
+        legend: what the captions say, in a sentence below the rows.
+    """
     font: Any = ImageFont.load_default(size=12)
     left = 84
     n_columns = max(len(row.images) for row in rows)
     width = left + n_columns * (_TILE + _GAP) + _GAP
-    height = len(rows) * (_TILE + _CAPTION + _GAP) + _GAP
+    told = _lines(legend, font, width - 2 * _GAP)
+    below = len(rows) * (_TILE + _CAPTION + _GAP) + _GAP
+    height = below + len(told) * _CAPTION
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     for r, row in enumerate(rows):
@@ -51,7 +57,20 @@ def contact_sheet(rows: Sequence[Row]) -> Image.Image:
             if c < len(row.captions):
                 text = _fitting(row.captions[c], font)
                 draw.text((at, top + _TILE + 1), text, fill="black", font=font)
+    for number, line in enumerate(told):
+        draw.text((_GAP, below - _GAP + number * _CAPTION), line, fill="black", font=font)
     return sheet
+
+
+def _lines(text: str, font: Any, width: int) -> list[str]:
+    """A sentence in lines of so many pixels."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def _fitting(text: str, font: Any) -> str:

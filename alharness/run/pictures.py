@@ -18,6 +18,17 @@ from alharness.pool import Pool
 from alharness.records import Ledger, QueryLog, RunFolder
 from alharness.tasks.base import TaskData
 
+#: What captions such as "H 0.42  5" say.
+MATCHES_LEGEND = (
+    "H: entropy of the classifier's prediction in nats (the larger, the less certain). Behind it the label "
+    "that came back for the match."
+)
+SYNTHETIC_LEGEND = "Below each synthetic image the label that came back for it."
+LINES_LEGEND = (
+    "Points of one line per cycle, in order; below each the label that came back, or its number where the "
+    "line was not labelled."
+)
+
 #: Cycles and columns that a picture shows.
 N_CYCLES, N_COLUMNS = 6, 10
 
@@ -28,13 +39,13 @@ def draw_pictures(
     """All pictures of a finished run, into its folder."""
     matches = _match_rows(log, pool, data)
     if matches:
-        save(contact_sheet(matches), folder.path / "matches.png")
+        save(contact_sheet(matches, MATCHES_LEGEND), folder.path / "matches.png")
     synthetic = _synthetic_rows(log, data)
     if synthetic:
-        save(contact_sheet(synthetic), folder.path / "synthetic.png")
+        save(contact_sheet(synthetic, SYNTHETIC_LEGEND), folder.path / "synthetic.png")
     lines = _line_rows(log, data)
     if lines:
-        save(contact_sheet(lines), folder.path / "lines.png")
+        save(contact_sheet(lines, LINES_LEGEND), folder.path / "lines.png")
     for entry in ledger.entries:
         samples = entry.details.get("samples")
         if samples is not None and Path(samples).is_file():

@@ -8,17 +8,16 @@ continues after its last complete line; rows of ``queries.npz`` beyond it are dr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from filelock import FileLock, Timeout
 
 from alharness import numerics, registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
-from alharness.files import explained, refusal
+from alharness.files import explained, locked, refusal
 from alharness.oracle import hidden
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder, doubts
@@ -104,19 +103,16 @@ def _held(folder: RunFolder) -> Iterator[None]:
     """The run's folder, made where there is none, for this process alone."""
     with explained(folder.path, "made", "Choose another place with --runs-dir"):
         folder.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.lock)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:  # an OSError too, so that it comes first
-        raise UserError(
-            f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it."
-        ) from None
-    except OSError as error:
-        raise refusal(error, folder.lock, "locked") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder.lock, 0))
+        except TimeoutError:  # an OSError too, so that it comes first
+            raise UserError(
+                f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it."
+            ) from None
+        except OSError as error:
+            raise refusal(error, folder.lock, "locked") from error
         yield
-    finally:
-        lock.release()
 
 
 def _require_same_plugins(spec: RunSpec) -> None:

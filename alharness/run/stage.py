@@ -197,17 +197,19 @@ class Stage:
         author, cycle = self.author, view.cycle
         stopwatch, work = view.stopwatch, view.work
         synchronise(view.device)
-        start = perf_counter()
+        opening = perf_counter()
         with (
             author.blamed(f"a query from select in cycle {cycle}"),
             time_limit(self.select_timeout, author, cycle),
             stopwatch.phase("other"),  # what the strategy leaves unnamed
         ):
+            start = perf_counter()
             query = self.strategy.select(view, query_size)
-        elapsed = perf_counter() - start
+            took = perf_counter() - start
+        elapsed = perf_counter() - opening
         if view.stopwatch is not stopwatch or view.work is not work:
             author.refuse("the view's own stopwatch and counters", "others", cycle=cycle)
-        fault = stopwatch.fault(elapsed) or work.fault()
+        fault = stopwatch.fault(took, elapsed) or work.fault()
         if fault is not None:
             author.refuse(*fault, cycle=cycle)
         if 0 < self.select_timeout < elapsed:

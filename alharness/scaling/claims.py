@@ -31,6 +31,26 @@ from alharness.scaling.study import ScalingSpec, Study
 #: Repeats of a timed selection below which its interval means nothing.
 MIN_REPEATS = 3
 
+#: A file of claims, as a user may begin one.
+EXAMPLE = """\
+[[study]]
+name = "mine"
+task = "digits-ten"
+strategies = ["max-entropy", "./mine.py:Gini"]
+sizes = [1000, 3000, 10000]
+repeats = 3
+
+[[claim]]
+id = "gini-looks-once"
+where = "ours"
+text = "Gini scores every unlabelled item once"
+kind = "share_of_pool"
+name = "./mine.py:Gini"
+counter = "pool_items_scored"
+accept = [0.9, 1.0]
+must = true
+"""
+
 #: The claims that ship with the package (``benchmarks/claims.toml`` of a checkout points here).
 FILE = Path(__file__).with_name("claims.toml")
 
@@ -38,25 +58,29 @@ FILE = Path(__file__).with_name("claims.toml")
 class ScalingClaim(Claim):
     """One claim on time or work."""
 
-    kind: str = Field(description="what is measured: a key of MEASUREMENTS")
-    name: str = Field(description="strategy or index")
-    accept: tuple[float, float] = Field(description="values that support the claim, ends included")
+    kind: str = Field(description="what is measured: one of the kinds below")
+    name: str = Field(description="strategy or index that is measured")
+    accept: tuple[float, float] = Field(
+        description="[lowest, highest] value that supports the claim, ends included; inf leaves one open"
+    )
     study: str = Field("", description="the study that decides it; any by default")
-    measured: Literal["select", "match"] = "select"
-    other: str = Field("", description="what it is compared with")
-    counter: str = ""
-    counters: tuple[str, ...] = ()
-    phase: str | None = None
-    n: int = 0
-    query_size: int = 10
-    to_query_size: int = 0
-    smallest: int = 0
+    measured: Literal["select", "match"] = Field(
+        "select", description="a selection by a strategy, or a match by an index"
+    )
+    other: str = Field("", description="strategy or index that a ratio or a transition is against")
+    counter: str = Field("", description="work counter of work_exponent and share_of_pool")
+    counters: tuple[str, ...] = Field((), description="work counters that work_total adds up")
+    phase: str | None = Field(None, description="phase that time_exponent is about; all by default")
+    n: int = Field(0, description="pool items (or rows) at which a ratio or a transition is taken")
+    query_size: int = Field(10, description="items per selection")
+    to_query_size: int = Field(0, description="the smaller query of query_size_ratio")
+    smallest: int = Field(0, description="sizes below it stay out of a fitted exponent")
 
 
 class NamedStudy(ScalingSpec):
     """A study that the file asks for."""
 
-    name: str
+    name: str = Field(description="its folder below --out, and what a claim's 'study' names")
 
 
 @dataclass(frozen=True)
@@ -123,25 +147,27 @@ def _repeated(line: Line, *sizes: int) -> Line:
 
 
 def _time_exponent(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
+    """b of seconds = a * n^b, fitted over the study's sizes."""
     line = evidence.line(claim)
     _repeated(line, *(n for n in line.sizes if n >= claim.smallest))
     return _known(time_slope(line, claim.phase, claim.smallest), "fewer than three sizes")
 
 
 def _work_exponent(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
+    """b of counter = a * n^b, fitted over the study's sizes."""
     line = evidence.line(claim)
     return _known(work_slope(line, claim.counter), f"fewer than three sizes with {claim.counter}")
 
 
 def _share_of_pool(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
-    """Counter per pool item: from the least to the most over all sizes."""
+    """Counter per pool item: from the least to the most over the study's sizes."""
     line = evidence.line(claim)
     shares = [line.work(n).get(claim.counter, 0.0) / n for n in line.sizes]
     return Estimate(float(np.median(shares)), min(shares), max(shares), len(shares))
 
 
 def _work_total(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
-    """Sum of counters at the largest size."""
+    """Sum of counters at the study's largest size."""
     line = evidence.line(claim)
     n = line.sizes[-1]
     total = sum(line.work(n).get(name, 0.0) for name in claim.counters)
@@ -149,18 +175,21 @@ def _work_total(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
 
 
 def _time_ratio(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
+    """Seconds of 'name' over seconds of 'other', both with n items."""
     first = evidence.at(evidence.line(claim), claim.n)
     second = evidence.at(evidence.line(claim, claim.other), claim.n)
     return ratio(first, second, claim.n)
 
 
 def _query_size_ratio(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
+    """Seconds of a query of query_size items over one of to_query_size."""
     many = evidence.at(evidence.line(claim), claim.n)
     few = evidence.at(evidence.line(claim, query_size=claim.to_query_size), claim.n)
     return ratio(many, few, claim.n)
 
 
 def _transition(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
+    """Cycles after which the preparation of 'name' has paid for itself against 'other'."""
     if evidence.study.spec.networks == "untrained":
         raise _NotMeasuredError("generator and encoder were not trained: their cost is not known")
     prepared = evidence.at(evidence.line(claim), claim.n)
@@ -169,6 +198,7 @@ def _transition(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
 
 
 def _feature_bytes(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
+    """Bytes of prepared features per pool item."""
     found = [
         measurement.feature_bytes / measurement.n
         for measurement in evidence.study.measurements

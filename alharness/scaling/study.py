@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from alharness.errors import UserError
-from alharness.files import refusal
+from alharness.files import parse_json, refusal
 
 #: Phase of computing the items of a virtual pool: a stand-in for images in memory, not selection.
 READ = "virtual_items"
@@ -31,9 +30,9 @@ class ScalingSpec(BaseModel):
     indices: tuple[str, ...] = Field((), description="indices of the study of matches")
     rows: tuple[int, ...] = Field((), description="feature rows of the study of matches")
     repeats: int = Field(5, ge=1, description="timed selections per strategy, size and query size")
-    profile: Literal["quick", "paper"] = "quick"
-    device: str = "auto"
-    seed: int = 0
+    profile: Literal["quick", "paper"] = Field("quick", description="recipes of the networks")
+    device: str = Field("auto", description="auto, cpu or cuda")
+    seed: int = Field(0, description="of the study's labels, classifier and selections")
     networks: Literal["trained", "untrained"] = Field(
         "trained", description="untrained: generator and encoder after one step, shapes only"
     )
@@ -98,7 +97,7 @@ class Study:
         """
         about_file, log = folder / "study.json", folder / "timing.jsonl"
         try:
-            about = json.loads(about_file.read_text(encoding="utf-8"))
+            about = parse_json(about_file.read_text(encoding="utf-8"))
             spec, machine = ScalingSpec(**about["spec"]), dict(about["machine"])
             lines = log.read_bytes().splitlines()
         except FileNotFoundError as error:

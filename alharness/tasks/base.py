@@ -183,11 +183,14 @@ class TaskPlugin(ABC):
         Parameters: the model of its parameters.
         source: where the data come from and what fetching them costs, for ``show`` and errors.
         dataset: what ``alharness data`` prepares for it; None where nothing needs preparing.
+        problem: shape of its items and number of classes, where they are known without the data:
+            what cannot serve them is refused before anything is loaded.
     """
 
     Parameters: ClassVar[type[TaskParameters]] = TaskParameters
     source: ClassVar[str] = ""
     dataset: ClassVar[Dataset | None] = None
+    problem: ClassVar[tuple[tuple[int, ...], int] | None] = None
 
     def __init__(self, name: str, argument: str | None = None, **parameters: Any) -> None:
         """``argument`` is what follows the colon in ``folder:PATH``."""

@@ -301,6 +301,7 @@ class _CelebaTask(CachedTask):
 
     source = "CelebA, 1.4 GB: 'alharness data prepare celeba'"
     dataset = CELEBA_DATASET
+    problem = (3, 64, 64), 2
     attribute: ClassVar[str]
 
     def defaults(self, profile: Profile) -> TaskDefaults:

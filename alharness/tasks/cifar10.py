@@ -194,12 +194,13 @@ def _encoded(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _PlainUnpickler(pickle._Unpickler):
     """Reads what CIFAR-10's batches are made of and nothing else: no code of theirs is ever run.
 
     The format is a pickle, so there is no way round one; only the names that describe a numpy array
     (and the one that builds bytes) are known to this one, and stand for descriptions: numpy itself
-    would believe a damaged state.
+    would believe a damaged state. It is the one written in Python: the other makes room for as many
+    objects as a damaged file numbers, tens of gigabytes.
     """
 
     KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
@@ -256,6 +257,7 @@ class Cifar10Two(_Cifar10Task):
     """CIFAR-10, automobile against horse: pool of 10,000, linear model (Table 1, second row)."""
 
     classes = ("automobile", "horse")
+    problem = (3, 32, 32), 2
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         budget = 1000 if profile == "paper" else 500
@@ -268,6 +270,7 @@ class Cifar10Ten(_Cifar10Task):
     """CIFAR-10, ten classes: pool of 50,000, All-CNN (Table 1, fourth row)."""
 
     classes = CLASSES
+    problem = (3, 32, 32), 10
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         if profile == "paper":

@@ -67,6 +67,7 @@ class DigitsTwo(_Digits):
     """Handwritten 5 against 7 at 8x8 pixels, shipped with scikit-learn: a run in seconds."""
 
     classes = (5, 7)
+    problem = (1, 8, 8), 2
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         # Not in the paper: its MNIST-two protocol, scaled to a pool of 240.
@@ -79,6 +80,7 @@ class DigitsTen(_Digits):
     """All ten handwritten digits at 8x8 pixels, shipped with scikit-learn: a run in seconds."""
 
     classes = tuple(range(10))
+    problem = (1, 8, 8), 10
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         # Not in the paper: its MNIST-ten protocol, scaled to a pool of 1,198.

@@ -84,6 +84,7 @@ class _FacesTask(CachedTask):
     Parameters = FacesParameters
     source = f"{NOTE}; nothing to fetch"
     dataset = FacesDataset()
+    problem = (3, 64, 64), 2
     attribute: ClassVar[str]
     parameters: FacesParameters
 

@@ -132,6 +132,7 @@ class Lsun(CachedTask):
 
     source = "LSUN scenes, 156 GB from the makers: 'alharness data prepare lsun --source DIR'"
     dataset = LSUN_DATASET
+    problem = (3, 64, 64), 10
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         # The only task with augmentation (Sec. 4.2).

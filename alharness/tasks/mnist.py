@@ -198,6 +198,7 @@ class MnistTwo(_MnistTask):
     """MNIST, 5 against 7: pool of 9,681, linear model (Table 1, first row)."""
 
     classes = (5, 7)
+    problem = (1, 28, 28), 2
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         # Cheap enough for a CPU as it stands: both profiles are the paper's.
@@ -211,6 +212,8 @@ class MnistTwo(_MnistTask):
 
 class MnistTen(_MnistTask):
     """MNIST, ten digits: pool of 50,000, small CNN (Table 1, third row)."""
+
+    problem = (1, 28, 28), 10
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         if profile == "paper":

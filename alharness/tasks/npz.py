@@ -25,6 +25,7 @@ from alharness.tasks.arrays import (
     split,
 )
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+from alharness.tasks.originals.tree import in_words
 
 #: The two forms of a file.
 WITH_TEST = ("x_pool", "y_pool", "x_test", "y_test")
@@ -108,21 +109,14 @@ class Npz(TaskPlugin):
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-        except (
-            ValueError,
-            OSError,
-            EOFError,
-            AttributeError,
-            TypeError,
-            zipfile.BadZipFile,
-        ) as error:
+        except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
             if "pickle" in str(error):
                 raise UserError(
                     f"{where} holds Python objects, which are never unpickled. Save texts with "
                     "astype(str), and arrays of one shape."
                 ) from error
             raise UserError(
-                f"{where} is not a whole npz file: {error}. Write it again with numpy.savez."
+                f"{where} is not a whole npz file: {in_words(error)}. Write it again with numpy.savez."
             ) from error
 
     def _item_shape(self) -> tuple[int, ...] | None:
@@ -138,7 +132,7 @@ class Npz(TaskPlugin):
                         (2, 0): np.lib.format.read_array_header_2_0,
                     }[version]
                     shape, _, _ = read(file)
-        except (OSError, StopIteration, KeyError, ValueError, zipfile.BadZipFile):
+        except Exception:  # as many kinds as in ``_read``, which tells of them
             return None
         sides = tuple(shape[1:])
         if len(sides) == 2:

@@ -144,6 +144,7 @@ class Svhn(CachedTask):
 
     source = "SVHN, 1.6 GB: 'alharness data prepare svhn'"
     dataset = SVHN_DATASET
+    problem = (3, 32, 32), 10
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         if profile == "paper":

@@ -13,14 +13,13 @@ import shlex
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from filelock import FileLock, Timeout
-
+from alharness import files
 from alharness.errors import UserError
 
 Tell = Callable[[str], None]
@@ -227,19 +226,17 @@ def ready_database(path: Path, *, mend: bool, tell: Tell) -> None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """One process at a time makes or mends a database: two at once break each other."""
-    lock = FileLock(path.with_name(path.name + ".lock"))
-    try:
-        lock.acquire(timeout=LOCK_S)
-    except Timeout:
-        raise UserError(
-            f"Another process has held '{lock.lock_file}' for {LOCK_S:.0f} s. Stop it and try again."
-        ) from None
-    except (OSError, NotImplementedError) as error:
-        raise _no_place(path, error) from error
-    try:
+    lock = path.with_name(path.name + ".lock")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(files.locked(lock, LOCK_S))
+        except TimeoutError:
+            raise UserError(
+                f"Another process has held '{lock}' for {LOCK_S:.0f} s. Stop it and try again."
+            ) from None
+        except OSError as error:
+            raise _no_place(path, error) from error
         yield
-    finally:
-        lock.release()
 
 
 def _no_place(path: Path, error: Exception) -> UserError:
@@ -331,14 +328,10 @@ def _set_aside(path: Path) -> Path:
 
 def _make(path: Path) -> None:
     """Make the database beside its place and rename it: nobody ever sees half of one."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with files.beside(path) as partial:
         for ending in ("-journal", "-wal", "-shm", ""):  # a killed process may have left its own
             partial.with_name(partial.name + ending).unlink(missing_ok=True)
         make_engine(sqlite_uri(partial), path)
-        partial.replace(path)
-    except OSError as error:
-        raise _no_place(path, error) from error
 
 
 def artefact_root(path: Path) -> Path:

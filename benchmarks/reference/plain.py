@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.stats import entropy
 
 
 def bare_forward(
@@ -14,6 +17,17 @@ def bare_forward(
     with torch.no_grad():
         for start in range(0, len(raw), block):
             network(raw[start : start + block].float().div_(255))
+
+
+def numpy_entropy(
+    items: NDArray[np.float32], weight: NDArray[np.float32], bias: NDArray[np.float32], k: int
+) -> NDArray[np.int64]:
+    """The k rows of largest entropy under a linear model, as NumPy libraries (modAL) compute it."""
+    logits = items @ weight.T + bias
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    entropies = entropy(p.T)
+    return np.argpartition(-entropies, k)[:k]
 
 
 def read_once(values: torch.Tensor) -> float:

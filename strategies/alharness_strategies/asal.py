@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -77,6 +77,11 @@ class Asal(Strategy):
     search: ClassifierSearch
     space: FeatureSpace
     index: Index
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        if self.parameters.score == "learning-loss":  # its module reads the classifier's layers
+            self.learner_needs = self.learner_needs | {"activations"}
 
     def extractor(self, preparation: Preparation) -> FeatureExtractor | None:
         """F of Eq. 2; None when it changes with the classifier."""

@@ -59,6 +59,8 @@ class RunsMaker:
         task_facts: Mapping[str, Any] | None = None,
         spec: Mapping[str, Any] | None = None,
         failure: str | None = None,
+        diagnostics: Mapping[str, float] | None = None,
+        rows: Mapping[str, Sequence[int]] | None = None,
     ) -> Path:
         n_cycles = len(accuracy) - 1
         budget = initial_size + n_cycles * query_size
@@ -102,6 +104,8 @@ class RunsMaker:
         )
         log = QueryLog()
         log.add(INITIAL, {"indices": np.arange(initial_size)})
+        for cycle in range(n_cycles):
+            log.add(cycle, {name: np.array(values) for name, values in (rows or {}).items()})
         log.write(folder.queries)
         if failure is not None:
             write_json(folder.path / "failure.json", {"reason": failure})
@@ -136,6 +140,7 @@ class RunsMaker:
                         entropy_mean=entropy,
                         entropy_median=entropy,
                         digest="d",
+                        diagnostics=dict(diagnostics or {}),
                     ),
                     annotation=None
                     if last and finished

@@ -216,11 +216,18 @@ def test_paper_claims_decide_nothing_on_five_seeds(make_sweep: Make) -> None:
 
 
 def test_the_claims_file_names_installed_strategies_and_tasks() -> None:
-    from alharness.registry import STRATEGIES, TASKS, names
+    from alharness.comparison.runs import display_label
+    from alharness.registry import STRATEGIES, TASKS, find_strategy, names
 
     for claim in claims():
         others = [claim.other] if claim.other else []
-        assert {*claim.strategies, *claim.others, *others} <= set(names(STRATEGIES))
+        for name in {*claim.strategies, *claim.others, *others}:
+            plain, _, parameters = name.removesuffix(")").partition("(")
+            assert plain in names(STRATEGIES)
+            chosen = dict(part.split("=") for part in parameters.split(", ") if part)
+            # The name of a series, so that runs with these parameters are found under it.
+            made = find_strategy(plain).parameters(**chosen).model_dump()
+            assert display_label(plain, {key: made[key] for key in chosen}) == name
         assert {claim.task, *claim.tasks} - {""} <= set(names(TASKS))
 
 

@@ -6,8 +6,10 @@ import runpy
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
+from nbclient import NotebookClient
 
 from alharness import conformance, registry
 from alharness.cli import call
@@ -65,3 +67,30 @@ def test_the_study_prints_its_table(
     assert set(rows) == {"margin", "random", "my_strategy.py:Spread"}
     assert all(cells[0] == "80" and float(cells[1]) > 0.5 for cells in rows.values())
     assert float(rows["random"][2]) == 0.0
+
+
+def test_the_notebook_runs_and_shows_curve_tables_and_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "jupyter"))
+    notebook = nbformat.read(EXAMPLES / "study.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs for cell in cells), "commit it without outputs"
+    assert all(cell.execution_count is None for cell in cells)
+    work = tmp_path / "work"
+    work.mkdir()
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(work)}}).execute()
+    shown = {
+        cell.source.splitlines()[-1]: cell.outputs[-1].data
+        for cell in cells
+        if cell.outputs and "data" in cell.outputs[-1]
+    }
+    assert "<svg" in shown["run"]["text/html"]
+    assert "<svg" in shown["study"]["text/html"]
+    assert "<table>" in shown["study"]["text/html"]
+    figures = shown['comparison.table[["strategy", "runs", "aubc", "final"]]']["text/plain"]
+    assert {line.split()[1] for line in figures.splitlines()[1:]} == {"Gini", "margin", "random"}
+    assert (work / "table.tex").read_text().count("Gini") >= 1
+    assert all(folder.is_finished() for folder in run_folders(work / "runs"))
+    assert len(run_folders(work / "runs")) == 8

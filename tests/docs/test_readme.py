@@ -35,7 +35,7 @@ NOT_RUN = {
     "alharness run --strategy asal-auto --dataset mnist-two --download": "fetches 12 MB; minutes",
 }
 #: Commands that take more than seconds: run as they stand by the slow tests.
-SLOW = {"alharness run --strategy asal-auto --dataset digits-two"}
+SLOW = {"alharness run --strategy asal-auto --dataset digits-ten"}
 
 
 class Block(NamedTuple):

@@ -34,6 +34,7 @@ FOREIGN = {
     "net.py": "the user's own file",
     "test_mine.py": "the user's own file",
     "spots.py": "the user's own file",
+    "test_speed.py": "the user's own file",
     "NAME.py": "any name",
 }
 #: One section or trap of docs/decisions.md.
@@ -246,9 +247,10 @@ def exists(name: str) -> bool:
 
 @cache
 def _defined(path: Path) -> dict[str, set[str]]:
-    """What a module defines or imports at its top, with the members of its classes."""
+    """What a module defines or imports at its top, for types too, with the members of its classes."""
     found: dict[str, set[str]] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    for node in chain(body, *(node.body for node in body if isinstance(node, ast.If))):
         if isinstance(node, ast.ClassDef):
             found[node.name] = set().union(*(_names(inner) for inner in node.body))
         else:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,8 @@ import pytest
 
 from alharness.cli import call
 from alharness.records import run_folders
-from alharness.tracking import patience
+from alharness.tracking import open_tracking, patience
+from alharness.tracking.stores import load_mlflow
 
 RUN = ["run", "--dataset", "digits-two", "--strategy", "random", "--device", "cpu"]
 RUN += ["--budget", "60", "--query-size", "10", "--initial-size", "20", "--quiet"]
@@ -75,7 +81,10 @@ class _Answers(BaseHTTPRequestHandler):
         )
 
     def _send(self, code: int, value: Any) -> None:
-        body = json.dumps(value).encode()
+        with suppress(BrokenPipeError):  # who asked has given up
+            self._write(code, json.dumps(value).encode())
+
+    def _write(self, code: int, body: bytes) -> None:
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -191,3 +200,121 @@ def test_a_server_that_dies_in_the_middle_is_told_once(
         _, said = run(stub.uri, capfd, tmp_path / "runs")
     (line,) = said
     assert "The run goes on without MLflow" in line
+
+
+# ------------------------------------------------------- whole budgets, real servers: minutes of waiting
+
+#: What a store may cost a run, whatever it does.
+PROMISED_S = 15.0
+
+
+def held(uri: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> list[str]:
+    """What a run says, which is at most 15 s longer than one without MLflow and says it once."""
+    load_mlflow()
+    plain = min(without(capfd, tmp_path / f"plain{number}") for number in range(2))
+    taken, said = run(uri, capfd, tmp_path / "runs")
+    assert len(said) <= 1
+    assert taken - plain < PROMISED_S, f"{taken:.1f} s instead of {plain:.1f}"
+    print(f"{taken - plain:.1f} s longer; said: {said}")
+    return said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answer_s", [1.0, 4.0, 12.0])
+def test_a_run_is_at_most_fifteen_seconds_longer_with_a_slow_store(
+    answer_s: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(Stub(tmp_path / "artefacts", answer_s=answer_s)) as stub:
+        said = held(stub.uri, capfd, tmp_path)
+    if answer_s > 1:
+        assert "took too long" in said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies_after", [0, 1, 3, 7])
+def test_a_run_is_at_most_fifteen_seconds_longer_with_a_store_that_refuses(
+    dies_after: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with serving(Stub(tmp_path / "artefacts", dies_after=dies_after)) as stub:
+        (line,) = held(stub.uri, capfd, tmp_path)
+    assert "The run goes on without MLflow" in line
+
+
+@pytest.mark.slow
+def test_a_run_is_at_most_fifteen_seconds_longer_without_its_store(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    (line,) = held(uri, capfd, tmp_path)
+    assert "does not answer (refused)" in line
+
+
+SLOW_PLUGIN = '''
+import time
+from alharness.strategy import PoolQuery, Strategy
+
+
+class Slow(Strategy):
+    """Asks for the first items, with time for a server to be killed in."""
+
+    def select(self, view, query_size):
+        time.sleep(1.0)
+        return PoolQuery(view.unlabelled[:query_size])
+'''
+
+
+@pytest.mark.slow
+def test_a_real_server_killed_in_the_middle_is_told_once_and_sync_catches_up(
+    place_store: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = ["--backend-store-uri", place_store(tmp_path / "served")]
+    store += ["--default-artifact-root", str(tmp_path / "served" / "files")]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+    uri = f"http://127.0.0.1:{port}"
+
+    def start() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), *store],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            with suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return process
+            time.sleep(0.2)
+        raise AssertionError("mlflow server does not start")
+
+    (tmp_path / "slow.py").write_text(SLOW_PLUGIN)
+    arguments = [*RUN, "--strategy", f"{tmp_path}/slow.py:Slow", "--runs-dir", str(tmp_path / "r")]
+    server = start()
+    killer = threading.Timer(3.0, lambda: os.killpg(server.pid, signal.SIGKILL))
+    began = time.monotonic()
+    killer.start()
+    assert call([*arguments, "--tracking-uri", uri]) == 0
+    taken = time.monotonic() - began
+    server.wait()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "The run goes on without MLflow" in line
+    assert taken < 4 * 1.0 + without(capfd, tmp_path / "plain") + PROMISED_S
+    (folder,) = run_folders(tmp_path / "r")
+    assert folder.is_finished()
+
+    server = start()
+    try:
+        assert call(["sync", "--runs-dir", str(tmp_path / "r"), "--tracking-uri", uri]) == 0
+        tracking = open_tracking(uri)
+        (shown,) = tracking.client.search_runs([tracking.experiment_id])
+        points = tracking.client.get_metric_history(shown.info.run_id, "accuracy")
+        assert [point.step for point in points] == [20, 30, 40, 50, 60]
+        assert shown.info.status == "FINISHED"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

@@ -112,8 +112,8 @@ def test_a_database_appears_whole_or_not_at_all(
     path = here / "mlflow.db"
 
     def stopped(self: object, *arguments: object) -> None:
-        (here / ".mlflow.db.partial").write_bytes(b"half a table")
-        (here / ".mlflow.db.partial-journal").write_bytes(b"a journal of it")
+        (here / "mlflow.db.partial").write_bytes(b"half a table")
+        (here / "mlflow.db.partial-journal").write_bytes(b"a journal of it")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -153,7 +153,7 @@ def test_twenty_runs_at_once_on_an_empty_folder_share_one_database(tmp_path: Pat
         process.communicate()
         assert process.returncode == 0
     assert not list(tmp_path.glob("*.broken-*"))
-    assert not list(tmp_path.glob(".*.partial"))
+    assert not list(tmp_path.glob("*.partial*"))
     # Whoever waited too long for the others said so; the view is whole after a sync.
     assert call(["sync", "--runs-dir", str(tmp_path)]) == 0
     assert in_view(tmp_path) == recorded(tmp_path)

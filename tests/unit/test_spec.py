@@ -117,7 +117,7 @@ def test_set_without_key_or_value_is_refused(text: str) -> None:
         ({"budget": 10}, r"budget \(10\) counts the initial set.*20"),
         ({"query_size": 0}, "'query_size' is not valid"),
         ({"learner": {"c": -1}}, "'learner.c' is not valid.*greater than 0"),
-        ({"task": None}, "No task given. Use --dataset"),
+        ({"task": None}, "No data set given. Use --dataset"),
         ({"strategy": None}, "No strategy given. Use --strategy"),
     ],
 )

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
-from alharness.files import write_json
+from alharness.files import parse_json, write_json
 from alharness.progress import Progress, silent
 from alharness.tasks.originals.tree import file_facts, in_words
 
@@ -188,7 +188,7 @@ def _read_page(path: Path) -> Mapping[str, Any]:
     try:
         text = (path / META).read_bytes().decode()
         # Older versions wrote the facts alone.
-        found = json.loads(text)
+        found = parse_json(text)
         facts = found["facts"] if "sha256" in found else found
         if facts["version"] != VERSION and ("sha256" not in found or page(facts) == text):
             raise CacheMissingError(path)
@@ -213,7 +213,7 @@ def _array(path: Path, name: str, facts: Mapping[str, Any]) -> NDArray[Any]:
 
 def _stamps(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        found = json.loads((path / STAMPS).read_bytes())
+        found = parse_json((path / STAMPS).read_bytes())
         if isinstance(found, dict) and isinstance(found.get("originals", []), list):
             return found
     return {}

@@ -20,17 +20,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
-from alharness.files import to_disk
+from alharness.files import locked as held
+from alharness.files import parse_json, to_disk
 from alharness.progress import Progress, silent
 from alharness.tasks.originals.cache import (
     CONTENTS,
@@ -181,21 +181,14 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         UserError: the place cannot be written to, or locks do not work there.
     """
-    lock = FileLock(f"{path}.lock")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except NotImplementedError as error:  # how filelock says that flock is not there
-            raise OSError(errno.ENOSYS, str(error)) from error
-    try:
+    with ExitStack() as stack:
         discarded = _discarded(path)
         with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(path.with_name(path.name + ".lock")))
             if discarded.exists() and not path.exists():  # a stop between two renames
                 discarded.rename(path)
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -335,7 +328,7 @@ def _begin_or_continue(partial: Path, plan: Plan) -> dict[int, _Chunk]:
 def _entry(line: str) -> tuple[int, _Chunk] | None:
     """One journal line; None for a last line that was cut off by the stop."""
     try:
-        number, digest, contents = json.loads(line)
+        number, digest, contents = parse_json(line)
     except ValueError:
         return None
     return int(number), _Chunk(str(digest), str(contents))

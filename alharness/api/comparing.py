@@ -1,0 +1,189 @@
+"""``alharness.compare``: finished runs beside each other, with the tables of the command."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alharness.api.running import AnyPath, RunResult, places_of
+from alharness.comparison.comparison import comparisons
+from alharness.comparison.formats import FORMATS, SHOWN, format_of
+from alharness.comparison.metrics import MERITS
+from alharness.comparison.report import Report, build
+from alharness.comparison.runs import Run
+from alharness.comparison.tables import Table
+from alharness.errors import UserError
+from alharness.executors.sweeps import Choices, expand, read_sweep
+from alharness.executors.targets import Found, found_below, found_of_sweep
+from alharness.files import write_text
+from alharness.pictures.charts import Chart
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+LOG = logging.getLogger("alharness")
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """A comparison, worked out; a notebook shows its tables and curves, ``print`` the tables.
+
+    Attributes:
+        report: sections, tables and charts, as ``alharness report`` lays them out.
+    """
+
+    report: Report
+
+    @property
+    def table(self) -> DataFrame:
+        """One row per task and strategy with all figures of merit; NaN where one is not defined.
+
+        The columns are those of ``alharness compare --format csv``, which its JSON describes.
+        """
+        import pandas
+
+        rows = [
+            [section.comparison.title, row.label, *(row.merits[name] for name in MERITS)]
+            for section in self.report.sections
+            for row in section.rows
+        ]
+        return pandas.DataFrame(rows, columns=["comparison", "strategy", *MERITS])
+
+    @property
+    def charts(self) -> dict[str, Chart]:
+        """All that is drawn, by ``COMPARISON/NAME``; each has ``svg``, ``png`` and ``csv``."""
+        return {
+            f"{section.comparison.title}/{chart.name}": chart
+            for section in self.report.sections
+            for chart in section.charts
+        }
+
+    def text(self, form: str = "table") -> str:
+        """The tables as ``table``, ``csv``, ``md``, ``latex`` or ``json``.
+
+        Raises:
+            UserError: another format.
+        """
+        return FORMATS[format_of(None, form)](self.report)
+
+    def save(self, path: AnyPath) -> Path:
+        """Write the tables to a file whose ending says the format: .csv, .md, .tex, .json or .txt.
+
+        Raises:
+            UserError: another ending, or a file that cannot be written.
+        """
+        file = Path(path).expanduser()
+        write_text(file, self.text(format_of(file, None)))
+        return file
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return f"<{self.report.heading}. {self.report.status}>"
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p>{escape(self.report.heading)}. {escape(self.report.status)}</p>"]
+        for section in self.report.sections:
+            parts.append(f"<h3>{escape(section.comparison.title)}</h3>")
+            parts += [f"<p>! {escape(text)}</p>" for text in section.warnings]
+            parts += [_html(table) for table in section.tables if table.name in SHOWN]
+            parts += [chart.svg for chart in section.charts[:1]]
+            parts += [f"<p>{escape(text)}</p>" for text in section.sentences]
+        return "".join(parts)
+
+
+def _html(table: Table) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows
+    )
+    caption = f"<caption>{escape(table.caption)}</caption>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def compare(
+    *targets: AnyPath | RunResult,
+    runs_dir: AnyPath | None = None,
+    axis: str = "queries",
+    metric: str = "accuracy",
+    against: str | None = None,
+    split_by: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> ComparisonResult:
+    """Compare finished runs: the tables of ``alharness compare``.
+
+    Runs of equal seeds that began alike are pairs; runs of different protocols are refused.
+
+    Args:
+        targets: directories of runs, or one sweep file, or results of ``alharness.run``; nothing means
+            all of ``runs_dir``.
+        runs_dir: root of all runs; ``ALHARNESS_RUNS``, else ``runs``.
+        axis: ``queries`` (annotations asked for), ``labels`` or ``cost``.
+        metric: ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``average_precision`` or
+            ``log_loss``.
+        against: strategy to test the others against; the random baseline by default.
+        split_by: settings whose values make comparisons of their own, for instance ``query_size``.
+        labels: what strategies are called, for instance ``{"./mine.py:Gini": "Gini"}``.
+
+    Returns:
+        tables, sentences and charts. A run that cannot be read is left out, logged as a warning, and
+        named in the tables.
+
+    Raises:
+        UserError: nothing there, a mixture of kinds of targets, protocols that differ, unknown names.
+    """
+    runs_root = places_of(runs_dir, None).runs_dir
+    found = _found(targets, runs_root, list(split_by), dict(labels or {}))
+    return result_of(found, axis=axis, metric=metric, against=against)
+
+
+def result_of(
+    found: Found, *, axis: str = "queries", metric: str = "accuracy", against: str | None = None
+) -> ComparisonResult:
+    """What ``compare`` gives for runs that were found already."""
+    for item in found.unreadable:
+        LOG.warning("left out: %s", item.reason)
+    report = build(
+        found.comparisons,
+        heading=found.heading,
+        note=found.note,
+        axis=axis,
+        metric=metric,
+        against=against,
+    )
+    return ComparisonResult(report)
+
+
+def _found(
+    targets: Sequence[AnyPath | RunResult],
+    runs_dir: Path,
+    split_by: Sequence[str],
+    labels: Mapping[str, str],
+) -> Found:
+    results: list[Run] = [item.run for item in targets if isinstance(item, RunResult)]
+    paths = [Path(item).expanduser() for item in targets if isinstance(item, str | PathLike)]
+    if len(results) + len(paths) < len(targets):
+        odd = next(item for item in targets if not isinstance(item, str | PathLike | RunResult))
+        raise UserError(
+            f"Compare takes directories, a sweep file or results of alharness.run; found {odd!r}."
+        )
+    files = [path for path in paths if path.suffix == ".toml"]
+    if (results and paths) or (files and len(targets) > 1):
+        raise UserError(
+            "Expected one sweep file, or directories of runs, or results of alharness.run; found a "
+            "mixture. Compare each kind by itself."
+        )
+    if results:
+        heading = f"{len(results)} runs"
+        return Found(heading, "", "", comparisons(results, split_by=split_by, labels=labels))
+    if files:
+        sweep = read_sweep(files[0])
+        jobs = expand(sweep, Choices(), runs_dir, elsewhere=True)
+        return found_of_sweep(sweep, jobs, split_by=split_by, labels=labels)
+    return found_below(paths or [runs_dir], split_by=split_by, labels=labels)

@@ -1,0 +1,238 @@
+"""``alharness.run``: one strategy on one data set, or the rest of a run that was stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alharness import plugins
+from alharness.api.frames import frame_of
+from alharness.api.naming import choice_of, settings_of
+from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.figures import learning_curves
+from alharness.comparison.runs import Run, display_label, read_run
+from alharness.files import merge
+from alharness.pictures.charts import Chart
+from alharness.records import CycleRecord, RunFolder
+from alharness.run.opening import Places
+from alharness.run.runner import Observer, execute
+from alharness.spec import RunSpec, resolve
+from alharness.strategy import Strategy
+from alharness.tasks.base import DataLocations, TaskPlugin
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+LOG = logging.getLogger("alharness")
+
+#: A path as a caller may give it.
+AnyPath = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that is finished; a notebook shows its learning curve.
+
+    Attributes:
+        run: what its folder tells: spec, environment, records.
+        notes: what was said on the way, a sentence each.
+    """
+
+    run: Run
+    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie; ``alharness run`` with the same settings finds it there, too."""
+        return self.run.folder
+
+    @property
+    def records(self) -> tuple[CycleRecord, ...]:
+        """One record per cycle."""
+        return self.run.records
+
+    @property
+    def cycles(self) -> DataFrame:
+        """One row per cycle, with the columns of ``alharness.load_runs``."""
+        return frame_of([self.run])
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy of the last classifier, in [0, 1]."""
+        return self.records[-1].test.accuracy
+
+    def curve(self, axis: str = "labels", metric: str = "accuracy") -> Chart | None:
+        """Its learning curve, with ``svg``, ``png`` and ``csv``; None where the metric is not defined.
+
+        Args:
+            axis: ``queries``, ``labels`` or ``cost``.
+            metric: as in ``alharness compare --metric``.
+
+        Raises:
+            UserError: no such axis or metric.
+        """
+        name = display_label(self.run.strategy, self.run.parameters)
+        series = Series(name, self.run.strategy, (self.run,), name)
+        alone = Comparison(self.run.task, {}, (series,), (), (), ())
+        return learning_curves(alone, axis=axis, metric=metric)
+
+    def __repr__(self) -> str:
+        return f"<{self._told()}; records in '{self.folder}'>"
+
+    def _told(self) -> str:
+        name = display_label(self.run.strategy, self.run.parameters)
+        last = self.records[-1]
+        return (
+            f"{name} on {self.run.task}, seed {self.run.pair[0]}: accuracy {last.test.accuracy:.4f} with "
+            f"{last.n_labelled} labels"
+        )
+
+    def _repr_png_(self) -> bytes:
+        """The learning curve, for front ends without HTML."""
+        chart = self.curve()
+        assert chart is not None, "accuracy is always defined"
+        return chart.png
+
+    def _repr_html_(self) -> str:
+        """The learning curve over a line of figures; what was said stands below."""
+        chart = self.curve()
+        assert chart is not None, "accuracy is always defined"
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        folder = escape(str(self.folder))
+        return f"<p>{escape(self._told())}</p>{chart.svg}<p><code>{folder}</code></p>{notes}"
+
+
+def run(
+    strategy: str | type[Strategy] | Mapping[str, Any],
+    dataset: str | type[TaskPlugin] | Mapping[str, Any],
+    *,
+    runs_dir: AnyPath | None = None,
+    data_root: AnyPath | None = None,
+    download: bool = False,
+    fresh: bool = False,
+    tracking: bool | str = False,
+    experiment: str = "alharness",
+    select_timeout: float = 0.0,
+    on_cycle: Callable[[CycleRecord], object] | None = None,
+    **settings: Any,
+) -> RunResult:
+    """Run one strategy on one data set, continue where it stopped, or return it finished.
+
+    It is the run of ``alharness run`` with the same settings: the same folder, records and lock. Cycles
+    are logged by the logger ``alharness`` at level INFO, what a user of the result should know at level
+    WARNING. After an interruption the same call goes on.
+
+    Args:
+        strategy: a name of any form, a class that stands in a file of its own, or
+            ``{"name": ..., PARAMETER: VALUE}``.
+        dataset: the same for data.
+        runs_dir: root of all runs; ``ALHARNESS_RUNS``, else ``runs``.
+        data_root: where data sets are looked for; ``ALHARNESS_DATA`` by default.
+        download: fetch the data set first when it is missing.
+        fresh: throw away what exists of this run and start over.
+        tracking: True follows the run in the MLflow store beside the runs, a URI in that one. False
+            leaves MLflow alone: ``alharness sync`` adds the run later.
+        experiment: MLflow experiment.
+        select_timeout: seconds after which a selection is ended as a fault; 0 lets it take its time.
+        on_cycle: called with each record once it is on the disk.
+        settings: any setting: ``seed=3``, ``budget=100``, ``learner={"min_steps": 100}``, or
+            ``**{"learner.min_steps": 100}``. A classifier's class may stand for ``learner.kind``.
+            The device is ``auto`` unless given.
+
+    Returns:
+        the finished run.
+
+    Raises:
+        UserError: unknown names or settings, data missing or changed, a class without a file, another
+            process writing the same run, a plug-in that broke the contract.
+    """
+    spec = spec_of(strategy, dataset, settings)
+    where = places_of(runs_dir, data_root, download=download)
+    teller = _Teller(on_cycle)
+    observers: list[Observer] = [teller]
+    tracker = None
+    if tracking:
+        from alharness.tracking import TrackingObserver
+
+        tracker = TrackingObserver(tracking_uri(tracking, where.runs_dir), experiment, teller.warn)
+        observers.append(tracker)
+    try:
+        if tracker is not None:
+            tracker.open()
+        folder = execute(
+            spec,
+            where,
+            fresh=fresh,
+            observers=observers,
+            warn=teller.warn,
+            select_timeout=select_timeout,
+        )
+    except BaseException:
+        if tracker is not None:
+            tracker.stopped()
+        raise
+    return RunResult(read_run(folder.path), tuple(teller.notes))
+
+
+class _Teller:
+    """The observer of a run from Python: a log, and the caller's own function."""
+
+    def __init__(self, on_cycle: Callable[[CycleRecord], object] | None) -> None:
+        self._on_cycle = on_cycle
+        self.notes: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.notes.append(text)
+        LOG.warning("%s", text)
+
+    def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
+        LOG.info("%s on %s, seed %d", spec.strategy.name, spec.task.name, spec.seed)
+
+    def cycle(self, record: CycleRecord) -> None:
+        LOG.info(
+            "cycle %d: %d labels, accuracy %.4f",
+            record.cycle,
+            record.n_labelled,
+            record.test.accuracy,
+        )
+        if self._on_cycle is not None:
+            self._on_cycle(record)
+
+    def finished(self, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
+        LOG.info("finished: %s", folder.path)
+
+
+def spec_of(strategy: Any, dataset: Any, settings: Mapping[str, Any]) -> RunSpec:
+    """The spec behind a call.
+
+    Raises:
+        UserError: as ``run``.
+    """
+    chosen = {
+        "strategy": choice_of(plugins.STRATEGIES, strategy),
+        "task": choice_of(plugins.TASKS, dataset),
+    }
+    return resolve(merge(settings_of(settings), chosen))
+
+
+def places_of(
+    runs_dir: AnyPath | None, data_root: AnyPath | None, *, download: bool = False
+) -> Places:
+    """Where things lie, from arguments and environment."""
+    runs = Path(runs_dir or os.environ.get("ALHARNESS_RUNS") or "runs").expanduser()
+    data = None if data_root is None else Path(data_root).expanduser()
+    return Places(runs, DataLocations.resolve(data, download=download))
+
+
+def tracking_uri(tracking: bool | str, runs_dir: Path) -> str:
+    """The store that ``tracking`` means: one that is named, else the command's."""
+    from alharness.tracking import default_uri
+
+    named = tracking if isinstance(tracking, str) else os.environ.get("MLFLOW_TRACKING_URI")
+    return named or default_uri(runs_dir)

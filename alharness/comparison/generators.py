@@ -1,0 +1,121 @@
+"""Generators that a comparison rests on, and what their quality is worth."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from alharness.comparison import metrics
+from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.statistics import interval
+from alharness.comparison.tables import Table, number
+from alharness.pictures.charts import COLOURS, MARKERS, WIDTH, Chart, entry, legend, make_chart
+
+#: Figures of a generator's inspection that results are read beside: name, heading.
+INSPECTED = {
+    "frechet_auto": "Fréchet, auto-encoder",
+    "frechet_cls": "Fréchet, classifier",
+    "frechet_floor_cls": "real against real",
+    "coverage_cls": "coverage",
+    "nearest_ratio_auto": "nearest",
+    "entropy_before": "entropy at random",
+    "entropy_after": "attainable entropy",
+    "entropy_of_matches": "entropy of matches",
+    "agreement_searched": "label agreement",
+}
+
+
+def table(comparison: Comparison, inspections: Mapping[str, Mapping[str, float]]) -> list[Table]:
+    """The generators that runs rest on, as their inspections found them."""
+    users: dict[str, list[str]] = defaultdict(list)
+    for series in comparison.series:
+        for run in series.runs:
+            for item in run.preparation:
+                key = item.key
+                if item.name == "generator" and key and series.label not in users[key]:
+                    users[key].append(series.label)
+    if not users:
+        return []
+    cells = []
+    for key, labels in users.items():
+        figures = inspections.get(key, {})
+        told = (number(figures.get(name), 3) for name in INSPECTED)
+        cells.append((key, ", ".join(labels), *told))
+    caption = (
+        "Generators, inspected with a reference classifier trained on all labels (entropies are shares "
+        "of log C; nearest: well below 1 means memorised)"
+    )
+    if not users.keys() <= inspections.keys():
+        caption += ". Dashes: not inspected yet, see 'alharness generator inspect --help'"
+    return [
+        Table("generators", caption, ("generator", "used by", *INSPECTED.values()), tuple(cells))
+    ]
+
+
+#: The figure of quality that gains are drawn against: in the space that the auto-encoder spans, which
+#: belongs to no strategy of the paper's default and to no classifier.
+QUALITY = "frechet_auto"
+
+
+def gain_by_quality(
+    comparison: Comparison,
+    inspections: Mapping[str, Mapping[str, float]],
+    *,
+    axis: str = "queries",
+    metric: str = "accuracy",
+) -> Chart | None:
+    """Gain over the baseline against the Fréchet distance of the generator that a strategy rests on.
+
+    None unless some strategy was run on two generators that were inspected.
+    """
+    base = comparison.baseline
+    if base is None or not comparison.defines(metric):
+        return None
+    areas = metrics.run_areas(comparison, axis, metric)
+    points: dict[str, list[tuple[float, str, float, float, float, int]]] = defaultdict(list)
+    for series in comparison.series:
+        key = _key(series)
+        quality = inspections.get(key, {}).get(QUALITY) if key else None
+        gains = metrics.differences(series, base, areas)
+        if quality is None or key is None or len(gains) < 2:
+            continue
+        low, high = interval(gains)
+        points[series.strategy].append((quality, key, float(gains.mean()), low, high, len(gains)))
+    points = {name: sorted(found) for name, found in points.items() if len(found) > 1}
+    if not points:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.axhline(0, color="#444444", lw=1)
+        for place, (name, found) in enumerate(points.items()):
+            x = [point[0] for point in found]
+            gain = np.array([point[2] for point in found])
+            reach = np.array([[point[2] - point[3], point[4] - point[2]] for point in found]).T
+            axes.errorbar(
+                x, gain, yerr=np.abs(reach), capsize=3, label=entry(name),
+                color=COLOURS[place % len(COLOURS)], marker=MARKERS[place % len(MARKERS)],
+            )  # fmt: skip
+        axes.set_xlim(left=0)
+        axes.set_xlabel("Fréchet distance of the generator, auto-encoder features (left: better)")
+        axes.set_ylabel(f"gain over {base.label}")
+        legend(axes)
+
+    return make_chart(
+        "gain_by_generator",
+        "What the generator is worth: mean gain over the baseline, with its 95 % bootstrap interval over "
+        "paired seeds, against the quality of the generator that the runs rest on.",
+        ("strategy", "frechet_auto", "generator", "gain", "low", "high", "pairs"),
+        [(name, *point) for name, found in points.items() for point in found],
+        draw,
+        size=(WIDTH, 4.0),
+    )
+
+
+def _key(series: Series) -> str | None:
+    """The one generator of all runs; None where they have none, or several."""
+    keys = {item.key for run in series.runs for item in run.preparation if item.name == "generator"}
+    return keys.pop() if len(keys) == 1 else None

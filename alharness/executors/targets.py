@@ -1,0 +1,84 @@
+"""Which runs are meant: those of directories, or those of a sweep, sorted out for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alharness.comparison.comparison import Comparison, LeftOut, comparisons
+from alharness.comparison.runs import Run, read_or_mark, read_runs
+from alharness.errors import UserError
+from alharness.executors.sweeps import Job, Sweep
+
+
+@dataclass(frozen=True)
+class Found:
+    """Runs that somebody named.
+
+    Attributes:
+        heading, note: for the reader.
+        sweep: name of the sweep in MLflow; empty for directories.
+        comparisons: the runs, sorted out.
+    """
+
+    heading: str
+    note: str
+    sweep: str
+    comparisons: list[Comparison]
+
+    @property
+    def unreadable(self) -> list[LeftOut]:
+        """Runs that cannot be read: what is shown is not all."""
+        return [
+            item
+            for comparison in self.comparisons
+            for item in comparison.left_out
+            if item.state == "unreadable"
+        ]
+
+
+def found_below(
+    folders: Sequence[Path], *, split_by: Sequence[str] = (), labels: Mapping[str, str]
+) -> Found:
+    """All runs below some directories.
+
+    Raises:
+        UserError: no runs there, or protocols that differ.
+    """
+    runs = [run for folder in folders for run in read_runs(folder)]
+    heading = f"Runs of {', '.join(map(str, folders))}"
+    return Found(heading, "", "", comparisons(runs, split_by=split_by, labels=labels))
+
+
+def found_of_sweep(
+    sweep: Sweep, asked: Sequence[Job], *, split_by: Sequence[str] = (), labels: Mapping[str, str]
+) -> Found:
+    """All runs of a sweep; those that should exist and do not are named in the comparison.
+
+    Args:
+        sweep: what names and splits them.
+        asked: its jobs. Other machines may have carried them out, on devices that this one lacks.
+        split_by: settings that make comparisons of their own, beside those that the sweep names.
+        labels: strategy -> what it is called instead.
+
+    Raises:
+        UserError: not one of them exists, or protocols differ.
+    """
+    present, expected = [], []
+    for job in [job.present() for job in asked]:
+        spec = job.spec.model_dump(mode="json")
+        run = read_or_mark(job.folder.path, spec)
+        if run.spec:
+            present.append(run)
+        else:
+            expected.append(Run(run.folder, spec, failure=run.failure))
+    if not present and not any(run.failure for run in expected):
+        where = f" in '{asked[0].runs_dir}'" if asked else ""
+        raise UserError(
+            f"None of the {len(asked)} runs of '{sweep.name}' exists{where}. Make them with "
+            "'alharness sweep' and the same options."
+        )
+    split = [*sweep.split_by, *split_by]
+    found = comparisons(present, split_by=split, expected=expected, labels=labels)
+    return Found(sweep.heading, sweep.note, sweep.name, found)

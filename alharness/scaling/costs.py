@@ -1,0 +1,207 @@
+"""Accuracy and cost in one picture: what a comparison found, at the pool sizes that one has.
+
+A comparison says how good each strategy's labels are, a timing study how long its preparation and one
+selection take by pool size. Together: the seconds that the comparison's budget would cost with 10^4, 10^6
+or 10^8 images, and which strategies no other one beats in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.optimize import nnls
+
+from alharness.comparison.comparison import Comparison
+from alharness.comparison.runs import METRICS
+from alharness.comparison.tables import Table, number
+from alharness.errors import UserError
+from alharness.pictures.charts import COLOURS, Chart, logarithmic, make_chart, plain_number, short
+from alharness.scaling.estimates import Line, lines
+from alharness.scaling.study import Study
+
+#: Pool sizes that are told.
+SIZES = (10_000, 1_000_000, 100_000_000)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One strategy at one pool size.
+
+    Attributes:
+        label: the strategy.
+        score: its mean test figure at the end of the budget.
+        prepare_s: seconds of everything prepared once.
+        select_s: seconds of one selection.
+        seconds: preparation and all selections of the budget.
+        measured: whether that pool size was timed; otherwise the times are extrapolated.
+        best: whether no other strategy has a better score for as many seconds or fewer.
+    """
+
+    label: str
+    score: float
+    prepare_s: float
+    select_s: float
+    seconds: float
+    measured: bool
+    best: bool
+
+
+def extrapolated(seconds: Mapping[int, float], n: int) -> float:
+    """Seconds at size n: as measured, else a fixed part and one per image, neither below 0.
+
+    Least squares of relative errors. Whatever reads every item, or one row per item, grows like this; for
+    what grows more slowly (a tree) it is an upper bound.
+    """
+    if n in seconds:
+        return seconds[n]
+    sizes = np.array(sorted(seconds), dtype=np.float64)
+    times = np.array([seconds[int(size)] for size in sizes])
+    scale = np.where(times > 0, times, 1.0)
+    rows = np.stack([np.ones_like(sizes), sizes], axis=1) / scale[:, None]
+    (fixed, each), _ = nnls(rows, times / scale)
+    return float(fixed + each * n)
+
+
+def costs(
+    comparison: Comparison,
+    study: Study,
+    *,
+    metric: str = "accuracy",
+    sizes: Sequence[int] = SIZES,
+) -> dict[int, tuple[Cost, ...]]:
+    """Every strategy that was both compared and timed, by pool size; the cheapest first.
+
+    Raises:
+        UserError: the study is of another task, or has none of the comparison's strategies.
+    """
+    if study.spec.task != comparison.task:
+        raise UserError(
+            f"The timing study is of '{study.spec.task}', the runs are of '{comparison.task}'. Measure "
+            f"one with: alharness timing --dataset {comparison.task}"
+        )
+    query_size = comparison.runs[0].spec.get("query_size") if comparison.runs else None
+    timed = _of_size(study, query_size)
+    both = [series for series in comparison.series if series.name in timed]
+    if not both:
+        names = ", ".join(series.name for series in comparison.series)
+        raise UserError(
+            f"The timing study measured none of {names}. Measure them with: alharness timing "
+            f"--dataset {comparison.task} --strategies A,B"
+        )
+    found: dict[int, tuple[Cost, ...]] = {}
+    for n in sizes:
+        rows = []
+        for series in both:
+            line = timed[series.name]
+            _, values = series.curves("queries", metric)
+            prepare_s = extrapolated(line.preparation, n) if line.preparation else 0.0
+            select_s = extrapolated({size: line.time(size).value for size in line.sizes}, n)
+            n_queries = np.mean([sum(r.query is not None for r in x.records) for x in series.runs])
+            seconds = prepare_s + float(n_queries) * select_s
+            score = float(values[:, -1].mean())
+            rows.append(
+                Cost(series.label, score, prepare_s, select_s, seconds, n in line.sizes, False)
+            )
+        found[n] = _marked(rows, more_is_better=METRICS[metric].better == "more")
+    return found
+
+
+def _of_size(study: Study, query_size: int | None) -> dict[str, Line]:
+    """The line of each strategy whose queries are as large as the comparison's, or nearest to it."""
+    found: dict[str, Line] = {}
+    for line in lines(study):
+        if line.kind != "select":
+            continue
+        known = found.get(line.name)
+        if known is None or _far(line, query_size) < _far(known, query_size):
+            found[line.name] = line
+    return found
+
+
+def _far(line: Line, query_size: int | None) -> int:
+    return 0 if query_size is None else abs(line.query_size - query_size)
+
+
+def _marked(rows: Sequence[Cost], *, more_is_better: bool) -> tuple[Cost, ...]:
+    """Sorted by seconds; best where the score exceeds that of all that are as cheap or cheaper."""
+    marked: list[Cost] = []
+    best = -np.inf
+    sign = 1 if more_is_better else -1
+    for row in sorted(rows, key=lambda row: (row.seconds, -sign * row.score)):
+        ahead = sign * row.score > best
+        best = max(best, sign * row.score)
+        marked.append(Cost(**{**vars(row), "best": bool(ahead)}))
+    return tuple(marked)
+
+
+def table(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Table:
+    """Seconds by pool size; a star where no strategy is both better and cheaper."""
+    by_label = {row.label: row for row in next(iter(found.values()))}
+    cells = []
+    for label in sorted(by_label, key=lambda label: -by_label[label].score):
+        at = [next(row for row in rows if row.label == label) for rows in found.values()]
+        cells.append((label, number(by_label[label].score), *map(_told, at)))
+    return Table(
+        "costs",
+        "Accuracy and cost: the test figure at the end of the budget, and seconds of preparation plus one "
+        "selection by pool size (* no other strategy is better for as many seconds of the whole budget or "
+        "fewer; ~ extrapolated from smaller pools)",
+        ("strategy", METRICS[metric].description, *(f"{plain_number(n)} images" for n in found)),
+        tuple(cells),
+    )
+
+
+def _told(row: Cost) -> str:
+    sign = "" if row.measured else "~"
+    prepared = f"{plain_number(_digits(row.prepare_s))} + " if row.prepare_s else ""
+    star = " *" if row.best else ""
+    return f"{sign}{prepared}{plain_number(_digits(row.select_s))} s{star}"
+
+
+def _digits(seconds: float) -> float:
+    """Two digits: more would promise what an extrapolation cannot hold."""
+    return float(f"{seconds:.2g}")
+
+
+def chart(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Chart:
+    """One panel per pool size: test figure against the seconds of the whole budget."""
+    labels = sorted({row.label for rows in found.values() for row in rows})
+    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
+
+    def draw(figure: Figure) -> None:
+        panels = figure.subplots(1, len(found), sharey=True)
+        for axes, (n, rows) in zip(np.atleast_1d(panels), found.items(), strict=True):
+            front = [row for row in rows if row.best]
+            axes.step(
+                [row.seconds for row in front], [row.score for row in front], where="post",
+                color="#999999", lw=1,
+            )  # fmt: skip
+            for row in rows:
+                face = colours[row.label] if row.best else "white"
+                axes.plot(row.seconds, row.score, "o", color=colours[row.label], mfc=face)
+                axes.annotate(
+                    short(row.label, 24), (row.seconds, row.score), (4, 3),
+                    textcoords="offset points", fontsize=7,
+                )  # fmt: skip
+            logarithmic(axes, "x")
+            told = "" if rows[0].measured else ", extrapolated"
+            axes.set_title(f"{plain_number(n)} images{told}", fontsize=9)
+            axes.set_xlabel("seconds: preparation and selections")
+        np.atleast_1d(panels)[0].set_ylabel(METRICS[metric].description)
+
+    return make_chart(
+        "costs",
+        "Accuracy and cost: the test figure at the end of the budget against the seconds that preparing and "
+        "selecting would take with so many images (filled: no other strategy is better and cheaper).",
+        ("images", "strategy", metric, "prepare_s", "select_s", "seconds", "measured", "best"),
+        [
+            (n, r.label, r.score, r.prepare_s, r.select_s, r.seconds, int(r.measured), int(r.best))
+            for n, rows in found.items()
+            for r in rows
+        ],
+        draw,
+        size=(11.0, 3.9),
+    )

@@ -1,0 +1,113 @@
+"""Accuracy and cost by pool size: a comparison and a timing study put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alharness.cli import call
+from alharness.comparison.comparison import Comparison, comparisons
+from alharness.comparison.runs import read_runs
+from alharness.errors import UserError
+from alharness.files import append_line, write_json
+from alharness.scaling.costs import chart, costs, extrapolated, table
+from alharness.scaling.study import Measurement, ScalingSpec, Study
+
+SIZES = (1_000, 10_000, 100_000)
+#: Seconds per selection: fixed, and per image.
+TIMES = {"random": (0.001, 0.0), "max-entropy": (0.01, 1e-4), "asal-auto": (0.4, 1e-7)}
+
+
+def a_study(task: str = "digits-two", query_size: int = 10) -> Study:
+    found = []
+    for name, (fixed, each) in TIMES.items():
+        prepared = 300 + 1e-5 * SIZES[0] if name == "asal-auto" else 0.0
+        for n in SIZES:
+            about: dict[str, Any] = {"name": name, "n": n}
+            if prepared:
+                made = Measurement(
+                    kind="prepare", query_size=0, repeat=0, seconds=300 + 1e-5 * n, **about
+                )
+                found.append(made)
+            for repeat in range(3):
+                seconds = (fixed + each * n) * (0.9, 1.0, 1.1)[repeat]
+                found.append(
+                    Measurement(
+                        kind="select",
+                        query_size=query_size,
+                        repeat=repeat,
+                        seconds=seconds,
+                        **about,
+                    )
+                )
+    return Study(ScalingSpec(task=task), {}, tuple(found))
+
+
+@pytest.fixture
+def comparison(make_run: Any) -> Comparison:
+    for name, last in {"random": 0.80, "max-entropy": 0.90, "asal-auto": 0.85}.items():
+        make_run(name, 0, (0.7, 0.75, last))  # two selections
+    (found,) = comparisons(read_runs(make_run.root))
+    return found
+
+
+def test_what_was_measured_is_taken_and_the_rest_is_fixed_plus_each() -> None:
+    times = {n: 0.4 + 1e-7 * n for n in SIZES}
+    assert extrapolated(times, 10_000) == times[10_000]
+    assert extrapolated(times, 10**8) == pytest.approx(10.4)
+    # Never below 0, and no gain of larger pools, whatever the noise of small ones.
+    assert extrapolated({1_000: 0.5, 10_000: 0.4, 100_000: 0.3}, 10**8) == pytest.approx(
+        0.38, abs=0.1
+    )
+
+
+def test_who_is_best_changes_with_the_size_of_the_pool(comparison: Comparison) -> None:
+    found = costs(comparison, a_study(), sizes=(1_000, 10**6, 10**9))
+    by_size = {n: {row.label: row for row in rows} for n, rows in found.items()}
+    scan, asal = by_size[1_000]["max-entropy"], by_size[1_000]["asal-auto"]
+    assert scan.seconds == pytest.approx(2 * 0.11)
+    assert asal.seconds == pytest.approx(300.01 + 2 * 0.4001)
+    assert (scan.measured, scan.best, asal.best) == (True, True, False)  # dearer and worse
+    scan, asal = by_size[10**9]["max-entropy"], by_size[10**9]["asal-auto"]
+    assert scan.seconds == pytest.approx(2 * 1e5, rel=0.01)
+    assert asal.seconds == pytest.approx(300 + 1e4 + 2 * 100.4, rel=0.01)
+    assert (asal.measured, asal.best, scan.best) == (False, True, True)  # cheaper; better
+    assert all(rows["random"].best for rows in by_size.values())  # nothing is cheaper
+
+
+def test_the_table_tells_what_is_extrapolated(comparison: Comparison) -> None:
+    found = costs(comparison, a_study(), sizes=(10_000, 10**8))
+    rows = {row[0]: row[2:] for row in table(found).rows}
+    assert rows["max-entropy"] == ("1 s *", "~10,000 s *")
+    assert rows["asal-auto"][0] == "300 + 0.4 s"
+    assert rows["asal-auto"][1].startswith("~")
+    drawn = chart(found)
+    assert len(drawn.rows) == 6
+    assert len(drawn.png) > 1000
+
+
+def test_a_study_of_other_things_is_refused_in_one_line(comparison: Comparison) -> None:
+    with pytest.raises(UserError, match="of 'mnist-two', the runs are of 'digits-two'"):
+        costs(comparison, a_study("mnist-two"))
+    empty = Study(ScalingSpec(task="digits-two"), {}, ())
+    with pytest.raises(UserError, match="measured none of asal-auto, max-entropy, random"):
+        costs(comparison, empty)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_report_shows_them(
+    comparison: Comparison, make_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, folder = a_study(), tmp_path / "timing"
+    write_json(folder / "study.json", {"spec": study.spec.model_dump(), "machine": {}})
+    for measurement in study.measurements:
+        append_line(folder / "timing.jsonl", measurement.model_dump_json())
+    out = tmp_path / "report"
+    command = ["report", "--runs-dir", str(make_run.root), "--no-tracking", "--out", str(out)]
+    assert call([*command, "--timing", str(folder)]) == 0
+    assert "Accuracy and cost by pool size" in (out / "report.html").read_text()
+    assert (out / "tables" / "costs.csv").read_text().count("\n") == 4
+    assert call([*command, "--timing", str(tmp_path)]) == 2
+    assert "holds no timing study" in capsys.readouterr().err

@@ -1,0 +1,98 @@
+"""``alharness.pytest``: somebody's own tests gate the work and the time of their own strategy."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alharness.errors import PluginError, UserError
+from alharness.pytest import Selection
+from alharness.queries import PoolQuery
+from alharness_strategies.margin import Margin
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_selection_counts_what_a_run_would_record(selection: Callable[..., Selection]) -> None:
+    asked = selection(Margin, n_pool=300, query_size=7).ask()
+    assert isinstance(asked.query, PoolQuery)
+    assert len(asked.query) == 7
+    assert asked.work == {"bytes_read": 64 * 282, "pool_items_scored": 282}, "18 are labelled"
+    assert asked.n_read == 282
+    assert asked.select_s == sum(asked.phases.values()) > 0
+
+
+def test_it_is_the_same_question_each_time(selection: Callable[..., Selection]) -> None:
+    made = selection("random", n_pool=100)
+    first, second = made.ask(), made.ask()
+    assert torch.equal(first.query.touched, second.query.touched)
+    assert (first.work, first.n_read) == ({}, 0)
+    assert len(made.times(3)) == 3
+
+
+def test_a_name_with_its_argument_and_a_strategy_with_a_generator_work(
+    selection: Callable[..., Selection],
+) -> None:
+    assert selection("subset:50:margin", n_pool=200).ask().work["pool_items_scored"] == 50
+    small, large = (selection("asal-gray", n_pool=n, n_classes=2).ask() for n in (60, 120))
+    assert small.work["images_generated"] == large.work["images_generated"] > 0
+    assert "pool_items_scored" not in large.work
+    assert (small.n_read, large.n_read) == (0, 0), "its features were made before"
+
+
+def test_faults_are_told_as_in_a_run(selection: Callable[..., Selection]) -> None:
+    class Short(Margin):
+        def select(self, view: Any, query_size: int) -> Any:
+            return super().select(view, query_size - 1)
+
+    with pytest.raises(PluginError, match="Short"):
+        selection(Short).ask()
+    with pytest.raises(UserError, match="at least n_pool=28"):
+        selection(Margin, n_pool=20)
+
+
+def recipe(folder: Path) -> None:
+    """Write the files of the tutorial's recipe."""
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(# (\w+\.py)\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    for block, name in blocks:
+        if name in ("mine.py", "conftest.py", "test_speed.py"):
+            (folder / name).write_text(block)
+
+
+def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "pytest_benchmark.plugin", "-q", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_recipe_of_the_tutorial_passes_and_measures(tmp_path: Path) -> None:
+    recipe(tmp_path)
+    done = run_pytest(tmp_path, "--benchmark-json=times.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (measured,) = json.loads((tmp_path / "times.json").read_text())["benchmarks"]
+    assert measured["stats"]["rounds"] == 5
+    assert measured["extra_info"]["work"]["pool_items_scored"] == 200
+
+
+def test_the_recipe_fails_when_the_work_grows_with_the_pool(tmp_path: Path) -> None:
+    recipe(tmp_path)
+    mine = (tmp_path / "mine.py").read_text()
+    (tmp_path / "mine.py").write_text(mine.replace("[: max(200, query_size)]", ""))
+    done = run_pytest(tmp_path, "-k", "work")
+    assert done.returncode == 1
+    assert "bytes_read must not depend on the pool" in done.stdout

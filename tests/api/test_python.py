@@ -1,0 +1,394 @@
+"""``alharness.run`` and its neighbours do from Python what the commands do, in the same folders."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+
+import alharness
+from alharness import UserError, plugins
+from alharness.api.naming import name_of
+from alharness.cli import call
+from alharness.records import RunFolder, run_folders
+from alharness.spec import resolve
+from alharness.strategy import PoolQuery, Strategy
+from alharness_strategies.margin import Margin
+
+#: A run of a second: two cycles, fifty steps.
+TINY: Mapping[str, Any] = {
+    "budget": 60,
+    "query_size": 20,
+    "learner": {"min_steps": 50, "epochs": 0},
+}
+TYPED = [
+    *("--budget", "60", "--query-size", "20", "--no-tracking", "--quiet"),
+    *("--set", "learner.min_steps=50", "--set", "learner.epochs=0"),
+]
+MINE = """
+from alharness.strategy import PoolQuery, Strategy
+
+class Lowest(Strategy):
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[:query_size])
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of one's own, from which modules can be imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+# -- import ------------------------------------------------------------------------------------------
+
+
+def test_the_import_is_light_and_the_names_are_there() -> None:
+    code = (
+        "import sys, alharness\n"
+        "names = dir(alharness)\n"
+        "assert {'run', 'sweep', 'load_runs', 'compare', 'UserError'} <= set(names), names\n"
+        "assert callable(alharness.run) and issubclass(alharness.UserError, Exception)\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'mlflow', 'sklearn', 'pydantic', 'matplotlib'}\n"
+        "print('IMPORTED', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "IMPORTED []\n"
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'rnu'"):
+        _ = alharness.rnu  # type: ignore[attr-defined]
+
+
+def test_run_is_the_function_whoever_imports_the_package_of_that_name() -> None:
+    loop = importlib.import_module("alharness.run.loop")
+    assert sys.modules["alharness.run"].loop is loop  # type: ignore[attr-defined]
+    assert callable(alharness.run)
+    assert list(inspect.signature(alharness.run).parameters)[:2] == ["strategy", "dataset"]
+
+
+# -- run ---------------------------------------------------------------------------------------------
+
+
+def test_the_command_and_the_function_make_one_run(tmp_path: Path) -> None:
+    where = ["--runs-dir", str(tmp_path)]
+    assert call(["run", "--strategy", "margin", "--dataset", "digits-ten", *TYPED, *where]) == 0
+    (folder,) = run_folders(tmp_path)
+    seen: list[int] = []
+    found = alharness.run(
+        "margin", "digits-ten", runs_dir=tmp_path, on_cycle=lambda r: seen.append(r.cycle), **TINY
+    )
+    assert found.folder == folder.path
+    assert list(found.records) == folder.records()
+    assert seen == [], "a finished run is returned, not run again"
+    assert "finished before" in found.notes[0]
+
+
+def test_a_run_goes_on_where_it_stopped_and_starts_over_when_told(tmp_path: Path) -> None:
+    def stop(record: object) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        alharness.run("random", "digits-ten", runs_dir=tmp_path, on_cycle=stop, **TINY)
+    seen: list[int] = []
+
+    def see(record: Any) -> None:
+        seen.append(record.cycle)
+
+    again = alharness.run("random", "digits-ten", runs_dir=tmp_path, on_cycle=see, **TINY)
+    assert seen == [1], "cycle 0 was on the disk"
+    alharness.run("random", "digits-ten", runs_dir=tmp_path, on_cycle=see, fresh=True, **TINY)
+    assert seen == [1, 0, 1]
+    assert again.notes == ()
+
+
+def test_a_run_that_another_process_writes_is_refused(tmp_path: Path) -> None:
+    found = alharness.run("random", "digits-ten", runs_dir=tmp_path, **TINY)
+    with (
+        FileLock(found.folder / "lock"),
+        pytest.raises(UserError, match="Another process is writing"),
+    ):
+        alharness.run("random", "digits-ten", runs_dir=tmp_path, fresh=True, **TINY)
+
+
+def test_a_result_shows_its_curve_and_its_cycles(tmp_path: Path) -> None:
+    found = alharness.run(
+        {"name": "margin"}, "digits-ten", runs_dir=tmp_path, seed=np.int64(3), **TINY
+    )
+    assert found._repr_html_().count("<svg") == 1
+    assert "margin on digits-ten, seed 3" in found._repr_html_()
+    assert found._repr_png_().startswith(b"\x89PNG")
+    assert repr(found) == (
+        f"<margin on digits-ten, seed 3: accuracy {found.accuracy:.4f} with 60 labels; records in "
+        f"'{found.folder}'>"
+    )
+    cycles = found.cycles
+    assert cycles["n_labelled"].tolist() == [40, 60]
+    assert cycles["test.accuracy"].tolist() == [r.test.accuracy for r in found.records]
+    assert cycles["time.select_s"][0] == found.records[0].time.select_s
+    assert np.isnan(cycles["time.select_s"][1]), "the last cycle asks nothing"
+    assert cycles["work.pool_items_scored"][0] == found.records[0].work["pool_items_scored"]
+
+
+def test_the_device_is_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"task": "digits-two", "strategy": "random"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve(asked).device == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve(asked).device == "cpu"
+
+
+def test_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="alharness"):
+        alharness.run("random", "digits-ten", runs_dir=tmp_path, **TINY)
+    assert [r.message for r in caplog.records if r.message.startswith("cycle 1")]
+    with caplog.at_level(logging.WARNING, logger="alharness"):
+        alharness.run("random", "digits-ten", runs_dir=tmp_path, **TINY)
+    assert "finished before" in caplog.records[-1].message
+
+
+def test_a_run_can_be_followed_in_mlflow(tmp_path: Path, place_store: Any) -> None:
+    from alharness.tracking import open_tracking
+
+    uri = place_store(tmp_path)
+    found = alharness.run("random", "digits-ten", runs_dir=tmp_path, tracking=True, **TINY)
+    tracking = open_tracking(uri, "alharness")
+    assert found.notes == ()
+    run_id = tracking.find_run(RunFolder(found.folder), found.records).info.run_id
+    assert tracking.logged_cycles(run_id) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings", "said"),
+    [
+        ("margn", {}, "Did you mean 'margin'"),
+        (3, {}, "The strategy is a name, a class, or"),
+        ("margin", {"bugdet": 3}, "Did you mean 'budget'"),
+        ("margin", {"learner.min_step": 3}, "Did you mean 'learner.min_steps'"),
+        ({"shortlist": 3}, {}, "The strategy is a name"),
+    ],
+)
+def test_wrong_words_are_one_line(
+    strategy: Any, settings: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        alharness.run(strategy, "digits-ten", runs_dir=tmp_path, **settings)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- classes -----------------------------------------------------------------------------------------
+
+
+def test_a_class_of_a_file_is_the_run_of_the_command(here: Path) -> None:
+    Path("lowest_of_mine.py").write_text(MINE)
+    strategy = importlib.import_module("lowest_of_mine").Lowest
+    found = alharness.run(strategy, "digits-ten", **TINY)
+    assert found.run.strategy == "./lowest_of_mine.py:Lowest"
+    assert found.run.spec["plugins"].keys() == {"./lowest_of_mine.py"}
+    typed = ["--strategy", "./lowest_of_mine.py:Lowest", "--dataset", "digits-ten", *TYPED]
+    assert call(["run", *typed]) == 0
+    assert [folder.path for folder in run_folders(Path("runs"))] == [found.folder]
+
+
+def test_the_same_class_after_an_edit_of_its_file_is_another_run(here: Path) -> None:
+    Path("edited_of_mine.py").write_text(MINE)
+    strategy = importlib.import_module("edited_of_mine").Lowest
+    first = alharness.run(strategy, "digits-ten", **TINY)
+    Path("edited_of_mine.py").write_text(MINE.replace("[:query_size]", "[-query_size:]"))
+    second = alharness.run(strategy, "digits-ten", **TINY)
+    assert first.folder != second.folder
+    assert first.records[0].query != second.records[0].query, "the file as it stands is what runs"
+
+
+def test_an_installed_class_has_its_name_and_one_of_a_package_its_module(here: Path) -> None:
+    assert name_of(plugins.STRATEGIES, Margin) == "margin"
+    Path("folder_of_mine").mkdir()
+    Path("folder_of_mine/__init__.py").touch()
+    Path("folder_of_mine/lowest.py").write_text(MINE)
+    strategy = importlib.import_module("folder_of_mine.lowest").Lowest
+    assert name_of(plugins.STRATEGIES, strategy) == "folder_of_mine.lowest:Lowest"
+
+
+def test_a_classifiers_class_may_stand_for_its_kind(tmp_path: Path) -> None:
+    from sklearn.naive_bayes import GaussianNB
+
+    found = alharness.run(
+        "margin", "digits-ten", runs_dir=tmp_path, budget=60, query_size=20,
+        **{"learner.kind": GaussianNB},
+    )  # fmt: skip
+    assert found.run.spec["learner"]["kind"] == "sklearn.naive_bayes:GaussianNB"
+    assert found.accuracy > 0.3
+
+
+class Local(Strategy):
+    """At the top of a test module: it has a file."""
+
+    def select(self, view: Any, query_size: int) -> PoolQuery:
+        return PoolQuery(view.unlabelled[:query_size])
+
+
+def test_a_class_without_a_file_of_its_own_is_refused(tmp_path: Path) -> None:
+    class Inside(Local):
+        pass
+
+    with pytest.raises(UserError, match=r"inside a function.*%%writefile mine.py.*mine.py:"):
+        alharness.run(Inside, "digits-ten", runs_dir=tmp_path)
+    in_a_notebook = type("Lowest", (Local,), {"__module__": "__main__"})
+    with pytest.raises(UserError, match="The strategy Lowest is defined in a notebook"):
+        alharness.run(in_a_notebook, "digits-ten", runs_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- sweep, load_runs, compare -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> alharness.SweepResult:
+    """Two strategies and the bound, two seeds."""
+    return alharness.sweep(
+        ["random", Margin, "full"],
+        "digits-ten",
+        seeds="0-1",
+        runs_dir=tmp_path_factory.mktemp("swept"),
+        threads=1,
+        **TINY,
+    )
+
+
+def test_a_sweep_runs_all_and_the_same_call_runs_nothing(swept: alharness.SweepResult) -> None:
+    assert [job.name for job in swept.jobs] == [
+        f"digits-ten / {name} / seed {seed}"
+        for seed in (0, 1)
+        for name in ("random", "margin", "full")
+    ]
+    assert swept.failed == {}
+    assert all(run.finished for run in swept.runs)
+
+    class Nobody:
+        def run(self, jobs: Any, places: Any, *, fresh: bool) -> Any:
+            assert not jobs
+            yield from ()
+
+    again = alharness.sweep(
+        ["random", "margin", "full"],
+        ["digits-ten"],
+        seeds=[0, 1],
+        runs_dir=swept.jobs[0].runs_dir,
+        executor=Nobody(),
+        **TINY,
+    )
+    assert [job.spec.run_key for job in again.jobs] == [job.spec.run_key for job in swept.jobs]
+
+
+def test_a_sweep_may_be_a_mapping_or_a_file(swept: alharness.SweepResult, here: Path) -> None:
+    spec = {"base": {"task": "digits-ten", **TINY}, "runs": [{"strategy": "margin", "seed": "0-1"}]}
+    where = swept.jobs[0].runs_dir
+    mapped = alharness.sweep(spec=spec, runs_dir=where)
+    Path("s.toml").write_text(
+        '[base]\ntask = "digits-ten"\nbudget = 60\nquery_size = 20\n'
+        'learner = {min_steps = 50, epochs = 0}\n[[runs]]\nstrategy = "margin"\nseed = "0-1"\n'
+    )
+    filed = alharness.sweep(spec="s.toml", runs_dir=where)
+    assert [run.folder for run in mapped.runs] == [run.folder for run in filed.runs]
+    assert all(run.finished for run in mapped.runs)
+    assert str(alharness.compare("s.toml", runs_dir=where)) == str(filed.compare())
+
+
+def test_a_run_that_fails_is_told_and_stops_no_other_one(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("broken.py").write_text(MINE.replace("[:query_size]", "[:query_size - 1]"))
+    found = alharness.sweep(
+        ["./broken.py:Lowest", "random"], "digits-ten", seeds=0, threads=1, **TINY
+    )
+    assert list(found.failed) == ["digits-ten / ./broken.py:Lowest / seed 0"]
+    assert "failed" in caplog.text
+    assert [run.finished for run in found.runs] == [False, True]
+    assert "failed: digits-ten" in found._repr_html_()
+
+
+def test_what_a_sweep_cannot_mean_is_refused() -> None:
+    with pytest.raises(UserError, match="Expected strategies and data sets, or spec=FILE"):
+        alharness.sweep(["random"])
+    with pytest.raises(UserError, match="parameters are settings"):
+        alharness.sweep("random", {"name": "digits-ten", "x": 1})
+    with pytest.raises(UserError, match="found 'x'"):
+        alharness.sweep("random", "digits-ten", seeds="x")
+    with pytest.raises(UserError, match="runs"):
+        alharness.sweep(spec={"base": {}})
+
+
+def test_all_cycles_of_all_runs_are_one_table(swept: alharness.SweepResult) -> None:
+    frame = alharness.load_runs(swept.jobs[0].runs_dir)
+    assert len(frame) == 2 * (2 + 2 + 1), "the bound has one cycle"
+    assert frame.columns[:4].tolist() == ["task", "strategy", "label", "seed"]
+    last = frame[frame["n_labelled"] == 60].groupby("strategy")["test.accuracy"].mean()
+    accuracy = [r.records[-1].test.accuracy for r in swept.runs if r.strategy == "margin"]
+    assert last["margin"] == pytest.approx(np.mean(accuracy))
+    assert set(frame["learner.min_steps"]) == {50}
+    assert set(frame["budget"]) == {60}
+    assert frame.attrs["unreadable"] == {}
+    assert frame["time.preparation_s"].isna().sum() == 0
+
+
+def test_parameters_and_damaged_runs_in_the_table(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alharness.run("random", "digits-ten", runs_dir=tmp_path, **TINY)
+    hurt = alharness.run("margin", "digits-ten", runs_dir=tmp_path, **TINY)
+    cycles = hurt.folder / "cycles.jsonl"
+    cycles.write_bytes(cycles.read_bytes().replace(b'"cycle":0', b'"cycle":7'))
+    frame = alharness.load_runs(tmp_path)
+    assert set(frame["strategy"]) == {"random"}
+    assert list(frame.attrs["unreadable"]) == [str(hurt.folder)]
+    assert "is damaged" in caplog.text
+    with pytest.raises(UserError, match="There is no directory"):
+        alharness.load_runs(tmp_path / "nowhere")
+
+
+def test_a_comparison_has_the_tables_of_the_command(
+    swept: alharness.SweepResult, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = swept.jobs[0].runs_dir
+    found = alharness.compare(where, axis="labels", labels={"margin": "Margin"})
+    words = ["compare", str(where), "--x", "labels", "--label", "margin=Margin"]
+    assert call(words) == 0
+    assert capsys.readouterr().out == str(found)
+    assert call([*words, "--format", "latex"]) == 0
+    assert capsys.readouterr().out == found.text("latex")
+    assert found.save(tmp_path / "t.csv").read_text() == found.text("csv")
+    assert found.table["strategy"].tolist()[0] in ("Margin", "random")
+    assert len(found.table) == 2
+    assert found._repr_html_().count("<table>") >= 2
+    assert "digits-ten/curve_accuracy" in found.charts
+    assert swept.compare().table.equals(alharness.compare(runs_dir=where).table)
+
+
+def test_results_of_runs_can_be_compared(swept: alharness.SweepResult) -> None:
+    where = swept.jobs[0].runs_dir
+    results = [
+        alharness.run(name, "digits-ten", seed=seed, runs_dir=where, **TINY)
+        for name in ("random", "margin")
+        for seed in (0, 1)
+    ]
+    found = alharness.compare(*results)
+    assert found.table["runs"].tolist() == [2, 2]
+    with pytest.raises(UserError, match="mixture"):
+        alharness.compare(results[0], where)
+    with pytest.raises(UserError, match="found 3"):
+        alharness.compare(3)  # type: ignore[arg-type]

@@ -1,0 +1,86 @@
+"""What cannot work is said before data are loaded, and a slip gets the words that were meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alharness.cli import call
+
+REFUSED = [
+    ("bald", "mnist-ten", ["learner.kind=mlp"], "Set learner.members=5"),
+    ("qbc", "mnist-two", [], "Set learner.members=5"),
+    ("asal-gray", "mnist-ten", ["strategy.score=learning-loss", "learner.members=3"], "members=1"),
+    ("asal-gray", "mnist-ten", ["strategy.score=learning-loss", "learner.kind=resnet18"], "ReLUs"),
+    ("learning-loss", "mnist-ten", ["learner.kind=resnet18"], "ReLUs of the harness's own"),
+    ("asal-gray", "mnist-two", ["learner.kind=sklearn.svm:SVC"], "searches for images by gradients"),
+    ("asal-auto", "mnist-ten", ["learner.freeze=true", "learner.kind=resnet18"], "leave learner.freeze"),
+    ("asal-gray", "cifar10-two", [], "asal-rgb is its counterpart"),
+    ("asal-rgb", "mnist-ten", [], "asal-gray is its counterpart"),
+    ("adba", "mnist-ten", [], "two classes only, the task has 10"),
+    ("subset:50:bald", "svhn", [], "Set learner.members=5"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("strategy", "dataset", "settings", "told"), REFUSED)
+def test_what_cannot_work_is_said_before_data_are_loaded(
+    strategy: str,
+    dataset: str,
+    settings: list[str],
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["run", "--strategy", strategy, "--dataset", dataset, "--no-tracking"]
+    words += ["--runs-dir", str(tmp_path / "runs"), "--data-root", str(tmp_path / "no-data")]
+    for text in settings:
+        words += ["--set", text]
+    assert call(words) == 2
+    output = capsys.readouterr()
+    assert told in output.err
+    assert len(output.err.splitlines()) == 1
+    assert output.out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_classifier_that_brings_its_own_dropout_is_not_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "--strategy", "bald", "--dataset", "mnist-ten", "--no-tracking"]
+    words += ["--runs-dir", str(tmp_path / "runs"), "--data-root", str(tmp_path / "no-data")]
+    assert call(words) == 2
+    assert "MNIST not found" in capsys.readouterr().err  # it is the data that are missed
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["--dataset", "mine.csv"], "--dataset table:mine.csv"),
+        (["--dataset", "./some/mine.parquet"], "--dataset table:./some/mine.parquet"),
+        (["--dataset", "mine.NPZ"], "--dataset npz:mine.NPZ"),
+        (["--dataset", "FashionMNIST"], "--dataset torchvision:FashionMNIST"),
+        (["--dataset", "fashion-mnist"], "--dataset torchvision:FashionMNIST"),
+        (["--dataset", "emnist"], "--dataset torchvision:EMNIST:balanced"),
+        (["--dataset", "mnist"], "torchvision:MNIST (or one of our own: mnist-ten, mnist-two)"),
+        (["--dataset", "digit-ten"], "Did you mean 'digits-ten'?"),
+        (["--set", "learner.kind=RandomForestClassifier"], "sklearn.ensemble:RandomForestClassifier"),
+        (["--set", "learner.kind=random-forest"], "sklearn.ensemble:RandomForestClassifier"),
+        (["--set", "learner.kind=SVC"], "learner.kind=sklearn.svm:SVC"),
+        (["--set", "learner.kind=mpl"], "Did you mean 'mlp'?"),
+        (["--set", "min_steps=5"], "Did you mean learner.min_steps?"),
+        (["--set", "recipe=fc"], "Did you mean generator.recipe or autoencoder.recipe?"),
+        (["--strategy", "MaxEntropy"], "Did you mean 'max-entropy'?"),
+    ],
+)  # fmt: skip
+def test_a_slip_is_told_what_was_meant(
+    typed: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "--no-tracking", "--runs-dir", str(tmp_path / "runs"), *typed]
+    for option, usual in (("--strategy", "random"), ("--dataset", "digits-two")):
+        if option not in typed:
+            words += [option, usual]
+    assert call(words) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.splitlines()) == 1
