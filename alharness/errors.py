@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import signal
 import sysconfig
 import traceback
@@ -17,12 +18,19 @@ from typing import NoReturn
 TRACEBACK = "ALHARNESS_TRACEBACK"
 
 
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
 class UserError(Exception):
     """Bad input: the message says what was expected, what was found and what to do next.
 
     The command line prints it as one line and exits with code 2, without a traceback. Any other
-    exception is a bug of ours and keeps its traceback.
+    exception is a bug of ours and keeps its traceback. What it cites of the input may hold line breaks
+    and signs that steer a terminal: they are shown as escapes.
     """
+
+    def __str__(self) -> str:
+        return _STEERING.sub(lambda sign: repr(sign[0])[1:-1], super().__str__())
 
 
 class DamagedError(UserError):

@@ -353,4 +353,6 @@ def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
         "learner": identity(spec.learner),
         "device": device_kind(spec.device),
     }
+    if spec.oracle.noise:  # runs from before there was any are not named anew
+        fields["noise"] = spec.oracle.noise
     return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}

@@ -43,19 +43,27 @@ def count(before_death: Any = None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+#: Where writing into an open file began: what lies before is on the disk.
+begun: dict[Path, int] = {}
+
+
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if not (event in CHANGES or (event == "open" and arguments[2] & WRITING)):
+    writes = event == "open" and arguments[2] & WRITING
+    if not (writes or event in CHANGES) or isinstance(arguments[0], int):
         return
-    if not isinstance(arguments[0], int) and os.fsdecode(arguments[0]).startswith(ROOT):
+    path = Path(os.fsdecode(arguments[0]))
+    if writes:
+        kept = set("a+") & set(arguments[1] or "") and path.exists()
+        begun[path] = path.stat().st_size if kept else 0
+    if path.is_relative_to(ROOT):
         count()
 
 
 def tear(descriptor: int) -> None:
     """Cut off what was just written, anywhere: it had not come to the disk."""
     path = Path(f"/proc/self/fd/{descriptor}").resolve()
-    content = path.read_bytes()
-    start = content.rfind(b"\n", 0, len(content) - 1) + 1 if path.suffix == ".jsonl" else 0
-    os.truncate(path, random.Random(DEATH).randint(start, len(content)))
+    size = path.stat().st_size
+    os.truncate(path, random.Random(DEATH).randint(min(begun.get(path, size), size), size))
 
 
 to_disk = os.fsync

@@ -89,7 +89,10 @@ def killed(story: Story, nursery: Any, folder: Path, times: int, prepare: Any) -
         assert all(after[name].startswith(content) for name, content in before.items())
         found = story.result(root)
         assert found == expected, f"life {life} in {root} ended otherwise: {told(found, expected)}"
-    print(f"{done} kills in {life} lives of {seconds:.1f} s and {whole.n_writes} writes each")
+        print(
+            f"{done} kills in {life} lives of {seconds:.1f} s and {whole.n_writes} writes",
+            flush=True,
+        )
 
 
 def _killed(

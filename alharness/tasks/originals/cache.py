@@ -103,7 +103,7 @@ class ImageCache:
         try:
             # mmap_mode also refuses a file that is shorter than its header says.
             images = np.load(path / IMAGES, mmap_mode="r", allow_pickle=False)
-        except (OSError, EOFError, ValueError, SyntaxError) as error:
+        except Exception as error:  # numpy raises many kinds for a damaged head
             raise CacheDamagedError(path, IMAGES, in_words(error)) from error
         shape = tuple(meta["shape"])
         if images.shape != shape or images.dtype != np.uint8:
