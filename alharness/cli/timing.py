@@ -72,6 +72,11 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> tuple[
     "--untrained", is_flag=True, help="Generator and encoder after one step: shapes, not pictures."
 )
 @click.option(
+    "--resident-gb",
+    type=click.FloatRange(0),
+    help="Images of a pool are kept in memory up to here, else computed (default: 4).",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("timing"),
@@ -93,6 +98,7 @@ def timing(
     device: str,
     seed: int,
     untrained: bool,
+    resident_gb: float | None,
     out: Path,
     data_root: Path | None,
     runs_dir: Path,
@@ -127,6 +133,7 @@ def timing(
             "device": device,
             "seed": seed,
             "networks": "untrained" if untrained else "trained",
+            **({} if resident_gb is None else {"resident_bytes": int(resident_gb * (1 << 30))}),
         }
     )
     if not spec.sizes and not spec.rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_a_study_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     )
     assert call(["claims", "check", str(tmp_path / "timing"), "--claims", str(claims)]) == 1
     assert "claims that must hold and fail: impossible" in capsys.readouterr().err
+
+
+def test_images_beyond_the_memory_given_are_computed(tmp_path: Path) -> None:
+    command = (
+        "timing --dataset digits-two --strategies random --sizes 500 --repeats 1 --device cpu "
+        "--untrained --quiet --indices= --resident-gb 0"
+    )
+    out = tmp_path / "timing"
+    assert call([*command.split(), "--out", str(out), "--runs-dir", str(tmp_path / "runs")]) == 0
+    found = [json.loads(line) for line in (out / "timing.jsonl").read_text().splitlines()]
+    assert {m["residency"] for m in found if m["kind"] == "select"} == {"virtual"}
 
 
 def test_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
