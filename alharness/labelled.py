@@ -30,6 +30,8 @@ class Annotation:
         n_rejected: items that the annotator could not label.
         cost: what the annotator charges for the query, in units of one image.
         extras: further training signals by name (ADBA's boundary points), float32 ``[E, ...]``.
+        wrong: which targets of pool items are wrong on purpose, bool ``[P]``: for the record, and for
+            nobody who learns or selects. None where none are.
     """
 
     indices: torch.Tensor
@@ -40,6 +42,7 @@ class Annotation:
     n_rejected: int = 0
     cost: float = 0.0
     extras: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    wrong: torch.Tensor | None = None
 
 
 def _empty() -> torch.Tensor:

@@ -209,6 +209,10 @@ def _misnamed(kind: str, group: str, name: str) -> UserError:
         found = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
         which = " or ".join(f"{name}:{one}" for one in found) or f"{name}:Class"
         return UserError(f"'{name}' is a file; name the {kind} in it: {which}.")
+    if group == TASKS and path.is_dir() and any(path.rglob("*.parquet")):
+        return UserError(
+            f"'{name}' is a folder. For images in parquet files: --dataset parquet:{name}"
+        )
     if group == TASKS and path.is_dir():
         return UserError(
             f"'{name}' is a folder. For images in one folder per class: --dataset folder:{name}"

@@ -238,11 +238,15 @@ def identity_of_plugins(spec: RunSpec) -> dict[str, str]:
     ``./mine.py`` is another run.
     """
     task = registry.resolve_task(spec.task.name, **spec.task.parameters)
+    strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
+    with blamed(f"strategy '{spec.strategy.name}'", "a mapping of texts from identity"):
+        own = dict(strategy.identity())
     return {
         **plugins.identity_of(plugins.STRATEGIES, spec.strategy.name),
         **plugins.identity_of(plugins.TASKS, spec.task.name),
         **sources(spec.learner),
         **task.identity(),
+        **own,
     }
 
 
@@ -349,4 +353,6 @@ def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
         "learner": identity(spec.learner),
         "device": device_kind(spec.device),
     }
+    if spec.oracle.noise:  # runs from before there was any are not named anew
+        fields["noise"] = spec.oracle.noise
     return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}

@@ -291,6 +291,13 @@ class Strategy(ABC):
         """
         raise NotImplementedError(f"{cls.__name__} takes {cls.takes} and does not parse it")
 
+    def identity(self) -> Mapping[str, str]:
+        """What its name and parameters leave open, such as the content of a file: part of a run's key.
+
+        Called before data are loaded, so that a file that is not there is said first.
+        """
+        return {}
+
     def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
         """Why this strategy cannot serve such a task, or None when it can."""
         if self.binary_only and n_classes != 2:
@@ -423,6 +430,9 @@ class NarrowingStrategy(Strategy):
             f"such as max-entropy; {type(self.inner).__name__} does not. Use it without "
             f"'{self.takes_as}:'."
         )
+
+    def identity(self) -> Mapping[str, str]:
+        return self.inner.identity()
 
     def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
         return self.inner.unsuitable(n_classes, item_shape)

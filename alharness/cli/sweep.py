@@ -19,10 +19,15 @@ from alharness.cli.options import (
     typed,
 )
 from alharness.cli.selection import jobs_of, sweep_options
+from alharness.errors import UserError
 
 if TYPE_CHECKING:
     from alharness.executors.base import Executor
     from alharness.executors.sweeps import Job, Standing, Sweep
+
+
+#: Runs that are packed together where nobody says: five seeds (R2).
+PACK = 5
 
 
 class _StartByDefault(click.Group):
@@ -62,12 +67,24 @@ spec_argument = click.argument(
 @runs_dir_option
 @tracking_options
 @click.option("--no-tracking", is_flag=True, help="Keep records only, without MLflow.")
-@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray", "packed"]),
+    default="local",
+    show_default=True,
+    help="packed: the networks of --pack runs are trained side by side, for GPUs.",
+)
+@click.option(
+    "--pack",
+    type=click.IntRange(2),
+    default=None,
+    help=f"Runs that are carried out together (packed; default {PACK}).",
+)
 @click.option(
     "--jobs",
     type=click.IntRange(1),
     default=None,
-    help="Runs at once (default: one per GPU, else 1).",
+    help="Runs (packs of runs) at once (default: one per GPU, else 1).",
 )
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads of each run.")
 @click.option("--address", default=None, help="Ray cluster (default: one on this machine).")
@@ -86,6 +103,7 @@ def start(
     experiment: str,
     no_tracking: bool,
     executor: str,
+    pack: int | None,
     jobs: int | None,
     threads: int | None,
     address: str | None,
@@ -111,12 +129,20 @@ def start(
     from alharness.executors.sweeps import standing
     from alharness.tracking import check_uri, default_uri
 
+    if pack is not None and executor != "packed":
+        raise UserError(
+            f"--pack says how many runs are trained side by side, which --executor {executor} does not. "
+            "Use --executor packed, or leave --pack out."
+        )
+    if executor == "packed":
+        pack = pack or PACK
+        options["settings"] = (*options["settings"], f"learner.pack={pack}")
     uri = check_uri(tracking_uri or default_uri(runs_dir))
     found, everything = jobs_of(spec, runs_dir, elsewhere=executor == "ray", **options)
     state = standing(everything, fresh=fresh)
     where = places(runs_dir, data_root)
     carrier, at_once = _executor(
-        executor, everything, jobs, threads, address, gpus_per_run, retries
+        executor, everything, jobs, threads, address, gpus_per_run, retries, pack or 1
     )
     if not quiet or dry_run:
         _announce(found, everything, state, at_once)
@@ -138,7 +164,7 @@ def start(
             for job in state.finished:
                 follow.finished(job)  # a stop may have come between the last record and its copy
         if state.left:
-            n = min(at_once, len(state.left))
+            n = min(at_once * (pack or 1), len(state.left))
             display.say(f"starting {n} at once; each loads its libraries first ...", aside=True)
         outcome = drive(
             state.left,
@@ -194,6 +220,7 @@ def _executor(
     address: str | None,
     gpus_per_run: float | None,
     retries: int,
+    pack: int,
 ) -> tuple[Executor, int]:
     """The executor, and how many runs it carries out at once."""
     if name == "ray":
@@ -202,7 +229,7 @@ def _executor(
         return RayExecutor(address, threads or 1, gpus_per_run, retries, at_once), at_once or 1
     from alharness.executors.local import LocalExecutor
 
-    local = LocalExecutor.fitting(jobs, at_once, threads)
+    local = LocalExecutor.fitting(jobs, at_once, threads, pack)
     return local, local.jobs
 
 

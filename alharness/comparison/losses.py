@@ -148,7 +148,8 @@ def table(comparison: Comparison, found: Losses) -> Table:
         "Where the gain is lost (Sec. 5.4): mean entropies in nats under the classifier that asked. Kept: "
         "share of the way from random queries to the synthetic images' entropy that is left in the items "
         "asked about. Depth: items already taken before the match. Agreement: how often the annotator "
-        "gave an item the class for which the classifier took its image",
+        "gave an item the class for which the classifier took its image (no more than chance is expected of "
+        "images on the boundary, as they should be)",
         ("strategy", "synthetic images", "items asked", "kept", "depth", "label agreement"),
         tuple(rows),
     )

@@ -64,6 +64,9 @@ METRICS: Mapping[str, Metric] = {
     "log_loss": Metric("test log loss (nats)", lambda record: record.test.log_loss, "less"),
 }
 
+#: Fields of the protocol that runs do not write where they are as they always were.
+UNWRITTEN = {"noise": "0.0"}
+
 #: A folder that holds one of these is a run's.
 RUN_MARKS = ("spec.toml", "cycles.jsonl")
 
@@ -126,7 +129,8 @@ class Run:
     def protocol(self) -> dict[str, str]:
         """What has to agree between runs that are compared (R13)."""
         fields = self.environment.get("protocol", {})
-        return {str(key): str(value) for key, value in fields.items()}
+        written = {str(key): str(value) for key, value in fields.items()}
+        return {**UNWRITTEN, **written} if written else {}
 
     def x(self, axis: str) -> Array:
         """Position of every cycle on an x-axis, ``[K]``."""

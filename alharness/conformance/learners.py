@@ -14,7 +14,6 @@ Made-up items of three classes, a few training steps: sound, not good, is what i
 
 from __future__ import annotations
 
-import inspect
 import unittest
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ import torch
 from torch import nn
 
 from alharness import seeds
-from alharness.conformance import CheckResult
+from alharness.conformance.outcomes import CheckResult, outcomes
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import FitReport, Learner, LearnerSettings, learner_factory
@@ -112,19 +111,7 @@ def check_learner(settings: LearnerSettings) -> list[CheckResult]:
     """
     short = settings.model_copy(update=SHORT)
     subject = Subject(short, _suitable_shape(short))
-    results = []
-    for name, function in CHECKS.items():
-        try:
-            function(subject)
-        except unittest.SkipTest as reason:
-            results.append(CheckResult(name, "skip", str(reason)))
-        except AssertionError as failure:
-            results.append(CheckResult(name, "fail", str(failure)))
-        except Exception as error:  # a crash of the plug-in is a finding, not an end
-            results.append(CheckResult(name, "fail", f"{type(error).__name__}: {error}"))
-        else:
-            results.append(CheckResult(name, "pass", inspect.getdoc(function) or ""))
-    return results
+    return outcomes(CHECKS, subject)
 
 
 def _suitable_shape(settings: LearnerSettings) -> tuple[int, ...]:

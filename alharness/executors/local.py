@@ -2,7 +2,7 @@
 
 A process per worker rather than per run, because starting one costs about 5 s of importing torch. Runs
 in one process cannot influence each other: no random stream is carried along and nothing is
-seeded globally. A worker that dies (memory, a crash in native code) fails its run and is replaced.
+seeded globally. A worker that dies (memory, a crash in native code) fails its runs and is replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
@@ -40,10 +40,14 @@ class LocalExecutor:
             idle cores cost far more than they give: they wait for each other.
         n_gpus: GPUs that workers take in turn, of those that ``CUDA_VISIBLE_DEVICES`` names where it
             is set; 0 leaves the choice of the device to the spec.
+        pack: runs that each worker carries out together (``packed``); ``jobs`` counts workers then.
     """
 
-    def __init__(self, jobs: int = 1, threads: int | None = None, n_gpus: int = 0) -> None:
+    def __init__(
+        self, jobs: int = 1, threads: int | None = None, n_gpus: int = 0, pack: int = 1
+    ) -> None:
         self.jobs = jobs
+        self.pack = pack
         said = os.environ.get("OMP_NUM_THREADS", "")
         self.threads = (
             threads
@@ -54,7 +58,11 @@ class LocalExecutor:
 
     @classmethod
     def fitting(
-        cls, jobs: Sequence[Job], at_once: int | None = None, threads: int | None = None
+        cls,
+        jobs: Sequence[Job],
+        at_once: int | None = None,
+        threads: int | None = None,
+        pack: int = 1,
     ) -> LocalExecutor:
         """Workers for these jobs: as many as asked for, else one per GPU, else one."""
         n_gpus = 0
@@ -62,56 +70,71 @@ class LocalExecutor:
             import torch
 
             n_gpus = torch.cuda.device_count()
-        return cls(at_once or max(1, n_gpus), threads, n_gpus)
+        return cls(at_once or max(1, n_gpus), threads, n_gpus, pack)
 
     def run(
         self, jobs: Sequence[Job], places: Places, *, fresh: bool
     ) -> Generator[Event, None, None]:
-        waiting = list(reversed(jobs))
-        workers: list[_Worker] = []
+        # Of several data sets, runs of one belong together: only they can be trained side by side.
+        tasks = list(dict.fromkeys(job.spec.task.name for job in jobs))
+        ordered = sorted(jobs, key=lambda job: tasks.index(job.spec.task.name))
+        waiting = list(reversed(jobs if self.pack == 1 else ordered))
+        suspects: set[int] = set()  # runs of a worker that died with several
         selector = selectors.DefaultSelector()
+        workers: dict[int, _Worker] = {}
+
+        def has_room(worker: _Worker) -> bool:
+            by_itself = not suspects.isdisjoint([*worker.jobs, waiting[-1].index])
+            return len(worker.jobs) < (1 if by_itself else self.pack)
+
+        def give(slot: int) -> Iterator[Event]:
+            """Runs for a worker, until it has enough; one that has none any more is let go."""
+            worker = workers[slot]
+            while waiting and has_room(worker):
+                job = waiting.pop()
+                again = job.index in suspects
+                worker.give(job, payload(job, places, fresh=fresh and not again))
+                if not again:
+                    yield Event("started", job)
+            if not worker.jobs:
+                selector.unregister(worker.answers)
+                workers.pop(slot).close()
+
+        def hire(slot: int) -> Iterator[Event]:
+            workers[slot] = _Worker(self._environment(slot), self.pack)
+            selector.register(workers[slot].answers, selectors.EVENT_READ, slot)
+            yield from give(slot)
+
         try:
-            for slot in range(min(self.jobs, len(waiting))):
-                workers.append(_Worker(self._environment(slot)))
-                selector.register(workers[slot].answers, selectors.EVENT_READ, slot)
-                yield self._give(workers[slot], waiting, places, fresh)
-            busy = len(workers)
-            while busy:
+            for slot in range(min(self.jobs, math.ceil(len(waiting) / self.pack))):
+                yield from hire(slot)
+            while workers:
                 for key, _ in selector.select(timeout=1.0):
-                    slot = key.data
-                    worker = workers[slot]
-                    job = worker.job
+                    slot, worker = key.data, workers[key.data]
                     answer = worker.read()
                     if answer is None:
                         selector.unregister(worker.answers)
-                        yield Event("failed", job, worker.epitaph())
-                        if not waiting:
-                            busy -= 1
-                            continue
-                        worker.close()
-                        worker = workers[slot] = _Worker(self._environment(slot))
-                        selector.register(worker.answers, selectors.EVENT_READ, slot)
-                    else:
-                        kind = answer["kind"]
-                        yield Event(kind, job, answer.get("text", ""), answer.get("details", ""))
-                        if kind == "progress":
-                            continue
-                        if not waiting:
-                            selector.unregister(worker.answers)
-                            worker.job = None
-                            busy -= 1
-                            continue
-                    yield self._give(worker, waiting, places, fresh)
+                        epitaph = worker.epitaph()
+                        lost = list(worker.jobs.values())
+                        if len(lost) > 1:  # one of them did it: each goes on by itself
+                            suspects.update(worker.jobs)
+                            waiting += reversed(lost)
+                        else:
+                            yield Event("failed", lost[0], epitaph)
+                        workers.pop(slot).close()
+                        if waiting:
+                            yield from hire(slot)
+                        continue
+                    kind, job = answer["kind"], worker.jobs[answer["index"]]
+                    if kind != "progress":
+                        del worker.jobs[job.index]
+                    yield Event(kind, job, answer.get("text", ""), answer.get("details", ""))
+                    yield from give(slot)
                 yield Event("tick")
         finally:
-            for worker in workers:
+            for worker in workers.values():
                 worker.close()
             selector.close()
-
-    def _give(self, worker: _Worker, waiting: list[Job], places: Places, fresh: bool) -> Event:
-        job = waiting.pop()
-        worker.give(job, payload(job, places, fresh=fresh))
-        return Event("started", job)
 
     def _environment(self, slot: int) -> dict[str, str]:
         environment = {**os.environ, **dict.fromkeys(THREADS, str(self.threads))}
@@ -129,10 +152,10 @@ class LocalExecutor:
 class _Worker:
     """One worker process and its two pipes."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], pack: int = 1) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "alharness.executors.worker"],
+            [sys.executable, "-m", "alharness.executors.worker", str(pack)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -143,10 +166,10 @@ class _Worker:
         assert self.process.stdin is not None
         self.answers: IO[bytes] = self.process.stdout
         self.requests: IO[bytes] = self.process.stdin
-        self.job: Job | None = None
+        self.jobs: dict[int, Job] = {}
 
     def give(self, job: Job, work: dict[str, Any]) -> None:
-        self.job = job
+        self.jobs[job.index] = job
         with suppress(BrokenPipeError):  # a dead worker shows when its answer is read
             self.requests.write(json.dumps(work).encode() + b"\n")
 

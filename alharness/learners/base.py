@@ -65,6 +65,12 @@ class LearnerSettings(BaseModel):
         description="where the network starts: a file of weights, or torchvision's name for them",
         json_schema_extra={"added": "0.2"},
     )
+    pack: int = Field(
+        1,
+        ge=1,
+        description="networks of so many runs trained side by side (alharness sweep --executor packed)",
+        json_schema_extra={"added": "0.2"},
+    )
     freeze: bool = Field(
         False,
         description="compute the network's features once and train a linear head on them",

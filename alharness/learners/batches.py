@@ -68,13 +68,18 @@ class Batches:
         """Items of each step."""
         return [len(rows) for rows in self.rows]
 
-    def table(self) -> torch.Tensor:
+    def table(self, batch_size: int) -> torch.Tensor:
         """Rows and moves of all steps, int64 ``[S, B, 1]`` or ``[S, B, 4]``; short ones padded with 0."""
-        parts = [
-            torch.cat([rows[:, None], *(self.moves[step : step + 1])], dim=1)
-            for step, rows in enumerate(self.rows)
-        ]
-        return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+        found = torch.zeros((len(self.rows), batch_size, 4 if self.moves else 1), dtype=torch.int64)
+        for step, rows in enumerate(self.rows):
+            found[step, : len(rows), 0] = rows
+            if self.moves:
+                found[step, : len(rows), 1:] = self.moves[step]
+        return found
+
+    def weights(self, batch_size: int) -> torch.Tensor:
+        """1 for each place of ``table`` that holds an item, else 0: float32 ``[S, B]``."""
+        return (torch.arange(batch_size) < torch.tensor(self.sizes)[:, None]).float()
 
 
 def draw_moves(n: int, rng: torch.Generator, pad: int = PAD) -> torch.Tensor:

@@ -18,32 +18,38 @@ from torch import nn
 from alharness.artefacts import read_tensors, sha256_of
 from alharness.errors import UserError
 
+#: Where weights are set, unless somebody else asks for some.
+SETTING = "learner.weights"
+
 
 def is_file(weights: str) -> bool:
     """Whether the setting means a file and not one of torchvision's names."""
     return "/" in weights or "." in weights or Path(weights).exists()
 
 
-def weights_identity(kind: str, weights: str) -> str:
+def weights_identity(kind: str, weights: str, setting: str = SETTING) -> str:
     """What the weights are, whatever the file is called: its SHA-256, or torchvision's file name.
+
+    Args:
+        setting: what the user set, for messages.
 
     Raises:
         UserError: no such file or name.
     """
     if is_file(weights):
-        return sha256_of(_existing(weights))
-    return str(_torchvision(kind, weights).url).rsplit("/", 1)[-1]
+        return sha256_of(_existing(weights, setting))
+    return str(_torchvision(kind, weights, setting).url).rsplit("/", 1)[-1]
 
 
-def read_weights(kind: str, weights: str) -> dict[str, torch.Tensor]:
+def read_weights(kind: str, weights: str, setting: str = SETTING) -> dict[str, torch.Tensor]:
     """All tensors by name, on the CPU.
 
     Raises:
         UserError: no such file or name, not a file of weights, or a download that failed.
     """
     if not is_file(weights):
-        return _downloaded(kind, weights)
-    path = _existing(weights)
+        return _downloaded(kind, weights, setting)
+    path = _existing(weights, setting)
     status = path.stat()
     return _read(path, status.st_mtime_ns, status.st_size)
 
@@ -106,43 +112,43 @@ def load_weights(
     network.load_state_dict(given)
 
 
-def _existing(weights: str) -> Path:
+def _existing(weights: str, setting: str) -> Path:
     path = Path(weights).expanduser()
     if not path.is_file():
         raise UserError(
             f"The file of weights '{weights}' does not exist (looked for {path.resolve()}). Set "
-            "learner.weights to a safetensors or torch.save file."
+            f"{setting} to a safetensors or torch.save file."
         )
     return path
 
 
-def _torchvision(kind: str, weights: str) -> Any:
+def _torchvision(kind: str, weights: str, setting: str) -> Any:
     """torchvision's entry for a name."""
     from torchvision import models
 
     if kind not in models.list_models():
         raise UserError(
-            f"'{weights}' is not a file, and torchvision has no weights for the classifier '{kind}'. "
-            "Set learner.weights to a safetensors or torch.save file."
+            f"'{weights}' is not a file, and torchvision has no weights for '{kind}'. Set {setting} "
+            "to a safetensors or torch.save file."
         )
     known = models.get_model_weights(kind)
     if weights not in known.__members__:
         names = ", ".join(known.__members__)
         raise UserError(
             f"torchvision has no weights '{weights}' for {kind}; it has {names}. Name one of them, or "
-            "set learner.weights to a file."
+            f"set {setting} to a file."
         )
     return known[weights]
 
 
-def _downloaded(kind: str, weights: str) -> dict[str, torch.Tensor]:
-    entry = _torchvision(kind, weights)
+def _downloaded(kind: str, weights: str, setting: str) -> dict[str, torch.Tensor]:
+    entry = _torchvision(kind, weights, setting)
     try:
         tensors: dict[str, torch.Tensor] = entry.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
             f"The weights {weights} of {kind} could not be fetched from {entry.url}: {error}. Check "
-            f"the network, or bring the file to {folder} yourself."
+            f"the network, bring the file to {folder} yourself, or set {setting} to a file."
         ) from error
     return tensors

@@ -17,12 +17,13 @@ from typing import Literal, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alharness import seeds
 from alharness.artefacts import Supply
 from alharness.errors import UserError
 from alharness.labelled import Annotation
+from alharness.oracle.noise import with_noise
 from alharness.oracle.vault import Vault
 from alharness.pool import Pool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
@@ -46,6 +47,22 @@ class OracleSettings(BaseModel):
     line_cost: float = Field(1.0, ge=0, description="cost of a line: one annotation in Sec. 5.3")
     annotator: str = Field("auto", description="the annotator's network, as in learner.kind")
     epochs: int = Field(5, ge=1, description="its passes over the labelled training data")
+    noise: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the pool's items whose label is wrong, the same ones at equal data seeds",
+        json_schema_extra={"added": "0.2"},
+    )
+
+    @model_validator(mode="after")
+    def _one_who_errs(self) -> OracleSettings:
+        if self.noise and self.mode == "human":
+            raise UserError(
+                f"oracle.noise={self.noise:g} makes wrong labels, and with oracle.mode=human a person "
+                "gives them. Leave one of the two out."
+            )
+        return self
 
 
 class Annotator(Protocol):
@@ -75,6 +92,11 @@ class Person(Protocol):
 class Oracle:
     """Answers queries, and says what the answers cost.
 
+    Attributes:
+        vault: what it answers, the wrong labels included.
+        truth: the true classes; the same vault where no label is wrong.
+        notes: what the record should say of its answers.
+
     Args:
         targets: the hidden classes of all pool items, int64 ``[N]``; kept in a ``vault``.
         n_classes: number of classes.
@@ -82,7 +104,8 @@ class Oracle:
         annotator: gives the annotator of synthetic items; called when the first is asked about.
         person: answers instead in mode ``human``, the initial set excepted.
         pool: shown to the person.
-        seed: for labels that are drawn.
+        seed: for labels of synthetic items that are drawn.
+        data_seed: decides which labels of the pool are wrong, where the settings want some to be.
     """
 
     def __init__(
@@ -95,11 +118,23 @@ class Oracle:
         person: Person | None = None,
         pool: Pool | None = None,
         seed: int = 0,
+        data_seed: int = 0,
     ) -> None:
-        self.vault = Vault(targets, n_classes)
+        self.settings = settings or OracleSettings()
+        plain = np.asarray(targets, dtype=np.int64)
+        self.truth = Vault(plain, n_classes)
+        self.vault = self.truth
+        self.notes: dict[str, str] = {}
+        if self.settings.noise:
+            noisy = with_noise(plain, n_classes, self.settings.noise, data_seed)
+            self.vault = Vault(noisy, n_classes)
+            n_wrong = int((noisy != plain).sum())
+            self.notes["labels"] = (
+                f"{n_wrong:,} of the {len(plain):,} labels of the pool are wrong on purpose "
+                f"(oracle.noise={self.settings.noise:g}, data seed {data_seed})"
+            )
         self._targets = self.vault.decoys  # what a look for targets finds
         self.n_classes = n_classes
-        self.settings = settings or OracleSettings()
         self._make_annotator = annotator
         self._annotator: Annotator | None = None
         self._person = person
@@ -116,6 +151,12 @@ class Oracle:
             return True
         return torch.equal(self.vault.reveal(annotation.indices), annotation.targets)
 
+    def _slips(self, indices: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
+        """Which of these answers are wrong, bool ``[P]``; None where none are on purpose."""
+        if self.vault is self.truth:
+            return None
+        return targets != self.truth.reveal(indices)
+
     def to_items(self, query: PoolQuery, cycle: int) -> Annotation:
         """Labels of pool items: from the hidden targets, or from a person."""
         indices, targets = query.indices, self.vault.reveal(query.indices)
@@ -128,6 +169,7 @@ class Oracle:
             n_asked=len(query),
             n_rejected=int((~known).sum()),
             cost=self.settings.image_cost * len(query),
+            wrong=self._slips(indices, targets),
         )
 
     def to_images(self, query: ImageQuery, cycle: int) -> Annotation:
@@ -178,10 +220,12 @@ class Oracle:
         at, second = changing.nonzero().squeeze(1), change[changing]
         boundary = (points[at, second - 1] + points[at, second]) / 2
         indices = query.pool_indices[known]
+        targets = self.vault.reveal(indices)
         return replace(
             annotation,
             indices=indices,
-            targets=self.vault.reveal(indices),
+            targets=targets,
+            wrong=self._slips(indices, targets),
             extras={"boundary": boundary} if len(boundary) else {},
         )
 
@@ -239,6 +283,7 @@ def open_oracle(
     *,
     settings: OracleSettings,
     seed: int,
+    data_seed: int,
     folder: Path,
 ) -> Oracle:
     """The oracle of a run: the only place besides evaluation that the targets go to.
@@ -257,7 +302,8 @@ def open_oracle(
     bare = replace(data, pool_targets=np.empty(0, dtype=np.int64))
 
     def annotator() -> Annotator:
-        whole = replace(bare, pool_targets=oracle.vault.reveal().numpy())
+        # Of the truth: what it says of synthetic images has its own faults, which are measured.
+        whole = replace(bare, pool_targets=oracle.truth.reveal().numpy())
         return obtain_annotator(
             whole, pool, test, supply, kind=settings.annotator, epochs=settings.epochs
         )
@@ -276,10 +322,12 @@ def open_oracle(
         person=person,
         pool=pool,
         seed=seed,
+        data_seed=data_seed,
     )
     return oracle
 
 
 def hidden(data: TaskData, oracle: Oracle) -> TaskData:
-    """The same data with decoys for targets of the pool."""
-    return replace(data, pool_targets=oracle.vault.decoys.numpy())
+    """The same data with decoys for targets of the pool, and what the oracle has to say of its labels."""
+    notes = {**data.notes, **oracle.notes}
+    return replace(data, pool_targets=oracle.vault.decoys.numpy(), notes=notes)

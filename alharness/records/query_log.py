@@ -20,7 +20,8 @@ INITIAL = -1
 class QueryLog:
     """Arrays of rows, each row tagged with the cycle it belongs to.
 
-    Names: ``indices`` and ``targets`` (labelled pool items), ``items`` and ``item_targets``
+    Names: ``indices`` and ``targets`` (labelled pool items), ``wrong`` (which of these
+    targets are wrong on purpose), ``items`` and ``item_targets``
     (labelled synthetic items), ``entropy`` (of each queried item), ``extra.NAME`` (further training
     signals), ``array.NAME`` (what a strategy keeps for pictures).
     """

@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from alharness.errors import UserError
 from alharness.files import append_line, explained
@@ -69,6 +76,17 @@ class AnnotationFigures(_Model):
     n_labels: int = Field(description="labels that joined the training set")
     cost: float
     class_histogram: list[int] = Field(description="labels per class")
+    n_wrong: int | None = Field(
+        None, description="labels of pool items that are wrong on purpose (oracle.noise)"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs whose labels are true say what they said before there was noise."""
+        values: dict[str, Any] = handler(self)
+        if values["n_wrong"] is None:
+            del values["n_wrong"]
+        return values
 
 
 class Times(_Model):

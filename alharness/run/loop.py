@@ -7,7 +7,6 @@ it keeps what it wants (``recording.py``). It names no strategy.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from alharness.run.evaluation import evaluate, query_entropy
 from alharness.run.guard import Guard
 from alharness.run.stage import Stage
 from alharness.strategy import CycleView, Strategy
-from alharness.timing import synchronise
+from alharness.timing import now, synchronise
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Clock:
 
     def _now(self) -> float:
         synchronise(self.device)
-        return time.perf_counter()
+        return now()
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:

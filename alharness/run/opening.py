@@ -81,6 +81,7 @@ def oracle_of(spec: RunSpec, task: OpenTask, supply: Supply, folder: RunFolder) 
         supply,
         settings=spec.oracle,
         seed=spec.seed,
+        data_seed=spec.data_seed,
         folder=folder.path,
     )
 

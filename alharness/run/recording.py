@@ -157,6 +157,7 @@ def _annotation_figures(asked: Asked, n_classes: int) -> AnnotationFigures:
         n_labels=len(targets),
         cost=annotation.cost,
         class_histogram=torch.bincount(targets, minlength=n_classes).tolist(),
+        n_wrong=None if annotation.wrong is None else int(annotation.wrong.sum()),
     )
 
 
@@ -180,6 +181,8 @@ def _rows(annotation: Annotation, asked: torch.Tensor) -> dict[str, NDArray[Any]
         "indices": annotation.indices.numpy(),
         "targets": annotation.targets.numpy(),
     }
+    if annotation.wrong is not None:
+        rows["wrong"] = annotation.wrong.numpy()
     if annotation.items is not None and annotation.item_targets is not None:
         rows["items"] = annotation.items.numpy()
         rows["item_targets"] = annotation.item_targets.numpy()

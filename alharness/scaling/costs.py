@@ -18,7 +18,16 @@ from alharness.comparison.comparison import Comparison
 from alharness.comparison.runs import METRICS
 from alharness.comparison.tables import Table, number
 from alharness.errors import UserError
-from alharness.pictures.charts import COLOURS, Chart, logarithmic, make_chart, plain_number, short
+from alharness.pictures.charts import (
+    COLOURS,
+    MARKERS,
+    Chart,
+    entry,
+    legend,
+    logarithmic,
+    make_chart,
+    plain_number,
+)
 from alharness.scaling.estimates import Line, lines
 from alharness.scaling.study import Study
 
@@ -168,29 +177,31 @@ def _digits(seconds: float) -> float:
 
 def chart(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Chart:
     """One panel per pool size: test figure against the seconds of the whole budget."""
-    labels = sorted({row.label for rows in found.values() for row in rows})
-    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
+    by_score = sorted({(-row.score, row.label) for rows in found.values() for row in rows})
+    places = {label: place for place, (_, label) in enumerate(by_score)}
 
     def draw(figure: Figure) -> None:
-        panels = figure.subplots(1, len(found), sharey=True)
-        for axes, (n, rows) in zip(np.atleast_1d(panels), found.items(), strict=True):
+        panels = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
+        for axes, (n, rows) in zip(panels, found.items(), strict=True):
             front = [row for row in rows if row.best]
             axes.step(
                 [row.seconds for row in front], [row.score for row in front], where="post",
                 color="#999999", lw=1,
             )  # fmt: skip
-            for row in rows:
-                face = colours[row.label] if row.best else "white"
-                axes.plot(row.seconds, row.score, "o", color=colours[row.label], mfc=face)
-                axes.annotate(
-                    short(row.label, 24), (row.seconds, row.score), (4, 3),
-                    textcoords="offset points", fontsize=7,
+            for row in sorted(rows, key=lambda row: places[row.label]):
+                place = places[row.label]
+                colour = COLOURS[place % len(COLOURS)]
+                axes.plot(
+                    row.seconds, row.score, MARKERS[place % len(MARKERS)], ms=7, color=colour,
+                    mfc=colour if row.best else "white", label=entry(row.label),
                 )  # fmt: skip
             logarithmic(axes, "x")
+            axes.tick_params(axis="x", labelsize=7)
             told = "" if rows[0].measured else ", extrapolated"
             axes.set_title(f"{plain_number(n)} images{told}", fontsize=9)
-            axes.set_xlabel("seconds: preparation and selections")
-        np.atleast_1d(panels)[0].set_ylabel(METRICS[metric].description)
+            axes.set_xlabel("seconds: preparation, selections")
+        panels[0].set_ylabel(METRICS[metric].description)
+        legend(panels[-1])
 
     return make_chart(
         "costs",
@@ -203,5 +214,5 @@ def chart(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Char
             for r in rows
         ],
         draw,
-        size=(11.0, 3.9),
+        size=(13.0, 3.6),
     )

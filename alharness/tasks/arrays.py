@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from alharness import seeds
 from alharness.errors import UserError
 from alharness.learners.base import LearnerSettings
 from alharness.pool import digest
-from alharness.tasks.base import Profile, TaskData, TaskDefaults, TaskParameters
+from alharness.tasks.base import Profile, TaskData, TaskDefaults, TaskParameters, TaskPlugin
 
 #: Images from this side on have structure that a convolution finds and an mlp does not.
 CONVOLVED = 16
@@ -49,21 +49,38 @@ class Arrays:
     targets: NDArray[np.int64]
 
 
-def identity_of_file(argument: str, path: Path, expected: str) -> dict[str, str]:
-    """What a file holds, for a run's key: one name means another file in another place or next week.
+class OwnFile(TaskPlugin):
+    """A task whose data are one file of the user's: ``NAME:PATH``.
 
-    Args:
-        argument: what the user typed.
-        path: where that is.
-        expected: what a user should have typed.
-
-    Raises:
-        UserError: there is no such file.
+    Class attributes:
+        expected: what a user should have typed, for messages.
     """
-    if not path.is_file():
-        raise UserError(f"'{argument}' does not exist (looked for {path}). Expected {expected}.")
-    status = path.stat()
-    return {argument: _sha256(path, status.st_mtime_ns, status.st_size)}
+
+    takes_argument = True
+    expected: ClassVar[str]
+
+    @property
+    def where(self) -> str:
+        """The data as the user named them."""
+        return f"{self.name}:{self.argument}"
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.argument or "").expanduser().resolve()
+
+    def identity(self) -> dict[str, str]:
+        """The file's content: one name means another file in another place or next week.
+
+        Raises:
+            UserError: there is no such file.
+        """
+        if not self.path.is_file():
+            raise UserError(
+                f"'{self.argument}' does not exist (looked for {self.path}). Expected {self.expected}."
+            )
+        status = self.path.stat()
+        return {self.argument or "": _sha256(self.path, status.st_mtime_ns, status.st_size)}
 
 
 @lru_cache(maxsize=64)  # a sweep resolves many runs on one file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,24 +13,22 @@ from alharness.errors import UserError
 from alharness.progress import Progress, silent
 from alharness.tasks.arrays import (
     Arrays,
+    OwnFile,
     SplitParameters,
     as_items,
     check_labels,
     data_of,
     defaults_for,
     encode,
-    identity_of_file,
     numbers,
     split,
 )
-from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
 from alharness.tasks.originals.tree import in_words
 
 #: The two forms of a file.
 WITH_TEST = ("x_pool", "y_pool", "x_test", "y_test")
 WHOLE = ("x", "y")
-
-EXPECTED = "npz:PATH with a file that numpy.savez wrote"
 
 
 class NpzParameters(SplitParameters):
@@ -42,7 +39,7 @@ class NpzParameters(SplitParameters):
     )
 
 
-class Npz(TaskPlugin):
+class Npz(OwnFile):
     """Your own arrays: npz:PATH with x_pool, y_pool, x_test, y_test, or x and y to be split.
 
     Items are uint8 images ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``, or float rows ``[N, D]``
@@ -53,22 +50,13 @@ class Npz(TaskPlugin):
     Parameters = NpzParameters
     parameters: NpzParameters
     source = "an npz file on this machine, written by numpy.savez"
-    takes_argument = True
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return Path(self.argument or "").expanduser().resolve()
-
-    def identity(self) -> dict[str, str]:
-        """The file's content."""
-        return identity_of_file(self.argument or "", self.path, EXPECTED)
+    expected = "npz:PATH with a file that numpy.savez wrote"
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         return defaults_for(profile, self._item_shape())
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        where = f"npz:{self.argument}"
+        where = self.where
         held = self._read()
         names = held.pop("class_names", None)
         given = None if names is None else [str(name) for name in np.ravel(names)]
@@ -104,7 +92,7 @@ class Npz(TaskPlugin):
         return data_of(parts[0], parts[1], classes, where, notes)
 
     def _read(self) -> dict[str, NDArray[Any]]:
-        where = f"npz:{self.argument}"
+        where = self.where
         self.identity()  # refuses a file that is not there
         try:
             with np.load(self.path, allow_pickle=False) as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +12,15 @@ from alharness.errors import UserError, unknown_name
 from alharness.progress import Progress, silent
 from alharness.tasks.arrays import (
     Arrays,
+    OwnFile,
     SplitParameters,
     data_of,
     defaults_for,
     encode,
-    identity_of_file,
     numbers,
     split,
 )
-from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -32,8 +31,6 @@ TARGETS = ("target", "label", "class", "y")
 MAX_CATEGORIES = 100
 #: What a split column calls its parts.
 POOL_NAMES, TEST_NAMES = frozenset({"pool", "train"}), frozenset({"test"})
-
-EXPECTED = "table:PATH with a CSV or parquet file"
 
 
 class TableParameters(SplitParameters):
@@ -51,7 +48,7 @@ class TableParameters(SplitParameters):
     )
 
 
-class Table(TaskPlugin):
+class Table(OwnFile):
     """Your own table: table:PATH, CSV or parquet, with a column of classes.
 
     Numbers are scaled to mean 0 and deviation 1 on the pool; texts, categories and bools become one
@@ -61,22 +58,13 @@ class Table(TaskPlugin):
     Parameters = TableParameters
     parameters: TableParameters
     source = "a CSV or parquet file on this machine"
-    takes_argument = True
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return Path(self.argument or "").expanduser().resolve()
-
-    def identity(self) -> dict[str, str]:
-        """The file's content."""
-        return identity_of_file(self.argument or "", self.path, EXPECTED)
+    expected = "table:PATH with a CSV or parquet file"
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         return defaults_for(profile, None)
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        where = f"table:{self.argument}"
+        where = self.where
         frame = self._read(where)
         target = self._target(frame, where)
         is_test = self._split_column(frame, where)
@@ -215,6 +203,12 @@ def _encoded(column: Series[Any], in_pool: NDArray[np.bool_], where: str) -> NDA
     if types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
         raise UserError(
             f"Column '{name}' of {where} holds dates. Make numbers of them, or set task.drop={name}."
+        )
+    first: object = column.iloc[0]
+    if isinstance(first, bytes | dict):
+        raise UserError(
+            f"Column '{name}' of {where} holds neither numbers nor texts (images?). Give images in parquet "
+            f"files as parquet:PATH, or set task.drop={name}."
         )
     texts = column.astype(str).to_numpy(dtype=np.str_)
     categories, which = np.unique(texts, return_inverse=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from alharness.queries import PoolQuery
 from alharness_strategies.margin import Margin
 
 ROOT = Path(__file__).parents[2]
+pytest_plugins = ["pytester"]
 
 
 def test_a_selection_counts_what_a_run_would_record(selection: Callable[..., Selection]) -> None:
@@ -69,30 +67,19 @@ def recipe(folder: Path) -> None:
             (folder / name).write_text(block)
 
 
-def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "pytest_benchmark.plugin", "-q", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_the_recipe_of_the_tutorial_passes_and_measures(tmp_path: Path) -> None:
-    recipe(tmp_path)
-    done = run_pytest(tmp_path, "--benchmark-json=times.json")
-    assert done.returncode == 0, done.stdout + done.stderr
-    (measured,) = json.loads((tmp_path / "times.json").read_text())["benchmarks"]
+def test_the_recipe_of_the_tutorial_passes_and_measures(pytester: pytest.Pytester) -> None:
+    recipe(pytester.path)
+    done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--benchmark-json=times.json")
+    done.assert_outcomes(passed=2)
+    (measured,) = json.loads((pytester.path / "times.json").read_text())["benchmarks"]
     assert measured["stats"]["rounds"] == 5
     assert measured["extra_info"]["work"]["pool_items_scored"] == 200
 
 
-def test_the_recipe_fails_when_the_work_grows_with_the_pool(tmp_path: Path) -> None:
-    recipe(tmp_path)
-    mine = (tmp_path / "mine.py").read_text()
-    (tmp_path / "mine.py").write_text(mine.replace("[: max(200, query_size)]", ""))
-    done = run_pytest(tmp_path, "-k", "work")
-    assert done.returncode == 1
-    assert "bytes_read must not depend on the pool" in done.stdout
+def test_the_recipe_fails_when_the_work_grows_with_the_pool(pytester: pytest.Pytester) -> None:
+    recipe(pytester.path)
+    mine = (pytester.path / "mine.py").read_text()
+    (pytester.path / "mine.py").write_text(mine.replace("[: max(200, query_size)]", ""))
+    done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "work")
+    done.assert_outcomes(failed=1, deselected=1)
+    done.stdout.fnmatch_lines(["*bytes_read must not depend on the pool*"])

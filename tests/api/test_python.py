@@ -7,7 +7,7 @@ import inspect
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import alharness
 from alharness import UserError, plugins
 from alharness.api.naming import name_of
 from alharness.cli import call
-from alharness.records import RunFolder, run_folders
+from alharness.executors.base import Event, carry_out, payload
+from alharness.records import run_folders
 from alharness.spec import resolve
 from alharness.strategy import PoolQuery, Strategy
 from alharness_strategies.margin import Margin
@@ -160,17 +161,6 @@ def test_progress_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     assert "finished before" in caplog.records[-1].message
 
 
-def test_a_run_can_be_followed_in_mlflow(tmp_path: Path, place_store: Any) -> None:
-    from alharness.tracking import open_tracking
-
-    uri = place_store(tmp_path)
-    found = alharness.run("random", "digits-ten", runs_dir=tmp_path, tracking=True, **TINY)
-    tracking = open_tracking(uri, "alharness")
-    assert found.notes == ()
-    run_id = tracking.find_run(RunFolder(found.folder), found.records).info.run_id
-    assert tracking.logged_cycles(run_id) == {0, 1}
-
-
 @pytest.mark.parametrize(
     ("strategy", "settings", "said"),
     [
@@ -257,6 +247,20 @@ def test_a_class_without_a_file_of_its_own_is_refused(tmp_path: Path) -> None:
 # -- sweep, load_runs, compare -----------------------------------------------------------------------
 
 
+class Here:
+    """An executor without processes of its own, each of which would import torch."""
+
+    def __init__(self) -> None:
+        self.n_done = 0
+
+    def run(self, jobs: Sequence[Any], places: Any, *, fresh: bool) -> Iterator[Event]:
+        for job in jobs:
+            yield Event("started", job)
+            reason, details = carry_out(payload(job, places, fresh=fresh))
+            yield Event("failed" if reason else "finished", job, reason, details)
+            self.n_done += 1
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> alharness.SweepResult:
     """Two strategies and the bound, two seeds."""
@@ -265,7 +269,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> alharness.SweepResult:
         "digits-ten",
         seeds="0-1",
         runs_dir=tmp_path_factory.mktemp("swept"),
-        threads=1,
+        executor=Here(),
         **TINY,
     )
 
@@ -279,19 +283,16 @@ def test_a_sweep_runs_all_and_the_same_call_runs_nothing(swept: alharness.SweepR
     assert swept.failed == {}
     assert all(run.finished for run in swept.runs)
 
-    class Nobody:
-        def run(self, jobs: Any, places: Any, *, fresh: bool) -> Any:
-            assert not jobs
-            yield from ()
-
+    executor = Here()
     again = alharness.sweep(
         ["random", "margin", "full"],
         ["digits-ten"],
         seeds=[0, 1],
         runs_dir=swept.jobs[0].runs_dir,
-        executor=Nobody(),
+        executor=executor,
         **TINY,
     )
+    assert executor.n_done == 0
     assert [job.spec.run_key for job in again.jobs] == [job.spec.run_key for job in swept.jobs]
 
 
@@ -314,7 +315,7 @@ def test_a_run_that_fails_is_told_and_stops_no_other_one(
 ) -> None:
     Path("broken.py").write_text(MINE.replace("[:query_size]", "[:query_size - 1]"))
     found = alharness.sweep(
-        ["./broken.py:Lowest", "random"], "digits-ten", seeds=0, threads=1, **TINY
+        ["./broken.py:Lowest", "random"], "digits-ten", seeds=0, executor=Here(), **TINY
     )
     assert list(found.failed) == ["digits-ten / ./broken.py:Lowest / seed 0"]
     assert "failed" in caplog.text

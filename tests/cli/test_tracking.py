@@ -294,3 +294,23 @@ def test_the_page_that_ui_opens_is_that_of_training_runs(
     assert call(["ui", "--runs-dir", str(runs)]) is not None
     assert "workflowType=machine_learning" in capsys.readouterr().out
     assert default_uri(runs) in served[0]
+
+
+def test_a_run_from_python_can_be_followed(tmp_path: Path, place_store: Any) -> None:
+    import alharness
+    from alharness.tracking import open_tracking
+
+    uri = place_store(tmp_path)
+    found = alharness.run(
+        "random",
+        "digits-ten",
+        runs_dir=tmp_path,
+        tracking=True,
+        budget=60,
+        query_size=20,
+        learner={"min_steps": 50, "epochs": 0},
+    )
+    tracking = open_tracking(uri, "alharness")
+    assert found.notes == ()
+    run_id = tracking.find_run(RunFolder(found.folder), found.records).info.run_id
+    assert tracking.logged_cycles(run_id) == {0, 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from alharness import registry
 from alharness.conformance import check_strategy
@@ -15,7 +16,27 @@ _SIBLINGS = {
 }
 
 #: The contract does not depend on how long something is trained or searched.
-_SHORT = {"latent_steps": 5, "encoder_steps": 20, "refine_steps": 2}
+_SHORT = {
+    "latent_steps": 5,
+    "encoder_steps": 20,
+    "refine_steps": 2,
+    "train_steps": 5,
+    "blocks": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Weights of a network of torchvision that nobody trained: its first block."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"0": (64, 3, 3, 3), "2": (64, 64, 3, 3)}
+    tensors = {
+        f"features.{n}.weight": torch.randn(s, generator=generator) for n, s in shapes.items()
+    }
+    tensors |= {f"features.{number}.bias": torch.zeros(64) for number in shapes}
+    path = tmp_path_factory.mktemp("weights") / "vgg16.pth"
+    torch.save(tensors, path)
+    return str(path)
 
 
 @pytest.mark.parametrize(
@@ -25,12 +46,12 @@ _SHORT = {"latent_steps": 5, "encoder_steps": 20, "refine_steps": 2}
         for name in registry.names(registry.STRATEGIES)
     ],
 )
-def test_an_installed_strategy_passes_every_check(name: str) -> None:
+def test_an_installed_strategy_passes_every_check(name: str, weights: str) -> None:
     takes = registry.strategy_class(name).takes
     plugin = registry.find_strategy(f"{name}:20:max-entropy" if takes else name)
     short = {
         key: value
-        for key, value in _SHORT.items()
+        for key, value in (_SHORT | {"weights": weights}).items()
         if key in plugin.parameters.model_fields and not name.endswith("random-latent")
     }
     results = check_strategy(plugin.cls, **plugin.keywords(**short))

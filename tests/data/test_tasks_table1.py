@@ -38,6 +38,7 @@ ARGUMENTS = {
     "folder": ":somewhere",
     "augmented": ":digits-two:1000",
     "npz": ":somewhere.npz",
+    "parquet": ":somewhere",
     "table": ":somewhere.csv",
     "torchvision": ":MNIST",
 }

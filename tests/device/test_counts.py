@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from pretended_cuda import Counts, PretendedDevice
 from tiny import LEARNERS, counted_selections, images, run, spec, together
 
+from alharness.generative.latent_search import LatentSearch
 from alharness.labelled import LabelledSet
+from alharness.learners.capture import WARM_UP_CALLS
 from alharness.learners.learner import Learner, LearnerSettings, learner_factory
 from alharness.pool import ArrayPool, PinnedPool, Pool
+from alharness.progress import silent
 from alharness.strategy import CycleView
+from alharness_strategies import inversion
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +105,15 @@ def test_a_scan_of_pinned_memory_waits_for_no_copy(device: PretendedDevice) -> N
     assert counts.sent_pageable == counts.host_reads == 0
 
 
+def test_items_that_an_array_pool_keeps_on_the_host_are_pinned(device: PretendedDevice) -> None:
+    pool = ArrayPool(images(60, (1, 8, 8)), "cuda", residency="host")
+    with device.counting() as counts:
+        for _ in pool.blocks(block_size=10):
+            pass
+    assert counts.sent == 6
+    assert counts.sent_pageable == counts.host_reads == 0
+
+
 @pytest.mark.parametrize("step", [2, 5])  # read with what is between, and picked on the host
 def test_a_scan_of_a_part_of_pinned_memory_waits_for_no_copy(
     step: int, device: PretendedDevice
@@ -161,6 +177,30 @@ def test_asals_latent_search_reads_nothing_inside_its_steps(
     few, many = search(4), search(40)
     assert abs(many.host_reads - few.host_reads) <= 8, many.reads_at
     assert many.launches - few.launches <= 2 * 36  # a replay per step
+
+
+def test_adbas_codes_are_refined_on_one_graph_for_blocks_of_a_size(
+    device: PretendedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images that codes are to give are an input of the graph."""
+    monkeypatch.setattr(inversion, "BLOCK", 8)
+    mix = torch.linspace(-1, 1, 4 * 64).reshape(4, 64).to("cuda")
+
+    def decode(z: torch.Tensor) -> torch.Tensor:
+        return (z @ mix).sigmoid().reshape(-1, 1, 8, 8)
+
+    def encoded() -> torch.Tensor:
+        generator: Any = SimpleNamespace(decode=decode)
+        encoder: Any = lambda items: items.flatten(1)[:, :4]  # noqa: E731
+        return inversion.encode(generator, encoder, digits(36), 12, silent)[0]
+
+    with device.counting() as counts:
+        replayed = encoded()
+    assert counts.captures == 2  # four blocks of eight images, and what is left
+    assert counts.replays == 4 * 12 + 12 - 2 * WARM_UP_CALLS
+    eagerly = partial(LatentSearch, cuda_graph=False)
+    monkeypatch.setattr(inversion, "LatentSearch", eagerly)
+    assert torch.equal(replayed, encoded())
 
 
 def test_core_sets_reads_do_not_grow_with_the_pool(device: PretendedDevice, tmp_path: Path) -> None:

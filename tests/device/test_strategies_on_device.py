@@ -13,10 +13,12 @@ from alharness_strategies.adba import BoundaryLearner
 
 #: Their images are coloured, digits are not: the conformance's device check has a problem for them.
 COLOURED = ("asal-rgb", "asal-rgb-random-latent", "asal-rgb-rerank")
+#: Needs a file of weights, and is another one's sibling: tests/reference/test_asal_vgg.py.
+WITH_WEIGHTS = ("asal-vgg",)
 STRATEGIES = [
     f"{name}:20:max-entropy" if registry.strategy_class(name).takes else name
     for name in registry.names(registry.STRATEGIES)
-    if name not in COLOURED
+    if name not in COLOURED + WITH_WEIGHTS
 ]
 
 

@@ -87,7 +87,7 @@ def test_there_is_something_to_run() -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
-    known = {"python", "sh", "toml", "mermaid", "text", ""}
+    known = {"python", "sh", "toml", "text", ""}
     assert [str(block) for block in blocks() if block.language not in known] == []
 
 

@@ -142,6 +142,7 @@ ARGUMENTS = {
     "folder": ":x",
     "augmented": ":digits-two:100",
     "npz": ":x.npz",
+    "parquet": ":x",
     "table": ":x.csv",
     "torchvision": ":MNIST",
 }

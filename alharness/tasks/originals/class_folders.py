@@ -70,7 +70,9 @@ def scan(path: Path) -> ClassFolders:
     images = sorted(name for name in listing.files if is_image(name))
     others = [name for name in listing.files if not is_image(name)]
     if not images:
-        kinds = f" ({_suffixes(others)})" if others else ""
+        kinds = f" ({suffixes(others)})" if others else ""
+        if any(name.endswith(".parquet") for name in others):
+            kinds += f"; for images in parquet files: parquet:{where}"
         raise UserError(
             f"No images in {where}: expected train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png "
             f"(or any other format that Pillow reads); found {len(others):,} other files{kinds}."
@@ -154,7 +156,7 @@ def _refuse_empty_classes(layout: Layout, listing: Listing, where: str) -> None:
 def _left_out(others: Sequence[str], layout: Layout, listing: Listing) -> str:
     said = []
     if others:
-        said.append(f"{len(others):,} files that are no images ({_suffixes(others)})")
+        said.append(f"{len(others):,} files that are no images ({suffixes(others)})")
     if layout.unlabelled:
         said.append(f"{layout.unlabelled:,} images without labels")
     if listing.doubled:
@@ -162,7 +164,8 @@ def _left_out(others: Sequence[str], layout: Layout, listing: Listing) -> str:
     return "; ".join(said)
 
 
-def _suffixes(names: Sequence[str]) -> str:
+def suffixes(names: Sequence[str]) -> str:
+    """How many files of each kind, the most first."""
     counts = Counter(PurePosixPath(name).suffix.lower() or "without suffix" for name in names)
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     more = ", ..." if len(ordered) > NAMED else ""

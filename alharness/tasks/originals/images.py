@@ -254,6 +254,8 @@ def decode_all(
         try:
             with opened(read(name)) as image:
                 items[position] = fit(image)
+        except UserError:  # of the file that holds it
+            raise
         except Exception as error:  # decoders raise a dozen types for damaged files
             bad.append(reason(name, error))
     if bad:

@@ -134,13 +134,30 @@ INSTEAD: dict[Any, Callable[..., Any]] = {
 }
 
 
+#: Attributes that a mapped tensor (``torch.func.vmap``) answers from what C++ sees of it.
+ABOUT_PLACE = ("device", "is_cuda", "is_cpu")
+
+
+def unwrapped(tensor: Any) -> Any:
+    """The tensor that is mapped over, where this is one example of it."""
+    functorch = torch._C._functorch
+    while isinstance(tensor, torch.Tensor) and functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def _attribute(get: Any, args: Any) -> Any:
+    name, tensor = getattr(get.__self__, "__name__", ""), unwrapped(args[0])
+    return getattr(tensor, name) if name in ABOUT_PLACE and tensor is not args[0] else get(*args)
+
+
 class Functions(TorchFunctionMode):
     """Answers what depends on the device, and notes whether torch works for device tensors."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") == "__get__":
-            return func(*args, **kwargs)
+            return _attribute(func, args)
         instead = INSTEAD.get(func)
         if instead is not None:
             return instead(*args, **kwargs)
@@ -149,7 +166,7 @@ class Functions(TorchFunctionMode):
         if kwargs.get("pin_memory"):
             return device().pin(func(*args, **{**kwargs, "pin_memory": False}))
         works_on_it = any(
-            isinstance(t, DeviceTensor) for t in tensors_in([*args, *kwargs.values()])
+            isinstance(unwrapped(t), DeviceTensor) for t in tensors_in([*args, *kwargs.values()])
         )
         before, LOCAL.inside = LOCAL.inside, works_on_it
         try:

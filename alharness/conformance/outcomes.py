@@ -1,0 +1,61 @@
+"""What came of checks: one loop over those of a strategy and those of a classifier."""
+
+from __future__ import annotations
+
+import inspect
+import unittest
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from alharness.errors import PluginError, UserError
+
+Subject = TypeVar("Subject")
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of one check.
+
+    Attributes:
+        name: which check.
+        outcome: ``pass``, ``fail`` or ``skip``.
+        detail: what the check proves; why it failed; or why it does not apply.
+        same_as: the check before it that failed by the very same error, if there is one.
+    """
+
+    name: str
+    outcome: Literal["pass", "fail", "skip"]
+    detail: str
+    same_as: str | None = None
+
+
+def outcomes(
+    checks: Mapping[str, Callable[[Subject], None]], subject: Subject
+) -> list[CheckResult]:
+    """Call every check on the subject; what one of them raises stops no other."""
+    results: list[CheckResult] = []
+    told: dict[str, str] = {}  # errors so far, with the check that told of each
+    for name, function in checks.items():
+        try:
+            function(subject)
+        except unittest.SkipTest as reason:
+            results.append(CheckResult(name, "skip", str(reason)))
+        except AssertionError as failure:
+            results.append(CheckResult(name, "fail", str(failure)))
+        except Exception as error:  # a crash of the plug-in is a finding, not an end
+            detail = _told(error)
+            key = error.found if isinstance(error, PluginError) else detail
+            first = told.setdefault(key, name)
+            same_as = first if first != name else None
+            results.append(CheckResult(name, "fail", detail, same_as))
+        else:
+            results.append(CheckResult(name, "pass", inspect.getdoc(function) or ""))
+    return results
+
+
+def _told(error: Exception) -> str:
+    """An error as a detail of the table, which names the plug-in already."""
+    if isinstance(error, PluginError):
+        return f"expected {error.expected}, found {error.found}"
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,166 @@
+"""How a user's own images, of any size and mode, become items of one shape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from alharness.errors import UserError
+from alharness.learners.learner import LearnerSettings
+from alharness.progress import Progress
+from alharness.tasks.base import Profile, TaskDefaults, TaskParameters
+from alharness.tasks.originals.images import (
+    DEEP,
+    WITH_ALPHA,
+    Fit,
+    Ground,
+    deepest,
+    depth_of,
+    is_shortened,
+    is_turned,
+    kind,
+    opened,
+    reason,
+    refuse_stacks,
+    unusable,
+    upper_bytes,
+    upright_size,
+)
+from alharness.tasks.originals.tree import shown
+
+#: Colours of 16 bit whose upper 8 stay below this come from less than 14 bit.
+LITTLE = 64
+#: Images of one size up to this side are kept as they are; all others become this large.
+COMMON_SIZE = 64
+MODES = {"gray": ("L", 1), "rgb": ("RGB", 3)}
+
+
+class FitParameters(TaskParameters):
+    """``--set task.NAME=VALUE`` for images of one's own."""
+
+    image_size: int | None = Field(
+        None, ge=4, description="side of the square items; by default the images' own, or 64"
+    )
+    mode: Literal["auto", "gray", "rgb"] = Field(
+        "auto", description="auto wants all images alike; gray and rgb convert what differs"
+    )
+    white: int | None = Field(
+        None,
+        gt=0,
+        le=65_535,
+        description="value of 16-bit images that is white; by default the largest of the smallest "
+        "depth (8, 10, 12, 14, 16 bit) that holds all of them",
+    )
+    ground: Ground = Field("white", description="what transparent images are laid on")
+
+
+def defaults_for_images(profile: Profile) -> TaskDefaults:
+    """Budget, sizes and classifier for images that the paper does not have."""
+    # Small enough for a first run on any folder.
+    if profile == "paper":
+        learner = LearnerSettings(
+            kind="strided-cnn", width=32, batch_size=50, epochs=20, min_steps=1000
+        )
+        return TaskDefaults(budget=1000, query_size=10, initial_size=100, learner=learner)
+    learner = LearnerSettings(kind="strided-cnn", width=16, batch_size=50, epochs=10, min_steps=200)
+    return TaskDefaults(budget=200, query_size=10, initial_size=50, learner=learner)
+
+
+def fit_of(
+    names: Sequence[str],
+    source: Callable[[str], Path | bytes],
+    where: str,
+    parameters: FitParameters,
+    progress: Progress,
+) -> tuple[Fit, str]:
+    """How images become items, and the same in words; reads the head of each.
+
+    Args:
+        names: of all images.
+        source: gives an encoded image, or the path to it, by name.
+        where: they lie, for messages.
+        parameters: what the user wants.
+        progress: called with the number of images looked at.
+
+    Raises:
+        UserError: unreadable images, stacks or mixed modes, by name.
+    """
+    kinds: dict[str, list[str]] = {}
+    sizes: Counter[tuple[int, int]] = Counter()
+    largest = 0
+    shortened = 0
+    bad: list[str] = []
+    turned = 0
+    for number, name in enumerate(names):
+        if number % 1000 == 0:
+            progress("look at the images", number, len(names))
+        try:
+            with opened(source(name)) as image:
+                refuse_stacks(image)
+                kinds.setdefault(kind(image), []).append(name)
+                if is_shortened(image):
+                    shortened = max(shortened, upper_bytes(image))
+                turned += is_turned(image)  # before: a TIFF that was turned no longer says so
+                sizes[upright_size(image)] += 1
+                if image.mode in DEEP:
+                    largest = max(largest, deepest(image))
+        except UserError:  # of the file that holds it
+            raise
+        except Exception as error:  # decoders raise a dozen types for damaged files
+            bad.append(reason(name, error))
+    if bad:
+        raise unusable(bad, where)
+    channels, convert = _mode(kinds, where, parameters)
+    if 0 < shortened < LITTLE:
+        raise UserError(
+            f"{where}: the colour images of 16 bit use values up to {256 * shortened:,} "
+            f"of 65,535 only, of which too little is left in 8 bit. Save them as 8 bit."
+        )
+    wanted = parameters.image_size
+    only = next(iter(sizes)) if len(sizes) == 1 else None
+    keep = wanted is None and only is not None and max(only) <= COMMON_SIZE
+    side = wanted or COMMON_SIZE
+    white = parameters.white or depth_of(largest)
+    fit = Fit(
+        channels,
+        only if keep and only is not None else (side, side),
+        crop=None if keep else 0,
+        convert=convert,
+        ground=parameters.ground,
+        white=white,
+    )
+    how = [f"{channels} channels, {fit.size[0]}x{fit.size[1]}"]
+    if not keep:
+        how.append("centre square")
+    if turned:
+        how.append(f"{turned:,} turned upright (EXIF)")
+    if shortened:
+        how.append("colours of 16 bit: the upper 8")
+    if largest:
+        how.append(f"0 .. {white:,} becomes 0 .. 255")
+    if any("transparency" in found or found.split()[0] in WITH_ALPHA for found in kinds):
+        how.append(f"transparent ones on {fit.ground}")
+    return fit, ", ".join(how)
+
+
+def _mode(
+    kinds: Mapping[str, list[str]], where: str, parameters: FitParameters
+) -> tuple[int, bool]:
+    """Channels of the items, and whether images are converted."""
+    if parameters.mode != "auto":
+        return MODES[parameters.mode][1], True
+    for mode, channels in MODES.values():
+        if set(kinds) == {mode}:
+            return channels, False
+    found = ", ".join(
+        f"{mode} ({shown(names[0])}{f' and {len(names) - 1:,} more' if names[1:] else ''})"
+        for mode, names in sorted(kinds.items(), key=lambda pair: (len(pair[1]), pair[0]))
+    )
+    raise UserError(
+        f"{where}: expected all images to be gray (L) or all RGB; found {found}. "
+        "Convert them all with --set task.mode=rgb or --set task.mode=gray."
+    )
