@@ -88,7 +88,7 @@ def damage(path: Path, rng: np.random.Generator) -> str:
 
 
 @pytest.mark.timeout(3600)  # for the campaign
-@pytest.mark.parametrize("times", [5, pytest.param(N_LONG, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [3, pytest.param(N_LONG, marks=pytest.mark.slow)])
 def test_no_damage_of_a_runs_files_ends_in_a_traceback(
     made: Path, times: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

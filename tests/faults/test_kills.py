@@ -245,7 +245,7 @@ def test_training_of_networks_killed(nursery: Any, times: int, tmp_path: Path) -
     killed(TRAINING, nursery, tmp_path, times, nothing)
 
 
-@times
+@pytest.mark.slow  # the ordinary suite kills one in tests/analysis/test_executor_local.py
 @pytest.mark.timeout(7200)
-def test_a_sweep_killed(nursery: Any, times: int, tmp_path: Path) -> None:
-    killed(SWEEP, nursery, tmp_path, times, nothing)
+def test_a_sweep_killed(nursery: Any, tmp_path: Path) -> None:
+    killed(SWEEP, nursery, tmp_path, N_LONG, nothing)

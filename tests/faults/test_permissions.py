@@ -78,7 +78,6 @@ def told(nursery: Any, command: str, root: Path) -> tuple[int, list[str]]:
         "artefacts list --runs-dir RUNS",
         "sync --runs-dir RUNS",
         "generator train digits-two --quiet --device cpu --runs-dir RUNS",
-        "check random --runs-dir RUNS",
     ],
 )
 def test_a_folder_that_may_only_be_read(nursery: Any, runs: Path, command: str) -> None:
