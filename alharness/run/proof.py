@@ -28,7 +28,8 @@ def proved_log(folder: RunFolder, records: Sequence[CycleRecord]) -> QueryLog:
         return QueryLog()
     log = QueryLog.read(folder.queries)
     prove_rows(records, log, folder.queries)
-    return log.before(len(records))
+    # Before the first line there was no run: it begins anew, its initial set included.
+    return log.before(len(records)) if records else QueryLog()
 
 
 def answers_of(

@@ -167,10 +167,12 @@ def test_a_card_is_named_by_its_number_and_a_run_is_the_same_on_each(
     assert run(first, tmp_path).path == usual.folder(tmp_path)  # the same key
     with pytest.raises(UserError, match="no device 'cuda:1' here: the last of 1 is cuda:0"):
         spec("random", "linear", "cuda:1")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     entered = []
-    monkeypatch.setattr(torch.cuda, "device", lambda found: nullcontext(entered.append(found)))
-    run(spec("random", "linear", "cuda:1"), tmp_path / "second")
+    # Undone before the pretended device goes, and not after it.
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "device_count", lambda: 2)
+        patch.setattr(torch.cuda, "device", lambda found: nullcontext(entered.append(found)))
+        run(spec("random", "linear", "cuda:1"), tmp_path / "second")
     assert torch.device("cuda", 1) in entered  # its graphs are captured there
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from alharness.records import QueryLog, RunFolder, run_folders
+from alharness.cli import call
+from alharness.records import CycleRecord, QueryLog, RunFolder, run_folders
+from alharness.records.records import RecordFile
 
 SLOW_PLUGIN = '''
 import os, time
@@ -97,6 +99,41 @@ def test_killed_and_started_again(plugin: Path, tmp_path: Path) -> None:
     assert {p.step: p.value for p in accuracy} == {
         r.n_labelled: r.test.accuracy for r in found.records()
     }
+
+
+@pytest.mark.parametrize("cycle", [0, 1, 8])
+def test_stopped_between_what_was_asked_and_its_line(
+    cycle: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``queries.npz`` is written before the line; in cycle 0 it holds the initial set already."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    arguments = "run --strategy max-entropy --dataset digits-two --budget 60 --query-size 5"
+    arguments += " --initial-size 20 --device cpu --quiet --no-tracking --runs-dir"
+    assert call([*arguments.split(), str(whole)]) == 0
+
+    class PowerCutError(BaseException):
+        """Ends the process, as far as the run is concerned."""
+
+    append = RecordFile.append
+
+    def cut(file: RecordFile, record: CycleRecord) -> None:
+        if record.cycle == cycle:
+            raise PowerCutError
+        append(file, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordFile, "append", cut)
+        with pytest.raises(PowerCutError):
+            call([*arguments.split(), str(parts)])
+    assert only_folder(parts).queries.exists()
+    assert call([*arguments.split(), str(parts)]) == 0
+    expected, found = only_folder(whole), only_folder(parts)
+    assert [r.without_times() for r in found.records()] == [
+        r.without_times() for r in expected.records()
+    ]
+    same = [QueryLog.read(folder.queries) for folder in (expected, found)]
+    assert same[0].digest(*range(-1, 9)) == same[1].digest(*range(-1, 9))
+    assert call([*arguments.split(), str(parts)]) == 0  # and proves itself
 
 
 def test_a_finished_run_is_not_run_again_and_fresh_starts_over(
