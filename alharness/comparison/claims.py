@@ -15,7 +15,7 @@ from pydantic import Field
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
-from alharness.comparison.runs import Array
+from alharness.comparison.runs import Array, Run
 from alharness.comparison.statistics import (
     ALPHA,
     MIN_PAIRS,
@@ -77,7 +77,10 @@ def check(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> Verdict:
     present = _by_name(comparison)
     missing = [name for name in needed if name not in present]
     if missing:
-        return Verdict(claim, "not measured", f"no finished run of {', '.join(missing)}")
+        several = [n for n in missing if any(s.strategy == n for s in comparison.series)]
+        why = f"{', '.join(several)} was run with several settings, none of them the paper's"
+        none = f"no finished run of {', '.join(missing)}"
+        return Verdict(claim, "not measured", why if several == missing else none)
     words: list[Word] = []
     told: list[str] = []
     for name in claim.strategies:
@@ -89,13 +92,32 @@ def check(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> Verdict:
 
 
 def _by_name(comparison: Comparison) -> dict[str, Series]:
-    """Strategies by the paper's name; of several oracles the one that labels everything is the paper's."""
+    """Strategies by the paper's name.
+
+    Of several that differ in settings, the paper's is the one whose oracle labels everything and whose
+    networks are the profile's own. Where that leaves none or several, the name stands for nothing.
+    """
     named = {series.name: series for series in comparison.series}
+    variants: dict[str, list[Series]] = {}
     for series in comparison.series:
-        oracle = series.runs[0].spec.get("oracle", {})
-        if series.name.startswith(f"{series.strategy} [") and oracle.get("mode") == "hard":
-            named.setdefault(series.strategy, series)
+        if series.name.startswith(f"{series.strategy} [") and _is_plain(series.runs[0]):
+            variants.setdefault(series.strategy, []).append(series)
+    for strategy, found in variants.items():
+        if len(found) == 1:
+            named.setdefault(strategy, found[0])
     return named
+
+
+def _is_plain(run: Run) -> bool:
+    """Whether the oracle labels everything, and the recipes of networks are left to the profile."""
+    if run.spec.get("oracle", {}).get("mode") != "hard":
+        return False
+    recipes = [run.spec.get(section, {}) for section in ("generator", "autoencoder")]
+    return all(
+        value is None or (key, value) in (("recipe", "auto"), ("seed", 0))
+        for recipe in recipes
+        for key, value in recipe.items()
+    )
 
 
 def _together(words: Sequence[Word]) -> Word:

@@ -209,6 +209,29 @@ def test_paper_claims_are_held_against_runs(make_sweep: Make) -> None:
     assert (eight.word, "1 of 1 tasks run" in eight.evidence) == ("undecided", True)
 
 
+def test_a_claim_is_held_against_the_papers_setting_only(make_run: Any) -> None:
+    """Not against whichever of several comes first by its name."""
+    for seed in range(6):
+        make_run("random", seed, (0.7, 0.80, 0.9 + seed / 1000), task="mnist-two")
+        for steps, gain in ((200, -0.05), (None, 0.05)):
+            spec = {"oracle": {"mode": "hard"}, "generator": {"recipe": "auto", "seed": 0}}
+            if steps is not None:
+                spec["generator"]["steps"] = steps
+            for name in ("asal-gray", "asal-disc", "asal-auto"):
+                accuracy = (0.7, 0.8 + gain, 0.9 + gain + seed / 900)
+                make_run(name, seed, accuracy, task="mnist-two", spec=spec)
+    text = "ASAL outperforms random sampling on MNIST two classes"
+
+    def verdict() -> Any:
+        found = check_paper(comparisons(read_runs(make_run.root)))
+        return next(v for v in found if v.claim.text == text)
+
+    assert verdict().word == "holds"
+    for path in make_run.root.rglob("spec.toml"):  # now none has the profile's own generator
+        path.write_text(path.read_text().replace('recipe = "auto"', 'recipe = "fc"'))
+    assert (verdict().word, "several settings" in verdict().evidence) == ("not measured", True)
+
+
 def test_paper_claims_decide_nothing_on_five_seeds(make_sweep: Make) -> None:
     root = make_sweep({"random": 0.0, "asal-auto": 0.05}, 5, task="cifar10-two", n_cycles=95)
     verdicts = check_paper(comparisons(read_runs(root)))
