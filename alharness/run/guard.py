@@ -37,12 +37,11 @@ from alharness.run.untouched import (
 )
 from alharness.strategy import CycleView
 
-#: Looks of a session that are taken in any case, at its first cycle, if a selection takes less than
-#: ``SHORT_S``; up to ``LONG_S`` every other session takes them, by lot: one look is one more selection, which
-#: would be over 1 % of a run of forty cycles that does little but select. What doubles a selection of minutes
-#: is left to 'alharness check'.
+#: Looks of a session that are taken in any case, at its first cycle, unless a selection takes longer than
+#: ``LONG_S``: what doubles a selection of minutes is left to 'alharness check'. One look is one more
+#: selection: about 1 % of a run of forty cycles that does little but select (measured on mnist-two).
 FIRST_LOOKS = 1
-SHORT_S, LONG_S = 0.05, 2.0
+LONG_S = 2.0
 #: Share of the time gone by that costly looks may take after that.
 SHARE = 0.002
 #: Cycles of a session in which predictions are compared in any case, and one in how many after them: two
@@ -68,7 +67,6 @@ class Guard:
         self._spent = 0.0
         self._n_looks = 0
         self._n_asked = 0
-        self._looks_at_long_ones = bool(secrets.randbelow(2))
         self._items = self._contents()
         self._probe = probe_of(stage.problem.test)
 
@@ -168,8 +166,7 @@ class Guard:
     def _may_look(self, select_s: float) -> bool:
         """Whether a look, which takes about as long as the selection, may be taken now."""
         gone = perf_counter() - self._began
-        limit_s = LONG_S if self._looks_at_long_ones else SHORT_S
-        at_first = self._n_looks < FIRST_LOOKS and select_s < limit_s
+        at_first = self._n_looks < FIRST_LOOKS and select_s < LONG_S
         return at_first or self._spent + select_s < SHARE * gone
 
     @contextmanager
