@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the package 'readers', for the test beside it
 
 #: Imported once, and then only forked: a process starts in a tenth of a second instead of ten.
 IMPORTED = ["alharness.run.runner", "alharness.tracking.view", "alharness.cli.run"]
