@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,7 @@ def report(
         against=against,
         claims=claims,
         inspections=inspections,
-        costs=_costs(found.comparisons, timing, metric) if timing is not None else (),
+        **({} if timing is None else {"more": _costs(timing, found.comparisons, metric)}),
     )
     page = write(made, out)
     click.echo(made.status)
@@ -106,21 +106,32 @@ def report(
     return tell_unreadable(found)
 
 
-def _costs(found: Sequence[Comparison], timing: Path, metric: str) -> tuple[Table | Chart, ...]:
-    """Table and chart of accuracy against cost, for the comparison that the study is about.
+def _costs(
+    timing: Path, found: Sequence[Comparison], metric: str
+) -> Callable[[Comparison], tuple[Table | Chart, ...]]:
+    """Table and chart of accuracy against cost, for each comparison of the task that was timed.
 
     Raises:
-        UserError: no study there, or none of what was run.
+        UserError: no study there, or one of another task.
     """
     from alharness.scaling import costs
     from alharness.scaling.study import Study
 
     study = Study.read(timing)
-    same = [comparison for comparison in found if comparison.task == study.spec.task]
-    if not found:
-        return ()
-    at_sizes = costs.costs((same or found)[0], study, metric=metric)
-    return costs.table(at_sizes, metric), costs.chart(at_sizes, metric)
+    tasks = {comparison.task for comparison in found}
+    if found and study.spec.task not in tasks:
+        raise UserError(
+            f"The timing study in '{timing}' is of '{study.spec.task}', the runs are of "
+            f"{', '.join(sorted(tasks))}. Measure one with: alharness timing --dataset {min(tasks)}"
+        )
+
+    def of(comparison: Comparison) -> tuple[Table | Chart, ...]:
+        if comparison.task != study.spec.task:
+            return ()
+        at_sizes = costs.costs(comparison, study, metric=metric)
+        return costs.table(at_sizes, metric), costs.chart(at_sizes, metric)
+
+    return of
 
 
 def _lay_beside_sweep(

@@ -56,7 +56,7 @@ def write(report: Report, folder: Path) -> Path:
             write_text(
                 folder / "tables" / sub / f"{table.name}.csv", as_csv(table.header, table.rows)
             )
-    for item in (*report.across, *report.costs):
+    for item in report.across:
         if isinstance(item, Chart):
             item.write(folder / "figures")
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from alharness.comparison import figures, generators, losses, metrics, statistics, tables
@@ -57,7 +57,6 @@ class Report:
         claims: the paper's claims beside what was measured; empty unless asked for.
         provenance: hardware, versions, fingerprints.
         axis, metric: what was compared, along what.
-        costs: accuracy against cost by pool size; empty without a timing study.
     """
 
     heading: str
@@ -70,7 +69,6 @@ class Report:
     provenance: tuple[Table, ...]
     axis: str
     metric: str
-    costs: tuple[Table | Chart, ...] = ()
 
 
 def build(
@@ -83,7 +81,7 @@ def build(
     against: str | None = None,
     claims: Sequence[Verdict] = (),
     inspections: Mapping[str, Mapping[str, float]] | None = None,
-    costs: Sequence[Table | Chart] = (),
+    more: Callable[[Comparison], Sequence[Table | Chart]] = lambda comparison: (),
 ) -> Report:
     """Work everything out.
 
@@ -95,18 +93,18 @@ def build(
         against: strategy that the others are tested against; the random baseline by default.
         claims: the paper's claims, checked.
         inspections: figures of inspected generators, by the generator's key.
-        costs: accuracy against cost (``scaling.costs``), where a timing study was given.
+        more: tables and charts that rest on more than records, for the comparison's section.
     """
     find_metric(metric)
     axis_field(axis)
     sections = tuple(
-        _section(comparison, f"c{i}", axis, metric, against, inspections or {})
+        _section(comparison, f"c{i}", axis, metric, against, inspections or {}, more)
         for i, comparison in enumerate(found)
     )
     complete, status = _status(found)
     return Report(
         heading, note, status, complete, sections, _across(found, axis, metric), tuple(claims),
-        tables.provenance(found), axis, metric, tuple(costs),
+        tables.provenance(found), axis, metric,
     )  # fmt: skip
 
 
@@ -140,6 +138,7 @@ def _section(
     metric: str,
     against: str | None,
     inspections: Mapping[str, Mapping[str, float]],
+    more: Callable[[Comparison], Sequence[Table | Chart]],
 ) -> Section:
     rows: list[Row] = []
     shown: list[Table] = []
@@ -209,6 +208,8 @@ def _section(
                 figures.selection_times(comparison),
             ]
             shown += [tables.times(comparison, rows), *tables.break_even(comparison)]
+        for item in more(comparison):
+            (shown.append(item) if isinstance(item, Table) else charts.append(item))
     return Section(
         comparison, anchor, tuple(_facts(comparison)), tuple(sentences), tuple(warnings),
         tuple(shown), tuple(chart for chart in charts if chart is not None), tuple(rows),

@@ -1,7 +1,7 @@
 """The one loop of gradient steps, and the one order of batches: who trains brings a loss.
 
-Bits depend on the order of random draws: a batch is drawn when its step begins, and what its loss draws
-comes after it.
+Bits depend on the order of random draws: where batches and losses draw from one generator, a batch is
+drawn when its step begins, and what its loss draws comes after it.
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ class Guard:
         shown = view()
         before = self._marks(labelled, learner, available)
         attempts = Vault.attempts
-        predicted = learner.log_probs(self._probe) if self._may_probe() else None
+        self._n_asked += 1
+        predicted = learner.log_probs(self._probe) if self._probes() else None
         with self.oracle.vault.sealed():
             query = self.stage.ask(shown, query_size, available)
         self._compare(before, self._marks(labelled, learner, available), cycle)
@@ -159,8 +160,8 @@ class Guard:
                     cycle=cycle,
                 )
 
-    def _may_probe(self) -> bool:
-        self._n_asked += 1
+    def _probes(self) -> bool:
+        """Whether predictions are compared in this cycle."""
         return self._n_asked <= FIRST_PROBES or secrets.randbelow(PROBE_ONE_IN) == 0
 
     def _may_look(self, select_s: float) -> bool:

@@ -83,14 +83,12 @@ def costs(
 ) -> dict[int, tuple[Cost, ...]]:
     """Every strategy that was both compared and timed, by pool size; the cheapest first.
 
+    Args:
+        comparison: of the study's task.
+
     Raises:
-        UserError: the study is of another task, or has none of the comparison's strategies.
+        UserError: the study has none of the comparison's strategies.
     """
-    if study.spec.task != comparison.task:
-        raise UserError(
-            f"The timing study is of '{study.spec.task}', the runs are of '{comparison.task}'. Measure "
-            f"one with: alharness timing --dataset {comparison.task}"
-        )
     query_size = comparison.runs[0].spec.get("query_size") if comparison.runs else None
     timed = _of_size(study, query_size)
     both = [series for series in comparison.series if series.name in timed]
@@ -204,7 +202,7 @@ def chart(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Char
         legend(panels[-1])
 
     return make_chart(
-        "costs",
+        "cost_by_size",
         "Accuracy and cost: the test figure at the end of the budget against the seconds that preparing and "
         "selecting would take with so many images (filled: no other strategy is better and cheaper).",
         ("images", "strategy", metric, "prepare_s", "select_s", "seconds", "measured", "best"),

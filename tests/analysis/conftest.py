@@ -231,3 +231,29 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files without their pictures, which take seconds."""
     monkeypatch.setattr(Chart, "svg", "<svg></svg>")
     monkeypatch.setattr(Chart, "png", b"")
+
+
+BROKEN = '''
+import os, signal
+from alharness.strategy import PoolQuery, Strategy
+
+class Raises(Strategy):
+    """Raises in its second cycle."""
+    def select(self, view, query_size):
+        if view.cycle == 1:
+            raise KeyError("lost item")
+        return PoolQuery(view.unlabelled[:query_size])
+
+class Dies(Strategy):
+    """Takes its process, and whatever runs in it, with it in its second cycle."""
+    def select(self, view, query_size):
+        if view.cycle == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return PoolQuery(view.unlabelled[:query_size])
+'''
+
+
+@pytest.fixture
+def broken() -> Callable[[Path], object]:
+    """Writes two strategies that end badly: ``Raises`` and ``Dies``."""
+    return lambda path: path.write_text(BROKEN)

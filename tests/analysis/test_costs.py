@@ -88,26 +88,35 @@ def test_the_table_tells_what_is_extrapolated(comparison: Comparison) -> None:
     assert len(drawn.png) > 1000
 
 
-def test_a_study_of_other_things_is_refused_in_one_line(comparison: Comparison) -> None:
-    with pytest.raises(UserError, match="of 'mnist-two', the runs are of 'digits-two'"):
-        costs(comparison, a_study("mnist-two"))
+def test_a_study_of_other_strategies_is_refused_in_one_line(comparison: Comparison) -> None:
     empty = Study(ScalingSpec(task="digits-two"), {}, ())
     with pytest.raises(UserError, match="measured none of asal-auto, max-entropy, random"):
         costs(comparison, empty)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_report_shows_them(
-    comparison: Comparison, make_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study, folder = a_study(), tmp_path / "timing"
+def lay(study: Study, folder: Path) -> str:
     write_json(folder / "study.json", {"spec": study.spec.model_dump(), "machine": {}})
     for measurement in study.measurements:
         append_line(folder / "timing.jsonl", measurement.model_dump_json())
+    return str(folder)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_report_shows_them_beside_the_task_that_was_timed(
+    comparison: Comparison, make_run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        make_run("random", seed, task="mnist-two")
     out = tmp_path / "report"
     command = ["report", "--runs-dir", str(make_run.root), "--no-tracking", "--out", str(out)]
-    assert call([*command, "--timing", str(folder)]) == 0
-    assert "Accuracy and cost by pool size" in (out / "report.html").read_text()
-    assert (out / "tables" / "costs.csv").read_text().count("\n") == 4
+    assert call([*command, "--timing", lay(a_study(), tmp_path / "timing")]) == 0
+    assert (out / "report.html").read_text().count("Accuracy and cost") == 2  # a table and a chart
+    (table_of,) = out.rglob("tables/*/costs.csv")
+    assert table_of.parent.name == "digits-two"
+    assert table_of.read_text().count("\n") == 4
+    assert (out / "figures" / "digits-two" / "cost_by_size.csv").is_file()
     assert call([*command, "--timing", str(tmp_path)]) == 2
     assert "holds no timing study" in capsys.readouterr().err
+    other = lay(a_study("svhn"), tmp_path / "other")
+    assert call([*command, "--timing", other]) == 2
+    assert "is of 'svhn', the runs are of digits-two, mnist-two" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,23 +24,6 @@ from alharness.run.runner import execute
 from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations
 
-BROKEN = '''
-import os, signal
-from alharness.strategy import PoolQuery, Strategy
-
-class Raises(Strategy):
-    """Raises in its second cycle."""
-    def select(self, view, query_size):
-        if view.cycle == 1:
-            raise KeyError("lost item")
-        return PoolQuery(view.unlabelled[:query_size])
-
-class Dies(Strategy):
-    """Takes its process with it."""
-    def select(self, view, query_size):
-        os.kill(os.getpid(), signal.SIGKILL)
-'''
-
 #: Few cycles, one thread: seconds.
 SMALL = ["--datasets", "digits-two", "--no-tracking", "--set", "budget=40", "--threads", "1"]
 
@@ -51,9 +35,9 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_that_fails_and_one_that_dies_stop_no_other(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    broken: Callable[[Path], object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "broken.py").write_text(BROKEN)
+    broken(tmp_path / "broken.py")
     strategies = "./broken.py:Raises,./broken.py:Dies,random"
     command = ["sweep", "--strategies", strategies, "--seeds", "0", *SMALL]
     assert call(command) == 1
@@ -71,7 +55,7 @@ def test_a_run_that_fails_and_one_that_dies_stop_no_other(
     assert "KeyError: 'lost item'" in told
     assert call([*command, "--dry-run"]) == 0
     told = capfd.readouterr().out
-    assert "3 runs, 1 finished, 1 to continue, 1 to start" in told
+    assert "3 runs, 1 finished, 2 to continue" in told
 
 
 def test_a_killed_sweep_continues_and_gives_the_same_records(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,24 +23,6 @@ from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
 from alharness.tasks.base import DataLocations
 
-BROKEN = '''
-import os, signal
-from alharness.strategy import PoolQuery, Strategy
-
-class Raises(Strategy):
-    """Raises in its second cycle."""
-    def select(self, view, query_size):
-        if view.cycle == 1:
-            raise KeyError("lost item")
-        return PoolQuery(view.unlabelled[:query_size])
-
-class Dies(Strategy):
-    """Takes its process, and its partners', with it in its second cycle."""
-    def select(self, view, query_size):
-        if view.cycle == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return PoolQuery(view.unlabelled[:query_size])
-'''
 NETWORK = [
     *("--set", "learner.kind=mlp", "--set", "learner.min_steps=10", "--set", "learner.epochs=1"),
     *("--set", "learner.dropout=0.2", "--set", "learner.width=8", "--set", "budget=50"),
@@ -71,9 +54,9 @@ def alone(root: Path) -> dict[str, Any]:
 
 
 def test_a_failing_and_a_dying_partner_stop_no_other(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    broken: Callable[[Path], object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "broken.py").write_text(BROKEN)
+    broken(tmp_path / "broken.py")
     strategies = "./broken.py:Raises,./broken.py:Dies,random"
     assert call(["sweep", "--strategies", strategies, "--seeds", "0", *SMALL, *PACKED]) == 1
     printed = capfd.readouterr()
