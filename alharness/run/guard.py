@@ -45,7 +45,7 @@ LONG_S = 2.0
 #: Share of the time gone by that costly looks may take after that.
 SHARE = 0.002
 #: Cycles of a session in which predictions are compared in any case, and one in how many after them: two
-#: forward passes are a third of what a cycle's guard costs.
+#: forward passes are a quarter of what a cycle's guard costs.
 FIRST_PROBES = 3
 PROBE_ONE_IN = 4
 #: Query's share that must agree on a GPU, whose sums may differ in their last bits from call to call.
