@@ -97,10 +97,8 @@ def _train_alone(lane: Lane) -> torch.Tensor:
     optimiser = torch.optim.AdamW(
         parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay
     )
-    table, weights = (
-        lane.batches.table(settings.batch_size),
-        lane.batches.weights(settings.batch_size),
-    )
+    table = lane.batches.table(settings.batch_size)
+    weights = lane.batches.weights(settings.batch_size)
     seed = _words(lane.seed)
 
     def loss_of(step: int) -> torch.Tensor:
@@ -136,9 +134,8 @@ def _train_wide(lanes: Sequence[Lane]) -> list[torch.Tensor]:
         table[..., 0] += n_before  # rows of all lanes' items
         n_before += len(lane.items)
         tables.append(table)
-    padded = (
-        nn.utils.rnn.pad_sequence
-    )  # a lane that has ended sees anything, and nobody sees the lane
+    # A lane that has ended sees anything, and nobody sees the lane.
+    padded = nn.utils.rnn.pad_sequence
     table = padded(tables).to(device)
     weights = padded([lane.batches.weights(settings.batch_size) for lane in lanes]).to(device)
     seed = torch.stack([_words(lane.seed) for lane in lanes], dim=1).to(device)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
 from pydantic import Field
 
 from alharness.errors import UserError
@@ -20,13 +21,11 @@ from alharness.tasks.originals.images import (
     Ground,
     deepest,
     depth_of,
+    each_image,
     is_shortened,
     is_turned,
     kind,
-    opened,
-    reason,
     refuse_stacks,
-    unusable,
     upper_bytes,
     upright_size,
 )
@@ -93,27 +92,22 @@ def fit_of(
     sizes: Counter[tuple[int, int]] = Counter()
     largest = 0
     shortened = 0
-    bad: list[str] = []
     turned = 0
-    for number, name in enumerate(names):
+
+    def look(number: int, image: Image.Image) -> None:
+        nonlocal largest, shortened, turned
         if number % 1000 == 0:
             progress("look at the images", number, len(names))
-        try:
-            with opened(source(name)) as image:
-                refuse_stacks(image)
-                kinds.setdefault(kind(image), []).append(name)
-                if is_shortened(image):
-                    shortened = max(shortened, upper_bytes(image))
-                turned += is_turned(image)  # before: a TIFF that was turned no longer says so
-                sizes[upright_size(image)] += 1
-                if image.mode in DEEP:
-                    largest = max(largest, deepest(image))
-        except UserError:  # of the file that holds it
-            raise
-        except Exception as error:  # decoders raise a dozen types for damaged files
-            bad.append(reason(name, error))
-    if bad:
-        raise unusable(bad, where)
+        refuse_stacks(image)
+        kinds.setdefault(kind(image), []).append(names[number])
+        if is_shortened(image):
+            shortened = max(shortened, upper_bytes(image))
+        turned += is_turned(image)  # before: a TIFF that was turned no longer says so
+        sizes[upright_size(image)] += 1
+        if image.mode in DEEP:
+            largest = max(largest, deepest(image))
+
+    each_image(names, source, look, where)
     channels, convert = _mode(kinds, where, parameters)
     if 0 < shortened < LITTLE:
         raise UserError(

@@ -66,9 +66,8 @@ class AsalVgg(Asal):
         return {SETTING: weights_identity(given.network, given.weights, SETTING)}
 
     def prepare(self, preparation: Preparation) -> Adaptation | None:
-        self.vgg = self.read(
-            preparation.device
-        )  # what is missing is said before a generator is trained
+        # First: what is missing is said before a generator is trained.
+        self.vgg = self.read(preparation.device)
         return super().prepare(preparation)
 
     def extractor(self, preparation: Preparation) -> FeatureExtractor:

@@ -56,9 +56,8 @@ class Vaal(Strategy):
         }
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
-        with view.stopwatch.phase(
-            "train"
-        ):  # anew in each cycle, from the pool as it is labelled now
+        # Anew in each cycle: the networks follow what is labelled now.
+        with view.stopwatch.phase("train"):
             vae, discriminator, losses = self.train(view)
         with view.stopwatch.phase("score"):
             scores = view.scan(lambda items: -discriminator(vae.encode(items)[0]))
@@ -88,14 +87,14 @@ class Vaal(Strategy):
         def noise(n: int) -> torch.Tensor:
             return torch.randn(n, given.latent_dim, generator=rng).to(device)
 
-        losses = torch.zeros(3)
         for _ in range(given.train_steps):
             labelled, unlabelled = drawn(known), drawn(unknown)
             items, n = torch.cat([labelled, unlabelled]), len(labelled)  # one pass for both
             mu_BL, elbo_B = vae.loss(items, noise(len(items)), given.beta)
             transduced = elbo_B[:n].mean() + elbo_B[n:].mean()
-            deceived = deceit(discriminator(mu_BL))
-            loss = transduced + given.adversary * (deceived[:n].mean() + deceived[n:].mean())
+            deceived_B = deceit(discriminator(mu_BL))
+            deceived = deceived_B[:n].mean() + deceived_B[n:].mean()
+            loss = transduced + given.adversary * deceived
             of_vae.zero_grad(set_to_none=True)
             loss.backward()
             of_vae.step()
@@ -103,10 +102,10 @@ class Vaal(Strategy):
             of_critic.zero_grad(set_to_none=True)
             told.backward()
             of_critic.step()
-            losses = torch.stack([transduced, deceived[:n].mean() + deceived[n:].mean(), told])
         for network in (vae, discriminator):
             network.eval().requires_grad_(False)
-        return vae, discriminator, Losses(*losses.detach().tolist())
+        last = torch.stack([transduced, deceived, told])  # one read of the device, after the last step
+        return vae, discriminator, Losses(*last.detach().tolist())
 
 
 class Losses(NamedTuple):

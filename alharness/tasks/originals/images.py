@@ -249,18 +249,42 @@ def decode_all(
         UserError: images that cannot be read or do not fit, by name.
     """
     items = np.empty((len(names), fit.channels, *fit.size), dtype=np.uint8)
+
+    def place(position: int, image: Image.Image) -> None:
+        items[position] = fit(image)
+
+    each_image(names, read, place, where)
+    return items
+
+
+def each_image(
+    names: Sequence[str],
+    source: Callable[[str], Path | bytes],
+    use: Callable[[int, Image.Image], None],
+    where: str,
+) -> None:
+    """Open one image after the other; those that cannot be used are told together.
+
+    Args:
+        names: of all images.
+        source: gives an encoded image, or the path to it, by name.
+        use: gets an image's position and the image, open until it returns.
+        where: they lie, for messages.
+
+    Raises:
+        UserError: images that cannot be opened, or that ``use`` refuses, by name.
+    """
     bad: list[str] = []
     for position, name in enumerate(names):
         try:
-            with opened(read(name)) as image:
-                items[position] = fit(image)
+            with opened(source(name)) as image:
+                use(position, image)
         except UserError:  # of the file that holds it
             raise
         except Exception as error:  # decoders raise a dozen types for damaged files
             bad.append(reason(name, error))
     if bad:
         raise unusable(bad, where)
-    return items
 
 
 def reason(name: str, error: Exception) -> str:
