@@ -104,7 +104,9 @@ class Vaal(Strategy):
             of_critic.step()
         for network in (vae, discriminator):
             network.eval().requires_grad_(False)
-        last = torch.stack([transduced, deceived, told])  # one read of the device, after the last step
+        last = torch.stack(
+            [transduced, deceived, told]
+        )  # one read of the device, after the last step
         return vae, discriminator, Losses(*last.detach().tolist())
 
 
