@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,31 +59,35 @@ def test_faults_are_told_as_in_a_run(selection: Callable[..., Selection]) -> Non
         selection(Margin, n_pool=20)
 
 
-def recipe(folder: Path) -> None:
-    """Write the files of the tutorial's recipe."""
+@pytest.fixture
+def recipe(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with the files of the tutorial's recipe, in which nothing of the name was imported yet."""
+    folder = pytester.path
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # there nothing would be measured
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(# (\w+\.py)\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
     for block, name in blocks:
         if name in ("mine.py", "conftest.py", "test_speed.py"):
             (folder / name).write_text(block)
+    return folder
 
 
 def test_the_recipe_of_the_tutorial_passes_and_measures(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, pytester: pytest.Pytester
 ) -> None:
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # there nothing would be measured
-    recipe(pytester.path)
     done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--benchmark-json=times.json")
     done.assert_outcomes(passed=2)
-    (measured,) = json.loads((pytester.path / "times.json").read_text())["benchmarks"]
+    (measured,) = json.loads((recipe / "times.json").read_text())["benchmarks"]
     assert measured["stats"]["rounds"] == 5
     assert measured["extra_info"]["work"]["pool_items_scored"] == 200
 
 
-def test_the_recipe_fails_when_the_work_grows_with_the_pool(pytester: pytest.Pytester) -> None:
-    recipe(pytester.path)
-    mine = (pytester.path / "mine.py").read_text()
-    (pytester.path / "mine.py").write_text(mine.replace("[: max(200, query_size)]", ""))
+def test_the_recipe_fails_when_the_work_grows_with_the_pool(
+    recipe: Path, pytester: pytest.Pytester
+) -> None:
+    mine = (recipe / "mine.py").read_text()
+    (recipe / "mine.py").write_text(mine.replace("[: max(200, query_size)]", ""))
     done = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", "work")
     done.assert_outcomes(failed=1, deselected=1)
     done.stdout.fnmatch_lines(["*bytes_read must not depend on the pool*"])

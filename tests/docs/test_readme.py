@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +93,16 @@ def test_every_block_says_what_it_is() -> None:
     assert [str(block) for block in blocks() if block.language not in known] == []
 
 
+@pytest.fixture
+def _forgotten(tmp_path: Path) -> Iterator[None]:
+    """Modules that a page wrote and imported are not there for the next test."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").is_relative_to(tmp_path):
+            del sys.modules[name]
+
+
+@pytest.mark.usefixtures("_forgotten")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
