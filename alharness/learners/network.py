@@ -20,7 +20,7 @@ from alharness.learners.base import SAMPLES_REMEDY, FitReport, Learner, LearnerS
 from alharness.learners.batches import Batches, flip_crop
 from alharness.learners.kinds import NetworkKind, build_network, find_kind, head_of
 from alharness.learners.networks import HeadedNetwork
-from alharness.learners.training import descend, descend_on_device
+from alharness.learners.training import descend_all, descend_on_device
 from alharness.learners.weights import read_weights
 from alharness.plugins import LEARNERS, identity_of
 from alharness.pool import Pool
@@ -148,8 +148,7 @@ class NetworkLearner(Learner):
                 images = flip_crop(images, batches.moves[step])
             return self.loss(images, targets[rows], step, steps)
 
-        losses = [loss for _, loss in descend(self._optimiser(), loss_of, steps)]
-        return torch.stack(losses)
+        return descend_all(self._optimiser(), loss_of, steps)
 
     def _descend_on_device(
         self, items: torch.Tensor, targets: torch.Tensor, batches: Batches

@@ -27,7 +27,7 @@ from torch.nn import functional
 from alharness import seeds
 from alharness.learners.base import LearnerSettings
 from alharness.learners.batches import Batches, flip_crop
-from alharness.learners.training import descend, descend_on_device
+from alharness.learners.training import descend_all, descend_on_device
 
 #: 32 bits of a number.
 _WORD = 0xFFFFFFFF
@@ -107,9 +107,9 @@ def _train_alone(lane: Lane) -> torch.Tensor:
         keys = _keys(network, seed, torch.tensor(step))
         return _loss(network, {**parameters, **keys}, images, targets, weights[step])
 
-    losses = [loss for _, loss in descend(optimiser, loss_of, len(table))]
+    losses = descend_all(optimiser, loss_of, len(table))
     _take_over(lane.network, {name: value.detach() for name, value in parameters.items()})
-    return torch.stack(losses)
+    return losses
 
 
 def _train_wide(lanes: Sequence[Lane]) -> list[torch.Tensor]:

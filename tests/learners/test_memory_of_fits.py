@@ -1,0 +1,54 @@
+"""A fit keeps nothing of its steps, however many there are."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from alharness.labelled import LabelledSet
+from alharness.learners import packed
+from alharness.learners.learner import LearnerSettings, learner_factory
+from alharness.learners.network import NetworkLearner
+from alharness.pool import ArrayPool
+
+
+def fit(steps: int, n: int, shape: tuple[int, ...], **recipe: Any) -> None:
+    settings = LearnerSettings(min_steps=steps, epochs=1, batch_size=50, **recipe)
+    pool = ArrayPool(torch.zeros(n, *shape, dtype=torch.uint8))
+    learner = learner_factory(settings)(shape, 2, torch.device("cpu"))
+    labelled = LabelledSet(torch.arange(n), torch.arange(n) % 2, n_asked=n)
+    assert learner.fit(labelled, pool, seed=0).steps == steps
+
+
+@pytest.mark.parametrize("pack", [1, 2])
+def test_no_tensor_of_a_step_is_kept(monkeypatch: pytest.MonkeyPatch, pack: int) -> None:
+    alive = []
+
+    def counting(function: Any) -> Any:
+        def loss(*given: Any) -> Any:
+            alive.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))
+            return function(*given)
+
+        return loss
+
+    monkeypatch.setattr(packed, "_loss", counting(packed._loss))
+    # Not a subclass: that one would not be packed.
+    monkeypatch.setattr(NetworkLearner, "loss", counting(NetworkLearner.loss))
+    fit(30, 60, (1, 8, 8), kind="mlp", width=4, pack=pack)
+    assert len(alive) == 30
+    assert alive[29] == alive[4]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_steps_of_a_fit() -> None:
+    process = psutil.Process()
+    found = []
+    for steps in (200, 2000):
+        fit(steps, 1000, (1, 28, 28), kind="mnist-cnn")
+        found.append(process.memory_info().rss)
+    print(f"{(found[1] - found[0]) / 1e6:.0f} MB more after 1,800 more steps")
+    assert found[1] - found[0] < 60e6  # 100 MB where a tensor was kept from each step
