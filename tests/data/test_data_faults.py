@@ -29,6 +29,7 @@ from alharness.tasks.originals import conversion
 from alharness.tasks.originals.cache import META, VERSION, CacheMissingError, ImageCache, page
 from alharness.tasks.originals.conversion import Plan, obtain_cache, writing
 from alharness.tasks.originals.dataset import check_targets
+from alharness.tasks.originals.lmdb_folders import LmdbSegment, lmdb_anchors, lmdb_environment
 from alharness.tasks.svhn import SVHN_DATASET
 
 Write = Callable[..., Path]
@@ -177,12 +178,39 @@ def test_lsun_without_a_scene_or_with_a_cut_file(
     tmp_path: Path, locations: DataLocations, mini_lsun: Write
 ) -> None:
     mini_lsun(locations.data_root)
-    (locations.data_root / "tower_train_lmdb" / "data.mdb").write_bytes(b"not a database")
-    with pytest.raises(UserError, match=r"tower_train_lmdb cannot be opened as an LMDB"):
-        LSUN_DATASET.prepare(locations, partial=True)
+    database = locations.data_root / "tower_train_lmdb" / "data.mdb"
+    whole = database.read_bytes()
+    # Pages that are not there would end the process: LMDB reads its file through memory.
+    for found in (b"not a database", whole[: len(whole) // 2], whole[:-1]):
+        database.write_bytes(found)
+        with pytest.raises(UserError, match=r"tower_train_lmdb cannot be read as an LMDB"):
+            LSUN_DATASET.prepare(locations, partial=True)
     shutil.rmtree(locations.data_root / "tower_train_lmdb")
     with pytest.raises(UserError, match="missing: tower"):
         LSUN_DATASET.prepare(locations, partial=True)
+
+
+def test_damage_within_an_lmdb_file_is_one_line(tmp_path: Path, mini_lsun: Write) -> None:
+    folder = mini_lsun(tmp_path) / "tower_train_lmdb"
+    (whole, anchors), database = lmdb_anchors(folder), folder / "data.mdb"
+    assert whole == 34
+    segment = LmdbSegment(folder, anchors, 0, whole)
+    assert len(segment.read(0, 34)) == 34
+    with pytest.raises(UserError, match="expected 5 images from number 30 on, found 4"):
+        segment.read(30, 35)
+    content = bytearray(database.read_bytes())
+    page_size = lmdb_environment(folder).stat()["psize"]
+    pages = range(2 * page_size, len(content), page_size)
+    leaves = [at for at in pages if content[at + 10] & 2]  # flags: P_LEAF
+    assert leaves
+    for at in leaves:
+        content[at + 10] ^= 2
+    copy = tmp_path / "copy_train_lmdb"
+    copy.mkdir()
+    (copy / "data.mdb").write_bytes(content)
+    with pytest.raises(UserError, match="copy_train_lmdb cannot be read as an LMDB") as told:
+        lmdb_anchors(copy)
+    assert "\n" not in str(told.value)
 
 
 # ---------------------------------------------------------------------------------- users' folders

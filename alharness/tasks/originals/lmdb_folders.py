@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +25,57 @@ def lmdb_environment(path: Path) -> Any:
     """An LMDB folder, opened for reading once per process (the folder may be read-only).
 
     Raises:
-        UserError: the package lmdb is missing, or this is no LMDB folder.
+        UserError: the package lmdb is missing, this is no LMDB folder, or its file is shorter than it says.
     """
     if path not in _environments:
-        try:
-            import lmdb
-        except ImportError as error:
-            raise UserError(
-                "LSUN's files need the package lmdb. Install it with: pip install 'alharness[lmdb]'."
-            ) from error
-        try:
-            _environments[path] = lmdb.open(
-                str(path), readonly=True, lock=False, readahead=False, meminit=False
-            )
-        except lmdb.Error as error:
-            raise UserError(
-                f"{path} cannot be opened as an LMDB folder ({in_words(error)}): truncated, or unpacked by "
-                "half. Fetch and unpack it again."
-            ) from error
+        lmdb = _lmdb()
+        with _told(path):
+            opened = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
+            # The file is read through memory: a page that is not there ends the process (SIGBUS).
+            needed = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+            there = (path / "data.mdb").stat().st_size
+            if there < needed:
+                opened.close()
+                raise lmdb.Error(f"data.mdb holds {there:,} of {needed:,} bytes")
+        _environments[path] = opened
     return _environments[path]
 
 
+def _lmdb() -> Any:
+    try:
+        import lmdb
+    except ImportError as error:
+        raise UserError(
+            "LSUN's files need the package lmdb. Install it with: pip install 'alharness[lmdb]'."
+        ) from error
+    return lmdb
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What LMDB finds wrong is one line.
+
+    Raises:
+        UserError: instead of LMDB's errors.
+    """
+    try:
+        yield
+    except _lmdb().Error as error:
+        raise UserError(
+            f"{path} cannot be read as an LMDB folder ({in_words(error)}): truncated, or unpacked by half. "
+            "Fetch and unpack it again."
+        ) from error
+
+
 def lmdb_anchors(path: Path) -> tuple[int, tuple[bytes, ...]]:
-    """Number of entries, and every ``ANCHOR_STRIDE``-th key; one pass over the keys alone."""
+    """Number of entries, and every ``ANCHOR_STRIDE``-th key; one pass over the keys alone.
+
+    Raises:
+        UserError: LMDB cannot read it.
+    """
     anchors: list[bytes] = []
     n = 0
-    with lmdb_environment(path).begin(buffers=False) as transaction:
+    with _told(path), lmdb_environment(path).begin(buffers=False) as transaction:
         for key in transaction.cursor().iternext(keys=True, values=False):
             if n % ANCHOR_STRIDE == 0:
                 anchors.append(key)
@@ -72,18 +100,25 @@ class LmdbSegment:
     count: int
 
     def read(self, start: int, stop: int) -> dict[str, bytes]:
-        """Encoded images ``start .. stop-1`` of this segment by key, in order."""
+        """Encoded images ``start .. stop-1`` of this segment by key, in order.
+
+        Raises:
+            UserError: LMDB cannot read them, or they are no longer there.
+        """
         position = self.first + start
         contents: dict[str, bytes] = {}
-        with lmdb_environment(self.path).begin(buffers=True) as transaction:
+        with _told(self.path), lmdb_environment(self.path).begin(buffers=True) as transaction:
             cursor = transaction.cursor()
             cursor.set_key(self.anchors[position // ANCHOR_STRIDE])
+            first = position % ANCHOR_STRIDE
             entries = cursor.iternext(keys=True, values=True)
-            for _ in range(position % ANCHOR_STRIDE):
-                next(entries)
-            for _ in range(stop - start):
-                key, value = next(entries)
-                contents[bytes(key).decode("ascii", "replace")] = _limited(value)
+            for key, value in islice(entries, first, first + stop - start):
+                contents[bytes(key).decode("ascii", "backslashreplace")] = _limited(value)
+        if len(contents) != stop - start:
+            raise UserError(
+                f"{self.path}: expected {stop - start} images from number {position} on, found "
+                f"{len(contents)}. The folder has changed since it was counted; start again."
+            )
         return contents
 
 
