@@ -30,8 +30,12 @@ from alharness.strategy import (
     PoolQuery,
 )
 
-#: Numbers of the joint distribution of a block of candidates that are held at once.
-VALUES = 1 << 24
+#: Numbers of the joint distribution of a block of candidates that are held at once: a GPU wants few
+#: blocks, a CPU ones that stay in its cache (2 MB: half the time of 128 MB).
+VALUES, VALUES_CPU = 1 << 24, 1 << 18
+
+#: Finite, so that it is nothing times nothing.
+LOG_OF_NOTHING = -1e300
 
 
 class BatchBaldParameters(CommitteeParameters):
@@ -103,13 +107,16 @@ def joint_entropy(joint_SM: torch.Tensor, p_SNC: torch.Tensor, *, exact: bool) -
             mean over them of ``- sum_c p(c | outcome) log p(outcome, c)`` estimates the entropy.
     """
     n_sets, n_outcomes = joint_SM.shape
+    n_classes = p_SNC.shape[2]
     weight_M = torch.ones_like(joint_SM[0]) if exact else 1 / (n_outcomes * joint_SM.mean(dim=0))
-    step = max(1, VALUES // (n_outcomes * p_SNC.shape[2]))
+    joint_MS = (joint_SM / n_sets).T.contiguous()
+    values = VALUES_CPU if p_SNC.device.type == "cpu" else VALUES
     parts = []
-    for part_SBC in p_SNC.split(step, dim=1):
-        p_MBC = torch.einsum("sm,sbc->mbc", joint_SM / n_sets, part_SBC)
-        terms_MB = -torch.xlogy(p_MBC, p_MBC).sum(dim=2)
-        parts.append(weight_M @ terms_MB)
+    for part_SBC in p_SNC.split(max(1, values // (n_outcomes * n_classes)), dim=1):
+        p_MV = joint_MS @ part_SBC.flatten(1)  # V: an item's classes, item after item
+        # 0 log 0 is 0. A third of the time of torch.xlogy, which looks at each number twice.
+        terms_MV = p_MV.log().clamp_(min=LOG_OF_NOTHING).mul_(p_MV)
+        parts.append(-(weight_M @ terms_MV).view(-1, n_classes).sum(dim=1))
     return torch.cat(parts)
 
 
