@@ -96,7 +96,7 @@ def _keys(title: str, model: type[BaseModel]) -> Iterator[str]:
         if field.is_required():
             told = "needed"
         else:
-            default = field.get_default(call_default_factory=True)
+            default = field.get_default(call_default_factory=True, validated_data={})
             told = f"default {_value(default)}" if default not in ("", None, (), [], {}) else ""
         described = "; ".join(part for part in (field.description, told) if part)
         yield _line(field.alias or name, _type(field.annotation), described)

@@ -353,7 +353,7 @@ def _default_parameters(strategy: str) -> dict[str, Any] | None:
             _DEFAULTS[strategy] = None
         else:
             _DEFAULTS[strategy] = {
-                name: info.get_default(call_default_factory=True)
+                name: info.get_default(call_default_factory=True, validated_data={})
                 for name, info in fields.items()
                 if not info.is_required()
             }

@@ -251,7 +251,8 @@ def _with_hashed_dropout(network: nn.Module) -> nn.Module:
     made = copy.deepcopy(network).train()
     for name, module in list(made.named_modules()):
         if isinstance(module, nn.Dropout):
-            made.set_submodule(name, HashedDropout(module.p).to(_device_of(network)))
+            place, _, own = name.rpartition(".")
+            setattr(made.get_submodule(place), own, HashedDropout(module.p).to(_device_of(network)))
     return made
 
 

@@ -126,7 +126,8 @@ def select(cache: ImageCache, selection: Selection) -> TaskData:
     if cache.partial:
         what = notes.get("partial", "not the complete data set")
         notes["partial"] = f"{len(cache.images):,} images: {what}"
-    n_twice = int(np.isin(cache.contents[test], cache.contents[pool]).sum())
+    # By sorting: NumPy 2.0's table of small ranges overflows on unsigned numbers as large as digests.
+    n_twice = int(np.isin(cache.contents[test], cache.contents[pool], kind="sort").sum())
     if n_twice:
         notes["duplicates"] = (
             f"{n_twice:,} of {len(test_targets):,} test images are in the pool too"

@@ -202,7 +202,7 @@ def test_every_suffix_that_pillow_reads_is_read(
     assert np.bincount(np.concatenate([data.pool_targets, data.test_targets])).tolist() == [12, 7]
     assert data.notes["left out"] == "2 files that are no images (1 .txt, 1 without suffix)"
     assert f"left out: {data.notes['left out']}" in data.warnings
-    assert {".avif", ".jp2", ".ppm"} <= image_suffixes()
+    assert {".webp", ".jp2", ".ppm"} <= image_suffixes()
     assert not {".eps", ".pdf", ".mpg", ".txt"} & image_suffixes()
 
 

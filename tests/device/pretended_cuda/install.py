@@ -49,10 +49,11 @@ def _replacements(here: PretendedDevice) -> Iterator[tuple[Any, str, Any]]:
     yield optimizer, "_foreach_supported_types", supported
     yield torch._C, "_group_tensors_by_device_and_dtype", _grouping()
     yield torch.autograd, "_engine_run_backward", _engine()
-    yield torch.accelerator, "current_accelerator", lambda *_, **__: torch.device("cuda")
-    yield torch.accelerator, "is_available", lambda: True
-    yield torch.accelerator, "current_stream", lambda *_: Stream()
-    yield torch.accelerator, "current_device_index", lambda: 0
+    if hasattr(torch, "accelerator"):  # since torch 2.6
+        yield torch.accelerator, "current_accelerator", lambda *_, **__: torch.device("cuda")
+        yield torch.accelerator, "is_available", lambda: True
+        yield torch.accelerator, "current_stream", lambda *_: Stream()
+        yield torch.accelerator, "current_device_index", lambda: 0
     # Module.to would write a device tensor's metadata into the host's parameter.
     yield torch.__future__, "_overwrite_module_params_on_conversion", True
     run = threading.Thread.run
