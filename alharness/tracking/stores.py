@@ -143,14 +143,16 @@ def load_mlflow() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import mlflow
+
+            # Between the two: the first sets levels, the second makes alembic tell what it loads.
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            logging.getLogger("mlflow").setLevel(logging.ERROR)
             import mlflow.store.tracking.sqlalchemy_store
     except Exception as error:  # an MLflow beside the wrong SQLAlchemy fails in many ways
         raise UserError(
             f"MLflow cannot be imported ({type(error).__name__}: {first_line(error)}). Mend it with "
             "'pip install -U mlflow', or keep records only with --no-tracking."
         ) from error
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     return mlflow
 
 
