@@ -93,9 +93,8 @@ GENERATOR_RECIPES: dict[str, GeneratorRecipe] = {
         GeneratorRecipe(
             recipe="conv-narrow", network="conv", width=16, steps=2_000, batch_size=50, lr=1e-3
         ),
-        # Colour at the same sides needs twice the width: on cifar10-two .61 instead of .75 in the
-        # auto-encoder's features, and asal-auto above random (benchmarks/results/fig4a-...). 12 minutes
-        # of one thread instead of 5.
+        # Colour at the same sides gets twice the width: 12 minutes of one thread instead of 5, nearer to
+        # real images, and asal-auto above random (benchmarks/results/fig4a-cifar10-two-quick.md).
         GeneratorRecipe(
             recipe="conv-narrow-rgb", network="conv", width=32, steps=2_000, batch_size=50, lr=1e-3
         ),
