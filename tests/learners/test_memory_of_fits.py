@@ -38,9 +38,10 @@ def test_no_tensor_of_a_step_is_kept(monkeypatch: pytest.MonkeyPatch, pack: int)
     monkeypatch.setattr(packed, "_loss", counting(packed._loss))
     # Not a subclass: that one would not be packed.
     monkeypatch.setattr(NetworkLearner, "loss", counting(NetworkLearner.loss))
+    gc.collect()  # what others left behind is not to go in the middle
     fit(30, 60, (1, 8, 8), kind="mlp", width=4, pack=pack)
     assert len(alive) == 30
-    assert alive[29] == alive[4]
+    assert alive[29] <= alive[4]
 
 
 @pytest.mark.slow
