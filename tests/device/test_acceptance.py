@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / "benchmarks" / "gpu_acceptance.py"
@@ -49,7 +50,14 @@ def test_the_stage_of_equalities_as_a_user_types_it(tmp_path: Path) -> None:
     check_what_is_written(tmp_path, "tests")
 
 
-@pytest.mark.parametrize("stage", ["speed", "runs"])
+#: One generator's critic is normalised by layers and differentiated twice.
+NORMALISED = pytest.mark.skipif(
+    not hasattr(torch, "accelerator"),
+    reason="before torch 2.6 a layer norm is not differentiated twice on the pretended device",
+)
+
+
+@pytest.mark.parametrize("stage", [pytest.param("speed", marks=NORMALISED), "runs"])
 def test_a_stage(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))  # the command adds to it
     found = importlib.util.spec_from_file_location("gpu_acceptance", COMMAND)
