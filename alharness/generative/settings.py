@@ -93,11 +93,6 @@ GENERATOR_RECIPES: dict[str, GeneratorRecipe] = {
         GeneratorRecipe(
             recipe="conv-narrow", network="conv", width=16, steps=2_000, batch_size=50, lr=1e-3
         ),
-        # Colour at the same sides gets twice the width: 12 minutes of one thread instead of 5, nearer to
-        # real images, and asal-auto above random (benchmarks/results/fig4a-cifar10-two-quick.md).
-        GeneratorRecipe(
-            recipe="conv-narrow-rgb", network="conv", width=32, steps=2_000, batch_size=50, lr=1e-3
-        ),
         GeneratorRecipe(
             recipe="conv-narrow-64", network="conv", width=8, steps=1_200, batch_size=50, lr=1e-3
         ),
@@ -170,7 +165,6 @@ WRITTEN_FOR: dict[str, tuple[int, int, int]] = {
     "fc-8": (1, 8, 8),
     "fc": (1, 28, 28),
     "conv-narrow": (1, 28, 28),
-    "conv-narrow-rgb": (3, 32, 32),
     "conv-narrow-64": (3, 64, 64),
     "conv-28": (1, 28, 28),
     "conv-32": (3, 32, 32),
@@ -268,8 +262,7 @@ class GeneratorSettings(BaseModel):
                     size, {8: "fc-8", 28: "conv-28", 32: "conv-32"}, "resnet-64"
                 )
             else:
-                narrow = "conv-narrow-rgb" if item_shape[0] == 3 else "conv-narrow"
-                name = _by_size(size, {8: "fc-8", 32: narrow}, "conv-narrow-64")
+                name = _by_size(size, {8: "fc-8", 32: "conv-narrow"}, "conv-narrow-64")
         if name not in GENERATOR_RECIPES:
             raise unknown_name("generator recipe", name, ["auto", *GENERATOR_RECIPES])
         given = _given(self)

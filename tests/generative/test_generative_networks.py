@@ -153,9 +153,6 @@ def test_recipes_follow_profile_and_image_size() -> None:
     open_settings = GeneratorSettings()
     assert open_settings.resolve("quick", (1, 8, 8)).recipe == "fc-8"
     assert open_settings.resolve("quick", (1, 28, 28)).recipe == "conv-narrow"
-    assert open_settings.resolve("quick", (3, 8, 8)).recipe == "fc-8"
-    assert open_settings.resolve("quick", (3, 32, 32)).recipe == "conv-narrow-rgb"
-    assert open_settings.resolve("quick", (3, 64, 64)).recipe == "conv-narrow-64"
     assert open_settings.resolve("paper", (1, 28, 28)).recipe == "conv-28"
     assert open_settings.resolve("paper", (3, 32, 32)).recipe == "conv-32"
     assert open_settings.resolve("paper", (3, 32, 32), "cifar10-ten").recipe == "resnet-32-ct"
