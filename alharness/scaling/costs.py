@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.optimize import nnls
 
+from alharness import seeds
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.runs import METRICS
 from alharness.comparison.tables import Table, number
@@ -33,6 +34,10 @@ from alharness.scaling.study import Study
 
 #: Pool sizes that are told.
 SIZES = (10_000, 1_000_000, 100_000_000)
+#: An extrapolated time is told as its interval where the ends differ by more than this factor.
+UNSURE = 2.0
+#: Bootstrap samples that are extrapolated.
+N_DRAWN = 400
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class Cost:
         score: its mean test figure at the end of the budget.
         prepare_s: seconds of everything prepared once.
         select_s: seconds of one selection.
+        low_s, high_s: its 95 % bootstrap interval over the repeats.
         seconds: preparation and all selections of the budget.
         measured: whether that pool size was timed; otherwise the times are extrapolated.
         best: whether no other strategy has a better score for as many seconds or fewer.
@@ -53,6 +59,8 @@ class Cost:
     score: float
     prepare_s: float
     select_s: float
+    low_s: float
+    high_s: float
     seconds: float
     measured: bool
     best: bool
@@ -72,6 +80,27 @@ def extrapolated(seconds: Mapping[int, float], n: int) -> float:
     rows = np.stack([np.ones_like(sizes), sizes], axis=1) / scale[:, None]
     (fixed, each), _ = nnls(rows, times / scale)
     return float(fixed + each * n)
+
+
+def selection(line: Line, n: int) -> tuple[float, float, float]:
+    """Seconds of one selection at size n, and their 95 % interval.
+
+    What counts the same work at every size that was timed takes as long at any other: what its times
+    differ by is noise, and is not extrapolated.
+    """
+    if n in line.sizes:
+        found = line.time(n)
+        return found.value, found.low, found.high
+    work = [line.work(size) for size in line.sizes]
+    if work[0] and all(counts == work[0] for counts in work):
+        always = float(np.median(np.concatenate([line.seconds(size) for size in line.sizes])))
+        return always, always, always
+    middle = extrapolated({size: line.time(size).value for size in line.sizes}, n)
+    rng = seeds.rng(0, "costs")
+    drawn = np.stack([line.resampled(size, rng)[:N_DRAWN] for size in line.sizes], axis=1)
+    ends = [extrapolated(dict(zip(line.sizes, times, strict=True)), n) for times in drawn.tolist()]
+    low, high = np.quantile(ends, [0.025, 0.975])
+    return middle, min(float(low), middle), max(float(high), middle)
 
 
 def costs(
@@ -105,13 +134,16 @@ def costs(
             line = timed[series.name]
             _, values = series.curves("queries", metric)
             prepare_s = extrapolated(line.preparation, n) if line.preparation else 0.0
-            select_s = extrapolated({size: line.time(size).value for size in line.sizes}, n)
+            select_s, low_s, high_s = selection(line, n)
             n_queries = np.mean([sum(r.query is not None for r in x.records) for x in series.runs])
             seconds = prepare_s + float(n_queries) * select_s
             score = float(values[:, -1].mean())
             rows.append(
-                Cost(series.label, score, prepare_s, select_s, seconds, n in line.sizes, False)
-            )
+                Cost(
+                    series.label, score, prepare_s, select_s, low_s, high_s, seconds,
+                    n in line.sizes, False,
+                )
+            )  # fmt: skip
         found[n] = _marked(rows, more_is_better=METRICS[metric].better == "more")
     return found
 
@@ -155,7 +187,8 @@ def table(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Tabl
         "costs",
         "Accuracy and cost: the test figure at the end of the budget, and seconds of preparation plus one "
         "selection by pool size (* no other strategy is better for as many seconds of the whole budget or "
-        "fewer; ~ extrapolated from smaller pools)",
+        "fewer; ~ extrapolated from smaller pools, with its 95 % interval where the repeats "
+        "leave more than a factor of two open)",
         ("strategy", METRICS[metric].description, *(f"{plain_number(n)} images" for n in found)),
         tuple(cells),
     )
@@ -165,7 +198,10 @@ def _told(row: Cost) -> str:
     sign = "" if row.measured else "~"
     prepared = f"{plain_number(_digits(row.prepare_s))} + " if row.prepare_s else ""
     star = " *" if row.best else ""
-    return f"{sign}{prepared}{plain_number(_digits(row.select_s))} s{star}"
+    told = plain_number(_digits(row.select_s))
+    if not row.measured and row.high_s > UNSURE * row.low_s:
+        told = " to ".join(plain_number(_digits(end)) for end in (row.low_s, row.high_s))
+    return f"{sign}{prepared}{told} s{star}"
 
 
 def _digits(seconds: float) -> float:

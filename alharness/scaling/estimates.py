@@ -56,6 +56,10 @@ class Line:
         low, high = _interval(_resampled_medians(values, seeds.rng(0, "scaling bootstrap")))
         return Estimate(float(np.median(values)), low, high, len(values))
 
+    def resampled(self, n: int, rng: np.random.Generator) -> Array:
+        """Median seconds of bootstrap samples at size n, ``[N_RESAMPLES]``."""
+        return _resampled_medians(self.seconds(n), rng)
+
     def work(self, n: int) -> dict[str, float]:
         """Mean of each counter at size n."""
         names = sorted({name for found in self.repeats[n] for name in found.work})

@@ -12,7 +12,8 @@ from alharness.comparison.comparison import Comparison, comparisons
 from alharness.comparison.runs import read_runs
 from alharness.errors import UserError
 from alharness.files import append_line, write_json
-from alharness.scaling.costs import chart, costs, extrapolated, table
+from alharness.scaling.costs import chart, costs, extrapolated, selection, table
+from alharness.scaling.estimates import Line, lines
 from alharness.scaling.study import Measurement, ScalingSpec, Study
 
 SIZES = (1_000, 10_000, 100_000)
@@ -86,6 +87,37 @@ def test_the_table_tells_what_is_extrapolated(comparison: Comparison) -> None:
     drawn = chart(found)
     assert len(drawn.rows) == 6
     assert len(drawn.png) > 1000
+
+
+def a_line(times: dict[int, tuple[float, ...]], work: dict[int, dict[str, int]]) -> Line:
+    study = [
+        Measurement(
+            kind="select", name="x", n=n, query_size=10, repeat=at, seconds=s, work=work.get(n, {})
+        )
+        for n, seconds in times.items()
+        for at, s in enumerate(seconds)
+    ]
+    (line,) = lines(Study(ScalingSpec(task="digits-two"), {}, tuple(study)))
+    return line
+
+
+def test_noise_is_not_extrapolated() -> None:
+    times = {10_000: (0.10, 0.18, 0.20), 30_000: (0.12, 0.19, 0.30)}
+    same = {n: {"pool_items_scored": 500} for n in times}
+    assert selection(a_line(times, same), 10**8) == (0.185, 0.185, 0.185)
+    more = {n: {"pool_items_scored": n} for n in times}
+    middle, low, high = selection(a_line(times, more), 10**8)
+    assert low < 0.3  # flat times are among what the repeats allow
+    assert high > 500  # and so are (0.30 - 0.10) s per 20,000 items
+    assert low <= middle <= high
+    exact = {10_000: (1.0, 1.0, 1.0), 30_000: (3.0, 3.0, 3.0)}
+    assert selection(a_line(exact, more), 10**8) == pytest.approx((1e4, 1e4, 1e4))
+
+
+def test_the_table_tells_how_unsure_an_extrapolation_is(comparison: Comparison) -> None:
+    rows = {row[0]: row[2:] for row in table(costs(comparison, a_study(), sizes=(10**8,))).rows}
+    assert rows["max-entropy"] == ("~10,000 s *",)  # 10 % of noise
+    assert " to " in rows["asal-auto"][0]  # 10 % of .4 s are more than 10^-7 s per image
 
 
 def test_a_study_of_other_strategies_is_refused_in_one_line(comparison: Comparison) -> None:
