@@ -7,7 +7,6 @@ import shlex
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -124,40 +123,6 @@ def test_a_database_appears_whole_or_not_at_all(
     ready_database(path, mend=True, tell=pytest.fail)
     assert sorted(file.name for file in here.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
     ready_database(path, mend=False, tell=pytest.fail)
-
-
-@pytest.mark.slow
-def test_killed_at_any_moment_of_the_first_creation_the_next_run_goes_on(tmp_path: Path) -> None:
-    for moment in range(20):
-        runs = tmp_path / str(moment)
-        command = [sys.executable, "-m", "alharness", *RUN, "--runs-dir", str(runs)]
-        process = subprocess.Popen(command)
-        deadline = time.monotonic() + 120
-        while not (runs / "mlflow.db.lock").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.15 * moment)
-        process.send_signal(signal.SIGKILL if moment % 2 else signal.SIGINT)
-        process.wait()
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert in_view(runs) == recorded(runs)
-
-
-@pytest.mark.slow
-def test_twenty_runs_at_once_on_an_empty_folder_share_one_database(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "alharness", *RUN, "--runs-dir", str(tmp_path), "--seed"]
-    processes = [
-        subprocess.Popen([*command, str(seed)], stderr=subprocess.PIPE) for seed in range(20)
-    ]
-    for process in processes:
-        process.communicate()
-        assert process.returncode == 0
-    assert not list(tmp_path.glob("*.broken-*"))
-    assert not list(tmp_path.glob("*.partial*"))
-    # Whoever waited too long for the others said so; the view is whole after a sync.
-    assert call(["sync", "--runs-dir", str(tmp_path)]) == 0
-    assert in_view(tmp_path) == recorded(tmp_path)
-    assert len(in_view(tmp_path)) == 20
 
 
 @pytest.mark.parametrize("revision", ["451aebb31d03", "fffffffffff0"])
