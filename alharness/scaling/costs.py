@@ -49,7 +49,8 @@ class Cost:
         score: its mean test figure at the end of the budget.
         prepare_s: seconds of everything prepared once.
         select_s: seconds of one selection.
-        low_s, high_s: its 95 % bootstrap interval over the repeats.
+        low_s, high_s: its 95 % bootstrap interval over the repeats; without width where constant work was
+            carried over to another size.
         seconds: preparation and all selections of the budget.
         measured: whether that pool size was timed; otherwise the times are extrapolated.
         best: whether no other strategy has a better score for as many seconds or fewer.

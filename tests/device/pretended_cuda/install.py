@@ -41,9 +41,8 @@ def _modes() -> Iterator[None]:
 
 def _replacements(here: PretendedDevice) -> Iterator[tuple[Any, str, Any]]:
     """What of torch and Python says or does something else while the device is there."""
-    if not hasattr(
-        torch, "accelerator"
-    ):  # before torch 2.6 a first step imports it and wants real events
+    # Before torch 2.6 a first step imports it, and it wants real events.
+    if not hasattr(torch, "accelerator"):
         import_module("torch._dynamo")
     for name, value in _cuda(here).items():
         yield torch.cuda, name, value
