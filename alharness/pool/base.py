@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: Float values per block of a pass. On the CPU a block's activations should stay near the caches,
-#: and blocks of 8 MB and more are given back to the system and faulted in anew each time (measured:
-#: a third more CPU time, and worse on a busy machine); on a GPU a block should fill the chip, and its
-#: first activation, 32 channels per value in MNIST's and CIFAR's classifiers alike, stay far from what
-#: fits: 2^24 values make 2^29 activations, 2.1 GB, where cuDNN counts elements in 31 bits.
+#: Float values per block of a pass. On the CPU a block's activations should stay near the caches, and
+#: where the allocator gives blocks of 8 MB and more back to the system they are faulted in anew each time
+#: (measured: a third more CPU time; see ``numerics.keep_freed_memory``). On a GPU a block should fill the
+#: chip, and its first activation, 32 channels per value in MNIST's and CIFAR's classifiers alike, stay far
+#: from what fits: 2^24 values make 2^29 activations, 2.1 GB, where cuDNN counts elements in 31 bits.
 BLOCK_VALUES_CPU = 1 << 20
 BLOCK_VALUES_CUDA = 1 << 24
 

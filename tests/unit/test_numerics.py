@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -144,3 +146,47 @@ def test_a_cpu_computes_the_same_bits_under_each(
     with context():
         assert torch.equal(torch.nn.functional.conv2d(images, kernels), bare[0])
         assert torch.equal(rows @ rows.T, bare[1])
+
+
+#: Blocks of 16 MB as a training frees and takes them: the page faults of twenty rounds, once it runs.
+FAULTS = """
+import resource, torch
+from alharness import numerics
+with numerics.exact():
+    for round in range(23):
+        if round == 3:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        blocks = [torch.zeros(1 << 22) for _ in range(3)]
+        del blocks
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    print(faults, numerics.describe()["keeps_freed_memory"])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of another C library")
+@pytest.mark.parametrize(
+    ("chosen", "kept"),
+    [
+        ({}, True),
+        ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False),
+        ({"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}, False),
+    ],
+)
+def test_freed_memory_stays_with_the_process(chosen: dict[str, str], kept: bool) -> None:
+    """It is asked for once, told in the records, and left alone where the user has chosen."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MALLOC_", "GLIBC"))
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        env=inherited | chosen,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    faults, told = done.stdout.split()
+    assert told == str(kept)
+    # 60 blocks of 4,096 pages, mapped anew each time; or of 24 where the kernel gives huge pages.
+    assert int(faults) < 60 if kept else int(faults) > 400
