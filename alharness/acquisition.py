@@ -77,13 +77,16 @@ def top_k(scores_N: torch.Tensor, k: int) -> torch.Tensor:
         return torch.empty(0, dtype=torch.int64)
     if k > len(scores_N):
         raise ValueError(f"asked for the {k} best of {len(scores_N)} scores")
-    kth = scores_N.topk(k).values[-1]
-    if bool(kth.isnan()) or bool(scores_N.isnan().any()):
+    best = scores_N.topk(k).values
+    if bool(best.isnan().any()):  # NaN counts as the largest of all
         raise ValueError("a score is NaN")
+    kth = best[-1]
     if bool(kth == -torch.inf):
         raise ValueError(f"fewer than {k} items can be asked about")
-    above = (scores_N > kth).nonzero().squeeze(1).cpu()
-    equal = (scores_N == kth).nonzero().squeeze(1)[: k - len(above)].cpu()
-    chosen = torch.cat([above, equal])  # each part ascends, so a stable sort keeps ties by index
-    order = torch.argsort(scores_N[chosen.to(scores_N.device)].cpu(), descending=True, stable=True)
-    return chosen[order]
+    found = (scores_N >= kth).nonzero().squeeze(1)  # few, unless many scores are equal
+    is_above = scores_N[found] > kth
+    above = found[is_above]
+    chosen = torch.cat([above, found[~is_above][: k - len(above)]])
+    # Each part ascends, so a stable sort keeps ties by index.
+    order = torch.argsort(scores_N[chosen].cpu(), descending=True, stable=True)
+    return chosen.cpu()[order]

@@ -325,7 +325,10 @@ class ScoreStrategy(Strategy):
 
     @abstractmethod
     def score(self, log_p_NC: torch.Tensor) -> torch.Tensor:
-        """Acquisition score ``[N]`` of log probabilities ``[N, C]``; larger = ask sooner."""
+        """Acquisition score ``[N]`` of log probabilities ``[N, C]``; larger = ask sooner.
+
+        They lie in memory by item or by class, as the classifier made them: ``reshape``, not ``view``.
+        """
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int] | None:
         return {"pool_items_scored": n_unlabelled}

@@ -64,7 +64,8 @@ def test_a_linear_scan_is_faster_than_numpy(device: torch.device, plain: ModuleT
     """50,000 rows of 64 numbers, ten classes, the 100 most uncertain.
 
     By count 64 MFLOP of products, one copy of 13 MB and six passes over half a million predictions: of
-    10 ms of CPU time the products take 4, the copy 2, the predictions 3.
+    4.2 ms of CPU time the products take 2.0, the copy .8, the predictions 1.0, the choice .4. modAL's
+    entropy_sampling took 12.4 ms in the same minute, NumPy's own lines 11.7.
     """
     n, rng = 50_000, torch.Generator().manual_seed(0)
     rows = torch.rand(n, 64, generator=rng)
@@ -86,10 +87,10 @@ def test_a_linear_scan_is_faster_than_numpy(device: torch.device, plain: ModuleT
     ratio = gate_ratio(
         ours,
         lambda: plain.numpy_entropy(plain_rows, weight, bias, 100),
-        at_most=0.9,
+        at_most=0.7,
         device=device,
     )
-    print(f"\nlinear scan: {ratio:.2f} of NumPy's time (limit 0.9)")
+    print(f"\nlinear scan: {ratio:.2f} of NumPy's time (limit 0.7)")
 
 
 @pytest.mark.regress

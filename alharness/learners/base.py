@@ -129,7 +129,7 @@ class Learner(ABC):
         """All parameters by name."""
 
     def log_probs(self, items: torch.Tensor) -> torch.Tensor:
-        """Log probabilities ``[N, C]``, without gradients."""
+        """Log probabilities ``[N, C]``, without gradients; in memory by item or by class."""
         with torch.no_grad():
             return functional.log_softmax(self.logits(items), dim=-1)
 

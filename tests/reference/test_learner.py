@@ -59,6 +59,20 @@ def test_one_class_only_is_not_a_crash() -> None:
     assert log_p.argmax(dim=1).tolist() == [1] * 6
 
 
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_log_probabilities_of_the_linear_model_are_those_of_its_logits(n_classes: int) -> None:
+    """They are computed class by class, which must not change what they are, however large."""
+    rng = torch.Generator().manual_seed(0)
+    learner = LinearLearner((1, 8, 8), n_classes, CPU)
+    learner.weight = 30 * torch.randn(learner.weight.shape, generator=rng)
+    learner.bias = torch.randn(learner.bias.shape, generator=rng)
+    items = torch.rand(333, 1, 8, 8, generator=rng)
+    expected = torch.log_softmax(learner.logits(items).double(), dim=1)
+    found = learner.log_probs(items)
+    assert found.shape == (333, n_classes)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+
+
 SMALL = LearnerSettings(kind="mlp", width=16, min_steps=40, epochs=2, batch_size=16)
 
 
