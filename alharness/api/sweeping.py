@@ -29,6 +29,7 @@ from alharness.executors.sweeps import (
     expand,
     parse_seeds,
     read_sweep,
+    retitled,
     standing,
 )
 from alharness.executors.targets import found_of_sweep
@@ -208,9 +209,9 @@ def _asked(
         raise UserError("With a spec, strategies are names of its own; parameters stand in it.")
     choices = Choices(tuple(choice["name"] for choice in chosen), names, numbers, laid)
     if isinstance(spec, str | PathLike):
-        return read_sweep(Path(spec).expanduser()), choices
+        return retitled(read_sweep(Path(spec).expanduser()), choices), choices
     try:
-        return Sweep.model_validate({"name": "sweep", **spec}), choices
+        return retitled(Sweep.model_validate({"name": "sweep", **spec}), choices), choices
     except ValidationError as error:
         raise explain(error, "spec") from error
 

@@ -45,7 +45,14 @@ def jobs_of(
     elsewhere: bool = False,
 ) -> tuple[Sweep, list[Job]]:
     """A sweep and all of its runs, resolved; ``elsewhere`` leaves the device to other machines."""
-    from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep, sweep_of
+    from alharness.executors.sweeps import (
+        Choices,
+        expand,
+        parse_seeds,
+        read_sweep,
+        retitled,
+        sweep_of,
+    )
     from alharness.files import merge
     from alharness.spec import parse_set
 
@@ -59,7 +66,7 @@ def jobs_of(
             *(parse_set(text) for text in settings),
         ),
     )
-    sweep = read_sweep(path) if path is not None else sweep_of(choices)
+    sweep = sweep_of(choices) if path is None else retitled(read_sweep(path), choices)
     return sweep, expand(sweep, choices, runs_dir, elsewhere=elsewhere)
 
 

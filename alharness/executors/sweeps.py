@@ -170,6 +170,20 @@ def sweep_of(choices: Choices) -> Sweep:
     return Sweep(name=name, title=name, runs=[block])
 
 
+def retitled(sweep: Sweep, choices: Choices) -> Sweep:
+    """The sweep of a file under a title that says which data sets stand in for its own.
+
+    A figure's file names its data in the title; a report of other data must not pass for it.
+    """
+    given = [item for block in (sweep.base, *sweep.runs) for item in _values(block.get("task", []))]
+    own = [item.get("name") if isinstance(item, Mapping) else item for item in given]
+    others = [name for name in choices.datasets if name not in own]
+    if not others:
+        return sweep
+    title = f"{sweep.heading} (on other data: {', '.join(others)})"
+    return sweep.model_copy(update={"title": title})
+
+
 def parse_seeds(text: str | int) -> list[int]:
     """``0-4,7`` -> [0, 1, 2, 3, 4, 7].
 

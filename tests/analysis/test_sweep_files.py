@@ -14,6 +14,7 @@ from alharness.executors.sweeps import (
     expand,
     parse_seeds,
     read_sweep,
+    retitled,
     standing,
     sweep_of,
 )
@@ -90,6 +91,23 @@ def test_options_filter_strategies_and_replace_seeds_and_data_sets() -> None:
     ]
     with pytest.raises(UserError, match=r"Did you mean 'margin'"):
         jobs(runs, Choices(strategies=("margn",)))
+
+
+@pytest.mark.parametrize(
+    ("base", "chosen", "title"),
+    [
+        ({"task": "digits-two"}, (), "Fig. 1"),
+        ({"task": "digits-two"}, ("digits-two",), "Fig. 1"),
+        ({"task": {"name": ["digits-two", "digits-ten"]}}, ("digits-ten",), "Fig. 1"),
+        ({"task": "digits-two"}, ("digits-ten",), "Fig. 1 (on other data: digits-ten)"),
+        ({}, ("digits-two", "digits-ten"), "Fig. 1 (on other data: digits-two, digits-ten)"),
+    ],
+)
+def test_a_title_does_not_stand_above_other_data(
+    base: dict[str, Any], chosen: tuple[str, ...], title: str
+) -> None:
+    sweep = Sweep(title="Fig. 1", base=base, runs=[{"strategy": "random", "seed": 0}])
+    assert retitled(sweep, Choices(datasets=chosen)).heading == title
 
 
 def test_profiles_change_settings_and_may_own_blocks() -> None:
