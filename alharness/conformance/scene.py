@@ -156,7 +156,9 @@ class Scene:
     def extend(self, query: Query) -> None:
         """Let an all-knowing oracle annotate the query, and train anew."""
         annotator = _Bright(self.sample.n_classes)
-        oracle = Oracle(self.sample.targets, self.sample.n_classes, annotator=lambda: annotator)
+        oracle = Oracle(
+            self.sample.targets, self.sample.n_classes, annotator=lambda truth: annotator
+        )
         self.labelled = self.labelled.extended(oracle.annotate(query, cycle=0))
         self.available = self.available.taking(query.touched)
         self.learner.fit(self.labelled, self.pool, seed=1)

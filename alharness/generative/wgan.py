@@ -22,6 +22,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -103,11 +104,11 @@ class Training:
         self._totals = torch.zeros(4, device=self.device)
         self._rng = torch.Generator(self.device)
         use_rng(self.critic, self._rng)
-        self._critic_step: Callable[..., None] = self.critic_step
-        self._generator_step: Callable[..., None] = self.generator_step
+        self._critic_step = _weakly(self.critic_step)
+        self._generator_step = _weakly(self.generator_step)
         if self.capture:
-            self._critic_step = CapturedStep(self.critic_step, self._rng)
-            self._generator_step = CapturedStep(self.generator_step, self._rng)
+            self._critic_step = CapturedStep(self._critic_step, self._rng)
+            self._generator_step = CapturedStep(self._generator_step, self._rng)
 
     @classmethod
     def start(cls, pool: Pool, recipe: GeneratorRecipe, *, capture: bool | None = None) -> Training:
@@ -336,6 +337,18 @@ class Training:
         latents = torch.randn(BATCH_NORM_LATENTS, self.recipe.latent_dim, generator=rng)
         renew_batch_norm(generator, latents, self.recipe.batch_size, self.device)
         return generator.eval().requires_grad_(False)
+
+
+def _weakly(method: Callable[..., None]) -> Callable[..., None]:
+    """The method without its object, which keeps it: networks, graphs and pool go when the training goes."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*inputs: torch.Tensor) -> None:
+        bound = reference()
+        assert bound is not None  # whoever calls has the object
+        bound(*inputs)
+
+    return call
 
 
 def train(

@@ -101,7 +101,8 @@ class Oracle:
         targets: the hidden classes of all pool items, int64 ``[N]``; kept in a ``vault``.
         n_classes: number of classes.
         settings: modes and costs.
-        annotator: gives the annotator of synthetic items; called when the first is asked about.
+        annotator: gives the annotator of synthetic items; called when the first is asked about, with
+            the true classes, on which it may be trained.
         person: answers instead in mode ``human``, the initial set excepted.
         pool: shown to the person.
         seed: for labels of synthetic items that are drawn.
@@ -114,7 +115,7 @@ class Oracle:
         n_classes: int,
         *,
         settings: OracleSettings | None = None,
-        annotator: Callable[[], Annotator] | None = None,
+        annotator: Callable[[Vault], Annotator] | None = None,
         person: Person | None = None,
         pool: Pool | None = None,
         seed: int = 0,
@@ -237,7 +238,7 @@ class Oracle:
                     "This strategy asks about items that are not in the pool, and this oracle has "
                     "no annotator to look at them."
                 )
-            self._annotator = self._make_annotator()
+            self._annotator = self._make_annotator(self.truth)
         p_BC = self._annotator.probabilities(images)
         if self.settings.mode == "noisy":
             rng = seeds.torch_rng(self._seed, "oracle", cycle)
@@ -301,9 +302,10 @@ def open_oracle(
 
     bare = replace(data, pool_targets=np.empty(0, dtype=np.int64))
 
-    def annotator() -> Annotator:
-        # Of the truth: what it says of synthetic images has its own faults, which are measured.
-        whole = replace(bare, pool_targets=oracle.truth.reveal().numpy())
+    def annotator(truth: Vault) -> Annotator:
+        # Of the truth: what it says of synthetic images has its own faults, which are measured. Not
+        # through the oracle: it would hold itself, and with it the pool, after the run is over.
+        whole = replace(bare, pool_targets=truth.reveal().numpy())
         return obtain_annotator(
             whole, pool, test, supply, kind=settings.annotator, epochs=settings.epochs
         )
@@ -314,7 +316,7 @@ def open_oracle(
             "oracle.mode=human out."
         )
     person = Desk(folder / "annotations", data.class_names) if settings.mode == "human" else None
-    oracle = Oracle(
+    return Oracle(
         data.pool_targets,
         data.n_classes,
         settings=settings,
@@ -324,7 +326,6 @@ def open_oracle(
         seed=seed,
         data_seed=data_seed,
     )
-    return oracle
 
 
 def hidden(data: TaskData, oracle: Oracle) -> TaskData:

@@ -238,8 +238,10 @@ def free_bytes(device: torch.device) -> int | None:
     sharing = max(1, int(os.environ.get(SHARING[device.type], 1)))
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        part = total // sharing - torch.cuda.memory_reserved(device)
-        return int(free if sharing == 1 else max(0, min(free, part)))
+        held = torch.cuda.memory_allocated(device)
+        # What an earlier run of this process took and let go lies with torch's allocator, for us.
+        free += torch.cuda.memory_reserved(device) - held
+        return int(free if sharing == 1 else max(0, min(free, total // sharing - held)))
     host = psutil.virtual_memory()
     limit, used = _control_group()
     candidates = [int(host.available)]

@@ -7,6 +7,8 @@ continues after its last complete line; rows of ``queries.npz`` beyond it are dr
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +21,7 @@ from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
 from alharness.files import explained, locked, refusal
 from alharness.oracle import hidden
+from alharness.pool import Pool
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder, doubts
 from alharness.run.describing import describe, other_data
@@ -94,7 +97,11 @@ def execute(
             _return_finished(spec, places, folder, audience)
         else:
             with numerics.exact(), current_device(spec.device):
-                _execute(spec, places, folder, audience, Limits(max_cycles, select_timeout))
+                pool = _execute(spec, places, folder, audience, Limits(max_cycles, select_timeout))
+            # A network or a plug-in that holds itself in a circle holds the pool with it. Python looks
+            # for circles seldom, and this process's next run needs the memory.
+            if pool() is not None:
+                gc.collect()
     return folder
 
 
@@ -173,10 +180,12 @@ def _return_finished(spec: RunSpec, places: Places, folder: RunFolder, audience:
 
 def _execute(
     spec: RunSpec, places: Places, folder: RunFolder, audience: _Audience, limits: Limits
-) -> None:
+) -> weakref.ref[Pool]:
+    """The cycles that are left; returns a look at the pool that tells whether it outlives the run."""
     keeper = Keeper(folder)
     done = len(keeper.records)
     task = open_task(spec, places, audience.progress)
+    pool = weakref.ref(task.pool)
     store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
     supply = Supply(store, Ledger(task.pool.device), audience.progress)
     strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
@@ -193,9 +202,10 @@ def _execute(
         record = keeper.keep(cycle, supply.ledger)
         audience.cycle(record)
         if not record.final and len(keeper.records) - done == limits.max_cycles:
-            return
+            return pool
     draw_pictures(folder, keeper.log, task.pool, task.data, supply.ledger)
     audience.finished(folder, keeper.records)
+    return pool
 
 
 def _begun_with(records: Sequence[CycleRecord]) -> dict[str, set[str]]:

@@ -186,6 +186,19 @@ def test_workers_that_share_a_card_count_on_their_part_of_it(
     assert free_bytes(held.device) == part  # of the whole, less what this process holds
 
 
+@pytest.mark.parametrize(("sharing", "part"), [("1", 900), ("2", 400)])
+def test_what_an_earlier_run_let_go_is_free(
+    sharing: str, part: int, device: PretendedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's allocator keeps it from the card, for the next one of this process."""
+    monkeypatch.setenv(SHARING["cuda"], sharing)
+    held = torch.zeros(100, dtype=torch.uint8, device="cuda")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "mem_get_info", lambda device: (600, 1000))
+        patch.setattr(torch.cuda, "memory_reserved", lambda device: 400)
+        assert free_bytes(held.device) == part
+
+
 def test_the_record_names_driver_and_libraries(
     device: PretendedDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,7 @@ def oracle(mode: str = "hard", **settings: object) -> Oracle:
         TARGETS,
         2,
         settings=OracleSettings(mode=mode, **settings),  # type: ignore[arg-type]
-        annotator=Brightness,
+        annotator=lambda truth: Brightness(),
     )
 
 
@@ -92,7 +92,7 @@ def test_the_annotator_sees_256_levels_and_so_does_the_training_set() -> None:
             return super().probabilities(images)
 
     query = ImageQuery(images(0.1234, 1.2))
-    answer = Oracle(TARGETS, 2, annotator=Looks).annotate(query, cycle=0)
+    answer = Oracle(TARGETS, 2, annotator=lambda truth: Looks()).annotate(query, cycle=0)
     assert answer.items is not None
     assert torch.equal(seen[0], answer.items)
     assert torch.equal(answer.items * 255, (answer.items * 255).round())
@@ -102,7 +102,7 @@ def test_the_annotator_sees_256_levels_and_so_does_the_training_set() -> None:
 def test_the_annotator_is_made_once_and_only_when_it_is_needed() -> None:
     made = []
 
-    def make() -> Brightness:
+    def make(truth: Vault) -> Brightness:
         made.append(1)
         return Brightness()
 
@@ -165,7 +165,7 @@ def test_a_line_may_give_its_boundary_point_and_the_pool_items_label() -> None:
 def test_lines_need_two_classes() -> None:
     points, shown = lines()
     with pytest.raises(UserError, match="two classes"):
-        Oracle(TARGETS, 3, annotator=Brightness).annotate(
+        Oracle(TARGETS, 3, annotator=lambda truth: Brightness()).annotate(
             LineQuery(points, shown, torch.tensor([0, 1, 2])), cycle=0
         )
 
