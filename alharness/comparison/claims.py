@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from alharness.comparison import metrics
-from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
+from alharness.comparison.comparison import BASELINE, Comparison, Series, paired, shared_grid
 from alharness.comparison.runs import Array, Run
 from alharness.comparison.statistics import (
     ALPHA,
@@ -87,8 +87,17 @@ def check(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> Verdict:
         word, text = _KINDS[claim.kind](claim, present[name], present)
         words.append(word)
         told.append(f"{name}: {text}")
+        told[-1] += _reach(claim, present[name])
     profiles = sorted({str(run.spec.get("profile", "?")) for run in comparison.runs})
     return Verdict(claim, _together(words), f"{'; '.join(told)} [{', '.join(profiles)} profile]")
+
+
+def _reach(claim: PaperClaim, series: Series) -> str:
+    """Where the runs end inside the range that is claimed: how far they were seen."""
+    end = max(float(run.x("queries")[-1]) for run in series.runs)
+    if not claim.start < end < claim.to < np.inf:
+        return ""
+    return f", seen up to {end:.0f} of {claim.to:.0f} annotations"
 
 
 def _by_name(comparison: Comparison) -> dict[str, Series]:
@@ -207,6 +216,8 @@ def _would_decide(word: Word, gaps: Array, *, within: float | None = None) -> st
         return ""
     room = gaps.mean() if within is None else within - abs(gaps.mean())
     needed = pairs_to_decide(float(room), float(gaps.std(ddof=1)))
+    if needed is None and within is None:
+        return ", no reachable number of seeds would decide a difference of this size"
     if needed is None or needed <= len(gaps):
         return ", at the border: more seeds may decide it either way"
     return f", about {needed} seeds would decide"
@@ -229,9 +240,20 @@ def _equal(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> 
         return "undecided", text
     low, high = interval(gaps)
     if low >= -MARGIN and high <= MARGIN:
-        return "holds", text
+        return "holds", text + _as_near(claim, series, present)
     word: Word = "fails" if low > MARGIN or high < -MARGIN else "undecided"
     return word, text + _would_decide(word, gaps, within=MARGIN)
+
+
+def _as_near(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> str:
+    """Where random sampling, too, is equal to the other one: then equality is no merit."""
+    random = present.get(BASELINE)
+    if random is None or BASELINE in (series.name, claim.other):
+        return ""
+    gaps = _gaps(claim, random, present[claim.other])
+    if len(gaps) < MIN_PAIRS or max(map(abs, interval(gaps))) > MARGIN:
+        return ""
+    return f"; but so is {BASELINE} ({gaps.mean():+.4f}), which makes it no merit"
 
 
 def _not_above(

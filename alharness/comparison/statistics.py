@@ -144,7 +144,7 @@ def pairs_to_decide(
     *,
     alpha: float = ALPHA,
     power: float = POWER,
-    most: int = 10_000,
+    most: int = 1_000,
 ) -> int | None:
     """Pairs that would show a true difference as large as the observed one; None above ``most``."""
     if mean == 0 or not np.isfinite(mean) or not np.isfinite(deviation):

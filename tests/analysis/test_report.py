@@ -10,10 +10,11 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from alharness.cli import call
-from alharness.comparison.claims import check_paper, claims
+from alharness.comparison.claims import _would_decide, check_paper, claims
 from alharness.comparison.comparison import comparisons
 from alharness.comparison.page import render, write
 from alharness.comparison.report import Report, build, sentence
@@ -236,6 +237,47 @@ def test_paper_claims_decide_nothing_on_five_seeds(make_sweep: Make) -> None:
     root = make_sweep({"random": 0.0, "asal-auto": 0.05}, 5, task="cifar10-two", n_cycles=95)
     verdicts = check_paper(comparisons(read_runs(root)))
     assert {v.word for v in verdicts} == {"not measured", "undecided"}
+
+
+def evidence(root: Path, claim: str) -> tuple[str, str]:
+    found = check_paper(comparisons(read_runs(root)))
+    return next((v.word, v.evidence) for v in found if v.claim.id == claim)
+
+
+@pytest.mark.parametrize(("n_cycles", "seen"), [(5, True), (80, False)])
+def test_a_verdict_says_how_far_the_claimed_range_was_seen(
+    make_sweep: Make, n_cycles: int, seen: bool
+) -> None:
+    """Quick runs end at 200 labels, and the claim is about the first 750."""
+    root = make_sweep(
+        {"random": 0.0, "asal-auto": 0.05}, 8, task="faces-eyeglasses", n_cycles=n_cycles
+    )
+    word, told = evidence(root, "faces-eyeglasses-begins")
+    assert word == "holds"
+    assert ("seen up to 100 of 750 annotations" in told) == seen
+
+
+@pytest.mark.parametrize(("random", "merit"), [(0.001, False), (-0.05, True)])
+def test_equality_is_no_merit_where_random_sampling_is_as_near(
+    make_sweep: Make, random: float, merit: bool
+) -> None:
+    gains = {"random": random, "asal-cls": 0.002, "max-entropy": 0.0}
+    word, told = evidence(
+        make_sweep(gains, 8, task="faces-eyeglasses"), "faces-eyeglasses-cls-equals-entropy"
+    )
+    assert word == "holds"
+    assert ("but so is random" in told) != merit
+
+
+@pytest.mark.parametrize(
+    ("gaps", "told"),
+    [
+        ([0.02, -0.01, 0.03, -0.01, 0.02, -0.01], ", about 68 seeds would decide"),
+        ([0.02, -0.02, 0.02, -0.0199, 0.02, -0.02], ", no reachable number of seeds would decide"),
+    ],
+)
+def test_an_undecided_claim_says_what_would_decide_it(gaps: list[float], told: str) -> None:
+    assert _would_decide("undecided", np.array(gaps)).startswith(told)
 
 
 def test_the_claims_file_names_installed_strategies_and_tasks() -> None:
