@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alharness.errors import UserError, blamed, unknown_name
@@ -79,6 +80,13 @@ class StrategyPlugin:
         return self.cls(**self.keywords(**parameters))
 
 
+#: What is wrong with a plug-in whose instances have no ``parameters``.
+NO_PARAMETERS = (
+    "its own __init__ never calls super().__init__(**parameters); declare what may be set in a class "
+    "Parameters, and it needs no __init__"
+)
+
+
 def strategy_class(name: str) -> type[Strategy]:
     """The class behind a strategy's name, whatever follows its colon.
 
@@ -121,7 +129,10 @@ def resolve_strategy(name: str, **parameters: Any) -> Strategy:
     plugin = find_strategy(name)
     plugin.parameters(**parameters)  # a wrong setting is no fault of the plug-in
     with blamed(f"strategy '{name}'", "an instance from its constructor"):
-        return plugin.make(**parameters)
+        made = plugin.make(**parameters)
+        if not hasattr(made, "parameters"):
+            raise TypeError(NO_PARAMETERS)
+    return made
 
 
 def group_of(name: str) -> str:
@@ -139,6 +150,8 @@ def group_of(name: str) -> str:
         if find(group, split(group, name)[0]) is not None:
             return group
     key = split(STRATEGIES, name)[0]
+    if ":" not in key and Path(key).suffix == ".py":
+        load("plug-in", STRATEGIES, key)  # says which classes the file has
     if ":" not in key:
         everything = [*names(STRATEGIES), *names(TASKS), *names(LEARNERS)]
         raise unknown_name("strategy, data set or classifier", name, everything)
@@ -206,6 +219,8 @@ def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
             f"Data set '{key}' needs an argument, as in '{key}:...'. See 'alharness show {key}'."
         )
     plugin = found(key, argument, **parameters)
+    if not hasattr(plugin, "parameters"):
+        raise UserError(f"The data set '{name}' cannot be made: {NO_PARAMETERS}.")
     if hasattr(plugin, "resolve"):  # a task built on another one (augmented:NAME:N)
         plugin.resolve = resolve_task
     return plugin

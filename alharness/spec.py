@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -180,11 +180,12 @@ def resolve(overrides: Mapping[str, Any]) -> RunSpec:
     try:
         task = registry.resolve_task(task_choice.name, **task_choice.parameters)
     except ValidationError as error:
-        raise explain(error, "task") from error
+        raise explain(error, "task", registry.task_class(task_choice.name).Parameters) from error
     try:
         strategy = registry.resolve_strategy(strategy_choice.name, **strategy_choice.parameters)
     except ValidationError as error:
-        raise explain(error, "strategy") from error
+        known = registry.find_strategy(strategy_choice.name).parameters
+        raise explain(error, "strategy", known) from error
 
     defaults = task.defaults(profile).model_dump()
     seed = given.get("seed", 0)
@@ -308,33 +309,47 @@ def current_device(device: str) -> Iterator[torch.device]:
         yield found
 
 
-def explain(error: ValidationError, section: str = "") -> UserError:
-    """A pydantic error as one line: which setting, what was expected, what was found."""
+def explain(
+    error: ValidationError, section: str = "", model: type[BaseModel] | None = None
+) -> UserError:
+    """A pydantic error as one line: which setting, what was expected, what was found.
+
+    Args:
+        section: what the model is called before its settings' names; empty for a whole spec or file.
+        model: what was validated, whose fields are named where a setting is unknown; a spec by default.
+    """
     first = error.errors()[0]
     place = ".".join(part for part in [section, *map(str, first["loc"])] if part)
     if first["type"] == "extra_forbidden":
-        model = _model_at(section, first["loc"])
-        known = [f"{place.rpartition('.')[0]}.{name}" for name in model] if model else []
-        return unknown_name("setting", place, known)
+        home, _, own = place.rpartition(".")
+        names = _fields_at(model or RunSpec, first["loc"][:-1])
+        if not names:
+            return UserError(f"Unknown setting '{place}': '{home}' has none. Leave '{own}' out.")
+        return unknown_name(
+            "setting", place, [f"{home}.{name}" if home else name for name in names]
+        )
     found = first.get("input")
     text = f"The setting '{place}' is not valid: {first['msg'].lower()}; found {found!r}."
     return UserError(text + " See 'alharness show' for what it may be.")
 
 
-def _model_at(section: str, location: Sequence[int | str]) -> list[str]:
-    """Field names of the section that an unknown setting was put in."""
-    if section or not location:
-        return []
-    return _fields_of(str(location[0]))
+def _fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Field names of the model that a path of fields leads to."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not _is_model(field.annotation):
+            return []
+        model = cast("type[BaseModel]", field.annotation)
+    return list(model.model_fields)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _fields_of(section: str) -> list[str]:
     """Names of what may be set in a section."""
-    field = RunSpec.model_fields.get(section)
-    annotation = field.annotation if field is not None else None
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return list(annotation.model_fields)
-    return []
+    return _fields_at(RunSpec, [section])
 
 
 def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from alharness import acquisition, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
-from alharness.errors import UserError
+from alharness.errors import UserError, is_library, shown
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings
 from alharness.pool import Pool
@@ -213,6 +213,7 @@ class CycleView:
         at = 0
         with torch.no_grad():
             for part, found in scan(self.pool, score, wanted, work=self.work):
+                _require_scores(score, found, len(part))
                 scores[at : at + len(part)] = found
                 at += len(part)
         self.work.add("pool_items_scored", len(wanted))
@@ -320,6 +321,30 @@ class Strategy(ABC):
         """The next query of ``query_size`` items: the only call that is timed per cycle."""
 
 
+def _require_scores(score: Callable[..., Any], found: Any, n: int) -> None:
+    """One number for each item, in the words of whoever wrote ``score``.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(found, torch.Tensor) and found.shape == (n,) and not found.is_complex():
+        return
+    kind = type(found)
+    told = f"a {kind.__module__}.{kind.__qualname__}"
+    if isinstance(found, torch.Tensor):
+        told = f"{found.dtype} of shape {list(found.shape)}"
+    raise TypeError(f"{_place(score)} must give one number per item, [{n}]; it gave {told}")
+
+
+def _place(function: Callable[..., Any]) -> str:
+    """A function with the file and line where its author finds it."""
+    code = getattr(function, "__code__", None)
+    name = getattr(function, "__name__", "score")
+    if code is None or is_library(code.co_filename):
+        return str(name)
+    return f"{name} ({shown(code.co_filename)}, line {code.co_firstlineno})"
+
+
 class ScoreStrategy(Strategy):
     """Ask about the unlabelled items with the largest acquisition score: O(pool) in each cycle."""
 
@@ -339,10 +364,19 @@ class ScoreStrategy(Strategy):
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         candidates = self.candidates(view)
+
+        def score(items: torch.Tensor) -> torch.Tensor:
+            found = self.score(view.learner.log_probs(items))
+            _require_scores(self.score, found, len(items))
+            return found
+
         with view.stopwatch.phase("score"):
-            scores = view.scan(lambda items: self.score(view.learner.log_probs(items)), candidates)
+            scores = view.scan(score, candidates)
         with view.stopwatch.phase("top_k"):
-            chosen = acquisition.top_k(scores, query_size)
+            try:
+                chosen = acquisition.top_k(scores, query_size)
+            except ValueError as error:
+                raise ValueError(f"{error}, from {_place(self.score)}") from error
         return PoolQuery(candidates[chosen])
 
 

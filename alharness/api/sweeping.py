@@ -213,7 +213,7 @@ def _asked(
     try:
         return retitled(Sweep.model_validate({"name": "sweep", **spec}), choices), choices
     except ValidationError as error:
-        raise explain(error, "spec") from error
+        raise explain(error, model=Sweep) from error
 
 
 def _several(given: Any) -> list[Any]:

@@ -84,7 +84,7 @@ def _check_learner(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]
     try:
         settings = LearnerSettings(**values)
     except ValidationError as error:
-        raise explain(error, "learner") from error
+        raise explain(error, "learner", LearnerSettings) from error
     return check_learner(settings)
 
 

@@ -237,7 +237,7 @@ def _open(
     from alharness.files import merge
     from alharness.generative import AutoencoderSettings, GeneratorSettings
     from alharness.learners.learner import LearnerSettings
-    from alharness.registry import resolve_task
+    from alharness.registry import resolve_task, task_class
     from alharness.run.stage import Networks
     from alharness.spec import current_device, explain, parse_set, resolve_device
     from alharness.tasks.base import DataLocations
@@ -267,7 +267,8 @@ def _open(
         for section, model in models.items():
             chosen[section] = model(**given.get(section, {}))
     except ValidationError as error:
-        raise explain(error, section) from error
+        model = models[section] if section in models else task_class(task).Parameters
+        raise explain(error, section, model) from error
     where = click.get_current_context().with_resource(current_device(resolve_device(device)))
     data = plugin.load(DataLocations.resolve(data_root))
     pool = data.open_pool(where)

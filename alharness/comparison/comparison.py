@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from alharness.comparison.runs import Array, Pair, Run, describe, display_label, flatten
+from alharness.comparison.runs import Array, Course, Pair, Run, describe, display_label, flatten
 from alharness.errors import UserError, unknown_name
 from alharness.records import doubts
 
@@ -371,10 +371,24 @@ def _series(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
                         LeftOut(describe(run), "repeated", f"the same as '{kept[run.pair].folder}'")
                     )
                 kept.setdefault(run.pair, run)
-            runs_of = tuple(kept[pair] for pair in sorted(kept))
+            # Several times the same run would pass for several seeds: no spread, and a small p.
+            courses: dict[Course, Run] = {}
+            for pair in sorted(kept):
+                first = courses.setdefault(kept[pair].course, kept[pair])
+                if first is not kept[pair]:
+                    dropped.append(LeftOut(describe(kept[pair]), "repeated", _copy_of(first)))
+            runs_of = tuple(courses.values())
             name = f"{label} [{extra}]" if extra else label
             series.append(Series(name, group[0].strategy, runs_of, name))
     return sorted(series, key=lambda item: item.label), dropped
+
+
+def _copy_of(first: Run) -> str:
+    """Why a run with seeds of its own is the same as another one."""
+    return (
+        f"cycle by cycle the same as '{first.folder}': neither the initial set nor the strategy nor the "
+        "classifier depends on what differs. Let data_seed vary with the seed"
+    )
 
 
 def _relabelled(series: Sequence[Series], labels: Mapping[str, str]) -> list[Series]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from alharness.comparison import figures, generators, losses, metrics, statistics, tables
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import Row
-from alharness.comparison.runs import METRICS, axis_field, find_metric
+from alharness.comparison.runs import METRICS, Pair, axis_field, find_metric
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import Table, number, p_value
 from alharness.comparison.verdicts import Verdict
@@ -235,10 +235,7 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         ),
         ("classifier", str(learner.get("kind", "?"))),
         ("profile", ", ".join(sorted({str(r.spec.get("profile", "?")) for r in runs}))),
-        (
-            "seeds",
-            f"{len(seeds)} ({', '.join(str(pair[0]) for pair in seeds)})" if seeds else "none",
-        ),
+        ("seeds", _seeds_told(seeds)),
         ("data fingerprint", str(task.get("fingerprint", "?"))),
     ]
     unproven = [r for r in runs if not RunFolder(r.folder).is_proven(r.records)]
@@ -251,6 +248,18 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         )
     facts += [(str(key), str(value)) for key, value in task.get("notes", {}).items()]
     return facts
+
+
+def _seeds_told(pairs: Sequence[Pair]) -> str:
+    """``3 (0, 1, 2)``; where data seeds are others, both, and how many pairs they make."""
+    if not pairs:
+        return "none"
+    seeds, data_seeds = (sorted({pair[k] for pair in pairs}) for k in (0, 1))
+    told = f"{len(seeds)} ({', '.join(map(str, seeds))})"
+    if all(seed == data_seed for seed, data_seed in pairs):
+        return told
+    listed = ", ".join(map(str, data_seeds))
+    return f"{told}, data seeds {len(data_seeds)} ({listed}), {len(pairs)} pairs"
 
 
 def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
@@ -313,6 +322,15 @@ def _seed_warnings(comparison: Comparison) -> list[str]:
         )
     elif fewest < 10:
         warnings.append("Claims should rest on ten seeds or more.")
+    most = max(comparison.series, key=lambda series: len(series.runs))
+    starts = {run.records[0].labelled_digest for run in most.runs}
+    if len(starts) < len(most.runs):
+        sets = "one initial set" if len(starts) == 1 else f"{len(starts)} initial sets"
+        warnings.append(
+            f"The {len(most.runs)} runs of a strategy begin from {sets} only: intervals and tests take them "
+            "as independent, and say nothing of other initial sets. Leave data_seed open, so that it "
+            "follows the seed."
+        )
     return warnings
 
 
@@ -328,6 +346,10 @@ def sentence(label: str, reference: str, test: PairedTest, metric: str = "accura
     name = METRICS[metric].description
     if test.n == 0:
         return f"{label} shares no seed with {reference}: nothing can be said."
+    if test.mean == 0 and not test.deviation > 0:
+        return (
+            f"{label} and {reference} are equal on {test.n} {'pair' if test.n == 1 else 'pairs'}."
+        )
     ahead = "above" if test.mean > 0 else "below"
     size = f"{abs(test.mean):.4f}"
     if test.significant:

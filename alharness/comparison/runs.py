@@ -22,6 +22,8 @@ from alharness.records import CycleRecord, LedgerEntry, RunFolder
 Array = NDArray[np.float64]
 #: (seed, data seed): runs of different strategies with the same pair are compared one to one.
 Pair = tuple[int, int]
+#: What was labelled and learned, cycle by cycle: digests of both, accuracy and log loss.
+Course = tuple[tuple[str, str, float, float], ...]
 
 #: name of an x-axis -> (field of the record, words for the figure)
 AXES = {
@@ -114,6 +116,14 @@ class Run:
         seed = int(self.spec.get("seed", 0))
         data_seed = self.spec.get("data_seed")
         return seed, seed if data_seed is None else int(data_seed)
+
+    @property
+    def course(self) -> Course:
+        """Equal for runs of which one copies the other."""
+        return tuple(
+            (r.labelled_digest, r.learner_digest, r.test.accuracy, r.test.log_loss)
+            for r in self.records
+        )
 
     @property
     def finished(self) -> bool:

@@ -113,8 +113,10 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
                 number(comparison.bound("average_precision")),
             ]
         cells.append(tuple(line + ["–"] * (len(header) - len(line))))
-    n = len(comparison.common_pairs())
-    shared = "the one seed" if n == 1 else f"the {n} seeds"
+    pairs = comparison.common_pairs()
+    n = len(pairs)
+    kind = "seeds" if all(seed == data_seed for seed, data_seed in pairs) else "pairs of seeds"
+    shared = "the one seed" if n == 1 else f"the {n} {kind}"
     ranked = comparison.can_rank and n > 0
     order = f"ranked by area over {shared} that all share" if ranked else "in alphabetical order"
     return Table("results", f"Results, {order}", tuple(header), tuple(cells))

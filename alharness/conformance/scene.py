@@ -215,7 +215,7 @@ class Bench:
             try:
                 return self.strategy_class(**self.parameters)
             except ValidationError as error:
-                raise explain(error, "strategy") from error
+                raise explain(error, "strategy", self.strategy_class.Parameters) from error
 
     def scene(self, sample: Sample | None = None, **options: Any) -> Scene:
         return Scene(self.strategy(), sample or self.sample, self.root, **options)

@@ -152,7 +152,7 @@ def read_sweep(path: Path) -> Sweep:
     try:
         return Sweep.model_validate({"name": path.stem, **values})
     except ValidationError as error:
-        raise explain(error, path.name) from error
+        raise UserError(f"'{path}': {explain(error, model=Sweep)}") from error
 
 
 def sweep_of(choices: Choices) -> Sweep:
@@ -225,6 +225,9 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = 
         raise unknown_name("profile", profile, PROFILES)
     if unknown := set(sweep.profiles) - set(PROFILES):
         raise unknown_name("profile", sorted(unknown)[0], PROFILES)
+    _require_settings(sweep.base, "[base]")
+    for block in sweep.runs:
+        _require_settings(block, "a [[runs]] block")
     specs: dict[str, tuple[RunSpec, str]] = {}
     met: set[str] = set()
     tasks = [{"task": {"name": name}} for name in choices.datasets] or [{}]
@@ -249,6 +252,11 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = 
     for wanted in choices.strategies:
         if wanted not in met:
             raise unknown_name("strategy of this sweep", wanted, met)
+    if not specs:
+        raise UserError(
+            f"The sweep '{sweep.name}' has no run under the profile '{profile}': every [[runs]] block names "
+            "another one. Give --profile, or add a block without."
+        )
     return [
         Job(index, spec, runs_dir, device) for index, (spec, device) in enumerate(specs.values())
     ]
@@ -273,17 +281,49 @@ def lay_over(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """``merge``, but another plug-in than the lower layer's starts from its own defaults."""
     laid: dict[str, Any] = {}
     for layer in layers:
-        sections = dict(layer)
+        sections = _nested(layer)
         for key in ("task", "strategy"):
             choice = sections.get(key)
             if isinstance(choice, str):
                 choice = sections[key] = {"name": choice}
             below = laid.get(key)
             known = below.get("name") if isinstance(below, Mapping) else None
-            if isinstance(choice, Mapping) and choice.get("name") not in (None, known):
+            named = choice.get("name") if isinstance(choice, Mapping) else None
+            if known is not None and named not in (None, known):
                 laid.pop(key, None)
         laid = merge(laid, sections)
     return laid
+
+
+def _nested(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted names, as ``--set`` takes them and as quoted keys of TOML have them, as sections."""
+    nested: dict[str, Any] = {}
+    for key, value in layer.items():
+        section, dot, rest = key.partition(".")
+        added = _nested({rest: value}) if dot else value
+        before = nested.get(section)
+        if isinstance(before, str) and isinstance(
+            added, Mapping
+        ):  # a name, which may have parameters
+            nested[section] = {"name": before}
+        elif isinstance(before, Mapping) and isinstance(added, str):
+            added = {"name": added}
+        nested = merge(nested, {section: added})
+    return nested
+
+
+def _require_settings(block: Mapping[str, Any], place: str) -> None:
+    """What belongs to the whole file is no setting of runs.
+
+    Raises:
+        UserError: it stands in a block.
+    """
+    for key in block:
+        if key in Sweep.model_fields:
+            raise UserError(
+                f"'{key}' belongs at the top of a sweep's file, above [base] and [[runs]]; found it in "
+                f"{place}."
+            )
 
 
 def _product(block: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -291,6 +331,11 @@ def _product(block: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[dict[st
     axes: list[list[tuple[str, Any]]] = []
     for key, value in block.items():
         values = _values(value)
+        if not values:
+            raise UserError(
+                f"'{key}' of a [[runs]] block is an empty list, and so the block has no run. Give at least "
+                "one value, or leave the block out."
+            )
         if key in ("seed", "data_seed"):
             values = _seed_values(value)
             if key == "seed" and seeds and len(values) > 1:

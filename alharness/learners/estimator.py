@@ -103,7 +103,14 @@ class EstimatorLearner(Learner):
             )
         found = np.zeros((len(items), self.n_classes))
         if len(self.classes) > 1:
-            found[:, self.classes] = self.estimator.predict_proba(self._rows(items))
+            try:
+                found[:, self.classes] = self.estimator.predict_proba(self._rows(items))
+            except (ValueError, TypeError) as error:
+                first = (str(error).splitlines() or [""])[0]
+                raise UserError(
+                    f"The estimator '{self.name}' cannot predict items of shape {self.item_shape}: {first} "
+                    "Raise --initial-size, or use another learner.kind."
+                ) from error
         else:
             found[:, self.classes] = 1.0
         return torch.from_numpy(found).clamp_min(SMALLEST).log().float().to(self.device)

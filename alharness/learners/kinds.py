@@ -219,7 +219,7 @@ def _does_not_fit(kind: NetworkKind, item_shape: tuple[int, ...], error: Excepti
 
 @lru_cache(maxsize=32)
 def head_of(kind: NetworkKind, item_shape: tuple[int, ...], n_classes: int, width: int) -> str:
-    """Dotted name of the layer that gives the logits, from a trial on two empty items.
+    """Dotted name of the layer that gives the logits, from a trial on two items of random values.
 
     Raises:
         UserError: the network does not fit the items or gives no logits of a linear layer.
@@ -239,7 +239,10 @@ def head_of(kind: NetworkKind, item_shape: tuple[int, ...], n_classes: int, widt
             if isinstance(layer, nn.Linear):
                 listen(name, layer)
         try:
-            logits = network(torch.zeros(2, *item_shape))
+            # Not zeros: a layer beside the head that has no bias would not show.
+            items = torch.rand(2, *item_shape)
+            again = network(items)
+            logits = network(items)
         except Exception as error:
             raise _does_not_fit(kind, item_shape, error) from error
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else plugins.describe(logits)
@@ -248,6 +251,11 @@ def head_of(kind: NetworkKind, item_shape: tuple[int, ...], n_classes: int, widt
             f"Classifier '{kind.name}' must give logits [B, {n_classes}] for items [B, "
             f"{', '.join(map(str, item_shape))}]; two items gave {shape}. Mend its last layer."
         )
+    if not bool(logits.isfinite().all()):
+        raise UserError(
+            f"Classifier '{kind.name}' gives logits that are not finite for two items of values between 0 "
+            "and 1, before any training. Mend it."
+        )
     told = getattr(network, "head", None)
     names = {layer: name for name, layer in network.named_modules()}
     if isinstance(told, nn.Module):
@@ -255,6 +263,12 @@ def head_of(kind: NetworkKind, item_shape: tuple[int, ...], n_classes: int, widt
     if told is None:
         told = next((name for name in reversed(outputs) if outputs[name].shape == shape), None)
     if told is None or told not in outputs or not torch.equal(outputs[told], logits):
+        if not torch.equal(again, logits):
+            raise UserError(
+                f"Classifier '{kind.name}' gives other logits each time for the same items, in evaluation "
+                "mode too. Use nn.Dropout and the like, which eval() switches off, or derive a class from "
+                "alharness.learners.base.Learner."
+            )
         raise UserError(
             f"Classifier '{kind.name}' must return the output of a linear layer (logits, without "
             "softmax). Return that, name the layer in an attribute 'head' of the network, or derive "

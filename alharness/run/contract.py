@@ -33,8 +33,10 @@ class Author:
 
     @property
     def home(self) -> str | None:
-        """The plug-in's own file."""
-        return type(self.strategy).select.__code__.co_filename
+        """The plug-in's own file, even where ``select`` is inherited."""
+        own = [getattr(value, "__code__", None) for value in vars(type(self.strategy)).values()]
+        codes = [code for code in own if code is not None] or [type(self.strategy).select.__code__]
+        return str(codes[0].co_filename)
 
     def blamed(self, expected: str) -> AbstractContextManager[None]:
         """Whatever is raised inside the block becomes one line that names the plug-in."""

@@ -27,6 +27,7 @@ from alharness.scaling.estimates import (
     work_slope,
 )
 from alharness.scaling.study import ScalingSpec, Study
+from alharness.timing import WORK
 
 #: Repeats of a timed selection below which its interval means nothing.
 MIN_REPEATS = 3
@@ -103,6 +104,12 @@ class ClaimsFile:
             if claim.kind not in MEASUREMENTS:
                 error = unknown_name("kind of claim", claim.kind, MEASUREMENTS)
                 raise UserError(f"'{path}': [[claim]] '{claim.id}': {error}")
+            needed = NEEDED.get(claim.kind)
+            if needed is not None and not getattr(claim, needed):
+                raise UserError(
+                    f"'{path}': [[claim]] '{claim.id}': {claim.kind} needs '{needed}', the work that it is "
+                    "about. 'alharness claims --explain' shows an example."
+                )
             low, high = claim.accept
             if not low <= high:
                 raise UserError(
@@ -222,6 +229,27 @@ MEASUREMENTS: Mapping[str, Callable[[ScalingClaim, _Evidence], Estimate]] = {
 }
 
 
+#: What names the work, in the kinds that are about work: a count of nothing would be zero everywhere.
+NEEDED: Mapping[str, str] = {
+    "work_exponent": "counter",
+    "share_of_pool": "counter",
+    "work_total": "counters",
+}
+
+
+def _require_counters(claim: ScalingClaim, studies: Mapping[str, Study]) -> None:
+    """A counter that nobody counts is zero everywhere, and a claim on it holds or is never measured.
+
+    Raises:
+        UserError: no counter of the harness, and none of a study at hand.
+    """
+    counted = [m.work for study in studies.values() for m in study.measurements]
+    known = {*WORK, *(name for work in counted for name in work)}
+    for name in (*claim.counters, *([claim.counter] if claim.counter else [])):
+        if counted and name not in known:
+            raise unknown_name(f"work counter of the claim '{claim.id}'", name, known)
+
+
 def _known(estimate: Estimate | None, otherwise: str) -> Estimate:
     if estimate is None:
         raise _NotMeasuredError(otherwise)
@@ -245,7 +273,12 @@ def judge(estimate: Estimate, accept: tuple[float, float]) -> Word:
 
 
 def check(claim: ScalingClaim, studies: Mapping[str, Study]) -> Verdict:
-    """One claim against the first study that can decide it."""
+    """One claim against the first study that can decide it.
+
+    Raises:
+        UserError: it is about a counter that there is not.
+    """
+    _require_counters(claim, studies)
     reasons = []
     for name, study in studies.items():
         if claim.study and Path(name).name != claim.study:

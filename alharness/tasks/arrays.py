@@ -112,10 +112,18 @@ def check_labels(labels: NDArray[Any], where: str) -> None:
     Raises:
         UserError: labels that are neither whole numbers nor texts, or not one per item.
     """
-    if labels.ndim != 1 or labels.dtype.kind not in "iubU":
+    if labels.ndim != 1:
+        flat = labels.ndim == 2 and labels.shape[1] == 1
+        how = (
+            "Flatten them, with ravel()" if flat else "Give one class each (argmax of one-hot rows)"
+        )
         raise UserError(
-            f"The labels {where} must be whole numbers or texts, one per item; found {labels.dtype} of "
-            f"shape {labels.shape}. Convert them, for instance with astype(int)."
+            f"The labels {where} must be one per item; found shape {labels.shape}. {how}."
+        )
+    if labels.dtype.kind not in "iubU":
+        raise UserError(
+            f"The labels {where} must be whole numbers or texts; found {labels.dtype}. Convert them, for "
+            "instance with astype(int)."
         )
 
 
@@ -260,7 +268,10 @@ def as_items(values: NDArray[Any], where: str, layout: str = "auto") -> NDArray[
                 "drop such rows."
             )
         return rows
+    remedy = "Convert it, for instance with astype('float32')"
+    if values.ndim in (3, 4):
+        remedy = "Scale images to 0 .. 255 and convert them with astype('uint8')"
     raise UserError(
         f"{where} must be uint8 images [N, H, W], [N, C, H, W] or [N, H, W, C], or float rows [N, D]; "
-        f"found {values.dtype} of shape {values.shape}. Convert it, for instance with astype('float32')."
+        f"found {values.dtype} of shape {values.shape}. {remedy}."
     )

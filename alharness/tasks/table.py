@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 TARGETS = ("target", "label", "class", "y")
 #: More categories than this are names or numbers of rows and tell nothing.
 MAX_CATEGORIES = 100
-#: What a split column calls its parts.
+#: What a split column calls its parts, and what else such a column may say.
 POOL_NAMES, TEST_NAMES = frozenset({"pool", "train"}), frozenset({"test"})
+OTHER_PARTS = frozenset({"training", "testing", "val", "valid", "validation", "dev", "eval"})
 
 
 class TableParameters(SplitParameters):
@@ -76,8 +77,11 @@ class Table(OwnFile):
         columns = [name for name in frame.columns if name not in left_out]
         if not columns:
             raise UserError(f"{where} has no column beside '{target}'; expected features.")
-        for name in (target, *columns):
-            _refuse_missing(frame[name], where)
+        if is_test is None:
+            _refuse_splits(frame[columns], where)
+        _refuse_missing(frame[target], where, "or name another column with task.target")
+        for name in columns:
+            _refuse_missing(frame[name], where, f"or leave the column out with task.drop={name}")
         labels = _labels(frame[target], where)
         classes = encode(labels, None, f"column '{target}' of {where}")
         targets = numbers(labels, classes, named=False)
@@ -153,13 +157,28 @@ class Table(OwnFile):
         return is_test
 
 
-def _refuse_missing(column: Series[Any], where: str) -> None:
+def _refuse_splits(columns: DataFrame, where: str) -> None:
+    """A column of "train" and "test" is the author's split, not a feature, and is not passed over.
+
+    Raises:
+        UserError: there is one, and nothing said what to do with it.
+    """
+    for name, column in columns.items():
+        said = {str(value).strip().lower() for value in column.unique()}
+        if len(said) > 1 and said <= POOL_NAMES | TEST_NAMES | OTHER_PARTS:
+            raise UserError(
+                f"Column '{name}' of {where} says {', '.join(sorted(said))}: the author's split, it seems. "
+                f"Take it with task.split_column={name} (train or pool, and test), or leave it out with "
+                f"task.drop={name}."
+            )
+
+
+def _refuse_missing(column: Series[Any], where: str, otherwise: str) -> None:
     missing = column.isna().to_numpy()
     if missing.any():
         raise UserError(
             f"Column '{column.name}' of {where} has {int(missing.sum())} missing values, the first in row "
-            f"{int(missing.argmax()) + 1}. Fill or drop those rows, or leave the column out with "
-            f"task.drop={column.name}."
+            f"{int(missing.argmax()) + 1}. Fill or drop those rows, {otherwise}."
         )
 
 

@@ -123,6 +123,7 @@ def test_sentences_claim_no_more_than_the_test_shows() -> None:
     assert told(clear).endswith("significant.")
     assert "is below random" in told([-v for v in clear])
     assert "could not reach the level" in told(clear, n_tests=3)
+    assert told([0.0] * 6) == "x and random are equal on 6 pairs."
     assert "one more seed would decide" in told(clear, n_tests=3)
     assert "too few pairs to decide anything" in told(clear[:5])
     mixed = told([0.01, -0.012, 0.013, -0.008, 0.011, -0.009, 0.012, 0.003])
@@ -237,6 +238,46 @@ def test_paper_claims_decide_nothing_on_five_seeds(make_sweep: Make) -> None:
     root = make_sweep({"random": 0.0, "asal-auto": 0.05}, 5, task="cifar10-two", n_cycles=95)
     verdicts = check_paper(comparisons(read_runs(root)))
     assert {v.word for v in verdicts} == {"not measured", "undecided"}
+
+
+def test_copies_of_a_run_are_not_seeds(make_run: Any) -> None:
+    """A fixed initial set, a strategy and a classifier without chance: eight times the same run."""
+    for seed in range(8):
+        for name, gain in (("margin", 0.05), ("random", 0.0), ("other", 0.0)):
+            value = 0.8 + gain + (seed / 1000 if name == "random" else 0)
+            make_run(
+                name,
+                seed,
+                (0.7, value, value),
+                start="same",
+                learner="same" if name != "random" else None,
+                spec={"data_seed": 0},
+            )
+    report = report_on(make_run.root)
+    section = report.sections[0]
+    counts = {series.label: len(series.runs) for series in section.comparison.series}
+    assert counts == {"margin": 1, "other": 1, "random": 8}
+    assert "14 repeated runs count once" in report.status
+    repeated = {item.reason.split(" '")[0] for item in section.comparison.left_out}
+    assert repeated == {"cycle by cycle the same as"}
+    assert not any("significant." in text for text in section.sentences)
+    assert any("begin from one initial set only" in text for text in section.warnings)
+
+
+def test_seeds_and_data_seeds_are_counted_apart(make_run: Any) -> None:
+    for seed in range(3):
+        for data_seed in range(2):
+            for name, gain in (("margin", 0.05), ("random", 0.0)):
+                accuracy = (0.7, 0.8 + gain + seed / 100, 0.9 + data_seed / 100)
+                spec = {"data_seed": data_seed}
+                make_run(name, seed, accuracy, start=f"start {data_seed}", spec=spec)
+                if seed == data_seed == 0 and name == "random":
+                    make_run("full", 0, (0.99, 0.99, 0.99), bound=True, spec=spec)
+    section = report_on(make_run.root).sections[0]
+    assert dict(section.facts)["seeds"] == "3 (0, 1, 2), data seeds 2 (0, 1), 6 pairs"
+    assert any("begin from 2 initial sets only" in text for text in section.warnings)
+    captions = [table.caption for table in section.tables if table.name == "results"]
+    assert captions == ["Results, ranked by area over the 6 pairs of seeds that all share"]
 
 
 def evidence(root: Path, claim: str) -> tuple[str, str]:

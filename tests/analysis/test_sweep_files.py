@@ -72,6 +72,33 @@ def test_parameters_and_settings_are_axes_too() -> None:
     assert found[2].name == "digits-two / asal-gray / seed 0"
 
 
+def test_a_sweep_without_a_run_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'strategy' of a \[\[runs\]\] block is an empty list"):
+        jobs([{"strategy": [], "seed": 0}])
+    with pytest.raises(UserError, match="no run under the profile 'quick'"):
+        jobs([{"strategy": "random", "seed": 0, "profile": "paper"}])
+
+
+def test_dotted_names_are_sections_as_with_set() -> None:
+    base = {"task": "digits-two", "learner": {"c": 0.5}, "strategy.pca_dims": 10}
+    runs = [{"strategy": "asal-gray", "learner.c": [0.25, 1.0], "seed": 0}]
+    found = expand(Sweep(base=base, runs=runs), Choices(), Path("runs"))
+    assert [job.spec.learner.c for job in found] == [0.25, 1.0]
+    assert {job.spec.strategy.parameters["pca_dims"] for job in found} == {10}
+
+
+def test_what_belongs_to_the_file_is_said_to(tmp_path: Path) -> None:
+    sweep = Sweep(
+        base={"task": "digits-two", "split_by": ["budget"]}, runs=[{"strategy": "random"}]
+    )
+    with pytest.raises(UserError, match=r"'split_by' belongs at the top .* found it in \[base\]"):
+        expand(sweep, Choices(), Path("runs"))
+    path = tmp_path / "f.toml"
+    path.write_text('titel = "x"\n[[runs]]\nstrategy = "random"\n')
+    with pytest.raises(UserError, match=r"f.toml': Unknown setting 'titel'. Did you mean 'title'"):
+        read_sweep(path)
+
+
 def test_two_seed_axes_may_vary_apart() -> None:
     assert jobs([{"strategy": "random", "seed": "0-1", "data_seed": 5}]) == [
         "digits-two / random / seed 0, data seed 5",

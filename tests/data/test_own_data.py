@@ -209,7 +209,23 @@ TABLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"split_column": "colour"}, {}, "must say train .* and test; found 'blue'"),
     ({"drop": "size,count,colour,ripe,same"}, {}, "no column beside 'class'"),
     ({"separator": ";"}, {}, "Set task.separator"),
+    (
+        {},
+        {"part": ["train"] * 50 + ["test"] * 10},
+        "'part' .* says test, train: .*task.split_column=part",
+    ),
+    ({}, {"fold": ["Train"] * 50 + ["val"] * 10}, "'fold' .* says train, val: .*task.drop=fold"),
+    (
+        {},
+        {"class": [None, *LABELS[1:]]},
+        "'class' .* first in row 1.*name another column with task.target",
+    ),
 ]
+
+
+def test_a_split_column_that_is_left_out_is_no_feature(tmp_path: Path) -> None:
+    frame().assign(part=["train"] * 50 + ["test"] * 10).to_csv(tmp_path / "t.csv", index=False)
+    assert load(f"table:{tmp_path / 't.csv'}", drop="part").pool_images.shape == (48, 7)
 
 
 @pytest.mark.parametrize(("parameters", "changes", "message"), TABLES, ids=range(len(TABLES)))

@@ -13,7 +13,7 @@ import torch
 
 from alharness.errors import UserError
 from alharness.oracle import Oracle
-from alharness.strategy import Adaptation, ImageQuery, PoolQuery, Strategy
+from alharness.strategy import Adaptation, ImageQuery, PoolQuery, ScoreStrategy, Strategy
 from alharness.timing import Stopwatch
 
 
@@ -398,3 +398,36 @@ class RefusesByItself(Honest):
 
     def misbehave(self, view):
         raise UserError("this one has its own words.")
+
+
+class ScoresATuple(ScoreStrategy):
+    """The commonest slip: ``max`` over a dimension gives values and places."""
+
+    told = "must give one number per item, ["
+
+    def score(self, log_p_NC):  # type: ignore[no-untyped-def]
+        return log_p_NC.exp().max(-1)
+
+
+class ScoresAColumn(ScoreStrategy):
+    told = "must give one number per item, [220]; it gave torch.float32 of shape [220, 1]"
+
+    def score(self, log_p_NC):  # type: ignore[no-untyped-def]
+        return log_p_NC.exp()[:, :1]
+
+
+class ScoresNothing(ScoreStrategy):
+    told = "ValueError: a score is NaN, from score ("
+
+    def score(self, log_p_NC):  # type: ignore[no-untyped-def]
+        return log_p_NC[:, 0] * torch.nan
+
+
+class ScansForATuple(Strategy):
+    told = "looks ("
+
+    def select(self, view, query_size):  # type: ignore[no-untyped-def]
+        def looks(items):  # type: ignore[no-untyped-def]
+            return items.flatten(1).max(1)
+
+        return PoolQuery(view.unlabelled[view.scan(looks).topk(query_size).indices])

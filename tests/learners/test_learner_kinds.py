@@ -26,6 +26,7 @@ from alharness.spec import resolve
 CPU = torch.device("cpu")
 SHAPE = (1, 8, 8)
 NETS = '''
+import torch
 from torch import nn
 
 
@@ -53,6 +54,28 @@ class Found(Told):
 
     def forward(self, x):
         return self.parts["out"](self.body(x.flatten(1)).tanh())
+
+
+class Beside(Found):
+    """A path around the head that gives nothing for items of zeros."""
+
+    def __init__(self, item_shape, n_classes):
+        super().__init__(item_shape, n_classes)
+        self.skip = nn.Linear(64, n_classes, bias=False)
+
+    def forward(self, x):
+        return super().forward(x) + self.skip(x.flatten(1))
+
+
+class Wild(Found):
+    def forward(self, x):
+        logits = super().forward(x)
+        return logits + torch.randn_like(logits)
+
+
+class Endless(Found):
+    def forward(self, x):
+        return super().forward(x) / 0
 
 
 class Softmax(Found):
@@ -115,6 +138,9 @@ def test_features_are_the_input_of_the_head_named_or_found(nets: Path, name: str
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("Beside", r"output of a linear layer"),
+        ("Wild", "other logits each time for the same items"),
+        ("Endless", "logits that are not finite"),
         ("Softmax", r"output of a linear layer \(logits, without softmax\)"),
         ("Short", r"must give logits \[B, 3\].*two items gave \(2, 2\)"),
         ("Halves", r"does not fit items of shape \(1, 8, 8\): RuntimeError"),
@@ -151,6 +177,18 @@ def test_an_estimators_random_state_follows_from_the_seed() -> None:
 def test_an_estimator_that_will_not_do_gets_one_line(kind: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         fitted(kind=kind)
+
+
+def test_an_estimator_that_cannot_predict_gets_one_line() -> None:
+    """Nearest neighbours are trained on three items, and fail when they are asked for five."""
+    pool, labelled = problem()
+    few = LabelledSet(labelled.indices[:3], labelled.targets[:3], n_asked=3)
+    kind = LearnerSettings(kind="sklearn.neighbors:KNeighborsClassifier")
+    learner = learner_factory(kind)(pool.item_shape, 3, CPU)
+    with pytest.raises(
+        UserError, match=r"cannot predict items .* n_neighbors .*Raise --initial-size"
+    ):
+        learner.fit(few, pool, seed=0)
 
 
 def test_resnet18_keeps_something_of_small_images() -> None:

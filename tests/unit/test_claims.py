@@ -57,6 +57,30 @@ def claim(kind: str, accept: tuple[float, float], **fields: object) -> ScalingCl
     )
 
 
+def test_a_counter_that_nobody_counts_is_not_zero() -> None:
+    """A slip in its name would make "no pass over the pool" hold for everybody."""
+    slip = claim("work_total", (0, 0), name="scan", counters=["pool_item_scored"])
+    with pytest.raises(UserError, match=r"of the claim 'x' 'pool_item_scored'. Did you mean"):
+        check(slip, {"s": study(scan=1.0)})
+    assert check(slip, {}).word == "not measured"
+    right = claim("work_total", (0, 0), name="scan", counters=["pool_items_scored"])
+    assert check(right, {"s": study(scan=1.0)}).word == "holds"
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed"),
+    [("work_exponent", "counter"), ("share_of_pool", "counter"), ("work_total", "counters")],
+)
+def test_a_claim_on_work_names_the_work(tmp_path: Path, kind: str, needed: str) -> None:
+    path = tmp_path / "claims.toml"
+    path.write_text(
+        f'[[claim]]\nid = "x"\nwhere = "here"\ntext = "..."\nkind = "{kind}"\nname = "scan"\n'
+        "accept = [0, 0]\n"
+    )
+    with pytest.raises(UserError, match=f"'x': {kind} needs '{needed}'"):
+        ClaimsFile.read(path)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "word"),
     [(1.1, 1.9, "holds"), (0.5, 0.9, "fails"), (2.1, 3.0, "fails"), (0.9, 1.5, "undecided")],
@@ -72,7 +96,7 @@ def test_an_interval_across_the_border_decides_nothing(low: float, high: float, 
         ("time_exponent", {"name": "asal", "smallest": 1000}, 0.0),
         ("work_exponent", {"name": "scan", "counter": "seen"}, 1.0),
         ("share_of_pool", {"name": "scan", "counter": "seen"}, 1.0),
-        ("work_total", {"name": "scan", "counters": ["seen", "other"]}, 100_000),
+        ("work_total", {"name": "scan", "counters": ["seen", "bytes_read"]}, 100_000),
         ("time_ratio", {"name": "scan", "other": "asal", "n": 10_000}, 10_000),
         ("query_size_ratio", {"name": "scan", "n": 1000, "query_size": 100, "to_query_size": 10}, 1.26),
         ("transition", {"name": "asal", "other": "scan", "n": 10_000}, 0.588),

@@ -28,6 +28,11 @@ class Unfinished(Strategy):
     """Has no select."""
 
 
+class Own(Newest):
+    def __init__(self, k=3):
+        self.k = k
+
+
 NUMBER = 3
 '''
 
@@ -95,6 +100,15 @@ def test_a_class_by_module_or_by_file_needs_no_installation(fake_distribution: P
     assert by_file.__name__ == "Newest"
     assert by_file is registry.strategy_class(f"{path}:Newest")
     assert by_file is not by_module
+
+
+def test_a_plugin_with_an_init_of_its_own_is_told_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN)
+    with pytest.raises(UserError, match=r"never calls super\(\).__init__"):
+        registry.resolve_strategy(f"{path}:Own")
+    with pytest.raises(UserError, match=r"is a file; name the plug-in in it: .*mine.py:Newest or"):
+        registry.group_of(str(path))
 
 
 @pytest.mark.parametrize(
