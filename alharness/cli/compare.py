@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ def compare(
     alharness compare --format md
     alharness compare benchmarks/specs/fig3a.toml --x labels --out fig3a.tex
     """
-    from alharness.comparison.formats import FORMATS, format_of
+    from alharness.comparison.formats import FORMATS, as_table, format_of
     from alharness.comparison.report import build
     from alharness.files import write_text
 
@@ -75,7 +77,11 @@ def compare(
         found.comparisons, heading=found.heading, axis=axis, metric=metric, against=against
     )
     # What goes into a file is shown as a table beside it.
-    click.echo(FORMATS["table" if out is not None else wanted](report), nl=False)
+    if out is not None or wanted == "table":
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        click.echo(as_table(report, width), nl=False)
+    else:
+        click.echo(FORMATS[wanted](report), nl=False)
     for path, form in ((out, wanted), (csv_path, "csv")):
         if path is not None:
             write_text(path, FORMATS[form](report))

@@ -105,7 +105,7 @@ def _keys(title: str, model: type[BaseModel]) -> Iterator[str]:
 
 def _line(name: str, kind: str, described: str) -> str:
     """A key in columns, its description wrapped under itself."""
-    start = f"  {name:<14}  {kind:<17}  "
+    start = f"  {name:<16}  {kind:<15}  "
     if not described:
         return start.rstrip()
     return textwrap.fill(described, WIDTH, initial_indent=start, subsequent_indent=" " * 37)

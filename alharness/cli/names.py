@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,9 +30,14 @@ def list_names(kind: str) -> None:
     }
     found = registry.listings(groups[kind])
     width = max((len(entry.name) for entry in found), default=0)
+    room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0
     for entry in found:
         foreign = "" if entry.distribution.startswith("alharness ") else f"  [{entry.distribution}]"
-        click.echo(f"{entry.name:<{width}}  {entry.summary}{foreign}")
+        told = f"{entry.summary}{foreign}"
+        # A pipe gets a line for each name, a terminal what fits beside the names.
+        lines = textwrap.wrap(told, max(room, 24)) if room else [told]
+        for first, line in enumerate(lines or [""]):
+            click.echo(f"{'' if first else entry.name:<{width}}  {line}".rstrip())
 
 
 @click.command()

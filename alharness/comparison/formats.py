@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -47,19 +48,26 @@ def format_of(path: Path | None, chosen: str | None) -> str:
     return ENDINGS[path.suffix.lower()]
 
 
-def as_table(report: Report) -> str:
-    """Plain columns, whatever the width of the terminal: the same when piped into a file."""
-    lines = [report.status]
+def as_table(report: Report, width: int | None = None) -> str:
+    """Plain columns.
+
+    Args:
+        width: of a terminal, which the lines are made to fit; None: a line for each row and sentence,
+            however long, as a file or a pipe gets them.
+    """
+    lines = _wrapped(report.status, "", width)
     for section in report.sections:
-        lines += ["", _line(section.comparison.title)]
-        lines += [f"  ! {_line(text)}" for text in section.warnings]
+        lines += ["", *_wrapped(section.comparison.title, "", width)]
+        for text in section.warnings:
+            lines += _wrapped(text, "  ! ", width)
         for table in _shown(section):
-            lines += ["", *_columns(table)]
+            lines += ["", *_columns(table, width)]
         if section.sentences:
             lines.append("")
-        lines += [f"  {_line(text)}" for text in section.sentences]
+        for text in section.sentences:
+            lines += _wrapped(text, "  ", width)
     for item in report.across:
-        lines += ["", _line(item.caption)]
+        lines += ["", *_wrapped(item.caption, "", width)]
     return "\n".join(lines) + "\n"
 
 
@@ -178,17 +186,81 @@ def _n_names(table: Table) -> int:
     return 2 if table.header[0] == "rank" else 1
 
 
-def _columns(table: Table) -> list[str]:
+def _columns(table: Table, width: int | None = None) -> list[str]:
+    """The caption and the table; on a narrow terminal in pieces that fit, each with the names."""
     rows = [[_line(cell) for cell in row] for row in [table.header, *table.rows]]
+    lines = _wrapped(table.caption, "  ", width)
     widths = [max(_width(row[i]) for row in rows) for i in range(len(table.header))]
-    lines = [f"  {_line(table.caption)}"]
+    if width is None or _total(widths) <= width:
+        return [*lines, *_aligned(rows, widths, _n_names(table))]
+    if _n_names(table) == len(table.header):  # words only
+        for row in rows[1:]:
+            lines += _wrapped(": ".join(row), "  ", width)
+        return lines
+    names = list(range(_n_names(table)))
+    heads = [_words(cell, rows[1:], i) for i, cell in enumerate(rows[0])]
+    widths = [
+        max(_width(cell) for cell in (*head, *(row[i] for row in rows[1:])))
+        for i, head in enumerate(heads)
+    ]
+    figures = [i for i in range(len(heads)) if i not in names]
+    while figures:
+        n = max(
+            k
+            for k in range(1, len(figures) + 1)
+            if k == 1 or _fits(k, names, figures, widths, width)
+        )
+        piece, figures = names + figures[:n], figures[n:]
+        height = max(len(heads[i]) for i in piece)
+        above = [[*[""] * (height - len(heads[i])), *heads[i]] for i in piece]
+        body = [[row[i] for i in piece] for row in rows[1:]]
+        lines += _aligned(
+            [*map(list, zip(*above, strict=True)), *body], [widths[i] for i in piece], len(names)
+        )
+        lines += [""] if figures else []
+    return lines
+
+
+def _fits(
+    n: int, names: Sequence[int], figures: Sequence[int], widths: Sequence[int], width: int
+) -> bool:
+    return _total([widths[i] for i in (*names, *figures[:n])]) <= width
+
+
+def _total(widths: Sequence[int]) -> int:
+    """Columns of a terminal that a line of such cells takes."""
+    return 2 + sum(widths) + 2 * (len(widths) - 1)
+
+
+def _words(head: str, rows: Sequence[Sequence[str]], column: int) -> list[str]:
+    """A column's head in lines no wider than its cells, where its words allow that."""
+    widest = max((_width(row[column]) for row in rows), default=0)
+    return textwrap.wrap(head, max(widest, 8), break_long_words=False, break_on_hyphens=False) or [
+        ""
+    ]
+
+
+def _aligned(rows: Sequence[Sequence[str]], widths: Sequence[int], n_names: int) -> list[str]:
+    """Lines of cells: names to the left, figures to the right."""
+    lines = []
     for row in rows:
         cells = []
         for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
             space = " " * (width - _width(cell))
-            cells.append(cell + space if i < _n_names(table) else space + cell)
+            cells.append(cell + space if i < n_names else space + cell)
         lines.append("  " + "  ".join(cells).rstrip())
     return lines
+
+
+def _wrapped(text: str, before: str, width: int | None) -> list[str]:
+    """A sentence after ``before``, in lines that fit the terminal."""
+    line = _line(text)
+    if width is None:
+        return [before + line]
+    return textwrap.wrap(
+        line, max(width, 40), initial_indent=before, subsequent_indent=" " * len(before),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def _width(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from typing import Any
 import pytest
 
 from alharness.cli import call
+from alharness.comparison.comparison import comparisons
+from alharness.comparison.formats import as_table
+from alharness.comparison.report import build
+from alharness.comparison.runs import read_runs
 
 Make = Callable[..., Path]
 GAINS = {"random": 0.0, "./mine.py:Gini": 0.02}
@@ -139,3 +144,21 @@ def test_an_unwritable_place_is_one_line(
     assert call(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "file" / "x")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be written" in line
+
+
+@pytest.mark.parametrize("width", [80, 60, 200])
+def test_a_table_fits_the_terminal_and_loses_nothing(make_sweep: Make, width: int) -> None:
+    gains = {"random": 0.0, "max-entropy": 0.02, "asal-auto-random-latent": 0.01}
+    report = build(comparisons(read_runs(make_sweep(gains, 8))), heading="x")
+    whole, narrow = as_table(report), as_table(report, width)
+    assert max(map(len, narrow.splitlines())) <= width
+    assert max(map(len, whole.splitlines())) > 120
+    for word in re.findall(r"\S+", whole):
+        assert word in narrow
+    for line in whole.splitlines():  # every figure of a row, whatever piece it stands in
+        if line.startswith("  1     max-entropy"):
+            row = re.split(r"\s{2,}", line.strip())
+            found = [text for text in narrow.splitlines() if text.startswith("  1     max-entropy")]
+            assert [
+                cell for text in found for cell in re.split(r"\s{2,}", text.strip())[2:]
+            ] == row[2:]
