@@ -12,8 +12,9 @@ same. All of it belongs to the process, not to a thread.
 
 Of the C library's allocator we ask that a training's memory stays with the process (``KEPT_BYTES``). By
 default glibc gives a block of activations back when it is freed, and the system clears and maps the same
-pages again one step later: counted on a CPU, 2,500 page faults a step of MNIST's classifier and 26,000 a
-step of a generator of 64x64 images, 12 to 20 % of their time. It changes no bit of a result.
+pages again one step later: on a CPU some 2,000 page faults in a step of MNIST's classifier and 8,000 in one
+of a critic of 64x64 images, 15 to 20 % of their time (``benchmarks/bench_allocator.py``). It changes no bit
+of a result.
 """
 
 from __future__ import annotations

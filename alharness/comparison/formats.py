@@ -205,11 +205,9 @@ def _columns(table: Table, width: int | None = None) -> list[str]:
     ]
     figures = [i for i in range(len(heads)) if i not in names]
     while figures:
-        n = max(
-            k
-            for k in range(1, len(figures) + 1)
-            if k == 1 or _fits(k, names, figures, widths, width)
-        )
+        n = 1
+        while n < len(figures) and _total([widths[i] for i in names + figures[: n + 1]]) <= width:
+            n += 1
         piece, figures = names + figures[:n], figures[n:]
         height = max(len(heads[i]) for i in piece)
         above = [[*[""] * (height - len(heads[i])), *heads[i]] for i in piece]
@@ -221,12 +219,6 @@ def _columns(table: Table, width: int | None = None) -> list[str]:
     return lines
 
 
-def _fits(
-    n: int, names: Sequence[int], figures: Sequence[int], widths: Sequence[int], width: int
-) -> bool:
-    return _total([widths[i] for i in (*names, *figures[:n])]) <= width
-
-
 def _total(widths: Sequence[int]) -> int:
     """Columns of a terminal that a line of such cells takes."""
     return 2 + sum(widths) + 2 * (len(widths) - 1)
@@ -235,9 +227,8 @@ def _total(widths: Sequence[int]) -> int:
 def _words(head: str, rows: Sequence[Sequence[str]], column: int) -> list[str]:
     """A column's head in lines no wider than its cells, where its words allow that."""
     widest = max((_width(row[column]) for row in rows), default=0)
-    return textwrap.wrap(head, max(widest, 8), break_long_words=False, break_on_hyphens=False) or [
-        ""
-    ]
+    room = max(widest, 8)
+    return textwrap.wrap(head, room, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def _aligned(rows: Sequence[Sequence[str]], widths: Sequence[int], n_names: int) -> list[str]:

@@ -302,9 +302,8 @@ def _nested(layer: Mapping[str, Any]) -> dict[str, Any]:
         section, dot, rest = key.partition(".")
         added = _nested({rest: value}) if dot else value
         before = nested.get(section)
-        if isinstance(before, str) and isinstance(
-            added, Mapping
-        ):  # a name, which may have parameters
+        # A name and its parameters, in either order.
+        if isinstance(before, str) and isinstance(added, Mapping):
             nested[section] = {"name": before}
         elif isinstance(before, Mapping) and isinstance(added, str):
             added = {"name": added}
