@@ -164,7 +164,9 @@ def _refuse_splits(columns: DataFrame, where: str) -> None:
         UserError: there is one, and nothing said what to do with it.
     """
     for name, column in columns.items():
-        said = {str(value).strip().lower() for value in column.unique()}
+        if not isinstance(column.iloc[0], str):  # numbers, dates, pictures
+            continue
+        said = {text.strip().lower() for text in column.astype(str).unique()}
         if len(said) > 1 and said <= POOL_NAMES | TEST_NAMES | OTHER_PARTS:
             raise UserError(
                 f"Column '{name}' of {where} says {', '.join(sorted(said))}: the author's split, it seems. "

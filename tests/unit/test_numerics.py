@@ -163,17 +163,8 @@ with numerics.exact():
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of another C library")
-@pytest.mark.parametrize(
-    ("chosen", "kept"),
-    [
-        ({}, True),
-        ({"MALLOC_TRIM_THRESHOLD_": "131072"}, False),
-        ({"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"}, False),
-    ],
-)
-def test_freed_memory_stays_with_the_process(chosen: dict[str, str], kept: bool) -> None:
-    """It is asked for once, told in the records, and left alone where the user has chosen."""
+def faults(**chosen: str) -> tuple[int, bool]:
+    """Page faults of a process with these variables, and whether it says that it keeps its memory."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -186,7 +177,20 @@ def test_freed_memory_stays_with_the_process(chosen: dict[str, str], kept: bool)
         text=True,
         check=True,
     )
-    faults, told = done.stdout.split()
-    assert told == str(kept)
-    # 60 blocks of 4,096 pages, mapped anew each time; or of 24 where the kernel gives huge pages.
-    assert int(faults) < 60 if kept else int(faults) > 400
+    n_faults, kept = done.stdout.split()
+    return int(n_faults), kept == "True"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator of another C library")
+def test_freed_memory_stays_with_the_process() -> None:
+    """It is asked for once, told in the records, and left alone where the user has chosen."""
+    few, kept = faults()
+    assert kept
+    for chosen in (
+        {"MALLOC_TRIM_THRESHOLD_": "131072"},
+        {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=131072"},
+    ):
+        many, kept = faults(**chosen)
+        assert not kept
+        # 60 blocks of 4,096 pages, mapped anew each time; the heap may still find its place in one round.
+        assert few < many / 4
