@@ -19,6 +19,8 @@ makes a resumed run equal to an uninterrupted one. ``alharness check`` proves it
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -338,7 +340,7 @@ def _require_scores(score: Callable[..., Any], found: Any, n: int) -> None:
 
 def _place(function: Callable[..., Any]) -> str:
     """A function with the file and line where its author finds it."""
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function), "__code__", None)
     name = getattr(function, "__name__", "score")
     if code is None or is_library(code.co_filename):
         return str(name)
@@ -365,10 +367,9 @@ class ScoreStrategy(Strategy):
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         candidates = self.candidates(view)
 
+        @functools.wraps(self.score)  # whose file and line a fault is told with
         def score(items: torch.Tensor) -> torch.Tensor:
-            found = self.score(view.learner.log_probs(items))
-            _require_scores(self.score, found, len(items))
-            return found
+            return self.score(view.learner.log_probs(items))
 
         with view.stopwatch.phase("score"):
             scores = view.scan(score, candidates)

@@ -11,6 +11,7 @@ To set an estimator's parameters, name a configured object in a file: ``./mine.p
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -79,14 +80,8 @@ class EstimatorLearner(Learner):
         self.estimator.set_params(**dict.fromkeys(self._states, seed % 2**32))
         self.classes = np.unique(y)
         if len(self.classes) > 1:
-            try:
+            with self._told(f"be trained on {len(y)}"):
                 self.estimator.fit(x, y)
-            except (ValueError, TypeError) as error:
-                first = (str(error).splitlines() or [""])[0]
-                raise UserError(
-                    f"The estimator '{self.name}' cannot be trained on {len(y)} items of shape "
-                    f"{self.item_shape}: {first} Raise --initial-size, or use another learner.kind."
-                ) from error
         loss = functional.nll_loss(self.log_probs(items), targets)
         return FitReport(1, float(loss), True)
 
@@ -103,14 +98,8 @@ class EstimatorLearner(Learner):
             )
         found = np.zeros((len(items), self.n_classes))
         if len(self.classes) > 1:
-            try:
+            with self._told("predict"):
                 found[:, self.classes] = self.estimator.predict_proba(self._rows(items))
-            except (ValueError, TypeError) as error:
-                first = (str(error).splitlines() or [""])[0]
-                raise UserError(
-                    f"The estimator '{self.name}' cannot predict items of shape {self.item_shape}: {first} "
-                    "Raise --initial-size, or use another learner.kind."
-                ) from error
         else:
             found[:, self.classes] = 1.0
         return torch.from_numpy(found).clamp_min(SMALLEST).log().float().to(self.device)
@@ -123,6 +112,18 @@ class EstimatorLearner(Learner):
         for name, content in _contents("", self.estimator, {}):
             found[name] = torch.frombuffer(bytearray(content or b"\0"), dtype=torch.uint8)
         return found
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """What the estimator refuses, in one line."""
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise UserError(
+                f"The estimator '{self.name}' cannot {what} items of shape {self.item_shape}: {first} "
+                "Raise --initial-size, or use another learner.kind."
+            ) from error
 
     @staticmethod
     def _rows(items: torch.Tensor) -> Any:
