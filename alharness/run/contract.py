@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -33,9 +34,14 @@ class Author:
 
     @property
     def home(self) -> str | None:
-        """The plug-in's own file, even where ``select`` is inherited."""
-        own = [getattr(value, "__code__", None) for value in vars(type(self.strategy)).values()]
-        codes = [code for code in own if code is not None] or [type(self.strategy).select.__code__]
+        """The plug-in's own file, even where ``select`` is inherited or a method is a library's function."""
+        cls = type(self.strategy)
+        module = sys.modules.get(cls.__module__)
+        if (file := getattr(module, "__file__", None)) is not None:
+            return str(file)
+        # A notebook's cells: each is a file of its own to Python, and the module has none.
+        own = [getattr(value, "__code__", None) for value in vars(cls).values()]
+        codes = [code for code in own if code is not None] or [cls.select.__code__]
         return str(codes[0].co_filename)
 
     def blamed(self, expected: str) -> AbstractContextManager[None]:

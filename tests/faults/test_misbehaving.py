@@ -187,3 +187,25 @@ def test_a_training_that_ends_worse_than_a_guess_is_marked(tmp_path: Path) -> No
     fits = [record.fit for record in folder.records()]
     assert [fit.converged for fit in fits] == [fit.train_loss <= np.log(2) for fit in fits]
     assert not all(fit.converged for fit in fits)
+
+
+def test_an_installed_plug_in_is_named_whatever_functions_it_borrows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file counts as its author's though it lies among the libraries, a borrowed function first in it."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "borrowing.py").write_text(
+        "import textwrap\nfrom alharness.strategy import Strategy\n\n\nclass Borrowing(Strategy):\n"
+        "    tidy = textwrap.dedent\n\n    def select(self, view, query_size):\n        return 1 // 0\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    # Everything below it is an installed distribution's now.
+    monkeypatch.setattr(
+        "alharness.errors.sysconfig.get_path",
+        lambda which: str(site if which == "purelib" else Path(inspect.__file__).parent),
+    )
+    assert run(tmp_path / "runs", "borrowing:Borrowing") == 2
+    told = capsys.readouterr().err
+    assert "ZeroDivisionError" in told
+    assert "borrowing.py, line 9)" in told
