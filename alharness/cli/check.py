@@ -40,8 +40,8 @@ def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
     group = registry.group_of(name)
     if group == registry.TASKS:
         raise UserError(
-            f"'{name}' is a data set; strategies and classifiers are checked. 'alharness data verify' "
-            "checks data."
+            f"'{name}' is a data set; strategies and classifiers are checked. 'alharness data verify "
+            f"{name}' checks data."
         )
     run_checks = _check_learner if group == registry.LEARNERS else _check_strategy
     results = run_checks(name, given)

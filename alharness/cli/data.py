@@ -80,12 +80,14 @@ def prepare(
     rebuild: bool,
 ) -> None:
     """Fetch NAME if it is not here, verify it and convert it; continues after a stop."""
+    from alharness.tasks.base import load_data
+
     locations = _locations(data_root, download=source is None, rebuild=rebuild)
     found = _find(name)
     with _shown() as progress:
         if isinstance(found, tuple):
             task_name, plugin = found
-            loaded = plugin.load(locations, progress)
+            loaded = load_data(plugin, locations, progress)
             click.echo(f"{task_name}: {len(loaded.pool_targets):,} pool items are ready.")
             for note, text in loaded.notes.items():
                 click.echo(f"  {note}: {text}")
@@ -153,15 +155,21 @@ def verify(name: str, source: Path | None, data_root: Path | None) -> None:
     found = _find(name)
     locations = _locations(data_root)
     if isinstance(found, tuple):
+        from alharness.tasks.base import load_data
         from alharness.tasks.selection import CachedTask
 
         _, plugin = found
-        if not isinstance(plugin, CachedTask):
-            raise UserError(f"'{name}' has nothing to verify: it is read afresh in each run.")
         with _shown() as progress:
-            cache = plugin.open_cache(locations, progress)
-            cache.verify(progress)
-        findings = [f"cache {cache.path}: {len(cache.images):,} images, digests agree"]
+            if isinstance(plugin, CachedTask):
+                cache = plugin.open_cache(locations, progress)
+                cache.verify(progress)
+                findings = [f"cache {cache.path}: {len(cache.images):,} images, digests agree"]
+            else:
+                loaded = load_data(plugin, locations, progress)
+                findings = [
+                    f"{name}: {len(loaded.pool_targets):,} pool items and {len(loaded.test_targets):,} "
+                    f"test items of {loaded.n_classes} classes go together; read afresh in each run"
+                ]
     else:
         with _shown() as progress:
             findings = found.verify(locations, progress, source=source)
@@ -272,7 +280,9 @@ def _find(name: str) -> Dataset | tuple[str, TaskPlugin]:
     datasets = _datasets()
     if name in datasets:
         return datasets[name][0]
-    if name.split(":", 1)[0] not in registry.names(registry.TASKS):
+    key = name.split(":", 1)[0]
+    of_ones_own = "." in key or "/" in key  # package.module:Class or ./file.py:Class
+    if not of_ones_own and key not in registry.names(registry.TASKS):
         raise unknown_name("data set", name, {*datasets, *registry.names(registry.TASKS)})
     plugin = registry.resolve_task(name)
     return plugin.dataset or (name, plugin)

@@ -240,7 +240,7 @@ def _open(
     from alharness.registry import resolve_task, task_class
     from alharness.run.stage import Networks
     from alharness.spec import current_device, explain, parse_set, resolve_device
-    from alharness.tasks.base import DataLocations
+    from alharness.tasks.base import DataLocations, load_data
 
     if profile not in ("quick", "paper"):
         raise unknown_name("profile", profile, ["quick", "paper"])
@@ -270,7 +270,7 @@ def _open(
         model = models[section] if section in models else task_class(task).Parameters
         raise explain(error, section, model) from error
     where = click.get_current_context().with_resource(current_device(resolve_device(device)))
-    data = plugin.load(DataLocations.resolve(data_root))
+    data = load_data(plugin, DataLocations.resolve(data_root))
     pool = data.open_pool(where)
     return _Opened(
         task,

@@ -59,8 +59,8 @@ class Desk:
     def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
         self.folder = folder
         self.class_names = tuple(class_names)
-        # Classes 5 and 7 must not be answered by 0 and 1.
-        self.by_number = not any(name.isdecimal() for name in class_names)
+        # Classes 5 and 7 must not be answered by 0 and 1, nor 2.0 by what a spreadsheet makes of 1.0.
+        self.by_number = all(_number(name) is None for name in class_names)
         taken = {_plain(name) for name in class_names}
         self.skip = next(word for word in (*SKIPS, "-") if word not in taken)
 
@@ -149,6 +149,10 @@ class Desk:
         alike = [label for label, name in enumerate(names) if _plain(name) == _plain(text)]
         if len(alike) == 1:
             return alike[0]
+        if (number := _number(text)) is not None:
+            equal = [label for label, name in enumerate(names) if _number(name) == number]
+            if len(equal) == 1:  # 1 for the class 1.0
+                return equal[0]
         if self.by_number and text.isdecimal() and int(text) < len(self.class_names):
             return int(text)
         raise UserError(f"{where}: expected {self._choices()} or {self.skip}; found '{cell}'.")
@@ -202,6 +206,11 @@ class Desk:
                     f"{where}: expected {columns[0]} {expected}, found '{cells[0]}'. "
                     "Keep the rows in their order."
                 )
+            if any(surplus := cells[len(columns) :]):
+                raise UserError(
+                    f"{where}: expected {len(columns)} cells, found more: "
+                    f"'{', '.join(filter(None, surplus))}'. Put an answer that holds a comma in quotes."
+                )
             wanted = cells[1 : len(columns)]
             skipped = _plain(wanted[0]) == self.skip
             if skipped or all(wanted):
@@ -211,6 +220,14 @@ class Desk:
         if n_missing:
             raise AnnotationPendingError(table, picture, n_missing, len(images))
         return answers
+
+
+def _number(text: str) -> float | None:
+    """What a spreadsheet would take for a number."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _plain(text: str) -> str:

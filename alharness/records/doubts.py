@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 #: Notes that are warnings, not descriptions.
-DOUBTS = ("partial", "duplicates", "left out", "rebuilt")
+DOUBTS = ("partial", "absent", "duplicates", "left out", "row numbers", "rebuilt")
 
 
 def doubts(notes: Mapping[str, str]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def figures_of(log_p_NC: torch.Tensor, targets: NDArray[np.int64]) -> TestFigure
     nothing to be found and none of the values 0 to 1 would say so.
     """
     n_classes = log_p_NC.shape[1]
-    true_N = torch.from_numpy(targets).to(log_p_NC.device)
+    true_N = torch.from_numpy(targets).to(log_p_NC.device, torch.int64)  # cells of uint8 would wrap
     figures = torch.cat(
         [
             _confusion(log_p_NC.argmax(dim=1), true_N, n_classes).flatten().double(),

@@ -17,7 +17,7 @@ from alharness.records import RunFolder
 from alharness.run.stage import Networks, Problem, Stage, set_stage
 from alharness.spec import RunSpec
 from alharness.strategy import Strategy
-from alharness.tasks.base import DataLocations, TaskData
+from alharness.tasks.base import DataLocations, TaskData, load_data
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class OpenTask:
 def open_task(spec: RunSpec, places: Places, progress: Progress = silent) -> OpenTask:
     """Load the data of a spec and open pool and test set on its device."""
     plugin = registry.resolve_task(spec.task.name, **spec.task.parameters)
-    data = plugin.load(places.locations, progress)
+    data = load_data(plugin, places.locations, progress)
     device = torch.device(spec.device)
     chosen = data.forecast(device, spec.pool)
     pool = data.open_pool(device, spec.pool, chosen=chosen)

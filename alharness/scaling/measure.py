@@ -40,7 +40,7 @@ from alharness.run.opening import OpenTask, Places, networks_of, open_task, prob
 from alharness.run.stage import Stage, set_stage
 from alharness.scaling.study import READ, Measurement, ScalingSpec, Study
 from alharness.spec import RunSpec, current_device, resolve, resolve_device
-from alharness.tasks.base import TaskData
+from alharness.tasks.base import TaskData, load_data
 from alharness.timing import Stopwatch, WorkCounters, synchronise
 
 
@@ -178,7 +178,7 @@ class _Source:
     def enlarged(self, n: int) -> tuple[TaskData, Pool]:
         """The pool at size n: varied images, in memory where they fit."""
         plugin = registry.resolve_task(f"augmented:{self.spec.task}:{n}")
-        data = plugin.load(self.places.locations, self.progress)
+        data = load_data(plugin, self.places.locations, self.progress)
         virtual = data.open_pool(self.device, self.run_spec.pool)
         if n * virtual.item_bytes > self.spec.resident_bytes:
             return data, _AttributedPool(virtual)

@@ -211,11 +211,12 @@ def data_of(
                 "expected one label for each of at least one item. Mend the data."
             )
     counts = np.bincount(pool.targets, minlength=len(names))
-    for name, count in zip(names, counts, strict=True):
-        if count == 0:
+    for number, name in enumerate(names):
+        if counts[number] == 0:
+            beside = ", only in the test set" if (test.targets == number).any() else ""
             raise UserError(
-                f"Class '{name}' of {where} has no item in the pool, only in the test set. Leave it "
-                "out, or move items to the pool."
+                f"Class '{name}' of {where} has no item in the pool{beside}. Leave it out, or "
+                f"{'move' if beside else 'add'} items to the pool."
             )
     said = dict(notes)
     known = {item.tobytes() for item in pool.items}

@@ -32,6 +32,7 @@ from alharness.tasks.base import (
     TaskDefaults,
     TaskParameters,
     TaskPlugin,
+    load_data,
 )
 
 #: Raised when the same (seed, index) would give another image.
@@ -151,7 +152,7 @@ class Augmented(TaskPlugin):
         return self.resolve(self.inner_name).defaults(profile)
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        source = self.resolve(self.inner_name).load(locations, progress)
+        source = load_data(self.resolve(self.inner_name), locations, progress)
         shape = source.pool_images.shape
         if len(shape) != 4:
             raise UserError(f"augmented:{self.inner_name} needs images; found items {shape[1:]}.")

@@ -7,9 +7,10 @@ the runner hands them to the oracle and to nobody else.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from alharness.errors import UserError
+from alharness.errors import UserError, blamed
 from alharness.learners.learner import LearnerSettings
 from alharness.pool import (
     ArrayPool,
@@ -34,6 +35,7 @@ from alharness.tasks.originals.dataset import Dataset
 
 # ``load`` takes one: whoever writes a task imports it from here.
 from alharness.tasks.originals.locations import DataLocations as DataLocations
+from alharness.tasks.soundness import absent_classes, sound_items, sound_names, sound_targets
 
 Profile = Literal["quick", "paper"]
 
@@ -64,12 +66,13 @@ class PoolSettings(BaseModel):
 
 @dataclass(frozen=True)
 class TaskData:
-    """The data of one task, as loaded.
+    """The data of one task, as loaded; ``load_data`` refuses what does not go together.
 
     Attributes:
         pool_images: uint8 ``[N, C, H, W]``, in memory or memory-mapped; or items that are computed;
             or float32 rows ``[N, D]``, for classifiers and strategies that need no images.
-        pool_targets: int64 ``[N]``: hidden from strategies.
+        pool_targets: int64 ``[N]``, numbers of classes: hidden from strategies. Other whole numbers are
+            made int64.
         test_images: uint8 ``[T, C, H, W]``, or float32 rows ``[T, D]``.
         test_targets: int64 ``[T]``.
         class_names: one per class, in the order of the targets.
@@ -226,4 +229,50 @@ class TaskPlugin(ABC):
         Raises:
             UserError: as ``load``.
         """
-        return self.load(locations, progress).fingerprint
+        return load_data(self, locations, progress).fingerprint
+
+
+def load_data(
+    plugin: TaskPlugin, locations: DataLocations, progress: Progress = silent
+) -> TaskData:
+    """What a plug-in's ``load`` gives, held against what ``TaskData`` says: everybody loads by this.
+
+    Raises:
+        UserError: as ``load``; arrays of another kind, items and labels that are not as many, labels beyond
+            the classes, items of pool and test set that differ in shape or type, or rows that are not finite.
+        PluginError: somebody's own plug-in raised something else, or gave no ``TaskData``: one line that
+            names it. What the harness's own tasks raise keeps its traceback.
+    """
+    cls = type(plugin)
+    name = plugin.name + (f":{plugin.argument}" if plugin.argument is not None else "")
+    if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return _sound(plugin.load(locations, progress), name)
+    expected = "a TaskData from load"
+    home = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    with blamed(f"data set '{name}'", expected, home):
+        data: Any = plugin.load(locations, progress)
+        if not isinstance(data, TaskData):
+            raise TypeError(f"{type(data).__name__} instead")
+    return _sound(data, name)
+
+
+def _sound(data: TaskData, name: str) -> TaskData:
+    """The same data, with labels as int64 and a word on classes that the pool has no item of.
+
+    Raises:
+        UserError: they do not go together.
+    """
+    names = sound_names(data.class_names, name)
+    sound_items(data.pool_images, data.test_images, name)
+    pool_targets, test_targets = (
+        sound_targets(targets, n_items, len(names), f"{part} of data set '{name}'")
+        for part, targets, n_items in (
+            ("pool_targets", data.pool_targets, data.pool_images.shape[0]),
+            ("test_targets", data.test_targets, len(data.test_images)),
+        )
+    )
+    absent = absent_classes(pool_targets, names)
+    notes = {**data.notes, "absent": absent} if absent is not None else data.notes
+    return replace(
+        data, class_names=names, notes=notes, pool_targets=pool_targets, test_targets=test_targets
+    )

@@ -125,6 +125,9 @@ class Npz(OwnFile):
         sides = tuple(shape[1:])
         if len(sides) == 2:
             return (1, *sides)
-        if len(sides) == 3 and sides[0] not in (1, 3) and sides[2] in (1, 3):
+        seen = len(sides) == 3 and sides[0] not in (1, 3) and sides[2] in (1, 3)
+        if len(sides) == 3 and (
+            seen if self.parameters.layout == "auto" else self.parameters.layout == "hwc"
+        ):
             return (sides[2], *sides[:2])
         return sides

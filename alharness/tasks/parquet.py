@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,7 +27,7 @@ from alharness.tasks.fitting import FitParameters, defaults_for_images, fit_of
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import LEFT_OUT, SPLITS, suffixes
 from alharness.tasks.originals.conversion import Plan
-from alharness.tasks.originals.layout import split_of
+from alharness.tasks.originals.layout import is_split_alone, split_of
 from alharness.tasks.originals.parquet_files import (
     ParquetImages,
     ParquetRows,
@@ -41,6 +41,8 @@ from alharness.tasks.selection import CachedTask, Selection
 #: Columns that are taken for the label when nothing says which one is.
 LABELS = ("label", "labels", "target", "class", "y")
 SUFFIXES = (".parquet", ".pq")
+#: What ``split_column`` says where there is one that shall be passed over.
+NO_SPLIT = "none"
 EXPECTED = "parquet:PATH with train-*.parquet and test-*.parquet, or one file"
 
 
@@ -52,6 +54,11 @@ class ParquetParameters(FitParameters, SplitParameters):
     )
     label: str | None = Field(
         None, description="column of the classes; by default the only one that holds labels"
+    )
+    split_column: str | None = Field(
+        None,
+        description="column that says train, test or validation, where no file's name does; "
+        "none takes no notice of it",
     )
 
 
@@ -79,11 +86,13 @@ class Columns:
     Attributes:
         image, label: names of the columns.
         class_names: of the labels 0, 1, ..., where Hugging Face's description gives them.
+        texts: names of the other columns that hold texts.
     """
 
     image: str
     label: str
     class_names: tuple[str, ...] | None
+    texts: tuple[str, ...] = field(default=(), compare=False)  # files may have more than others
 
 
 @dataclass
@@ -149,6 +158,8 @@ class Parquet(CachedTask):
             for name, split_files in files.splits.items()
             if name != "unlabelled"
         }
+        if "" in parts:
+            parts = _by_column(parts[""], rows, columns, self.parameters, where)
         unlabelled = sum(part.n_unlabelled for part in parts.values())
         unlabelled += sum(
             rows.starts[names.index(file)][-1] for file in files.splits.get("unlabelled", ())
@@ -319,10 +330,15 @@ def _columns_of(path: Path, parameters: ParquetParameters) -> Columns:
     def _is_binary(kind: Any) -> bool:
         return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
+    def holds_texts(name: str) -> bool:
+        kind = schema.field(name).type
+        return bool(
+            types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
+        )
+
     def holds_labels(name: str) -> bool:
         kind = schema.field(name).type
-        texts = types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
-        return bool(types.is_integer(kind) or types.is_boolean(kind) or texts)
+        return bool(types.is_integer(kind) or types.is_boolean(kind)) or holds_texts(name)
 
     images = [name for name in schema.names if holds_images(name)]
     named = [name for name in schema.names if _kind_of(features, name) == "ClassLabel"]
@@ -336,7 +352,11 @@ def _columns_of(path: Path, parameters: ParquetParameters) -> Columns:
             "columns with task.image and task.label."
         )
     names = features.get(label, {}).get("names") if _kind_of(features, label) else None
-    return Columns(image, label, tuple(map(str, names)) if names else None)
+    texts = [name for name in schema.names if name not in (image, label) and holds_texts(name)]
+    split_column = parameters.split_column
+    if split_column not in (None, NO_SPLIT, *texts):
+        raise unknown_name(f"column of texts of {shown(str(path))}", split_column or "", texts)
+    return Columns(image, label, tuple(map(str, names)) if names else None, tuple(texts))
 
 
 def _kind_of(features: Mapping[str, Any], name: str) -> str:
@@ -383,7 +403,14 @@ def _labelled(rows: ParquetRows, files: Sequence[int], columns: Columns, where: 
             column = opened_parquet(path).read(columns=[columns.label]).column(columns.label)
             known = ~np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
             values = np.array([value for value in column.to_pylist() if value is not None])
-        if values.dtype.kind in "iu":  # how Hugging Face marks what has no label
+        if values.dtype.kind in "iu" and (values == -1).any():
+            # How Hugging Face marks what has no label; a class of a file that is not described so.
+            if columns.class_names is None:
+                raise UserError(
+                    f"'{columns.label}' of {where} has labels of -1, which means 'no label' where it is "
+                    f"described as Hugging Face's ClassLabel; {shown(path.name)} does not say so. Make them "
+                    "null where there is no label, or number the classes from 0."
+                )
             of_known = np.flatnonzero(known)
             known[of_known[values == -1]] = False
             values = values[values != -1]
@@ -398,6 +425,55 @@ def _labelled(rows: ParquetRows, files: Sequence[int], columns: Columns, where: 
     if not places:
         return Labelled(np.empty((0, 2), dtype=np.int64), np.empty(0, np.int64), n_unlabelled)
     return Labelled(np.concatenate(places).astype(np.int64), np.concatenate(labels), n_unlabelled)
+
+
+def _by_column(
+    part: Labelled, rows: ParquetRows, columns: Columns, parameters: ParquetParameters, where: str
+) -> dict[str, Labelled]:
+    """The parts that a column of splits says; everything under no name where there is none.
+
+    Raises:
+        UserError: a column says splits, and nothing said what to do with it; or it says something else.
+    """
+    if parameters.split_column == NO_SPLIT:
+        return {"": part}
+    wanted = columns.texts if parameters.split_column is None else (parameters.split_column,)
+    for name in wanted:
+        said = _texts_of(part, rows, name)
+        roles = {text: split_of(text) for text in np.unique(said).tolist()}
+        told = ", ".join(f"'{text}'" for text in list(roles)[:3])
+        are_splits = all(is_split_alone(text) for text in roles)
+        if parameters.split_column is None:
+            if len(roles) < 2 or not are_splits:
+                continue
+            raise UserError(
+                f"Column '{name}' of {where} says {told}: the author's split, it seems. Take it with "
+                f"task.split_column={name}, or have a split drawn with task.split_column={NO_SPLIT}."
+            )
+        if not are_splits:
+            raise UserError(
+                f"Column '{name}' of {where} must say train, test or validation; found {told}."
+            )
+        role_of = np.array([roles[text] for text in said.tolist()])
+        parts = {
+            role: Labelled(part.places[role_of == role], part.labels[role_of == role])
+            for role in sorted(set(role_of.tolist()))
+        }
+        next(iter(parts.values())).n_unlabelled = part.n_unlabelled
+        return parts
+    return {"": part}
+
+
+def _texts_of(part: Labelled, rows: ParquetRows, name: str) -> NDArray[np.str_]:
+    """A column's texts for the rows of a part ``[N]``; what is not there is blank."""
+    texts = np.empty(len(part.places), dtype=object)
+    for file in np.unique(part.places[:, 0]).tolist():
+        path = rows.paths[file]
+        with reading(path):
+            values = opened_parquet(path).read(columns=[name]).column(name).to_pylist()
+        mine = part.places[:, 0] == file
+        texts[mine] = [values[row] or "" for row in part.places[mine, 1].tolist()]
+    return texts.astype(str)
 
 
 def _classes(

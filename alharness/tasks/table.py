@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,17 +22,24 @@ from alharness.tasks.arrays import (
     split,
 )
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
+from alharness.tasks.columns import (
+    counts_rows,
+    encoded,
+    labels_of,
+    refuse_missing,
+    refuse_splits,
+    split_mask,
+)
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from collections.abc import Sequence
+
+    from pandas import DataFrame
 
 #: Columns that are taken for the target when none is named.
 TARGETS = ("target", "label", "class", "y")
-#: More categories than this are names or numbers of rows and tell nothing.
-MAX_CATEGORIES = 100
-#: What a split column calls its parts, and what else such a column may say.
-POOL_NAMES, TEST_NAMES = frozenset({"pool", "train"}), frozenset({"test"})
-OTHER_PARTS = frozenset({"training", "testing", "val", "valid", "validation", "dev", "eval"})
+#: Names of columns in a note, at most.
+LISTED = 30
 
 
 class TableParameters(SplitParameters):
@@ -44,6 +52,9 @@ class TableParameters(SplitParameters):
     split_column: str | None = Field(
         None, description="column that says train (or pool) and test; by default a seeded split"
     )
+    categories: str = Field(
+        "", description="columns whose numbers or texts are categories, with commas between"
+    )
     separator: str | None = Field(
         None, description="between the columns of a CSV file; by default a comma, a tab for .tsv"
     )
@@ -53,7 +64,8 @@ class Table(OwnFile):
     """Your own table: table:PATH, CSV or parquet, with a column of classes.
 
     Numbers are scaled to mean 0 and deviation 1 on the pool; texts, categories and bools become one
-    column per category. Values that are missing are refused, not filled.
+    column per category. Values that are missing are refused, not filled, and so are texts that are
+    mostly numbers: name what is a category with task.categories.
     """
 
     Parameters = TableParameters
@@ -68,32 +80,34 @@ class Table(OwnFile):
         where = self.where
         frame = self._read(where)
         target = self._target(frame, where)
-        is_test = self._split_column(frame, where)
-        left_out = [name.strip() for name in self.parameters.drop.split(",") if name.strip()]
-        for name in left_out:
-            if name not in frame.columns:
-                raise unknown_name(f"column of {where}", name, map(str, frame.columns))
-        left_out += [target, *filter(None, [self.parameters.split_column])]
+        split_column = self.parameters.split_column
+        if split_column is not None and split_column not in frame.columns:
+            raise unknown_name(f"column of {where}", split_column, list(frame.columns))
+        left_out = [*self._named(frame, self.parameters.drop, where), target]
+        left_out += filter(None, [split_column])
         columns = [name for name in frame.columns if name not in left_out]
         if not columns:
             raise UserError(f"{where} has no column beside '{target}'; expected features.")
-        if is_test is None:
-            _refuse_splits(frame[columns], where)
-        _refuse_missing(frame[target], where, "or name another column with task.target")
+        self._refuse_nameless(columns, where)
+        if split_column is None:
+            refuse_splits(columns, frame, where)
+        refuse_missing(frame[target], where, "or name another column with task.target")
         for name in columns:
-            _refuse_missing(frame[name], where, f"or leave the column out with task.drop={name}")
-        labels = _labels(frame[target], where)
+            refuse_missing(frame[name], where, f"or leave the column out with task.drop={name}")
+        labels = labels_of(frame[target], where)
         classes = encode(labels, None, f"column '{target}' of {where}")
         targets = numbers(labels, classes, named=False)
-        positions = np.arange(len(frame))
         notes = {"source": f"table {self.path.name}", "target": target, "split": "the file's own"}
-        if is_test is None:
+        if split_column is not None:
+            is_test = split_mask(frame[split_column], where)
+        else:
+            positions = np.arange(len(frame))
             _, test = split(Arrays(positions, targets), classes, self.parameters, where)
             is_test = np.isin(positions, test.items)
             notes["split"] = f"seed {self.parameters.split_seed}, stratified"
-        rows = np.concatenate(
-            [_encoded(frame[name], ~is_test, where) for name in columns], axis=1
-        ).astype(np.float32)
+        if index := ", ".join(str(name) for name in frame.index.names if name is not None):
+            notes["left out"] = f"the index ({index})"
+        rows = self._rows(frame, columns, ~is_test, where, notes)
         return data_of(
             Arrays(rows[~is_test], targets[~is_test]),
             Arrays(rows[is_test], targets[is_test]),
@@ -102,29 +116,106 @@ class Table(OwnFile):
             notes,
         )
 
+    def _rows(
+        self,
+        frame: DataFrame,
+        columns: Sequence[str],
+        in_pool: NDArray[np.bool_],
+        where: str,
+        notes: dict[str, str],
+    ) -> NDArray[np.float32]:
+        """All features, float32 ``[N, D]``; notes what each column was taken for."""
+        categories = self._named(frame, self.parameters.categories, where)
+        found = {
+            name: encoded(frame[name], in_pool, where, as_category=name in categories)
+            for name in columns
+        }
+        said = [f"{name} ({column.said})" for name, column in found.items()]
+        more = [f"{len(said) - LISTED} more"] if len(said) > LISTED else []
+        notes["features"] = ", ".join(said[:LISTED] + more)
+        if counting := [name for name in columns if counts_rows(frame[name])]:
+            notes["row numbers"] = (
+                f"column '{counting[0]}' numbers the rows and is a feature; task.drop={counting[0]} leaves "
+                "it out"
+            )
+        rows: NDArray[np.float32] = np.concatenate(
+            [column.values for column in found.values()],
+            axis=1,
+            dtype=np.float32,
+            casting="same_kind",
+        )
+        return rows
+
+    def _named(self, frame: DataFrame, listed: str, where: str) -> list[str]:
+        """Names of columns out of a setting, with commas between."""
+        found = [name.strip() for name in listed.split(",") if name.strip()]
+        for name in found:
+            if name not in frame.columns:
+                raise unknown_name(f"column of {where}", name, map(str, frame.columns))
+        return found
+
     def _read(self, where: str) -> DataFrame:
         import pandas
 
         self.identity()  # refuses a file that is not there
         try:
-            if self.path.suffix in (".parquet", ".pq"):
+            if self._is_parquet:
+                from pyarrow import parquet
+
+                _refuse_twice(parquet.read_schema(self.path).names, where)
                 frame = pandas.read_parquet(self.path)
+                names = list(frame.columns)
             else:
-                usual = "\t" if self.path.suffix == ".tsv" else ","
-                frame = pandas.read_csv(self.path, sep=self.parameters.separator or usual)
+                usual = "\t" if self.path.suffix.lower() == ".tsv" else ","
+                form: dict[str, Any] = {"sep": self.parameters.separator or usual}
+                head = pandas.read_csv(self.path, **form, header=None, nrows=1, dtype=str)
+                names = [str(name) for name in head.iloc[0] if isinstance(name, str)]
+                _refuse_twice(names, where)  # pandas would number them
+                # In one piece: types are a column's, not those of some thousands of its rows.
+                frame = pandas.read_csv(self.path, **form, low_memory=False)
         except (ValueError, OSError) as error:
             first = (str(error).splitlines() or [""])[0]
             raise UserError(
                 f"{where} cannot be read as a table: {first}. Expected a CSV file with a line of names, "
                 "or parquet."
             ) from error
+        self._check_form(frame, len(names), where)
+        return frame
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.suffix.lower() in (".parquet", ".pq")
+
+    def _check_form(self, frame: DataFrame, n_names: int, where: str) -> None:
+        """Names of the columns as texts, over rows of as many fields."""
+        from pandas import RangeIndex
+
         frame.columns = frame.columns.map(str)
         if len(frame.columns) < 2:
             raise UserError(
                 f"{where} has the one column '{', '.join(frame.columns)}'; expected features and a target. "
                 "Set task.separator if it is not a comma."
             )
-        return frame
+        if len(frame) == 0:
+            raise UserError(f"{where} has names of columns and no rows; expected rows below them.")
+        if not self._is_parquet and not isinstance(frame.index, RangeIndex):
+            more = frame.index.nlevels
+            raise UserError(
+                f"The rows of {where} have {more} more field{'s' * (more > 1)} than its line of names, which "
+                f"has {n_names}: decimal commas, a comma at the end, or row numbers without a name? Write "
+                "1.5 for 1,5 (or set task.separator), and name each column."
+            )
+
+    def _refuse_nameless(self, columns: Sequence[str], where: str) -> None:
+        """Row numbers that a data frame was written with: rows sorted by class tell it by them."""
+        nameless = [
+            name for name in columns if re.fullmatch(r"Unnamed: \d+|__index_level_\d+__", name)
+        ]
+        if nameless:
+            raise UserError(
+                f"{where} has a column without a name: row numbers, it seems. Write the file without them "
+                f"(to_csv with index=False), name the column, or leave it out with task.drop='{nameless[0]}'."
+            )
 
     def _target(self, frame: DataFrame, where: str) -> str:
         if self.parameters.target is not None:
@@ -141,101 +232,16 @@ class Table(OwnFile):
             )
         return found[0]
 
-    def _split_column(self, frame: DataFrame, where: str) -> NDArray[np.bool_] | None:
-        name = self.parameters.split_column
-        if name is None:
-            return None
-        if name not in frame.columns:
-            raise unknown_name(f"column of {where}", name, list(frame.columns))
-        values = frame[name].astype(str)
-        foreign = sorted(set(values) - POOL_NAMES - TEST_NAMES)
-        if foreign:
-            raise UserError(
-                f"Column '{name}' of {where} must say train (or pool) and test; found '{foreign[0]}'."
-            )
-        is_test: NDArray[np.bool_] = values.isin(TEST_NAMES).to_numpy()
-        return is_test
 
-
-def _refuse_splits(columns: DataFrame, where: str) -> None:
-    """A column of "train" and "test" is the author's split, not a feature, and is not passed over.
+def _refuse_twice(names: Sequence[str], where: str) -> None:
+    """Two columns of one name: which of them is the class, and is the other one a feature?
 
     Raises:
-        UserError: there is one, and nothing said what to do with it.
+        UserError: with the name.
     """
-    for name, column in columns.items():
-        if not isinstance(column.iloc[0], str):  # numbers, dates, pictures
-            continue
-        said = {text.strip().lower() for text in column.astype(str).unique()}
-        if len(said) > 1 and said <= POOL_NAMES | TEST_NAMES | OTHER_PARTS:
-            raise UserError(
-                f"Column '{name}' of {where} says {', '.join(sorted(said))}: the author's split, it seems. "
-                f"Take it with task.split_column={name} (train or pool, and test), or leave it out with "
-                f"task.drop={name}."
-            )
-
-
-def _refuse_missing(column: Series[Any], where: str, otherwise: str) -> None:
-    missing = column.isna().to_numpy()
-    if missing.any():
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
         raise UserError(
-            f"Column '{column.name}' of {where} has {int(missing.sum())} missing values, the first in row "
-            f"{int(missing.argmax()) + 1}. Fill or drop those rows, {otherwise}."
+            f"{where} has {names.count(twice[0])} columns named '{twice[0]}'; expected a name for each. "
+            "Rename or remove all but one."
         )
-
-
-def _labels(column: Series[Any], where: str) -> NDArray[Any]:
-    """Integers, bools or texts."""
-    from pandas.api import types
-
-    if types.is_bool_dtype(column) or types.is_integer_dtype(column):
-        whole: NDArray[np.int64] = column.to_numpy(dtype=np.int64)
-        return whole
-    if types.is_numeric_dtype(column):
-        raise UserError(
-            f"Column '{column.name}' of {where} holds {column.dtype} numbers, which are no classes. Name "
-            "another one with task.target, or make classes of it."
-        )
-    texts: NDArray[np.str_] = column.astype(str).to_numpy(dtype=np.str_)
-    return texts
-
-
-def _encoded(column: Series[Any], in_pool: NDArray[np.bool_], where: str) -> NDArray[np.float64]:
-    """One column as numbers ``[N, K]``: scaled, or one of K categories.
-
-    Categories are those of the whole table; what scales a number is taken from the pool alone.
-
-    Raises:
-        UserError: dates and the like, infinite numbers, or too many categories.
-    """
-    from pandas.api import types
-
-    name = column.name
-    if types.is_numeric_dtype(column) and not types.is_bool_dtype(column):
-        values = column.to_numpy(dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise UserError(
-                f"Column '{name}' of {where} is infinite in row "
-                f"{int((~np.isfinite(values)).argmax()) + 1}. Mend it, or set task.drop={name}."
-            )
-        deviation = values[in_pool].std()
-        scaled: NDArray[np.float64] = (values - values[in_pool].mean()) / (deviation or 1.0)
-        return scaled[:, None]
-    if types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
-        raise UserError(
-            f"Column '{name}' of {where} holds dates. Make numbers of them, or set task.drop={name}."
-        )
-    first: object = column.iloc[0]
-    if isinstance(first, bytes | dict):
-        raise UserError(
-            f"Column '{name}' of {where} holds neither numbers nor texts (images?). Give images in parquet "
-            f"files as parquet:PATH, or set task.drop={name}."
-        )
-    texts = column.astype(str).to_numpy(dtype=np.str_)
-    categories, which = np.unique(texts, return_inverse=True)
-    if len(categories) > MAX_CATEGORIES:
-        raise UserError(
-            f"Column '{name}' of {where} has {len(categories):,} different texts; expected at most "
-            f"{MAX_CATEGORIES} categories. Leave it out with task.drop={name}, or group them."
-        )
-    return np.eye(len(categories))[which.reshape(-1)]

@@ -129,12 +129,20 @@ def test_list_says_what_is_here(
     assert "160 images ready (partial)" in capsys.readouterr().out
 
 
+def test_what_has_no_cache_is_loaded_and_looked_at(
+    places: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["data", "verify", "digits-two"]) == 0
+    told = "digits-two: 240 pool items and 121 test items of 2 classes go together"
+    assert told in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["prepare", "mnits"], "Did you mean 'mnist'"),
         (["verify", "mnist"], "Nothing to verify"),
-        (["verify", "digits-two"], "nothing to verify"),
+        (["verify", "digits-nine"], "Did you mean 'digits-ten'"),
         (["import", "celeba", "--source", "."], "cannot be imported from class folders"),
         (["prepare", "mnist", "--source", "nowhere"], "does not exist"),
         (["prepare", "lsun"], "cannot be fetched automatically"),

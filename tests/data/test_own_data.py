@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import struct
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,155 @@ def test_a_bad_table_gets_one_line(
     with pytest.raises(UserError, match=message) as told:
         load(name, **parameters)
     assert "\n" not in str(told.value)
+
+
+def written(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return f"table:{path}"
+
+
+def test_a_column_that_is_constant_in_the_pool_says_nothing_in_the_test_set(tmp_path: Path) -> None:
+    """The deviation of 300 times 1.1 is 2e-16, and another value divided by it is 1e14."""
+    n = 400
+    table = pandas.DataFrame({"x": np.arange(n) % 7, "part": ["train"] * 300 + ["test"] * 100})
+    table = table.assign(version=[1.1] * 300 + [1.2] * 100, y=np.arange(n) % 2)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    data = load(f"table:{tmp_path / 't.csv'}", split_column="part")
+    assert not data.pool_images[:, 1].any()
+    assert not data.test_images[:, 1].any()
+    assert data.notes["features"] == "x (number), version (constant)"
+    close = table.assign(version=1e9 + np.arange(n) % 3)  # small against its size, and no constant
+    close.to_csv(tmp_path / "t.csv", index=False)
+    values = load(f"table:{tmp_path / 't.csv'}", split_column="part").pool_images[:, 1]
+    np.testing.assert_allclose(np.unique(values), [-1.2247, 0, 1.2247], atol=1e-4)
+
+
+NUMBERS = np.arange(N).astype(str).astype(object)
+MARKED = np.where(np.arange(N) == 7, "?", NUMBERS)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (MARKED, r"a number in 59 of 60 rows.*; row 8 says '\?'.*task.categories=size"),
+        ([f"{v}%" for v in range(N)], "a number in 60 of 60 rows.*row 1 says '0%'"),
+        ([f"{v},5" for v in range(N)], "a number in 60 of 60 rows.*row 1 says '0,5'"),
+        ([f"1 {v:03},25" for v in range(N)], "a number in 60 of 60 rows"),
+        ([f"2026-11-{1 + v % 30:02}" for v in range(N)], "a date in 60 of 60 rows"),
+    ],
+    ids=["?", "%", "comma", "thousands", "date"],
+)
+def test_texts_that_are_mostly_numbers_are_no_categories(
+    tmp_path: Path, values: Any, told: str
+) -> None:
+    frame().assign(size=values).to_csv(tmp_path / "t.csv", index=False)
+    name = f"table:{tmp_path / 't.csv'}"
+    with pytest.raises(UserError, match=told):
+        load(name)
+    n_categories = len(set(values))
+    data = load(name, categories="size")
+    assert data.pool_images.shape[1] == n_categories + 6
+    assert f"size ({n_categories} categories)" in data.notes["features"]
+    assert load(name, drop="size").pool_images.shape[1] == 6
+
+
+def test_categories_may_be_numbers_and_others_stay_texts(tmp_path: Path) -> None:
+    table = frame().assign(
+        code=np.arange(N) % 3, kind=np.array(["1", "2", "3+", "none"])[np.arange(N) % 4]
+    )
+    table.to_csv(tmp_path / "t.csv", index=False)
+    name = f"table:{tmp_path / 't.csv'}"
+    with pytest.raises(UserError, match=r"'kind' .*30 of 60 rows"):
+        load(name)
+    assert load(name, categories="code, kind").pool_images.shape[1] == 7 + 3 + 4
+    with pytest.raises(UserError, match="Did you mean 'kind'"):
+        load(name, categories="kinds")
+
+
+def test_rows_of_more_fields_than_names_are_not_shifted(tmp_path: Path) -> None:
+    rows = "".join(f"{v / 100:.2f},{'ab'[v % 2]}\n".replace(".", ",") for v in range(N))
+    told = "1 more field than its line of names, which has 2: decimal commas"
+    with pytest.raises(UserError, match=told):
+        load(written(tmp_path / "a.csv", "x,label\n" + rows))
+    two = rows.replace(",a", ",0,5,a").replace(",b", ",0,5,b")
+    with pytest.raises(UserError, match=r"2 more fields than its line of names, which has 3"):
+        load(written(tmp_path / "b.csv", "x,z,label\n" + two))
+    assert load(written(tmp_path / "c.tsv", "x\tlabel\n" + "1\ta\n2\tb\n" * 10)).n_classes == 2
+
+
+def test_a_class_under_two_names_or_none_is_refused(tmp_path: Path) -> None:
+    twice = "x,label,label\n" + "1,a,a\n2,b,b\n" * 10
+    with pytest.raises(UserError, match="has 2 columns named 'label'"):
+        load(written(tmp_path / "a.csv", twice))
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = [
+        pyarrow.array([1, 2] * 10),
+        pyarrow.array(["a", "b"] * 10),
+        pyarrow.array(["a"] * 20),
+    ]
+    held = pyarrow.Table.from_arrays(columns, names=["x", "label", "label"])
+    parquet.write_table(held, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="has 2 columns named 'label'"):
+        load(f"table:{tmp_path / 'a.parquet'}")
+    blanks = "x,label\n" + "1,a\n2,b\n3,a \n" * 10
+    with pytest.raises(UserError, match="differ by blanks only: 'a ' and 'a'"):
+        load(written(tmp_path / "b.csv", blanks))
+
+
+def test_row_numbers_are_told(tmp_path: Path) -> None:
+    """A table sorted by class tells the class by them."""
+    frame().sort_values("class").reset_index(drop=True).to_csv(tmp_path / "t.csv")
+    name = f"table:{tmp_path / 't.csv'}"
+    with pytest.raises(
+        UserError, match=r"column without a name: row numbers.*task.drop='Unnamed: 0'"
+    ):
+        load(name)
+    assert load(name, drop="Unnamed: 0").pool_images.shape[1] == 7
+    frame().to_csv(tmp_path / "t.csv", index=False)
+    assert any(
+        "column 'count' numbers the rows and is a feature" in told for told in load(name).warnings
+    )
+    assert not load(name, drop="count").warnings
+    frame().set_index("colour").to_parquet(tmp_path / "t.parquet")
+    named = load(f"table:{tmp_path / 't.parquet'}", drop="count")
+    assert named.warnings == ("left out: the index (colour)",)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([[1.0, 2.0]] * N, r"neither numbers nor texts \(ndarray\).*task.drop=size"),
+        ([datetime.date(2026, 1, 1)] * N, "holds dates or times"),
+        ([datetime.time(1)] * N, "holds dates or times"),
+        ([b"x"] * N, r"neither numbers nor texts \(bytes\)"),
+    ],
+    ids=["lists", "dates", "times", "bytes"],
+)
+def test_what_is_neither_number_nor_text_is_refused(tmp_path: Path, values: Any, told: str) -> None:
+    frame().assign(size=values).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=told):
+        load(f"table:{tmp_path / 't.parquet'}")
+    with pytest.raises(UserError, match="which are no classes"):
+        load(f"table:{tmp_path / 't.parquet'}", target="size")
+
+
+def test_decimals_are_numbers_and_large_labels_are_not_wrapped(tmp_path: Path) -> None:
+    price = [decimal.Decimal(f"{v}.25") for v in range(N)]
+    large = np.array([5, 2**63 + 1], dtype=np.uint64)[np.arange(N) % 2]
+    frame().assign(size=price, **{"class": large}).to_parquet(tmp_path / "t.parquet")
+    data = load(f"table:{tmp_path / 't.parquet'}")
+    assert "size (number)" in data.notes["features"]
+    assert data.class_names == ("5", str(2**63 + 1))
+
+
+def test_a_table_without_rows_or_without_a_test_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="names of columns and no rows"):
+        load(written(tmp_path / "a.csv", "x,label\n"))
+    frame().assign(part="test").to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(UserError, match=r"must say train .* and test; found 'test' everywhere"):
+        load(f"table:{tmp_path / 't.csv'}", split_column="part")
 
 
 def test_texts_that_tell_rows_apart_are_not_categories(tmp_path: Path) -> None:

@@ -163,6 +163,31 @@ def test_what_has_no_label_is_left_out_and_counted(tmp_path: Path) -> None:
     assert data.notes["left out"] == "5 images without labels"
 
 
+def test_minus_one_is_no_label_only_where_that_is_described(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", [-1, 1] * 10, metadata={})
+    with pytest.raises(
+        UserError, match=r"'label' of .* has labels of -1.*number the classes from 0"
+    ):
+        load(tmp_path / "a.parquet")
+
+
+def test_a_column_of_splits_is_the_authors(tmp_path: Path) -> None:
+    said = ["train"] * 12 + ["test"] * 5 + ["validation"] * 3
+    file = write(tmp_path / "a.parquet", [0, 1] * 10, split=said, origin=["web", "scan"] * 10)
+    with pytest.raises(UserError, match=r"Column 'split' .*task.split_column=split.*=none"):
+        load(file)
+    data = load(file, split_column="split")
+    assert (len(data.pool_targets), len(data.test_targets)) == (12, 5)
+    assert data.test_targets.tolist() == [0, 1, 0, 1, 0]
+    assert "validation: 3 images, not used" in data.notes["splits"]
+    drawn = load(file, split_column="none")
+    assert (len(drawn.pool_targets), len(drawn.test_targets)) == (16, 4)
+    with pytest.raises(UserError, match=r"'origin' .* must say train, test or validation"):
+        load(file, split_column="origin")
+    with pytest.raises(UserError, match="Did you mean 'split'"):
+        load(file, split_column="spilt")
+
+
 def test_bytes_texts_and_other_names_of_columns(tmp_path: Path) -> None:
     images = [encoded(i) for i in range(10)]
     labels = ["b", "a"] * 5

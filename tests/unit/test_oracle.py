@@ -271,6 +271,36 @@ def test_classes_that_are_numbers_are_answered_by_name_only(tmp_path: Path) -> N
         digits.labels(images(0.1, 0.9), 0)
 
 
+@pytest.mark.parametrize(
+    ("names", "answers", "classes"),
+    [
+        (("1.0", "2.0"), ("1", "2.0"), [0, 1]),  # as a spreadsheet writes 1.0; not class number 1
+        (("1e3", "2e3"), ("1000", "2e3"), [0, 1]),
+        (("-1", "-2"), ("-2", "-1"), [1, 0]),
+        (("cat", "1e5 dogs"), ("1", "0"), [1, 0]),  # no numbers: answered by number as ever
+    ],
+)
+def test_names_that_a_spreadsheet_takes_for_numbers_are_no_numbers_of_classes(
+    tmp_path: Path, names: tuple[str, str], answers: tuple[str, str], classes: list[int]
+) -> None:
+    asked = Desk(tmp_path, names)
+    with pytest.raises(AnnotationPendingError) as pending:
+        asked.labels(images(0.1, 0.9), 0)
+    fill(pending.value.table, *answers)
+    assert asked.labels(images(0.1, 0.9), 0).tolist() == classes
+
+
+def test_an_answer_that_a_comma_cuts_is_not_taken_by_its_first_half(tmp_path: Path) -> None:
+    cats = Desk(tmp_path, ("cat", "cat, big"))
+    with pytest.raises(AnnotationPendingError) as pending:
+        cats.labels(images(0.1, 0.9), 0)
+    fill(pending.value.table, "cat", "cat, big")
+    with pytest.raises(UserError, match=r"found more: 'big'.*in quotes"):
+        cats.labels(images(0.1, 0.9), 0)
+    fill(pending.value.table, "cat", '"cat, big"')
+    assert cats.labels(images(0.1, 0.9), 0).tolist() == [0, 1]
+
+
 def test_a_table_of_another_query_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AnnotationPendingError):
         desk(tmp_path).labels(images(0.1, 0.5), 0)
