@@ -1,8 +1,10 @@
 """Runs on this machine: a few worker processes that take one run after the other.
 
 A process per worker rather than per run, because starting one costs about 5 s of importing torch. Runs
-in one process cannot influence each other: no random stream is carried along and nothing is
-seeded globally. A worker that dies (memory, a crash in native code) fails its runs and is replaced.
+of the harness's own code in one process cannot influence each other: no random stream is carried along
+and nothing is seeded globally. Whatever a plug-in does to its process stays among runs whose keys name
+that plug-in: others get a worker of their own. A worker that dies (memory, a crash in native code) fails
+its runs and is replaced.
 """
 
 from __future__ import annotations
@@ -78,13 +80,21 @@ class LocalExecutor:
         # Of several data sets, runs of one belong together: only they can be trained side by side.
         tasks = list(dict.fromkeys(job.spec.task.name for job in jobs))
         ordered = sorted(jobs, key=lambda job: tasks.index(job.spec.task.name))
-        waiting = list(reversed(jobs if self.pack == 1 else ordered))
+        if self.pack == 1:
+            ordered = list(jobs)
+        # And runs of the same plug-ins, for which a worker need not be changed.
+        together: dict[tuple[tuple[str, str], ...], int] = {}
+        for job in ordered:
+            together.setdefault(_code(job), len(together))
+        waiting = sorted(ordered, key=lambda job: together[_code(job)])[::-1]
         suspects: set[int] = set()  # runs of a worker that died with several
         selector = selectors.DefaultSelector()
         workers: dict[int, _Worker] = {}
 
         def has_room(worker: _Worker) -> bool:
             by_itself = not suspects.isdisjoint([*worker.jobs, waiting[-1].index])
+            if worker.code not in (None, _code(waiting[-1])):
+                return False
             return len(worker.jobs) < (1 if by_itself else self.pack)
 
         def give(slot: int) -> Iterator[Event]:
@@ -99,6 +109,8 @@ class LocalExecutor:
             if not worker.jobs:
                 selector.unregister(worker.answers)
                 workers.pop(slot).close()
+                if waiting:  # of other plug-ins
+                    yield from hire(slot)
 
         def hire(slot: int) -> Iterator[Event]:
             workers[slot] = _Worker(self._environment(slot), self.pack)
@@ -167,9 +179,12 @@ class _Worker:
         self.answers: IO[bytes] = self.process.stdout
         self.requests: IO[bytes] = self.process.stdin
         self.jobs: dict[int, Job] = {}
+        #: Plug-ins that it has run; None before its first run.
+        self.code: tuple[tuple[str, str], ...] | None = None
 
     def give(self, job: Job, work: dict[str, Any]) -> None:
         self.jobs[job.index] = job
+        self.code = _code(job)
         with suppress(BrokenPipeError):  # a dead worker shows when its answer is read
             self.requests.write(json.dumps(work).encode() + b"\n")
 
@@ -201,3 +216,8 @@ class _Worker:
         self.errors.close()
         with suppress(BrokenPipeError):
             self.requests.close()
+
+
+def _code(job: Job) -> tuple[tuple[str, str], ...]:
+    """What tells the foreign code of a run from others', as its key does."""
+    return tuple(sorted(job.spec.plugins.items()))

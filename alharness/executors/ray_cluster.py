@@ -93,7 +93,12 @@ class RayExecutor:
             retry_exceptions=False,
         )(_task)
         # With --fresh, a task that Ray tries again starts over once more: only time is lost by it.
-        waiting = {task.remote(payload(job, places, fresh=fresh)): job for job in jobs}
+        # Ray's processes serve one task after the other: not after a plug-in, which may have changed its own.
+        alone = task.options(max_calls=1)
+        waiting = {
+            (alone if job.spec.plugins else task).remote(payload(job, places, fresh=fresh)): job
+            for job in jobs
+        }
         started: dict[int, Job] = {}
         # Where the device is open, the folder that a worker opens tells which one it took.
         before = {job.index: [_opened_ms(run) for run in job.candidates()] for job in jobs}

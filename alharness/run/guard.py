@@ -32,6 +32,7 @@ from alharness.run.untouched import (
     learner_marks,
     pool_marks,
     probe_of,
+    put_back,
     reseeded,
     same_predictions,
 )
@@ -131,6 +132,7 @@ class Guard:
     def _compare(self, before: Marks, after: Marks, cycle: int) -> None:
         touched = changed(before, after)
         if touched:
+            put_back(before)
             self._refuse_change(touched[0], cycle)
 
     def _refuse_change(self, what: str, cycle: int) -> None:

@@ -14,7 +14,9 @@ from alharness.oracle import Oracle, open_oracle
 from alharness.pool import Forecast, Pool
 from alharness.progress import Progress, silent
 from alharness.records import RunFolder
+from alharness.run.contract import Author
 from alharness.run.stage import Networks, Problem, Stage, set_stage
+from alharness.run.untouched import changed, global_marks, put_back
 from alharness.spec import RunSpec
 from alharness.strategy import Strategy
 from alharness.tasks.base import DataLocations, TaskData, load_data
@@ -96,6 +98,23 @@ def problem_of(spec: RunSpec, task: OpenTask) -> Problem:
 def networks_of(spec: RunSpec, task: OpenTask) -> Networks:
     """The spec's generator and auto-encoder, on the task's own pool."""
     return Networks(spec.task.name, spec.profile, spec.generator, spec.autoencoder, task.pool)
+
+
+def strategy_of(spec: RunSpec) -> Strategy:
+    """The spec's strategy, made anew: seeds and settings that belong to everybody stay what they were.
+
+    Raises:
+        PluginError: its constructor changes one.
+    """
+    before = global_marks()
+    strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
+    touched = changed(before, global_marks())
+    if touched:
+        put_back(before)
+        Author(strategy, spec.strategy.name).refuse(
+            "a constructor that leaves all as it is", f"changed {touched[0]}", call="__init__"
+        )
+    return strategy
 
 
 def stage_of(

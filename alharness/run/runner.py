@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 
-from alharness import numerics, registry
+from alharness import numerics
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
 from alharness.files import explained, locked, refusal
@@ -32,6 +32,7 @@ from alharness.run.opening import (
     oracle_of,
     present_fingerprint,
     stage_of,
+    strategy_of,
 )
 from alharness.run.pictures import draw_pictures
 from alharness.run.proof import proved_log
@@ -188,7 +189,7 @@ def _execute(
     pool = weakref.ref(task.pool)
     store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
     supply = Supply(store, Ledger(task.pool.device), audience.progress)
-    strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
+    strategy = strategy_of(spec)
     oracle = oracle_of(spec, task, supply, folder)
     task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)

@@ -41,7 +41,7 @@ from alharness.pool import Pool
 from alharness.queries import Query
 from alharness.records import Ledger
 from alharness.run.contract import Author, check_query, refuse_late, time_limit
-from alharness.run.untouched import changed, contents, global_marks, pool_marks
+from alharness.run.untouched import changed, contents, global_marks, pool_marks, put_back
 from alharness.strategy import Adaptation, CycleView, Preparation, Strategy
 from alharness.timing import synchronise
 
@@ -273,6 +273,7 @@ def set_stage(
         )
     touched = changed(marks, _prepare_marks(problem))
     if touched:
+        put_back(marks)
         author.refuse("prepare to leave all as it is", f"changed {touched[0]}", call="prepare")
     if not isinstance(adaptation, Adaptation | None):
         author.refuse("an Adaptation or None", f"a {type(adaptation).__name__}", call="prepare")

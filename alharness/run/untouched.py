@@ -7,10 +7,12 @@ write through torch counts up a tensor's version); ``contents`` reads everything
 from __future__ import annotations
 
 import ctypes
+import os
 import random
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +32,8 @@ N_RANGES = 64
 _TWISTER_BYTES = 4 * 625
 #: Items whose predictions stand for what the classifier does.
 N_PROBE = 8
+#: The mark that ``put_back`` sets right: paths are relative to it.
+FOLDER = "the working folder"
 
 
 def changed(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
@@ -59,7 +63,24 @@ def global_marks() -> Marks:
             torch.get_float32_matmul_precision(),
             torch.backends.cudnn.allow_tf32,
         ),
+        "torch's use of oneDNN": torch.backends.mkldnn.enabled,
+        "numpy's handling of floating-point errors": tuple(np.geterr().items()),
+        FOLDER: _folder(),
     }
+
+
+def put_back(marks: Mapping[str, object]) -> None:
+    """Go back to the folder of these marks: what is written next must not lie elsewhere."""
+    folder = marks.get(FOLDER)
+    if isinstance(folder, str) and folder != _folder():
+        os.chdir(folder)
+
+
+def _folder() -> str | None:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:  # removed meanwhile
+        return None
 
 
 def _numpy_state() -> tuple[object, ...]:
@@ -145,6 +166,14 @@ def learner_marks(learner: Learner) -> Marks:
             (key, id(value))
             for key, value in vars(learner).items()
             if callable(value) and hasattr(type(learner), key)
+        ),
+        "the classifier's class": tuple(
+            (key, id(value))
+            for cls in type(learner).__mro__[
+                :-1
+            ]  # whoever trains by it later would train otherwise
+            for key, value in vars(cls).items()
+            if callable(value)
         ),
         **modes(learner),
     }

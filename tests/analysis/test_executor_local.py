@@ -58,6 +58,42 @@ def test_a_run_that_fails_and_one_that_dies_stop_no_other(
     assert "3 runs, 1 finished, 2 to continue" in told
 
 
+PATCHING = '''
+from alharness import seeds
+from alharness.strategy import PoolQuery, Strategy
+
+plain = seeds.derive
+seeds.derive = lambda seed, *names: plain(seed + 1, *names)  # at its import: no guard is up yet
+
+
+class Patching(Strategy):
+    """Whatever runs in its process after it has other random streams."""
+
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[:query_size])
+'''
+
+
+def test_what_a_plug_in_does_to_its_process_stays_with_its_runs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "patching.py").write_text(PATCHING)
+    assert call(["sweep", "--strategies", "random", "--seeds", "0,1", *SMALL]) == 0
+    mixed = ["--strategies", "./patching.py:Patching,random", "--seeds", "0,1", *SMALL]
+    assert call(["sweep", *mixed, "--runs-dir", "mixed"]) == 0
+    told = capfd.readouterr().out
+    assert told.count("finished  digits-two / random") == 4
+
+    def asked(root: str) -> dict[str, list[str]]:
+        return {
+            folder.path.name: [record.query.digest for record in folder.records() if record.query]
+            for folder in run_folders(tmp_path / root)
+            if folder.path.parent.name == "random"
+        }
+
+    assert asked("mixed") == asked("runs")
+
+
 def test_a_killed_sweep_continues_and_gives_the_same_records(tmp_path: Path) -> None:
     command = ["sweep", "--strategies", "random,max-entropy", "--seeds", "0-2", *SMALL]
     killed = tmp_path / "killed"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import random
 import sys
+import tempfile
 import time
 import warnings
 
@@ -44,6 +46,46 @@ class ChangesTheLearner(Honest):
     def misbehave(self, view):
         for values in view.learner.state().values():
             values.add_(1e-3)
+
+
+class PatchesTheLearnersClass(Honest):
+    told = "changed the classifier's class"
+
+    def misbehave(self, view):
+        type(view.learner).better = lambda self: (
+            self
+        )  # would hold for every later run of the process
+
+
+class ChangesTheFolder(Honest):
+    told = "changed the working folder"
+
+    def misbehave(self, view):
+        os.chdir(tempfile.gettempdir())
+
+
+class RaisesOnUnderflow(Honest):
+    told = "changed numpy's handling of floating-point errors"
+
+    def misbehave(self, view):
+        np.seterr(all="raise")
+
+
+class SwitchesOffOneDNN(Honest):
+    told = "changed torch's use of oneDNN"
+
+    def misbehave(self, view):
+        torch.backends.mkldnn.enabled = False
+
+
+class TakesThreadsInItsConstructor(Honest):
+    told = (
+        "expected a constructor that leaves all as it is, found changed torch's number of threads"
+    )
+
+    def __init__(self, **parameters):
+        super().__init__(**parameters)
+        torch.set_num_threads(torch.get_num_threads() + 1)
 
 
 class ReplacesPredictions(Honest):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +40,13 @@ def _samples() -> list[type]:
 def _everybodys_state() -> Iterator[None]:
     """The samples move what belongs to all tests."""
     python, numpy, dtype = random.getstate(), np.random.get_state(), torch.get_default_dtype()  # noqa: NPY002
+    errors, n_threads, folder = np.geterr(), torch.get_num_threads(), Path.cwd()
     with torch.random.fork_rng(devices=[]):
         yield
+    np.seterr(**errors)
+    torch.set_num_threads(n_threads)
+    torch.backends.mkldnn.enabled = True
+    os.chdir(folder)
     random.setstate(python)
     np.random.set_state(numpy)  # noqa: NPY002
     torch.set_default_dtype(dtype)
@@ -72,6 +78,16 @@ def test_it_ends_the_run_with_one_line(
     for folder in run_folders(tmp_path):
         assert len(folder.records()) == (1 if late else 0)
         assert not folder.is_finished()
+
+
+def test_who_changes_the_folder_leaves_the_next_run_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(Path("runs"), f"{FILE}:ChangesTheFolder") == 2
+    assert Path.cwd() == tmp_path
+    assert run(Path("runs"), f"{FILE}:Honest") == 0
+    assert len(list(run_folders(tmp_path / "runs"))) == 2
 
 
 def test_an_honest_one_runs_to_its_end(tmp_path: Path) -> None:
