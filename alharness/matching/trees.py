@@ -34,6 +34,9 @@ class KDTreeIndex(GrowingIndex):
             work.add("feature_rows_read", self._tree.get_n_calls() - before)
         return distances[0], indices[0]
 
+    def rows(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(self._tree.data)[indices])
+
 
 class FaissIndex(GrowingIndex):
     """faiss's flat index (float32, exhaustive): an optional extra for pools in host memory."""
@@ -60,3 +63,6 @@ class FaissIndex(GrowingIndex):
             work.add("distances", self.n)
             work.add("feature_rows_read", self.n)
         return np.sqrt(squares[0]), indices[0]
+
+    def rows(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(self._index.reconstruct_batch(indices))
