@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alharness import seeds
 from alharness.errors import UserError
 from alharness.matching.index import GrowingIndex
 from alharness.timing import WorkCounters
@@ -19,7 +20,8 @@ class KDTreeIndex(GrowingIndex):
     name = "kdtree"
 
     def __init__(self, features: torch.Tensor, *, leaf_size: int = 40) -> None:
-        from sklearn.neighbors import KDTree
+        with seeds.kept():  # built inside a plug-in's prepare, which must not move them
+            from sklearn.neighbors import KDTree
 
         self.n, self.n_dims = features.shape
         self._tree = KDTree(features.cpu().numpy(), leaf_size=leaf_size)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -355,3 +359,45 @@ def test_a_pass_on_cuda_keeps_its_products_in_the_cache(
         assert all(a[1] == b[0] for a, b in itertools.pairwise(blocks))
         products = max((stop - start) * n_queries for start, stop, _ in blocks) * 4
         assert 0.3 * about.L2_cache_size < products < 0.34 * about.L2_cache_size
+
+
+def test_a_tree_built_inside_prepare_leaves_the_global_random_states(tmp_path: Path) -> None:
+    """In a fresh interpreter, with a scikit-learn that draws as it is imported, as the true one may."""
+    library = tmp_path / "sklearn"
+    library.mkdir()
+    (library / "__init__.py").write_text("")
+    (library / "neighbors.py").write_text(
+        "import random\n\nimport numpy as np\nimport torch\n\n"
+        "random.random(), np.random.rand(), torch.rand(1)\n\n"
+        "class KDTree:\n    def __init__(self, rows, leaf_size): pass\n"
+    )
+    script = """
+import sys, torch
+from alharness.matching import build_index
+from alharness.run.untouched import changed, global_marks
+before = global_marks()
+if sys.argv[1] == "tree":
+    build_index("kdtree", torch.zeros(9, 2))
+else:
+    import sklearn.neighbors
+assert "sklearn.neighbors" in sys.modules
+print(*changed(before, global_marks()), sep="\\n")
+"""
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+
+    def touched(by: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", script, by],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split("\n")[:-1]
+
+    assert touched("tree") == [""]
+    assert touched("import") == [
+        f"the global random state of {name} (if importing sklearn did, import at the top of the module, "
+        "not inside the call)"
+        for name in ("torch", "numpy", "random")
+    ]
