@@ -131,6 +131,60 @@ def test_votes_are_counted_and_equal_votes_go_by_the_mean_prediction() -> None:
     assert QueryByCommittee().select(view_of(p_SNC), 8).indices.tolist() == order
 
 
+def partitions(n: int, n_parts: int, largest: int) -> list[tuple[int, ...]]:
+    """All ways to share out n votes among so many classes, classes without votes left out."""
+    if n == 0 or n_parts == 0:
+        return [()] if n == 0 else []
+    return [
+        (first, *rest)
+        for first in range(min(n, largest), 0, -1)
+        for rest in partitions(n - first, n_parts - 1, first)
+    ]
+
+
+def test_equal_vote_entropies_are_equal_bits() -> None:
+    """Votes n_c of S have entropy log S - log(prod n_c^n_c) / S: whole numbers say which are equal."""
+    rng = np.random.default_rng(0)
+    n_crosswise = 0
+    for n_votes in range(2, 21):
+        items = [
+            (math.prod(n**n for n in counts), counts)
+            for counts in partitions(n_votes, 10, n_votes)
+            for _ in range(5)  # each for other classes
+        ]
+        votes_SN = np.stack(
+            [np.repeat(rng.permutation(10)[: len(counts)], counts) for _, counts in items], axis=1
+        )
+        log_p_SNC = torch.nn.functional.one_hot(torch.from_numpy(votes_SN), 10).double().log()
+        found: dict[int, set[float]] = {}
+        for (product, counts), value in zip(
+            items, acquisition.vote_entropy(log_p_SNC).tolist(), strict=True
+        ):
+            found.setdefault(product, set()).add(value)
+            assert value == pytest.approx(shannon([n / n_votes for n in counts]), abs=1e-11)
+        assert all(len(values) == 1 for values in found.values())
+        assert len(set.union(*found.values())) == len(found), "unequal ones stay apart"
+        n_crosswise += len({counts for _, counts in items}) - len(found)
+    assert n_crosswise > 100
+
+
+def test_of_ten_classes_too_equal_votes_go_by_the_mean_prediction() -> None:
+    rng = torch.Generator().manual_seed(0)
+    # Items of one difficulty, members that differ much: many vote patterns, each by many items.
+    logits_SNC = torch.randn(1, 2000, 10, generator=rng) * 2 + 1.5 * torch.randn(
+        10, 2000, 10, generator=rng
+    )
+    p_SNC = logits_SNC.double().softmax(dim=2)
+    votes = p_SNC.argmax(dim=2)
+    keys = []
+    for item in range(2000):
+        counts = Counter(votes[:, item].tolist()).values()
+        mean = p_SNC[:, item].mean(dim=0).tolist()
+        keys.append((math.prod(n**n for n in counts), -shannon(mean), item))
+    order = [item for *_, item in sorted(keys) if item != 2]
+    assert QueryByCommittee().select(view_of(p_SNC), 300).indices.tolist() == order[:300]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_batch_bald_is_the_greedy_choice_by_joint_information(seed: int) -> None:
     p_SNC = predictions(seed)
