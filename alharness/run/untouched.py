@@ -31,9 +31,7 @@ CONTENTS_BYTES = 1 << 28
 N_RANGES = 64
 #: 624 words and the position among them.
 _TWISTER_BYTES = 4 * 625
-_RANDOM_STATES = {
-    name: f"the global random state of {name}" for name in ("torch", "numpy", "random")
-}
+_RANDOM_STATE = "the global random state of"
 #: Not to be left alone, but what a changed random state may come from.
 _N_MODULES = "the number of modules"
 #: Items whose predictions stand for what the classifier does.
@@ -44,7 +42,7 @@ def changed(before: Mapping[str, object], after: Mapping[str, object]) -> list[s
     """Names of the marks that differ; where an import may have moved a random state, with the cure."""
     names = [name for name in before if name != _N_MODULES and before[name] != after.get(name)]
     hint = _about_imports(before.get(_N_MODULES), after.get(_N_MODULES))
-    return [name + hint if name in _RANDOM_STATES.values() else name for name in names]
+    return [name + hint if name.startswith(_RANDOM_STATE) else name for name in names]
 
 
 def _about_imports(n_before: object, n_after: object) -> str:
@@ -74,9 +72,9 @@ def global_marks() -> Marks:
     drawn from it shows when the same view is asked again.
     """
     return {
-        _RANDOM_STATES["torch"]: torch.get_rng_state().numpy().tobytes(),
-        _RANDOM_STATES["numpy"]: _numpy_state(),
-        _RANDOM_STATES["random"]: random.getstate(),
+        f"{_RANDOM_STATE} torch": torch.get_rng_state().numpy().tobytes(),
+        f"{_RANDOM_STATE} numpy": _numpy_state(),
+        f"{_RANDOM_STATE} random": random.getstate(),
         _N_MODULES: len(sys.modules),
         "torch's gradient mode": torch.is_grad_enabled(),
         "torch's default dtype": torch.get_default_dtype(),
