@@ -8,6 +8,9 @@ without the stop. Draws are made on the CPU, so that a CPU run and a GPU run ask
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +40,25 @@ def torch_rng(seed: int, *names: str | int) -> torch.Generator:
     generator = torch.Generator(device="cpu")
     generator.manual_seed(derive(seed, *names))
     return generator
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """The global random states of torch, numpy and random are after the block what they were before it.
+
+    Also for an import inside a function: a library may draw as it is imported (scikit-learn's neighbours
+    import rich, which numbers its styles at random), and no caller meant to.
+    """
+    import numpy as np
+    import torch
+
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what is kept
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def uniforms(seed: int, indices: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.float64]:

@@ -27,6 +27,11 @@ from alharness.strategy import CycleView
 Check = Callable[[Bench], None]
 CHECKS: dict[str, Check] = {}
 
+#: Cycles in a row, each with the labels of those before it: what a strategy does from some cycle on shows
+#: in them, and by the number of the cycle in a late one.
+N_CYCLES = 4
+LATE_CYCLE = 30
+
 
 def _check(name: str) -> Callable[[Check], Check]:
     def register(function: Check) -> Check:
@@ -194,15 +199,15 @@ def _figures(bench: Bench) -> None:
 
 @_check("as-in-a-run")
 def _as_in_a_run(bench: Bench) -> None:
-    """a run refuses none of its answers, and finds everything as it was after them"""
+    """a run of four cycles refuses none of its answers, and finds everything as it was after them"""
     scene = bench.scene()
     guard = Guard(scene.stage, Oracle(scene.sample.targets, scene.sample.n_classes))
-    for cycle in (0, 1):
+    for cycle in range(N_CYCLES):
         _, query = guard.ask(
             scene.labelled, scene.learner, scene.available, QUERY_SIZE, cycle=cycle, seed=0
         )
         scene.extend(query)
-    guard.conclude(2)
+    guard.conclude(N_CYCLES)
 
 
 # Problems at the edge ------------------------------------------------------------------------
@@ -301,17 +306,24 @@ def _global_randomness(bench: Bench) -> None:
 
 @_check("same-seed-same-query")
 def _same_seed(bench: Bench) -> None:
-    """the same view gives the same query: again, from a fresh instance, and in any cycle"""
+    """the same view gives the same query: again, and from a fresh instance, in cycles 0 to 3 and 30"""
     scene = bench.scene()
-    first = scene.ask()
-    same(first, scene.ask(), "asked twice with the same view, it answers differently")
-    same(first, bench.scene().ask(), "a fresh instance answers differently")
-    later = scene.ask(cycle=1)
-    same(
-        later,
-        bench.scene().ask(cycle=1),
-        "the answer in cycle 1 depends on having been asked in cycle 0: a resumed run would differ",
-    )
+    for cycle in (*range(N_CYCLES), LATE_CYCLE):
+        where = f" in cycle {cycle}" if cycle else ""
+        first = scene.ask(cycle=cycle)
+        again = scene.ask(cycle=cycle)
+        same(first, again, f"asked twice with the same view, it answers differently{where}")
+        fresh = bench.scene(learner=scene.learner)
+        fresh.labelled, fresh.available = scene.labelled, scene.available
+        same(
+            first,
+            fresh.ask(cycle=cycle),
+            f"the answer in cycle {cycle} depends on having been asked before: a resumed run would differ"
+            if cycle
+            else "a fresh instance answers differently",
+        )
+        if cycle < N_CYCLES - 1:
+            scene.extend(first)
 
 
 @_check("other-process")

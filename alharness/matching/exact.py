@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from alharness import numerics
-from alharness.matching.index import Index, Neighbour
+from alharness.matching.index import Index, Neighbour, squared_distances
 from alharness.timing import WorkCounters
 
 
@@ -152,8 +152,9 @@ class _GroupSearch:
         self.queries = queries_QK.double()
         self.steps = self._steps(minima_QG)
         self.taken = taken.numpy()
-        taken_rows = index.rows(taken.to(index.device)).double()
-        self.to_taken = torch.cdist(self.queries, taken_rows).cpu().numpy()
+        self.at_taken = taken.to(index.device)
+        taken_rows = index.rows(self.at_taken).double()
+        self.to_taken = torch.cdist(self.queries, taken_rows).square().cpu().numpy()
         if work is not None:
             work.add("distances", self.to_taken.size)
         self.norms = self.queries.norm(dim=1).cpu().numpy()
@@ -171,10 +172,10 @@ class _GroupSearch:
         query = torch.tensor([q], device=self.index.device)
         while True:
             n_certain = int(self._certain(q, squares, closed_from).sum())  # a prefix: squares rise
-            distances = np.sqrt(squares[:n_certain])
-            for at, distance in zip(indices[:n_certain].tolist(), distances.tolist(), strict=True):
+            certain = zip(indices[:n_certain].tolist(), squares[:n_certain].tolist(), strict=True)
+            for at, square in certain:
                 n_given += 1
-                yield at, distance, n_given + int((self.to_taken[q] < distance).sum())
+                yield at, math.sqrt(square), n_given + self._taken_before(q, at, square)
             if closed_from == math.inf:
                 return
             n_open *= 4
@@ -186,6 +187,23 @@ class _GroupSearch:
             order = np.lexsort((indices, squares))
             squares, indices = squares[order], indices[order]
             closed_from = float(bound)
+
+    def _taken_before(self, q: int, at: int, square: float) -> int:
+        """Taken rows that are nearer to query ``q`` than its neighbour, or as near with a smaller index.
+
+        Matrix products count them; what their rounding leaves open is measured as neighbours are.
+        """
+        squares = self.to_taken[q]
+        n_units = 2 * (self.index.n_dims + 4)
+        error = n_units * np.finfo(np.float64).eps * (2 * self.norms[q] + math.sqrt(square)) ** 2
+        open_rows = (np.abs(squares - square) <= error).nonzero()[0]
+        n_before = int((squares < square - error).sum())
+        if len(open_rows) == 0:
+            return n_before
+        rows = self.at_taken[torch.from_numpy(open_rows).to(self.at_taken.device)]
+        again = self._squares(rows, torch.full_like(rows, q)).cpu().numpy()
+        is_before = (again < square) | ((again == square) & (self.taken[open_rows] < at))
+        return n_before + int(is_before.sum())
 
     def _steps(self, minima_QG: torch.Tensor) -> torch.Tensor:
         """Rising values ``[Q, *]``: opening up to the n-th opens at least n groups, rarely many more."""
@@ -218,9 +236,7 @@ class _GroupSearch:
 
     def _squares(self, rows: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
         """Squared distances of rows from the queries that they were opened for, float64 ``[c]``."""
-        gap = self.index.rows(rows).double()
-        gap -= self.queries.index_select(0, owners)
-        return torch.einsum("ck,ck->c", gap, gap)
+        return squared_distances(self.index.rows(rows), self.queries.index_select(0, owners))
 
     def _open(
         self, which_q: torch.Tensor, above: torch.Tensor, up_to: torch.Tensor

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alharness import seeds
 from alharness.errors import UserError
 from alharness.matching.index import GrowingIndex
 from alharness.timing import WorkCounters
@@ -19,7 +20,8 @@ class KDTreeIndex(GrowingIndex):
     name = "kdtree"
 
     def __init__(self, features: torch.Tensor, *, leaf_size: int = 40) -> None:
-        from sklearn.neighbors import KDTree
+        with seeds.kept():  # built inside a plug-in's prepare, which must not move them
+            from sklearn.neighbors import KDTree
 
         self.n, self.n_dims = features.shape
         self._tree = KDTree(features.cpu().numpy(), leaf_size=leaf_size)
@@ -33,6 +35,9 @@ class KDTreeIndex(GrowingIndex):
             work.add("distances", self._tree.get_n_calls() - before)
             work.add("feature_rows_read", self._tree.get_n_calls() - before)
         return distances[0], indices[0]
+
+    def rows(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(self._tree.data)[indices])
 
 
 class FaissIndex(GrowingIndex):
@@ -60,3 +65,6 @@ class FaissIndex(GrowingIndex):
             work.add("distances", self.n)
             work.add("feature_rows_read", self.n)
         return np.sqrt(squares[0]), indices[0]
+
+    def rows(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(self._index.reconstruct_batch(indices))

@@ -9,15 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from alharness import seeds
 from alharness.availability import Availability
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner
@@ -30,6 +33,9 @@ CONTENTS_BYTES = 1 << 28
 N_RANGES = 64
 #: 624 words and the position among them.
 _TWISTER_BYTES = 4 * 625
+_RANDOM_STATE = "the global random state of"
+#: Not to be left alone, but what a changed random state may come from.
+_N_MODULES = "the number of modules"
 #: Items whose predictions stand for what the classifier does.
 N_PROBE = 8
 #: The mark that ``put_back`` sets right: paths are relative to it.
@@ -37,8 +43,30 @@ FOLDER = "the working folder"
 
 
 def changed(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    """Names of the marks that differ."""
-    return [name for name in before if before[name] != after.get(name)]
+    """Names of the marks that differ; where an import may have moved a random state, with the cure."""
+    names = [name for name in before if name != _N_MODULES and before[name] != after.get(name)]
+    hint = _about_imports(before.get(_N_MODULES), after.get(_N_MODULES))
+    return [name + hint if name.startswith(_RANDOM_STATE) else name for name in names]
+
+
+def _about_imports(n_before: object, n_after: object) -> str:
+    """What to say beside a changed random state if libraries were imported meanwhile.
+
+    Some draw as they are imported. That cannot be told from a draw of the plug-in's own without a hook
+    in every import, which would be in the way of what is timed; so the plug-in's author is told.
+    """
+    if not isinstance(n_before, int) or n_before == n_after:
+        return ""
+    # Modules lie in the order in which they came.
+    came = dict.fromkeys(name.partition(".")[0] for name in islice(sys.modules, n_before, None))
+    libraries = [name for name in came if name not in sys.stdlib_module_names]
+    if not libraries:
+        return ""
+    more = f" and {len(libraries) - 3} more" if len(libraries) > 3 else ""
+    return (
+        f" (if importing {', '.join(libraries[:3])}{more} did, import at the top of the module, "
+        "not inside the call)"
+    )
 
 
 def global_marks() -> Marks:
@@ -48,9 +76,10 @@ def global_marks() -> Marks:
     drawn from it shows when the same view is asked again.
     """
     return {
-        "the global random state of torch": torch.get_rng_state().numpy().tobytes(),
-        "the global random state of numpy": _numpy_state(),
-        "the global random state of random": random.getstate(),
+        f"{_RANDOM_STATE} torch": torch.get_rng_state().numpy().tobytes(),
+        f"{_RANDOM_STATE} numpy": _numpy_state(),
+        f"{_RANDOM_STATE} random": random.getstate(),
+        _N_MODULES: len(sys.modules),
         "torch's gradient mode": torch.is_grad_enabled(),
         "torch's default dtype": torch.get_default_dtype(),
         "torch's number of threads": torch.get_num_threads(),
@@ -209,13 +238,8 @@ def same_predictions(one: torch.Tensor, other: torch.Tensor) -> bool:
 @contextmanager
 def reseeded(seed: int = 1) -> Iterator[None]:
     """Other global random states inside the block, and the old ones after it."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - what is watched
-    with torch.random.fork_rng(devices=[]):
+    with seeds.kept():
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         random.seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+        yield

@@ -84,31 +84,40 @@ def pick(
     chosen: list[int] = []
     n_exact = 0
     joint_SM = p_SNC.new_ones(len(p_SNC), 1)  # of no picks: one outcome
+    log_scale_M = None
     for number in range(k):
         exact = n_classes**number <= max_outcomes
         n_exact += exact
         if exact and chosen:
             joint_SM = (joint_SM[:, :, None] * p_SNC[:, chosen[-1], None]).flatten(1)
         elif not exact:
-            joint_SM = draw_outcomes(p_SNC[:, chosen], max_outcomes, rng)
-        scores_N = joint_entropy(joint_SM, p_SNC, exact=exact) - conditional_N
+            joint_SM, log_scale_M = draw_outcomes(p_SNC[:, chosen], max_outcomes, rng)
+        scores_N = joint_entropy(joint_SM, p_SNC, log_scale_M) - conditional_N
         scores_N[chosen] = -torch.inf
         chosen.append(int(acquisition.top_k(scores_N, 1)))
     return torch.tensor(chosen), n_exact
 
 
-def joint_entropy(joint_SM: torch.Tensor, p_SNC: torch.Tensor, *, exact: bool) -> torch.Tensor:
+def joint_entropy(
+    joint_SM: torch.Tensor, p_SNC: torch.Tensor, log_scale_M: torch.Tensor | None = None
+) -> torch.Tensor:
     """Entropy of the picks so far together with each item, ``[N]`` in nats.
 
     Args:
         joint_SM: probability of each outcome of the picks under each set of parameters.
         p_SNC: the items'.
-        exact: whether the M outcomes are all; otherwise they are draws from their distribution, and the
-            mean over them of ``- sum_c p(c | outcome) log p(outcome, c)`` estimates the entropy.
+        log_scale_M: None where the M outcomes are all. Otherwise they are draws from their distribution,
+            their probabilities ``joint_SM * exp(log_scale_M)``, and the mean over them of
+            ``- sum_c p(c | outcome) log p(outcome, c)`` estimates the entropy.
     """
     n_sets, n_outcomes = joint_SM.shape
     n_classes = p_SNC.shape[2]
-    weight_M = torch.ones_like(joint_SM[0]) if exact else 1 / (n_outcomes * joint_SM.mean(dim=0))
+    if log_scale_M is None:
+        weight_M, of_scales = torch.ones_like(joint_SM[0]), 0.0
+    else:
+        # The scales cancel in p(c | outcome), whose sum is 1: their logarithms stand apart, the same for
+        # all items. With the terms they would weigh what float32 leaves that sum short of 1.
+        weight_M, of_scales = 1 / (n_outcomes * joint_SM.mean(dim=0)), -float(log_scale_M.mean())
     joint_MS = (joint_SM / n_sets).T.contiguous()
     values = VALUES_CPU if p_SNC.device.type == "cpu" else VALUES
     parts = []
@@ -117,11 +126,13 @@ def joint_entropy(joint_SM: torch.Tensor, p_SNC: torch.Tensor, *, exact: bool) -
         # 0 log 0 is 0. A third of the time of torch.xlogy, which looks at each number twice.
         terms_MV = p_MV.log().clamp_(min=LOG_OF_NOTHING).mul_(p_MV)
         parts.append(-(weight_M @ terms_MV).view(-1, n_classes).sum(dim=1))
-    return torch.cat(parts)
+    return torch.cat(parts) + of_scales
 
 
-def draw_outcomes(p_SBC: torch.Tensor, n: int, rng: torch.Generator) -> torch.Tensor:
-    """Probabilities ``[S, M]`` of about ``n`` outcomes drawn from the picks' joint distribution.
+def draw_outcomes(
+    p_SBC: torch.Tensor, n: int, rng: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """About ``n`` outcomes drawn from the picks' joint distribution.
 
     The distribution is a mixture of S products: equally many outcomes are drawn from each.
 
@@ -129,6 +140,10 @@ def draw_outcomes(p_SBC: torch.Tensor, n: int, rng: torch.Generator) -> torch.Te
         p_SBC: probabilities of the picks' classes.
         n: outcomes in all; M is the next multiple of S.
         rng: on the CPU.
+
+    Returns:
+        probabilities ``[S, M]``, each outcome's largest over the S scaled to 1, and the logarithms of
+        those scales ``[M]``: a product of three hundred classes' probabilities is no float64 any more.
     """
     n_sets, n_picks, _ = p_SBC.shape
     per_set = -(-n // n_sets)
@@ -136,7 +151,10 @@ def draw_outcomes(p_SBC: torch.Tensor, n: int, rng: torch.Generator) -> torch.Te
     drawn = torch.multinomial(rows, per_set, replacement=True, generator=rng)  # [S * B, M / S]
     outcomes_BM = drawn.view(n_sets, n_picks, per_set).transpose(0, 1).flatten(1).to(p_SBC.device)
     log_p_SBC = p_SBC.log()
-    joint_SM = p_SBC.new_zeros(n_sets, outcomes_BM.shape[1])
+    log_joint_SM = p_SBC.new_zeros(n_sets, outcomes_BM.shape[1])
     for number in range(n_picks):
-        joint_SM += log_p_SBC[:, number, outcomes_BM[number]]
-    return joint_SM.exp()
+        log_joint_SM += log_p_SBC[:, number, outcomes_BM[number]]
+    log_scale_M = log_joint_SM.amax(
+        dim=0
+    )  # finite: whichever set an outcome was drawn from allows it
+    return (log_joint_SM - log_scale_M).exp(), log_scale_M

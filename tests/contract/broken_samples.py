@@ -308,6 +308,48 @@ class FollowsTheClock(Strategy):
         return PoolQuery(view.unlabelled[torch.from_numpy(order[:query_size])])
 
 
+class FollowsTheClockLater(Strategy):
+    """Honest at first, and drawn from nothing that anybody could repeat after that."""
+
+    caught_by = "same-seed-same-query"
+    from_cycle = 2
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        late = view.cycle >= self.from_cycle
+        rng = np.random.default_rng() if late else view.rng("order")
+        order = rng.permutation(len(view.unlabelled))
+        return PoolQuery(view.unlabelled[torch.from_numpy(order[:query_size])])
+
+
+class FollowsTheClockMuchLater(FollowsTheClockLater):
+    """The same, after the cycles that are gone through one by one."""
+
+    from_cycle = 10
+
+
+class KnowsItsFirstCycle(Strategy):
+    """Answers by when it was first asked, which a resumed run cannot know; not in cycles 0 and 1."""
+
+    caught_by = "same-seed-same-query"
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        self.first = getattr(self, "first", view.cycle)
+        start = self.first if view.cycle >= 2 else 0
+        return PoolQuery(view.unlabelled[start : start + query_size])
+
+
+class DrawsFromTorchsStateLater(Strategy):
+    """Draws from a state that it does not own once a few cycles are over."""
+
+    caught_by = "as-in-a-run"
+    raises = PluginError
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        if view.cycle >= 2:
+            torch.rand(1)
+        return PoolQuery(view.unlabelled[:query_size])
+
+
 class DiagnosesNothing(Strategy):
     """Gives a mean of no values for a number."""
 

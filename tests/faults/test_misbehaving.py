@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import os
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,43 @@ def test_an_honest_one_runs_to_its_end(tmp_path: Path) -> None:
     assert run(tmp_path, f"{FILE}:Honest") == 0
     (folder,) = run_folders(tmp_path)
     assert [record.n_labelled for record in folder.records()] == [20, 40, 60]
+
+
+@pytest.mark.parametrize("call_it", ["prepare", "select"])
+def test_a_random_state_that_an_import_moved_comes_with_the_cure(
+    call_it: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A library draws as it is imported, and the plug-in imports it inside a call; at its top it may."""
+    library = f"drawing_for_{call_it}"
+    (tmp_path / f"{library}.py").write_text("import random\n\nrandom.random()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    head = "from alharness.strategy import PoolQuery, Strategy\n"
+    calls = {
+        "prepare": "    def prepare(self, preparation):\n        {}\n",
+        "select": "    def select(self, view, query_size):\n        {}\n"
+        "        return PoolQuery(view.unlabelled[:query_size])\n",
+    }
+
+    def body(**inside: str) -> str:
+        return "\n\nclass Lazy(Strategy):\n" + "".join(
+            text.format(inside.get(name, "pass")) for name, text in calls.items()
+        )
+
+    inside, at_top = tmp_path / "inside.py", tmp_path / "at_top.py"
+    inside.write_text(head + body(**{call_it: f"import {library}"}))
+    at_top.write_text(f"import {library}\n" + head + body())
+    assert run(tmp_path / "runs", f"{inside}:Lazy") == 2
+    told = capsys.readouterr().err
+    assert (
+        f"{call_it} to leave all as it is, found changed the global random state of random (if importing "
+        f"{library} did, import at the top of the module, not inside the call)"
+    ) in told
+    assert told.count("\n") == 1, told
+    sys.modules.pop(library)
+    assert run(tmp_path / "runs", f"{at_top}:Lazy") == 0
 
 
 def test_a_module_that_exits_when_imported_is_no_success(

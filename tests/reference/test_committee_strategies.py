@@ -131,6 +131,60 @@ def test_votes_are_counted_and_equal_votes_go_by_the_mean_prediction() -> None:
     assert QueryByCommittee().select(view_of(p_SNC), 8).indices.tolist() == order
 
 
+def partitions(n: int, n_parts: int, largest: int) -> list[tuple[int, ...]]:
+    """All ways to share out n votes among so many classes, classes without votes left out."""
+    if n == 0 or n_parts == 0:
+        return [()] if n == 0 else []
+    return [
+        (first, *rest)
+        for first in range(min(n, largest), 0, -1)
+        for rest in partitions(n - first, n_parts - 1, first)
+    ]
+
+
+def test_equal_vote_entropies_are_equal_bits() -> None:
+    """Votes n_c of S have entropy log S - log(prod n_c^n_c) / S: whole numbers say which are equal."""
+    rng = np.random.default_rng(0)
+    n_crosswise = 0
+    for n_votes in range(2, 21):
+        items = [
+            (math.prod(n**n for n in counts), counts)
+            for counts in partitions(n_votes, 10, n_votes)
+            for _ in range(5)  # each for other classes
+        ]
+        votes_SN = np.stack(
+            [np.repeat(rng.permutation(10)[: len(counts)], counts) for _, counts in items], axis=1
+        )
+        log_p_SNC = torch.nn.functional.one_hot(torch.from_numpy(votes_SN), 10).double().log()
+        found: dict[int, set[float]] = {}
+        for (product, counts), value in zip(
+            items, acquisition.vote_entropy(log_p_SNC).tolist(), strict=True
+        ):
+            found.setdefault(product, set()).add(value)
+            assert value == pytest.approx(shannon([n / n_votes for n in counts]), abs=1e-11)
+        assert all(len(values) == 1 for values in found.values())
+        assert len(set.union(*found.values())) == len(found), "unequal ones stay apart"
+        n_crosswise += len({counts for _, counts in items}) - len(found)
+    assert n_crosswise > 100
+
+
+def test_of_ten_classes_too_equal_votes_go_by_the_mean_prediction() -> None:
+    rng = torch.Generator().manual_seed(0)
+    # Items of one difficulty, members that differ much: many vote patterns, each by many items.
+    logits_SNC = torch.randn(1, 2000, 10, generator=rng) * 2 + 1.5 * torch.randn(
+        10, 2000, 10, generator=rng
+    )
+    p_SNC = logits_SNC.double().softmax(dim=2)
+    votes = p_SNC.argmax(dim=2)
+    keys = []
+    for item in range(2000):
+        counts = Counter(votes[:, item].tolist()).values()
+        mean = p_SNC[:, item].mean(dim=0).tolist()
+        keys.append((math.prod(n**n for n in counts), -shannon(mean), item))
+    order = [item for *_, item in sorted(keys) if item != 2]
+    assert QueryByCommittee().select(view_of(p_SNC), 300).indices.tolist() == order[:300]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_batch_bald_is_the_greedy_choice_by_joint_information(seed: int) -> None:
     p_SNC = predictions(seed)
@@ -151,13 +205,61 @@ def test_batch_bald_does_not_ask_twice_for_the_same_information() -> None:
 def test_sampled_entropies_are_near_the_exact_ones_and_said() -> None:
     p_SNC = predictions(seed=2).double()
     exact_SM = (p_SNC[:, 0, :, None] * p_SNC[:, 1, None]).flatten(1)
-    exact = joint_entropy(exact_SM, p_SNC, exact=True)
+    exact = joint_entropy(exact_SM, p_SNC)
     rng = torch.Generator().manual_seed(0)
-    drawn = joint_entropy(draw_outcomes(p_SNC[:, :2], 20_000, rng), p_SNC, exact=False)
+    joint_SM, log_scale_M = draw_outcomes(p_SNC[:, :2], 20_000, rng)
+    drawn = joint_entropy(joint_SM, p_SNC, log_scale_M)
     assert float((exact - drawn).abs().max()) < 0.02
     chosen, n_exact = pick(p_SNC, 5, 9, torch.Generator().manual_seed(0))
     assert n_exact == 3  # 1, 3 and 9 outcomes
     assert len(set(chosen.tolist())) == 5
+
+
+def slow_sampled_pick(
+    p_SNC: torch.Tensor, k: int, max_outcomes: int, rng: torch.Generator
+) -> list[int]:
+    """``pick`` in log space throughout, every outcome's every term by itself: nothing can underflow."""
+    log_p_SNC = p_SNC.log()
+    n_sets, _, n_classes = p_SNC.shape
+    conditional_N = -(p_SNC * log_p_SNC).sum(dim=2).mean(dim=0)
+    chosen: list[int] = []
+    for number in range(k):
+        if n_classes**number <= max_outcomes:
+            drawn = torch.tensor(list(itertools.product(range(n_classes), repeat=number)))
+            outcomes_MB = drawn.view(n_classes**number, number).long()
+        else:
+            per_set = -(-max_outcomes // n_sets)
+            rows = p_SNC[:, chosen].flatten(0, 1)
+            drawn = torch.multinomial(rows, per_set, replacement=True, generator=rng)
+            outcomes_MB = drawn.view(n_sets, number, per_set).transpose(1, 2).flatten(0, 1)
+        at_B = torch.tensor(chosen, dtype=torch.int64)
+        log_joint_SM = log_p_SNC[:, at_B, outcomes_MB].sum(dim=2)
+        log_p_MNC = (log_joint_SM[:, :, None, None] + log_p_SNC[:, None]).logsumexp(0)
+        log_p_MNC -= math.log(n_sets)
+        log_p_M = log_joint_SM.logsumexp(dim=0) - math.log(n_sets)
+        if n_classes**number <= max_outcomes:
+            joint_N = -(log_p_MNC.exp() * log_p_MNC).sum(dim=(0, 2))
+        else:
+            joint_N = -((log_p_MNC - log_p_M[:, None, None]).exp() * log_p_MNC).sum(2).mean(0)
+        score_N = joint_N - conditional_N
+        assert bool(score_N.isfinite().all())
+        score_N[at_B] = -math.inf
+        chosen.append(int(score_N.argmax()))
+    return chosen
+
+
+def test_a_query_of_hundreds_is_chosen_where_its_outcomes_are_no_float64_any_more() -> None:
+    """Of ten classes, nearly alike, 310 picks have outcomes of 1e-310, and 330 of 0."""
+    rng = torch.Generator().manual_seed(5)
+    p_SNC = (torch.randn(3, 400, 10, generator=rng).double() * 0.05).softmax(dim=2)
+    chosen, n_exact = pick(p_SNC, 350, 12, torch.Generator().manual_seed(0))
+    assert n_exact == 2
+    assert chosen.tolist() == slow_sampled_pick(p_SNC, 350, 12, torch.Generator().manual_seed(0))
+    assert sorted(chosen[300:].tolist()) != chosen[300:].tolist()  # not by index, as among equals
+    # Whatever was picked before, what a label tells is at most what there is to know: log S.
+    joint_SM, log_scale_M = draw_outcomes(p_SNC[:, chosen], 12, torch.Generator().manual_seed(0))
+    gain_N = joint_entropy(joint_SM, p_SNC, log_scale_M) + float(log_scale_M.mean())
+    assert 0 <= float(gain_N.min()) <= float(gain_N.max()) <= math.log(10) + math.log(3)
 
 
 @pytest.mark.parametrize("strategy", ["bald", "batch-bald", "qbc", "subset:50:bald"])

@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from alharness import matching, numerics
 from alharness.errors import UserError
 from alharness.matching import ExactIndex, Index, KDTreeIndex, build_index, match, match_best
+from alharness.matching.index import GrowingIndex
 from alharness.timing import WorkCounters
+
+
+class CarelessIndex(GrowingIndex):
+    """A library at its worst: float32 sums, and equals in another order each time it is asked."""
+
+    name = "careless"
+
+    def __init__(self, features: torch.Tensor) -> None:
+        self.features = features
+        self.n, self.n_dims = features.shape
+        self._rng = np.random.default_rng(0)
+
+    def nearest(
+        self, query: NDArray[np.float32], k: int, work: WorkCounters | None
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        gap = self.features.numpy() - query
+        squares = np.zeros(self.n, dtype=np.float32)
+        for dimension in self._rng.permutation(self.n_dims):
+            squares += gap[:, dimension] ** 2
+        order = np.lexsort((self._rng.random(self.n), squares))[:k]
+        return np.sqrt(squares[order]), order
+
+    def rows(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        return self.features[torch.from_numpy(indices)]
+
 
 INDICES = [
     ExactIndex,
     KDTreeIndex,
+    CarelessIndex,
     pytest.param(
         matching.FaissIndex,
         marks=pytest.mark.skipif(
@@ -111,6 +145,76 @@ def test_ties_go_to_the_smaller_index() -> None:
     taken = torch.tensor([0, 2, 250])
     found = match(ExactIndex(features), torch.tensor([[0.0] * 3, [1.0] * 3] * 3), taken=taken)
     assert found.indices.tolist() == [1, 251, 3, 252, 4, 253]
+
+
+def walks(
+    index: Index, queries: torch.Tensor, taken: torch.Tensor
+) -> list[list[tuple[int, float, int]]]:
+    return [list(stream) for stream in index.neighbours(queries, taken)]
+
+
+def obvious_walk(
+    features: torch.Tensor, query: torch.Tensor, taken: torch.Tensor
+) -> list[tuple[int, float, int]]:
+    """All free items by (distance, index), each with its rank among all."""
+    squares = (features.double() - query.double()).square().sum(dim=1).tolist()
+    order = sorted(range(len(squares)), key=lambda at: (squares[at], at))
+    used = set(taken.tolist())
+    return [(at, squares[at] ** 0.5, rank) for rank, at in enumerate(order, 1) if at not in used]
+
+
+@pytest.mark.parametrize("index_class", INDICES)
+def test_among_ties_every_item_comes_once_and_the_smaller_index_first(
+    index_class: Callable[[torch.Tensor], Index],
+) -> None:
+    """Item 3 is the nearest free one; trees gave item 1, or none, as equals came in another order."""
+    features, query = torch.tensor([[0.0], [2.0], [1.0], [1.0]]), torch.zeros(1, 1)
+    taken = torch.tensor([2, 0])
+    assert walks(index_class(features), query, taken) == [[(3, 1.0, 3), (1, 2.0, 4)]]
+    equal = torch.ones(9, 2)
+    assert [at for at, _, _ in walks(index_class(equal), torch.zeros(1, 2), taken)[0]] == [
+        1, *range(3, 9)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("index_class", INDICES)
+def test_walks_through_small_pools_of_ties_are_the_obvious_ones(
+    index_class: Callable[[torch.Tensor], Index],
+) -> None:
+    """Whole numbers: every distance is exact in float32 as well, so that ties are ties everywhere."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        n, k = int(rng.integers(1, 20)), int(rng.integers(1, 4))
+        features = torch.from_numpy(rng.integers(0, 3, (n, k)).astype(np.float32))
+        queries = torch.from_numpy(rng.integers(0, 3, (2, k)).astype(np.float32))
+        taken = torch.from_numpy(rng.permutation(n)[: rng.integers(0, n)])
+        found = walks(index_class(features), queries, taken)
+        assert found == [obvious_walk(features, query, taken) for query in queries]
+
+
+@pytest.mark.parametrize("copies", [2, 8])
+@pytest.mark.parametrize("away", [0.0, 30.0])
+@pytest.mark.parametrize("index_class", INDICES)
+def test_duplicates_in_a_pool_are_matched_as_by_the_exact_index(
+    index_class: Callable[[torch.Tensor], Index], copies: int, away: float
+) -> None:
+    """Copies are equal to the last bit, others nearly so; far from the origin float32 confuses both."""
+    features = (cloud(960 // copies, 20) * 0.1 + away).repeat(copies, 1)
+    queries = cloud(30, 20, seed=1) * 0.1 + away
+    taken = some(300, len(features))
+    index, exact = index_class(features), ExactIndex(features)
+    found, wanted = match(index, queries, taken=taken), match(exact, queries, taken=taken)
+    assert found.indices.tolist() == wanted.indices.tolist()
+    assert found.distances.tolist() == wanted.distances.tolist()
+    assert found.depth.tolist() == wanted.depth.tolist()
+    assert found.depth.tolist() == obvious_match(features, queries, taken)[2]
+    best, wanted = (
+        match_best(which, queries, taken=taken, score=lambda at: -at.float(), among=50)
+        for which in (index, exact)
+    )
+    assert best.indices.tolist() == wanted.indices.tolist()
+    for near in index.neighbours(queries[:5], taken):
+        assert len({at for at, _, _ in itertools.islice(near, 50)}) == 50
 
 
 def test_the_whole_pool_can_be_matched() -> None:
@@ -255,3 +359,45 @@ def test_a_pass_on_cuda_keeps_its_products_in_the_cache(
         assert all(a[1] == b[0] for a, b in itertools.pairwise(blocks))
         products = max((stop - start) * n_queries for start, stop, _ in blocks) * 4
         assert 0.3 * about.L2_cache_size < products < 0.34 * about.L2_cache_size
+
+
+def test_a_tree_built_inside_prepare_leaves_the_global_random_states(tmp_path: Path) -> None:
+    """In a fresh interpreter, with a scikit-learn that draws as it is imported, as the true one may."""
+    library = tmp_path / "sklearn"
+    library.mkdir()
+    (library / "__init__.py").write_text("")
+    (library / "neighbors.py").write_text(
+        "import random\n\nimport numpy as np\nimport torch\n\n"
+        "random.random(), np.random.rand(), torch.rand(1)\n\n"
+        "class KDTree:\n    def __init__(self, rows, leaf_size): pass\n"
+    )
+    script = """
+import sys, torch
+from alharness.matching import build_index
+from alharness.run.untouched import changed, global_marks
+before = global_marks()
+if sys.argv[1] == "tree":
+    build_index("kdtree", torch.zeros(9, 2))
+else:
+    import sklearn.neighbors
+assert "sklearn.neighbors" in sys.modules
+print(*changed(before, global_marks()), sep="\\n")
+"""
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+
+    def touched(by: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", script, by],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split("\n")[:-1]
+
+    assert touched("tree") == [""]
+    assert touched("import") == [
+        f"the global random state of {name} (if importing sklearn did, import at the top of the module, "
+        "not inside the call)"
+        for name in ("torch", "numpy", "random")
+    ]
