@@ -350,6 +350,10 @@ def sentence(label: str, reference: str, test: PairedTest, metric: str = "accura
         return (
             f"{label} and {reference} are equal on {test.n} {'pair' if test.n == 1 else 'pairs'}."
         )
+    if test.contradictory:
+        return _contradiction(label, reference, test)
+    if test.mean == 0:
+        return f"{label} and {reference} have equal means over {test.n} pairs that differ: not decided."
     ahead = "above" if test.mean > 0 else "below"
     size = f"{abs(test.mean):.4f}"
     if test.significant:
@@ -370,6 +374,21 @@ def sentence(label: str, reference: str, test: PairedTest, metric: str = "accura
     return (
         f"{text}: not decided (Holm p {p_value(test.p_holm)}). A true difference of "
         f"{number(test.detectable)} would have been found in four of five such experiments; {_more(test)}"
+    )
+
+
+def _contradiction(label: str, reference: str, test: PairedTest) -> str:
+    """The ranks of the pairs pass the level on one side, and the mean lies on the other."""
+    mean = (
+        f"The mean of {label} is {'above' if test.mean > 0 else 'below'} {reference}'s by "
+        f"{abs(test.mean):.4f}"
+        if test.mean
+        else f"The means of {label} and {reference} are equal"
+    )
+    side, n = ("above", test.above) if test.direction > 0 else ("below", test.below)
+    return (
+        f"{mean}, but {n} of {test.n} pairs are {side}, and so are their ranks (Holm p "
+        f"{p_value(test.p_holm)}): a few pairs turn the mean, and nothing is significant. Look at the pairs."
     )
 
 

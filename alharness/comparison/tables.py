@@ -181,9 +181,11 @@ def tests(rows: Sequence[Row], reference: str, metric: str) -> list[Table]:
 def _verdict(test: PairedTest) -> str:
     if test.n < MIN_PAIRS:
         return "too few pairs"
+    if test.contradictory:
+        return "mean and ranks disagree"
     if not test.significant:
         return "not decided"
-    return "significantly above" if test.mean > 0 else "significantly below"
+    return "significantly above" if test.direction > 0 else "significantly below"
 
 
 def preparations(comparison: Comparison) -> list[Table]:
