@@ -65,6 +65,45 @@ def shared_grid(runs: Sequence[Run], axis: str) -> Array:
 
 
 @dataclass(frozen=True)
+class Covered:
+    """The range of an axis that all runs cover: what areas are taken over.
+
+    Attributes:
+        low, high: its ends; there is no area where they do not lie apart.
+        least, most: where the first run begins, and where the longest ends.
+        begins, ends: a run that begins at ``low``, and one that ends at ``high``.
+        n_ends: runs that end there.
+    """
+
+    low: float
+    high: float
+    least: float
+    most: float
+    begins: Run
+    ends: Run
+    n_ends: int
+
+    @property
+    def has_area(self) -> bool:
+        return self.high > self.low
+
+    @property
+    def shortened(self) -> bool:
+        """Whether some run was evaluated outside of it."""
+        return (self.low, self.high) != (self.least, self.most)
+
+
+def covered(runs: Sequence[Run], axis: str) -> Covered:
+    """The range of an axis that all runs cover; at least one run."""
+    # A cost is a sum of fractions: its last bits are no position of their own.
+    firsts = [float(f"{run.x(axis)[0]:.12g}") for run in runs]
+    lasts = [float(f"{run.x(axis)[-1]:.12g}") for run in runs]
+    low, high = max(firsts), min(lasts)
+    begins, ends = runs[firsts.index(low)], runs[lasts.index(high)]
+    return Covered(low, high, min(firsts), max(lasts), begins, ends, lasts.count(high))
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """A run that takes no part, and why."""
 
@@ -122,6 +161,14 @@ class Comparison:
     def defines(self, metric: str) -> bool:
         """Whether every run has a test figure in every cycle."""
         return all(np.isfinite(run.y(metric)).all() for run in [*self.runs, *self.bounds])
+
+    def covered(self, axis: str) -> Covered:
+        """What areas are taken over; there must be a run."""
+        return covered(self.runs, axis)
+
+    def has_areas(self, axis: str, metric: str) -> bool:
+        """Whether curves can be held against each other: a figure that is defined, over some range."""
+        return bool(self.series) and self.defines(metric) and self.covered(axis).has_area
 
     @property
     def can_rank(self) -> bool:

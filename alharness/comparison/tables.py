@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from alharness.comparison import metrics
-from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.comparison import Comparison, Covered, Series
 from alharness.comparison.metrics import TARGETS, Row
 from alharness.comparison.runs import AXES, METRICS, Run, flatten
 from alharness.comparison.statistics import MIN_PAIRS, PairedTest
@@ -69,6 +69,7 @@ def seconds(value: float) -> str:
 
 def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str) -> Table:
     imbalanced = metrics.is_imbalanced(comparison)
+    ranked = any(row.rank is not None for row in rows)
     header = [
         "strategy",
         "runs",
@@ -77,7 +78,7 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
         f"final {METRICS[metric].description}",
         "95 % interval",
     ]
-    if comparison.can_rank:
+    if ranked:
         header.insert(0, "rank")
     if imbalanced:
         header += ["final balanced accuracy", "final average precision"]
@@ -91,8 +92,8 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
             _range(row["aubc_low"], row["aubc_high"]),
             number(row["final"]), _range(row["final_low"], row["final_high"]),
         ]  # fmt: skip
-        if comparison.can_rank:
-            line.insert(0, str(row.rank) if row.rank is not None else "–")
+        if ranked:
+            line.insert(0, str(row.rank))
         if imbalanced:
             line += [
                 number(row["balanced_accuracy"]),
@@ -105,7 +106,7 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
     bound = comparison.bound(metric)
     if bound is not None:
         line = ["fully supervised (bound)", str(len(comparison.bounds)), "–", "–", number(bound)]
-        line = ["", *line] if comparison.can_rank else line
+        line = ["", *line] if ranked else line
         if imbalanced:
             line += [
                 "–",
@@ -117,9 +118,16 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
     n = len(pairs)
     kind = "seeds" if all(seed == data_seed for seed, data_seed in pairs) else "pairs of seeds"
     shared = "the one seed" if n == 1 else f"the {n} {kind}"
-    ranked = comparison.can_rank and n > 0
     order = f"ranked by area over {shared} that all share" if ranked else "in alphabetical order"
-    return Table("results", f"Results, {order}", tuple(header), tuple(cells))
+    caption = f"Results, {order}{_range_told(comparison.covered(axis), AXES[axis][1])}"
+    return Table("results", caption, tuple(header), tuple(cells))
+
+
+def _range_told(found: Covered, words: str) -> str:
+    """What areas are taken over, in a caption, where that is not all of every curve."""
+    if not found.has_area:
+        return f"; no area, for the runs share no range of {words}"
+    return f"; areas from {found.low:.12g} to {found.high:.12g} {words}" if found.shortened else ""
 
 
 def _range(low: float, high: float) -> str:
