@@ -195,10 +195,10 @@ class Comparison:
         return sorted(shared)
 
     def hardware_differences(self) -> dict[str, list[str]]:
-        """Fields of the hardware that differ between runs: then times do not compare (R12)."""
+        """Fields of the hardware that differ between runs or sessions: then times do not compare (R12)."""
         values: dict[str, set[str]] = defaultdict(set)
-        for run in self.runs:
-            for key, value in run.environment.get("hardware", {}).items():
+        for session in (session for run in self.runs for session in run.sessions):
+            for key, value in session.hardware.items():
                 values[key].add(str(value))
         return {key: sorted(found) for key, found in values.items() if len(found) > 1}
 
@@ -303,6 +303,7 @@ def _comparison(
     series = _relabelled(series, labels)
     left_out += dropped
     notes += [*_data_notes(series), *_start_notes(series), *_artefact_notes(series)]
+    notes += _session_notes([*(run for item in series for run in item.runs), *bounds])
     if any(run.environment.get("task", {}).get("synthetic") for run in finished):
         notes.append("The data of this task are drawn or generated, not photographs.")
     return Comparison(task, dict(split), tuple(series), bounds, tuple(left_out), tuple(notes))
@@ -520,6 +521,43 @@ def _artefact_notes(series: Sequence[Series]) -> list[str]:
                     "not that of seeds alone. Run the odd ones again with --fresh."
                 )
     return notes
+
+
+def _session_notes(runs: Sequence[Run]) -> list[str]:
+    """Runs that went on elsewhere: such a one is nobody's, neither in its times nor to the last bit."""
+    told = [f"{describe(run)}: {found}" for run in runs if (found := _changes(run))]
+    if not told:
+        return []
+    more = f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+    count = "One run was" if len(told) == 1 else f"{len(told)} runs were"
+    return [
+        f"{count} continued on other hardware, or with other versions or code, than begun "
+        f"({'; '.join(told[:MOST_TOLD])}{more}): its figures may differ from those of a run at one go."
+    ]
+
+
+#: Runs that a note names, of many.
+MOST_TOLD = 3
+
+
+def _changes(run: Run) -> str:
+    """What differs between the sessions of a run: ``threads 1, then 2``; empty when nothing does."""
+    facts = [
+        {
+            **session.hardware,
+            **session.versions,
+            "commit": session.checkout,
+            "strategy from": session.origin,
+        }
+        for session in run.sessions
+    ]
+    parts = []
+    for name in dict.fromkeys(name for found in facts for name in found):
+        values = [str(found.get(name, NOT_RECORDED)) for found in facts]
+        changed = [v for i, v in enumerate(values) if i == 0 or v != values[i - 1]]
+        if len(changed) > 1:
+            parts.append(f"{name} {', then '.join(changed)}")
+    return ", ".join(parts)
 
 
 def _minority(digests: Mapping[str, list[str]]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison, Covered, Series
 from alharness.comparison.metrics import TARGETS, Row
-from alharness.comparison.runs import AXES, METRICS, Run, flatten
+from alharness.comparison.runs import AXES, METRICS, Run, Session, flatten
 from alharness.comparison.statistics import MIN_PAIRS, PairedTest
 from alharness.errors import UserError
 from alharness.records import LedgerEntry, read_conformance
@@ -295,22 +295,27 @@ def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
     """Where the numbers come from: machines, versions, data, implementations."""
     machines: dict[tuple[str, str], int] = defaultdict(int)
     origins: set[tuple[str, str, str, str]] = set()
+    n_continued = 0
     for comparison in found:
         for run in [*comparison.runs, *comparison.bounds]:
-            environment = run.environment
-            hardware = ", ".join(f"{k} {v}" for k, v in environment.get("hardware", {}).items())
-            versions = ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())
-            machines[(hardware, versions)] += 1
-            origin = environment.get("strategy", {}).get("distribution", "?")
-            contract = _contract(run, str(origin))
-            commit = str(environment.get("git_commit", ""))[:12]
-            if str(environment.get("git_commit", "")).endswith("+changes"):
-                commit += " with changes"
-            origins.add((run.strategy, str(origin), commit, contract))
+            places = set()
+            for session in run.sessions:
+                hardware = ", ".join(f"{k} {v}" for k, v in session.hardware.items())
+                versions = ", ".join(f"{k} {v}" for k, v in session.versions.items())
+                places.add((hardware, versions))
+                contract = _contract(run, session)
+                origins.add((run.strategy, session.origin, session.checkout, contract))
+            for place in places:
+                machines[place] += 1
+            n_continued += len(places) > 1
+    caption = "Hardware and versions"
+    if n_continued:
+        runs = "1 run" if n_continued == 1 else f"{n_continued} runs"
+        caption += f"; {runs}, begun on one and continued on another, in the line of each"
     return (
         Table(
             "machines",
-            "Hardware and versions",
+            caption,
             ("hardware", "versions", "runs"),
             tuple((*key, str(n)) for key, n in sorted(machines.items())),
         ),
@@ -323,18 +328,18 @@ def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
     )
 
 
-def _contract(run: Run, origin: str) -> str:
+def _contract(run: Run, session: Session) -> str:
     """What ``alharness check`` said of the strategy, kept beside the runs (R18)."""
     above = run.folder.resolve().parents
     try:
         found = read_conformance(above[2]).get(run.strategy) if len(above) > 2 else None
         if found is None:
             return "not checked"
-        if found["distribution"] != origin:
+        if found["distribution"] != session.origin:
             return f"checked as {found['distribution']}"
         if found["failed"]:
             return f"FAILS {', '.join(found['failed'])}"
-        same = found["commit"] == run.environment.get("git_commit")
+        same = found["commit"] == session.commit
         return f"keeps it ({found['passed']} checks{'' if same else ', at another commit'})"
     except (UserError, KeyError, TypeError, AttributeError):
         # A list of checks is no record: its damage leaves the runs what they are.

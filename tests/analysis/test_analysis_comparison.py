@@ -134,6 +134,54 @@ def test_hardware_that_differs_is_named(make_run: Any) -> None:
     assert found.hardware_differences() == {"cpu": ["a processor", "another"]}
 
 
+def test_a_run_that_went_on_elsewhere_is_not_its_first_session(make_run: Any) -> None:
+    """Three cycles: one on a thread and torch 1, one on two threads, the last with torch 2."""
+    first = {"hardware": {"cpu": "a processor", "threads": 1}, "versions": {"torch": "1"}}
+    second = {**first, "hardware": {"cpu": "a processor", "threads": 2}}
+    third = {**second, "versions": {"torch": "2"}, "git_commit": "0123456789abcdef+changes"}
+    never = {"hardware": {"threads": 64}}  # ended before its first cycle
+    sessions = [
+        {"first_cycle": cycle, **facts}
+        for cycle, facts in enumerate((first, second, third))
+        for facts in ([never] if cycle == 1 else []) + [facts]
+    ]
+    make_run("random", 0)
+    path = make_run("margin", 0, sessions=sessions)
+    found = comparisons(read_runs(make_run.root))[0]
+    assert found.hardware_differences() == {"threads": ["1", "2"]}
+    (note,) = [note for note in found.notes if "continued" in note]
+    assert note.startswith("One run was continued on other hardware, or with other versions")
+    assert (
+        "(digits-two / margin / seed 0: threads 1, then 2, torch 1, then 2, "
+        "commit , then 0123456789ab with changes)" in note
+    )
+    (section,) = (report := build([found], heading="x")).sections
+    assert any("Times are not shown" in text for text in section.warnings)
+    assert not {"times", "selection_time", "accuracy_time"} & set(section.by_name)
+    machines, origins = report.provenance
+    assert [row[0].removeprefix("cpu a processor, ") for row in machines.rows] == [
+        "threads 1",
+        "threads 1",
+        "threads 2",
+        "threads 2",
+    ]
+    assert "1 run, begun on one and continued on another" in machines.caption
+    assert ("margin", "alharness 0.1.0", "0123456789ab with changes", "not checked") in origins.rows
+    (path / "env.json").write_text(
+        (path / "env.json").read_text().replace('"first_cycle": 0', '"first_cycle": "x"')
+    )
+    with pytest.raises(UserError, match=r"env.json.*damaged.*sessions.0.first_cycle"):
+        read_run(path)
+
+
+def test_a_run_continued_where_it_was_begun_is_like_any_other(make_run: Any) -> None:
+    make_run("random", 0, sessions=[{"first_cycle": 0}, {"first_cycle": 2}])
+    make_run("margin", 0)
+    found = comparisons(read_runs(make_run.root))[0]
+    assert found.hardware_differences() == {}
+    assert found.notes == ()
+
+
 def test_reading_says_what_is_wrong(make_run: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no directory"):
         read_runs(tmp_path / "nowhere")
