@@ -178,13 +178,21 @@ class Comparison:
     def why_no_ranking(self) -> str:
         """What is missing for a ranking; empty when nothing is."""
         missing = []
-        if self.baseline is None:
+        variants = [series.label for series in self.series if series.strategy == BASELINE]
+        if self.baseline is None and not variants:
             missing.append(f"the random baseline (strategy '{BASELINE}')")
         if not self.bounds:
             missing.append("the fully supervised bound (a strategy that labels the whole pool)")
-        if not missing and len(self.series) < 2:
+        if not missing and self.baseline is not None and len(self.series) < 2:
             missing.append("a second strategy")
-        return f"No ranking: {' and '.join(missing)} is missing here." if missing else ""
+        told = [f"{' and '.join(missing)} is missing here"] if missing else []
+        if self.baseline is None and variants:
+            told.append(
+                f"the random baseline ran as {', '.join(variants)}, and none of them is plain '{BASELINE}': "
+                "compare runs of one setting only (name their folders, or --split-by the field in brackets), "
+                "or test against one with --against"
+            )
+        return f"No ranking: {'; '.join(told)}." if told else ""
 
     def common_pairs(self, series: Iterable[Series] | None = None) -> list[Pair]:
         """Pairs of seeds that all (given) strategies finished."""
@@ -296,12 +304,12 @@ def _comparison(
         LeftOut(describe(run), run.state(), _why_left_out(run)) for run in runs if not run.finished
     ]
     require_one_protocol(finished)
-    bounds = tuple(run for run in finished if run.is_bound)
+    bounds, copies = _bounds([run for run in finished if run.is_bound])
     rest = [run for run in finished if not run.is_bound]
     notes: list[str] = []
     series, dropped = _series(rest)
     series = _relabelled(series, labels)
-    left_out += dropped
+    left_out += [*dropped, *copies]
     notes += [*_data_notes(series), *_start_notes(series), *_artefact_notes(series)]
     notes += _session_notes([*(run for item in series for run in item.runs), *bounds])
     if any(run.environment.get("task", {}).get("synthetic") for run in finished):
@@ -403,7 +411,9 @@ def _series(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
         by_label[display_label(group[0].strategy, group[0].parameters)].append(group)
     series: list[Series] = []
     dropped: list[LeftOut] = []
-    for label, same in by_label.items():
+    for label, alike in by_label.items():
+        same, unused = _told_apart(alike)
+        dropped += unused
         flats = [flatten(group[0].spec) for group in same]
         differing = sorted(
             key
@@ -412,13 +422,8 @@ def _series(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
         )
         for group, flat in zip(same, flats, strict=True):
             extra = ", ".join(f"{key}={flat.get(key)}" for key in differing)
-            kept: dict[Pair, Run] = {}
-            for run in sorted(group, key=lambda run: str(run.folder)):
-                if run.pair in kept:
-                    dropped.append(
-                        LeftOut(describe(run), "repeated", f"the same as '{kept[run.pair].folder}'")
-                    )
-                kept.setdefault(run.pair, run)
+            kept, repeated = _once(group)
+            dropped += repeated
             # Several times the same run would pass for several seeds: no spread, and a small p.
             courses: dict[Course, Run] = {}
             for pair in sorted(kept):
@@ -429,6 +434,92 @@ def _series(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
             name = f"{label} [{extra}]" if extra else label
             series.append(Series(name, group[0].strategy, runs_of, name))
     return sorted(series, key=lambda item: item.label), dropped
+
+
+def _once(group: Sequence[Run]) -> tuple[dict[Pair, Run], list[LeftOut]]:
+    """Runs of one strategy, one for each pair of seeds, and those that repeat another."""
+    kept: dict[Pair, Run] = {}
+    dropped = []
+    for run in sorted(group, key=lambda run: str(run.folder)):
+        first = kept.setdefault(run.pair, run)
+        if first is not run:
+            dropped.append(LeftOut(describe(run), "repeated", f"the same as '{first.folder}'"))
+    return kept, dropped
+
+
+def _bounds(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[LeftOut]]:
+    """The bound's runs, one for each pair of seeds of every strategy that labels the whole pool.
+
+    A classifier without chance makes the same bound from every seed; they are no copies, for nothing
+    is tested by their number.
+    """
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.strategy].append(run)
+    found: list[Run] = []
+    dropped: list[LeftOut] = []
+    for group in groups.values():
+        alike: dict[str, list[Run]] = defaultdict(list)
+        for run in group:
+            alike[_identity(run)].append(run)
+        same, unused = _told_apart(list(alike.values()))
+        dropped += unused
+        for each in same:
+            kept, repeated = _once(each)
+            found += kept.values()
+            dropped += repeated
+    return tuple(found), dropped
+
+
+#: Sections of a spec that a strategy may do without; all others are part of every run, at least of its times.
+_OPTIONAL = ("generator.", "autoencoder.", "oracle.")
+
+
+def _told_apart(groups: Sequence[list[Run]]) -> tuple[list[list[Run]], list[LeftOut]]:
+    """Groups of one strategy's runs under several settings, without those that are copies of another.
+
+    A setting that a strategy does not use (the generator's, of a strategy without one) makes another run of
+    it and the same course. A group that consists of such copies is no group: its runs count once, as the
+    others'. Where only some of its runs have a twin, nothing shows that the rest would, and it stays.
+    """
+    kept: list[list[Run]] = []
+    dropped: list[LeftOut] = []
+    # The larger ones first, so that a part of a sweep is found in the whole of it.
+    for group in sorted(groups, key=lambda group: (-len(group), str(group[0].folder))):
+        twins = next((found for other in kept if (found := _twins(group, other))), None)
+        if twins is None:
+            kept.append(group)
+            continue
+        dropped += [
+            LeftOut(
+                describe(run),
+                "repeated",
+                f"cycle by cycle the same as '{twin.folder}': the strategy does not use what differs",
+            )
+            for run, twin in zip(group, twins, strict=True)
+        ]
+    return kept, dropped
+
+
+def _twins(group: Sequence[Run], other: Sequence[Run]) -> list[Run] | None:
+    """For every run of a group its twin in the other; None where one has none.
+
+    Twins have the same seeds, course, costs and prepared things, and differ in optional settings only.
+    """
+    one, two = flatten(group[0].spec), flatten(other[0].spec)
+    differing = {key for key in {*one, *two} if one.get(key) != two.get(key)}
+    if not all(key.startswith((*_OPTIONAL, *_NOT_STRATEGY)) for key in differing):
+        return None
+    known = {_deeds(run): run for run in other}
+    found = [known[deeds] for run in group if (deeds := _deeds(run)) in known]
+    return found if len(found) == len(group) else None
+
+
+def _deeds(run: Run) -> tuple[object, ...]:
+    """All that a run did, its times aside."""
+    paid = tuple((r.n_asked, r.n_labelled, r.n_synthetic, r.cost) for r in run.records)
+    prepared = tuple((entry.name, entry.key) for entry in run.preparation)
+    return run.pair, run.course, paid, prepared
 
 
 def _copy_of(first: Run) -> str:

@@ -135,20 +135,22 @@ def _range(low: float, high: float) -> str:
 
 
 def reached(comparison: Comparison, rows: Sequence[Row], axis: str, reference: str) -> list[Table]:
-    """Labels to reach shares of the bound, and how many times fewer than the baseline."""
+    """Labels to reach shares of the bound, and how many times fewer than the baseline, if there is one."""
     names = [f"{100 * target:.0f}" for target in TARGETS]
     if all(math.isnan(row[f"reached_{name}"]) for row in rows for name in names):
         return []
     header = ["strategy"]
     for name in names:
-        header += [f"to {name} % of the bound", f"{reference} needs"]
+        header += [f"to {name} % of the bound", *([f"{reference} needs"] if reference else [])]
     cells = []
     for row in rows:
         line = [row.label]
         for name in names:
             ratio = row[f"efficiency_{name}"]
             times = "more, if ever" if math.isinf(ratio) else f"{number(ratio, 2)} times"
-            line += [number(row[f"reached_{name}"], 0), "–" if math.isnan(ratio) else times]
+            line.append(number(row[f"reached_{name}"], 0))
+            if reference:
+                line.append("–" if math.isnan(ratio) else times)
         cells.append(tuple(line))
     caption = (
         f"Median {AXES[axis][1]} until a share of the fully supervised figure is first reached"
