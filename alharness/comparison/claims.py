@@ -7,6 +7,7 @@ paired seeds; below that everything that was run is undecided. A single point es
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -59,11 +60,30 @@ def claims() -> tuple[PaperClaim, ...]:
 
 
 def check_paper(found: Sequence[Comparison]) -> list[Verdict]:
-    """Every claim beside the first comparison of its task."""
-    by_task: dict[str, Comparison] = {}
-    for comparison in found:
-        by_task.setdefault(comparison.task, comparison)
-    return [check(claim, by_task) for claim in claims()]
+    """Every claim beside the runs on its task.
+
+    Where a task was split (``--split-by``), a claim says nothing of which setting it is about: it is judged
+    on each, and the verdict names it. Settings of which the same is found share a verdict.
+    """
+    return [verdict for claim in claims() for verdict in _check_each(claim, found)]
+
+
+def _check_each(claim: PaperClaim, found: Sequence[Comparison]) -> list[Verdict]:
+    own = [comparison for comparison in found if comparison.task in (claim.task, *claim.tasks)]
+    settings = list(dict.fromkeys(told for c in own if (told := _setting(c))))
+    if not settings:
+        return [check(claim, {comparison.task: comparison for comparison in own})]
+    verdicts: dict[Verdict, list[str]] = {}
+    for setting in settings:
+        # A task that was not split stands beside each setting of the others.
+        by_task = {c.task: c for c in own if _setting(c) in ("", setting)}
+        verdicts.setdefault(check(claim, by_task), []).append(setting)
+    return [replace(verdict, subject="; ".join(which)) for verdict, which in verdicts.items()]
+
+
+def _setting(comparison: Comparison) -> str:
+    """What tells a comparison from others of its task."""
+    return ", ".join(f"{key} {value}" for key, value in comparison.split.items())
 
 
 def check(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> Verdict:

@@ -320,6 +320,47 @@ def evidence(root: Path, claim: str) -> tuple[str, str]:
     return next((v.word, v.evidence) for v in found if v.claim.id == claim)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_claim_is_judged_on_every_setting_that_was_split(
+    make_sweep: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten per query: ASAL is above; five per query: below. The first of them decides nothing alone."""
+    for query_size, gain in ((5, -0.03), (10, 0.03)):
+        gains = {"random": 0.0, "asal-auto": gain}
+        root = make_sweep(gains, 8, task="cifar10-two", query_size=query_size)
+    split = ["query_size", "budget"]
+    found = check_paper(comparisons(read_runs(root), split_by=split))
+    judged = {v.subject: v.word for v in found if v.claim.id == "cifar10-two-auto-above-random"}
+    assert judged == {
+        "query_size 5, budget 90": "fails",
+        "query_size 10, budget 130": "holds",
+    }  # fmt: skip
+    gaal = [v for v in found if v.claim.id == "cifar10-two-gaal-below-random"]
+    both = "query_size 5, budget 90; query_size 10, budget 130"
+    assert [(v.subject, v.evidence) for v in gaal] == [(both, "no finished run of gaal")]
+    eight = [v for v in found if v.claim.id == "eight-of-ten"]
+    assert [(v.subject[:12], v.evidence[:22]) for v in eight] == [
+        ("query_size 5", "asal-auto is ahead on "),
+        ("query_size 1", "asal-auto is ahead on "),
+    ]
+    assert ["on 0 of 1" in eight[0].evidence, "on 1 of 1" in eight[1].evidence] == [True, True]
+    assert {v.subject for v in found if v.claim.task == "svhn"} == {""}  # not run at all
+
+    out = tmp_path / "out"
+    options = [f"--split-by={name}" for name in split]
+    assert call(["report", str(root), "--out", str(out), "--paper", *options]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"fails .*CIFAR-10 two classes \(query_size 5, budget 90\)", told)
+    assert re.search(r"holds .*CIFAR-10 two classes \(query_size 10, budget 130\)", told)
+    assert "query_size 10, budget 130: asal-auto: +0.0" in unescape(
+        (out / "report.html").read_text()
+    )
+    plain = json.loads((out / "claims.json").read_text())
+    assert {v.get("settings") for v in plain if v["id"] == "cifar10-two-auto-above-random"} == set(
+        judged
+    )
+
+
 @pytest.mark.parametrize(("n_cycles", "seen"), [(5, True), (80, False)])
 def test_a_verdict_says_how_far_the_claimed_range_was_seen(
     make_sweep: Make, n_cycles: int, seen: bool
