@@ -99,7 +99,8 @@ def report(
     click.echo(made.status)
     for verdict in claims:
         if verdict.word != "not measured":
-            click.echo(f"  {verdict.word:<10} {verdict.claim.where}: {verdict.claim.text}")
+            which = f" ({verdict.subject})" if verdict.subject else ""
+            click.echo(f"  {verdict.word:<10} {verdict.claim.where}: {verdict.claim.text}{which}")
     click.echo(f"Report:  {page}")
     if found.sweep and not no_tracking:
         _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)

@@ -7,6 +7,7 @@ paired seeds; below that everything that was run is undecided. A single point es
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ from alharness.comparison.statistics import (
     MIN_PAIRS,
     interval,
     pairs_to_decide,
-    wilcoxon_p,
+    signed_ranks,
 )
 from alharness.comparison.verdicts import Claim, Verdict, Word, read_blocks
 
@@ -59,11 +60,30 @@ def claims() -> tuple[PaperClaim, ...]:
 
 
 def check_paper(found: Sequence[Comparison]) -> list[Verdict]:
-    """Every claim beside the first comparison of its task."""
-    by_task: dict[str, Comparison] = {}
-    for comparison in found:
-        by_task.setdefault(comparison.task, comparison)
-    return [check(claim, by_task) for claim in claims()]
+    """Every claim beside the runs on its task.
+
+    Where a task was split (``--split-by``), a claim says nothing of which setting it is about: it is judged
+    on each, and the verdict names it. Settings of which the same is found share a verdict.
+    """
+    return [verdict for claim in claims() for verdict in _check_each(claim, found)]
+
+
+def _check_each(claim: PaperClaim, found: Sequence[Comparison]) -> list[Verdict]:
+    own = [comparison for comparison in found if comparison.task in (claim.task, *claim.tasks)]
+    settings = list(dict.fromkeys(told for c in own if (told := _setting(c))))
+    if not settings:
+        return [check(claim, {comparison.task: comparison for comparison in own})]
+    verdicts: dict[Verdict, list[str]] = {}
+    for setting in settings:
+        # A task that was not split stands beside each setting of the others.
+        by_task = {c.task: c for c in own if _setting(c) in ("", setting)}
+        verdicts.setdefault(check(claim, by_task), []).append(setting)
+    return [replace(verdict, subject="; ".join(which)) for verdict, which in verdicts.items()]
+
+
+def _setting(comparison: Comparison) -> str:
+    """What tells a comparison from others of its task."""
+    return ", ".join(f"{key} {value}" for key, value in comparison.split.items())
 
 
 def check(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> Verdict:
@@ -202,7 +222,12 @@ def _difference(gaps: Array, other: str) -> str:
 def _above(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
     gaps = _gaps(claim, series, present[claim.other])
     word = _is_above(gaps)
-    return word, _difference(gaps, claim.other) + _would_decide(word, gaps)
+    return word, _difference(gaps, claim.other) + _what_hinders(word, gaps)
+
+
+def _what_hinders(word: Word, gaps: Array) -> str:
+    """Of an undecided claim that one is above the other: why it is not decided."""
+    return _disagreement(gaps) or _would_decide(word, gaps)
 
 
 def _would_decide(word: Word, gaps: Array, *, within: float | None = None) -> str:
@@ -226,11 +251,22 @@ def _would_decide(word: Word, gaps: Array, *, within: float | None = None) -> st
 def _is_above(gaps: Array) -> Word:
     if len(gaps) < MIN_PAIRS:
         return "undecided"
-    significant = wilcoxon_p(gaps) <= ALPHA
-    if significant:
-        return "holds" if gaps.mean() > 0 else "fails"
+    ranks = signed_ranks(gaps)
+    if ranks.contradicts(gaps.mean()):
+        return "undecided"
+    if ranks.p <= ALPHA:
+        return "holds" if ranks.direction > 0 else "fails"
     # Not a lack of seeds: the gain, if any, is too small to be what the paper's figures show.
     return "fails" if interval(gaps)[1] < MARGIN / 5 else "undecided"
+
+
+def _disagreement(gaps: Array) -> str:
+    """Where the ranks pass the level on the side that the mean does not lie on; else empty."""
+    ranks = signed_ranks(gaps)
+    if len(gaps) < MIN_PAIRS or not ranks.contradicts(gaps.mean()):
+        return ""
+    side, n = ("above", ranks.above) if ranks.direction > 0 else ("below", ranks.below)
+    return f", but {n} of {ranks.n} pairs are {side}: mean and ranks disagree"
 
 
 def _equal(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
@@ -277,7 +313,7 @@ def _beats_all(
     for other in claim.others:
         gaps = _gaps(claim, series, present[other])
         words.append(_is_above(gaps))
-        told.append(_difference(gaps, other) + _would_decide(words[-1], gaps))
+        told.append(_difference(gaps, other) + _what_hinders(words[-1], gaps))
     return _together(words), ", ".join(told)
 
 
@@ -289,7 +325,7 @@ def _drops(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> 
         f"{before.mean():.4f} at {claim.start:.0f}, {after.mean():.4f} at {claim.to:.0f} "
         f"({len(after)} seeds)"
     )
-    return _is_above(before - after), text
+    return _is_above(before - after), text + _disagreement(before - after)
 
 
 def _entropy(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:

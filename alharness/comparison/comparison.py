@@ -65,6 +65,45 @@ def shared_grid(runs: Sequence[Run], axis: str) -> Array:
 
 
 @dataclass(frozen=True)
+class Covered:
+    """The range of an axis that all runs cover: what areas are taken over.
+
+    Attributes:
+        low, high: its ends; there is no area where they do not lie apart.
+        least, most: where the first run begins, and where the longest ends.
+        begins, ends: a run that begins at ``low``, and one that ends at ``high``.
+        n_ends: runs that end there.
+    """
+
+    low: float
+    high: float
+    least: float
+    most: float
+    begins: Run
+    ends: Run
+    n_ends: int
+
+    @property
+    def has_area(self) -> bool:
+        return self.high > self.low
+
+    @property
+    def shortened(self) -> bool:
+        """Whether some run was evaluated outside of it."""
+        return (self.low, self.high) != (self.least, self.most)
+
+
+def covered(runs: Sequence[Run], axis: str) -> Covered:
+    """The range of an axis that all runs cover; at least one run."""
+    # A cost is a sum of fractions: its last bits are no position of their own.
+    firsts = [float(f"{run.x(axis)[0]:.12g}") for run in runs]
+    lasts = [float(f"{run.x(axis)[-1]:.12g}") for run in runs]
+    low, high = max(firsts), min(lasts)
+    begins, ends = runs[firsts.index(low)], runs[lasts.index(high)]
+    return Covered(low, high, min(firsts), max(lasts), begins, ends, lasts.count(high))
+
+
+@dataclass(frozen=True)
 class LeftOut:
     """A run that takes no part, and why."""
 
@@ -123,6 +162,14 @@ class Comparison:
         """Whether every run has a test figure in every cycle."""
         return all(np.isfinite(run.y(metric)).all() for run in [*self.runs, *self.bounds])
 
+    def covered(self, axis: str) -> Covered:
+        """What areas are taken over; there must be a run."""
+        return covered(self.runs, axis)
+
+    def has_areas(self, axis: str, metric: str) -> bool:
+        """Whether curves can be held against each other: a figure that is defined, over some range."""
+        return bool(self.series) and self.defines(metric) and self.covered(axis).has_area
+
     @property
     def can_rank(self) -> bool:
         """No ranking without the random baseline and the bound (R8)."""
@@ -131,13 +178,21 @@ class Comparison:
     def why_no_ranking(self) -> str:
         """What is missing for a ranking; empty when nothing is."""
         missing = []
-        if self.baseline is None:
+        variants = [series.label for series in self.series if series.strategy == BASELINE]
+        if self.baseline is None and not variants:
             missing.append(f"the random baseline (strategy '{BASELINE}')")
         if not self.bounds:
             missing.append("the fully supervised bound (a strategy that labels the whole pool)")
-        if not missing and len(self.series) < 2:
+        if not missing and self.baseline is not None and len(self.series) < 2:
             missing.append("a second strategy")
-        return f"No ranking: {' and '.join(missing)} is missing here." if missing else ""
+        told = [f"{' and '.join(missing)} is missing here"] if missing else []
+        if self.baseline is None and variants:
+            told.append(
+                f"the random baseline ran as {', '.join(variants)}, and none of them is plain '{BASELINE}': "
+                "compare runs of one setting only (name their folders, or --split-by the field in brackets), "
+                "or test against one with --against"
+            )
+        return f"No ranking: {'; '.join(told)}." if told else ""
 
     def common_pairs(self, series: Iterable[Series] | None = None) -> list[Pair]:
         """Pairs of seeds that all (given) strategies finished."""
@@ -148,10 +203,10 @@ class Comparison:
         return sorted(shared)
 
     def hardware_differences(self) -> dict[str, list[str]]:
-        """Fields of the hardware that differ between runs: then times do not compare (R12)."""
+        """Fields of the hardware that differ between runs or sessions: then times do not compare (R12)."""
         values: dict[str, set[str]] = defaultdict(set)
-        for run in self.runs:
-            for key, value in run.environment.get("hardware", {}).items():
+        for session in (session for run in self.runs for session in run.sessions):
+            for key, value in session.hardware.items():
                 values[key].add(str(value))
         return {key: sorted(found) for key, found in values.items() if len(found) > 1}
 
@@ -249,13 +304,14 @@ def _comparison(
         LeftOut(describe(run), run.state(), _why_left_out(run)) for run in runs if not run.finished
     ]
     require_one_protocol(finished)
-    bounds = tuple(run for run in finished if run.is_bound)
+    bounds, copies = _bounds([run for run in finished if run.is_bound])
     rest = [run for run in finished if not run.is_bound]
     notes: list[str] = []
     series, dropped = _series(rest)
     series = _relabelled(series, labels)
-    left_out += dropped
+    left_out += [*dropped, *copies]
     notes += [*_data_notes(series), *_start_notes(series), *_artefact_notes(series)]
+    notes += _session_notes([*(run for item in series for run in item.runs), *bounds])
     if any(run.environment.get("task", {}).get("synthetic") for run in finished):
         notes.append("The data of this task are drawn or generated, not photographs.")
     return Comparison(task, dict(split), tuple(series), bounds, tuple(left_out), tuple(notes))
@@ -355,7 +411,9 @@ def _series(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
         by_label[display_label(group[0].strategy, group[0].parameters)].append(group)
     series: list[Series] = []
     dropped: list[LeftOut] = []
-    for label, same in by_label.items():
+    for label, alike in by_label.items():
+        same, unused = _told_apart(alike)
+        dropped += unused
         flats = [flatten(group[0].spec) for group in same]
         differing = sorted(
             key
@@ -364,13 +422,8 @@ def _series(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
         )
         for group, flat in zip(same, flats, strict=True):
             extra = ", ".join(f"{key}={flat.get(key)}" for key in differing)
-            kept: dict[Pair, Run] = {}
-            for run in sorted(group, key=lambda run: str(run.folder)):
-                if run.pair in kept:
-                    dropped.append(
-                        LeftOut(describe(run), "repeated", f"the same as '{kept[run.pair].folder}'")
-                    )
-                kept.setdefault(run.pair, run)
+            kept, repeated = _once(group)
+            dropped += repeated
             # Several times the same run would pass for several seeds: no spread, and a small p.
             courses: dict[Course, Run] = {}
             for pair in sorted(kept):
@@ -381,6 +434,92 @@ def _series(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
             name = f"{label} [{extra}]" if extra else label
             series.append(Series(name, group[0].strategy, runs_of, name))
     return sorted(series, key=lambda item: item.label), dropped
+
+
+def _once(group: Sequence[Run]) -> tuple[dict[Pair, Run], list[LeftOut]]:
+    """Runs of one strategy, one for each pair of seeds, and those that repeat another."""
+    kept: dict[Pair, Run] = {}
+    dropped = []
+    for run in sorted(group, key=lambda run: str(run.folder)):
+        first = kept.setdefault(run.pair, run)
+        if first is not run:
+            dropped.append(LeftOut(describe(run), "repeated", f"the same as '{first.folder}'"))
+    return kept, dropped
+
+
+def _bounds(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[LeftOut]]:
+    """The bound's runs, one for each pair of seeds of every strategy that labels the whole pool.
+
+    A classifier without chance makes the same bound from every seed; they are no copies, for nothing
+    is tested by their number.
+    """
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.strategy].append(run)
+    found: list[Run] = []
+    dropped: list[LeftOut] = []
+    for group in groups.values():
+        alike: dict[str, list[Run]] = defaultdict(list)
+        for run in group:
+            alike[_identity(run)].append(run)
+        same, unused = _told_apart(list(alike.values()))
+        dropped += unused
+        for each in same:
+            kept, repeated = _once(each)
+            found += kept.values()
+            dropped += repeated
+    return tuple(found), dropped
+
+
+#: Sections of a spec that a strategy may do without; all others are part of every run, at least of its times.
+_OPTIONAL = ("generator.", "autoencoder.", "oracle.")
+
+
+def _told_apart(groups: Sequence[list[Run]]) -> tuple[list[list[Run]], list[LeftOut]]:
+    """Groups of one strategy's runs under several settings, without those that are copies of another.
+
+    A setting that a strategy does not use (the generator's, of a strategy without one) makes another run of
+    it and the same course. A group that consists of such copies is no group: its runs count once, as the
+    others'. Where only some of its runs have a twin, nothing shows that the rest would, and it stays.
+    """
+    kept: list[list[Run]] = []
+    dropped: list[LeftOut] = []
+    # The larger ones first, so that a part of a sweep is found in the whole of it.
+    for group in sorted(groups, key=lambda group: (-len(group), str(group[0].folder))):
+        twins = next((found for other in kept if (found := _twins(group, other))), None)
+        if twins is None:
+            kept.append(group)
+            continue
+        dropped += [
+            LeftOut(
+                describe(run),
+                "repeated",
+                f"cycle by cycle the same as '{twin.folder}': the strategy does not use what differs",
+            )
+            for run, twin in zip(group, twins, strict=True)
+        ]
+    return kept, dropped
+
+
+def _twins(group: Sequence[Run], other: Sequence[Run]) -> list[Run] | None:
+    """For every run of a group its twin in the other; None where one has none.
+
+    Twins have the same seeds, course, costs and prepared things, and differ in optional settings only.
+    """
+    one, two = flatten(group[0].spec), flatten(other[0].spec)
+    differing = {key for key in {*one, *two} if one.get(key) != two.get(key)}
+    if not all(key.startswith((*_OPTIONAL, *_NOT_STRATEGY)) for key in differing):
+        return None
+    known = {_deeds(run): run for run in other}
+    found = [known[deeds] for run in group if (deeds := _deeds(run)) in known]
+    return found if len(found) == len(group) else None
+
+
+def _deeds(run: Run) -> tuple[object, ...]:
+    """All that a run did, its times aside."""
+    paid = tuple((r.n_asked, r.n_labelled, r.n_synthetic, r.cost) for r in run.records)
+    prepared = tuple((entry.name, entry.key) for entry in run.preparation)
+    return run.pair, run.course, paid, prepared
 
 
 def _copy_of(first: Run) -> str:
@@ -473,6 +612,43 @@ def _artefact_notes(series: Sequence[Series]) -> list[str]:
                     "not that of seeds alone. Run the odd ones again with --fresh."
                 )
     return notes
+
+
+def _session_notes(runs: Sequence[Run]) -> list[str]:
+    """Runs that went on elsewhere: such a one is nobody's, neither in its times nor to the last bit."""
+    told = [f"{describe(run)}: {found}" for run in runs if (found := _changes(run))]
+    if not told:
+        return []
+    more = f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+    count = "One run was" if len(told) == 1 else f"{len(told)} runs were"
+    return [
+        f"{count} continued on other hardware, or with other versions or code, than begun "
+        f"({'; '.join(told[:MOST_TOLD])}{more}): its figures may differ from those of a run at one go."
+    ]
+
+
+#: Runs that a note names, of many.
+MOST_TOLD = 3
+
+
+def _changes(run: Run) -> str:
+    """What differs between the sessions of a run: ``threads 1, then 2``; empty when nothing does."""
+    facts = [
+        {
+            **session.hardware,
+            **session.versions,
+            "commit": session.checkout,
+            "strategy from": session.origin,
+        }
+        for session in run.sessions
+    ]
+    parts = []
+    for name in dict.fromkeys(name for found in facts for name in found):
+        values = [str(found.get(name, NOT_RECORDED)) for found in facts]
+        changed = [v for i, v in enumerate(values) if i == 0 or v != values[i - 1]]
+        if len(changed) > 1:
+            parts.append(f"{name} {', then '.join(changed)}")
+    return ", ".join(parts)
 
 
 def _minority(digests: Mapping[str, list[str]]) -> list[str]:

@@ -16,7 +16,7 @@ from alharness.comparison import metrics
 from alharness.comparison.claims import claims
 from alharness.comparison.comparison import BASELINE, Comparison, Series, paired, shared_grid
 from alharness.comparison.runs import AXES, METRICS, Array
-from alharness.comparison.statistics import RankTest
+from alharness.comparison.statistics import ROUNDING, RankTest
 from alharness.pictures.charts import (
     COLOURS,
     MARKERS,
@@ -115,7 +115,7 @@ def _alike(curves: Mapping[str, tuple[Array, Array]]) -> list[list[str]]:
         x, mean = curves[label][0], curves[label][1].mean(axis=0)
         for group in groups:
             other_x, other = curves[group[0]][0], curves[group[0]][1].mean(axis=0)
-            if np.array_equal(x, other_x) and np.allclose(mean, other, rtol=0, atol=1e-12):
+            if np.array_equal(x, other_x) and np.allclose(mean, other, rtol=0, atol=ROUNDING):
                 group.append(label)
                 break
         else:

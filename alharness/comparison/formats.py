@@ -105,9 +105,11 @@ def as_markdown(report: Report) -> str:
 
 
 def as_latex(report: Report) -> str:
-    """Tables for a paper, with booktabs."""
+    """Tables for a paper, with booktabs; what they are to be read with stands in comments."""
     lines = [f"% {_line(report.heading)}: {report.status}", "% needs \\usepackage{booktabs}"]
     for section in report.sections:
+        if section.warnings:
+            lines += ["", *(f"% {_line(text)}" for text in section.warnings)]
         for table in _shown(section):
             n_names = _n_names(table)
             columns = "l" * n_names + "r" * (len(table.header) - n_names)

@@ -72,7 +72,7 @@ def gain_by_quality(
     None unless some strategy was run on two generators that were inspected.
     """
     base = comparison.baseline
-    if base is None or not comparison.defines(metric):
+    if base is None or not comparison.has_areas(axis, metric):
         return None
     areas = metrics.run_areas(comparison, axis, metric)
     points: dict[str, list[tuple[float, str, float, float, float, int]]] = defaultdict(list)

@@ -11,9 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from alharness.comparison.comparison import Comparison, Series, paired, shared_grid
+from alharness.comparison.comparison import Comparison, Covered, Series, paired, shared_grid
 from alharness.comparison.runs import METRICS, Array, Run
-from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest, interval, paired_tests
+from alharness.comparison.statistics import (
+    ALPHA,
+    MIN_PAIRS,
+    PairedTest,
+    interval,
+    paired_tests,
+    settled,
+    tied,
+)
 from alharness.records import timed_selections
 
 #: Shares of the fully supervised bound that "labels to reach" is asked for.
@@ -60,7 +68,8 @@ class Standing:
     Attributes:
         series: the strategy's runs.
         axis, metric: what is compared, along what.
-        areas: area under the curve of each of its runs, ``[R]``.
+        areas: area under the curve of each of its runs, ``[R]``; NaN where there is none.
+        covered: what they are taken over.
         reference: what the others are tested against; None when there is no such strategy.
         bound: the fully supervised figure; NaN when it was not run.
         rank: place by area over the shared seeds; NaN when there is no ranking.
@@ -71,6 +80,7 @@ class Standing:
     axis: str
     metric: str
     areas: Array
+    covered: Covered
     reference: Series | None
     bound: float
     rank: float
@@ -129,6 +139,8 @@ MERITS: Mapping[str, Merit] = {
     "aubc": Merit("mean area under the curve", lambda s: float(s.areas.mean()), "as the metric"),
     "aubc_low": Merit("lower end of its interval", lambda s: interval(s.areas)[0]),
     "aubc_high": Merit("upper end of its interval", lambda s: interval(s.areas)[1]),
+    "aubc_from": Merit("where the range of the area begins", lambda s: s.covered.low),
+    "aubc_to": Merit("where the range of the area ends", lambda s: s.covered.high),
     "final": Merit(
         "mean figure of the last cycle", lambda s: float(s.last(s.metric).mean()), "as the metric"
     ),
@@ -151,6 +163,8 @@ MERITS: Mapping[str, Merit] = {
         for t in TARGETS
     },
     "pairs": Merit("pairs of seeds shared with the reference", lambda s: s.test("n")),
+    "pairs_above": Merit("those with a larger area than the reference", lambda s: s.test("above")),
+    "pairs_below": Merit("those with a smaller one", lambda s: s.test("below")),
     "difference": Merit(
         "mean paired difference of the area", lambda s: s.test("mean"), "as the metric"
     ),
@@ -230,15 +244,18 @@ def table(
         against: label of the strategy that others are tested against; the random baseline by default.
     """
     reference = comparison.find(against) if against is not None else comparison.baseline
+    if not comparison.series:
+        return []
     areas = run_areas(comparison, axis, metric)
+    comparable = comparison.has_areas(axis, metric)
     tests = paired_tests(
         {
             series.label: differences(series, reference, areas)
             for series in comparison.series
-            if reference is not None and series is not reference and comparison.defines(metric)
+            if reference is not None and series is not reference and comparable
         }
     )
-    ranks = ranking(comparison, areas, metric)
+    ranks = ranking(comparison, areas, metric) if comparable else {}
     bound = comparison.bound(metric)
     rows = []
     for series in comparison.series:
@@ -247,6 +264,7 @@ def table(
             axis,
             metric,
             np.array([areas[id(run)] for run in series.runs]),
+            comparison.covered(axis),
             reference,
             float("nan") if bound is None else bound,
             ranks.get(series.label, float("nan")),
@@ -258,13 +276,16 @@ def table(
 
 
 def run_areas(comparison: Comparison, axis: str, metric: str) -> dict[int, float]:
-    """Area under the curve of every run over the range that all runs cover, by ``id(run)``."""
+    """Area under the curve of every run over the range that all runs cover, by ``id(run)``.
+
+    NaN where they share no range: heights at one position, or over a range for each, are no areas.
+    """
     runs = comparison.runs
     if not runs:
         return {}
+    if not comparison.covered(axis).has_area:
+        return {id(run): float("nan") for run in runs}
     grid = shared_grid(runs, axis)
-    if len(grid) == 0:  # no shared range: each by itself
-        return {id(run): area(run.x(axis), run.y(metric)) for run in runs}
     return {id(run): area(grid, np.interp(grid, run.x(axis), run.y(metric))) for run in runs}
 
 
@@ -279,16 +300,22 @@ def differences(first: Series, second: Series, areas: Mapping[int, float]) -> Ar
 
 
 def ranking(comparison: Comparison, areas: Mapping[int, float], metric: str) -> dict[str, int]:
-    """Places by mean area over the seeds that all strategies share; empty when it is not allowed."""
+    """Places by mean area over the seeds that all strategies share; empty when it is not allowed.
+
+    Strategies that only rounding tells apart share the best of their places: 1, 2, 2, 4.
+    """
     pairs = comparison.common_pairs()
     if not comparison.can_rank or not pairs or not comparison.defines(metric):
         return {}
     sign = 1 if METRICS[metric].better == "less" else -1
-    means = {
-        series.label: sign * float(np.mean([areas[id(series.by_pair[pair])] for pair in pairs]))
+    means = [
+        sign * float(np.mean([areas[id(series.by_pair[pair])] for pair in pairs]))
         for series in comparison.series
+    ]
+    places = stats.rankdata(tied(means), method="min")
+    return {
+        series.label: int(place) for series, place in zip(comparison.series, places, strict=True)
     }
-    return {label: place for place, label in enumerate(sorted(means, key=means.__getitem__), 1)}
 
 
 def select_seconds(series: Series) -> float:
@@ -467,6 +494,7 @@ def beats(gaps: Array, alpha: float = ALPHA) -> NDArray[np.int64]:
         gaps: differences ``[n pairs, K]``.
     """
     n = len(gaps)
+    gaps = settled(gaps)
     mean = gaps.mean(axis=0)
     error = gaps.std(axis=0, ddof=1) / np.sqrt(n)
     critical = stats.t.ppf(1 - alpha / 2, n - 1)
@@ -485,7 +513,7 @@ def scores_over_tasks(
         titles of the comparisons that allow a ranking, and strategy -> one score for each of them,
         larger is better.
     """
-    usable = [item for item in found if item.can_rank and item.defines(metric)]
+    usable = [item for item in found if item.can_rank and item.has_areas(axis, metric)]
     if not usable:
         return [], {}
     shared = set.intersection(*({s.label for s in c.series} for c in usable))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from alharness.comparison import figures, generators, losses, metrics, statistics, tables
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import Row
-from alharness.comparison.runs import METRICS, Pair, axis_field, find_metric
+from alharness.comparison.runs import AXES, METRICS, Pair, axis_field, describe, find_metric
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import Table, number, p_value
 from alharness.comparison.verdicts import Verdict
@@ -168,7 +168,7 @@ def _section(
             *tables.tests(rows, reference, metric),
         ]
         charts.append(figures.learning_curves(comparison, axis=axis, metric=metric))
-        warnings += _undefined_warnings(comparison, metric)
+        warnings += _undefined_warnings(comparison, metric) + _range_warnings(comparison, axis)
         if metrics.is_imbalanced(comparison):
             to_read = [
                 name
@@ -282,6 +282,34 @@ def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
     return warnings
 
 
+def _range_warnings(comparison: Comparison, axis: str) -> list[str]:
+    """Where areas are taken over less than some run's curve, by how much, and which run is why."""
+    found = comparison.covered(axis)
+    if found.has_area and not found.shortened:
+        return []
+    words = AXES[axis][1]
+    why = []
+    if found.low > found.least:
+        why.append(
+            f"{describe(found.begins)} begins at {found.low:.12g}, another at {found.least:.12g}"
+        )
+    if found.high < found.most:
+        more = f" as do {found.n_ends - 1} more," if found.n_ends > 1 else ""
+        why.append(
+            f"{describe(found.ends)} ends at {found.high:.12g},{more} the longest at {found.most:.12g}"
+        )
+    told = "; ".join(why) or f"every curve is one classifier, at {found.low:.12g}"
+    if found.has_area:
+        return [
+            f"Areas are taken over {found.low:.12g} to {found.high:.12g} {words} only, the range that all "
+            f"runs cover: {told}."
+        ]
+    return [
+        f"There is no range of {words} that all runs cover ({told}), hence no area under the curve: nothing "
+        "is ranked or tested. Choose another axis with --x, or compare without the runs that end there."
+    ]
+
+
 def _annotator_warnings(comparison: Comparison) -> list[str]:
     """Labels of synthetic images are worth what their annotator is."""
     best = max(
@@ -350,6 +378,10 @@ def sentence(label: str, reference: str, test: PairedTest, metric: str = "accura
         return (
             f"{label} and {reference} are equal on {test.n} {'pair' if test.n == 1 else 'pairs'}."
         )
+    if test.contradictory:
+        return _contradiction(label, reference, test)
+    if test.mean == 0:
+        return f"{label} and {reference} have equal means over {test.n} pairs that differ: not decided."
     ahead = "above" if test.mean > 0 else "below"
     size = f"{abs(test.mean):.4f}"
     if test.significant:
@@ -370,6 +402,21 @@ def sentence(label: str, reference: str, test: PairedTest, metric: str = "accura
     return (
         f"{text}: not decided (Holm p {p_value(test.p_holm)}). A true difference of "
         f"{number(test.detectable)} would have been found in four of five such experiments; {_more(test)}"
+    )
+
+
+def _contradiction(label: str, reference: str, test: PairedTest) -> str:
+    """The ranks of the pairs pass the level on one side, and the mean lies on the other."""
+    mean = (
+        f"The mean of {label} is {'above' if test.mean > 0 else 'below'} {reference}'s by "
+        f"{abs(test.mean):.4f}"
+        if test.mean
+        else f"The means of {label} and {reference} are equal"
+    )
+    side, n = ("above", test.above) if test.direction > 0 else ("below", test.below)
+    return (
+        f"{mean}, but {n} of {test.n} pairs are {side}, and so are their ranks (Holm p "
+        f"{p_value(test.p_holm)}): a few pairs turn the mean, and nothing is significant. Look at the pairs."
     )
 
 

@@ -77,6 +77,28 @@ FAILURE = "failure.json"
 
 
 @dataclass(frozen=True)
+class Session:
+    """What one session of a run ran on.
+
+    Attributes:
+        hardware, versions: name -> value.
+        commit: of the checkout that alharness ran from; empty where there was none.
+        origin: the distribution that the strategy came from.
+    """
+
+    hardware: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    commit: str
+    origin: str
+
+    @property
+    def checkout(self) -> str:
+        """The commit in short, and whether files of alharness were edited."""
+        edited = " with changes" if self.commit.endswith("+changes") else ""
+        return self.commit[:12] + edited
+
+
+@dataclass(frozen=True)
 class Run:
     """One run as its folder tells it.
 
@@ -124,6 +146,36 @@ class Run:
             (r.labelled_digest, r.learner_digest, r.test.accuracy, r.test.log_loss)
             for r in self.records
         )
+
+    @property
+    def sessions(self) -> list[Session]:
+        """What made its records, in their order: a run may be continued elsewhere (R12, R18).
+
+        Sessions that ended before their first cycle made none of them.
+        """
+        told = self.environment
+        kept = [
+            session
+            for session, (first, end) in zip(
+                told.get("sessions", []), self._cycles_of_sessions(), strict=True
+            )
+            if first < end
+        ]
+        # What a session does not say is as the run says it; records of old have no sessions at all.
+        origin = told.get("strategy", {}).get("distribution", "?")
+        return [
+            Session(
+                session.get("hardware", told.get("hardware", {})),
+                session.get("versions", told.get("versions", {})),
+                str(session.get("git_commit", told.get("git_commit", ""))),
+                str(session.get("distribution", origin)),
+            )
+            for session in kept or [{}]
+        ]
+
+    def _cycles_of_sessions(self) -> list[tuple[int, int]]:
+        firsts = [int(s.get("first_cycle", 0)) for s in self.environment.get("sessions", [])]
+        return list(zip(firsts, [*firsts[1:], len(self.records)], strict=True)) if firsts else []
 
     @property
     def finished(self) -> bool:
@@ -221,6 +273,14 @@ class _Task(BaseModel):
     notes: dict[str, Any] = {}
 
 
+class _Session(BaseModel):
+    """What is read of a session."""
+
+    first_cycle: int = 0
+    hardware: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+
+
 class _Environment(BaseModel):
     """What is read of ``env.json``."""
 
@@ -229,6 +289,7 @@ class _Environment(BaseModel):
     versions: dict[str, Any] = {}
     task: _Task = _Task()
     strategy: dict[str, Any] = {}
+    sessions: list[_Session] = []
 
 
 def read_run(path: Path) -> Run:

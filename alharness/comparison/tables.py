@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from alharness.comparison import metrics
-from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.comparison import Comparison, Covered, Series
 from alharness.comparison.metrics import TARGETS, Row
-from alharness.comparison.runs import AXES, METRICS, Run, flatten
+from alharness.comparison.runs import AXES, METRICS, Run, Session, flatten
 from alharness.comparison.statistics import MIN_PAIRS, PairedTest
 from alharness.errors import UserError
 from alharness.records import LedgerEntry, read_conformance
@@ -69,6 +69,7 @@ def seconds(value: float) -> str:
 
 def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str) -> Table:
     imbalanced = metrics.is_imbalanced(comparison)
+    ranked = any(row.rank is not None for row in rows)
     header = [
         "strategy",
         "runs",
@@ -77,7 +78,7 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
         f"final {METRICS[metric].description}",
         "95 % interval",
     ]
-    if comparison.can_rank:
+    if ranked:
         header.insert(0, "rank")
     if imbalanced:
         header += ["final balanced accuracy", "final average precision"]
@@ -91,8 +92,8 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
             _range(row["aubc_low"], row["aubc_high"]),
             number(row["final"]), _range(row["final_low"], row["final_high"]),
         ]  # fmt: skip
-        if comparison.can_rank:
-            line.insert(0, str(row.rank) if row.rank is not None else "–")
+        if ranked:
+            line.insert(0, str(row.rank))
         if imbalanced:
             line += [
                 number(row["balanced_accuracy"]),
@@ -105,7 +106,7 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
     bound = comparison.bound(metric)
     if bound is not None:
         line = ["fully supervised (bound)", str(len(comparison.bounds)), "–", "–", number(bound)]
-        line = ["", *line] if comparison.can_rank else line
+        line = ["", *line] if ranked else line
         if imbalanced:
             line += [
                 "–",
@@ -117,9 +118,16 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
     n = len(pairs)
     kind = "seeds" if all(seed == data_seed for seed, data_seed in pairs) else "pairs of seeds"
     shared = "the one seed" if n == 1 else f"the {n} {kind}"
-    ranked = comparison.can_rank and n > 0
     order = f"ranked by area over {shared} that all share" if ranked else "in alphabetical order"
-    return Table("results", f"Results, {order}", tuple(header), tuple(cells))
+    caption = f"Results, {order}{_range_told(comparison.covered(axis), AXES[axis][1])}"
+    return Table("results", caption, tuple(header), tuple(cells))
+
+
+def _range_told(found: Covered, words: str) -> str:
+    """What areas are taken over, in a caption, where that is not all of every curve."""
+    if not found.has_area:
+        return f"; no area, for the runs share no range of {words}"
+    return f"; areas from {found.low:.12g} to {found.high:.12g} {words}" if found.shortened else ""
 
 
 def _range(low: float, high: float) -> str:
@@ -127,20 +135,22 @@ def _range(low: float, high: float) -> str:
 
 
 def reached(comparison: Comparison, rows: Sequence[Row], axis: str, reference: str) -> list[Table]:
-    """Labels to reach shares of the bound, and how many times fewer than the baseline."""
+    """Labels to reach shares of the bound, and how many times fewer than the baseline, if there is one."""
     names = [f"{100 * target:.0f}" for target in TARGETS]
     if all(math.isnan(row[f"reached_{name}"]) for row in rows for name in names):
         return []
     header = ["strategy"]
     for name in names:
-        header += [f"to {name} % of the bound", f"{reference} needs"]
+        header += [f"to {name} % of the bound", *([f"{reference} needs"] if reference else [])]
     cells = []
     for row in rows:
         line = [row.label]
         for name in names:
             ratio = row[f"efficiency_{name}"]
             times = "more, if ever" if math.isinf(ratio) else f"{number(ratio, 2)} times"
-            line += [number(row[f"reached_{name}"], 0), "–" if math.isnan(ratio) else times]
+            line.append(number(row[f"reached_{name}"], 0))
+            if reference:
+                line.append("–" if math.isnan(ratio) else times)
         cells.append(tuple(line))
     caption = (
         f"Median {AXES[axis][1]} until a share of the fully supervised figure is first reached"
@@ -181,9 +191,11 @@ def tests(rows: Sequence[Row], reference: str, metric: str) -> list[Table]:
 def _verdict(test: PairedTest) -> str:
     if test.n < MIN_PAIRS:
         return "too few pairs"
+    if test.contradictory:
+        return "mean and ranks disagree"
     if not test.significant:
         return "not decided"
-    return "significantly above" if test.mean > 0 else "significantly below"
+    return "significantly above" if test.direction > 0 else "significantly below"
 
 
 def preparations(comparison: Comparison) -> list[Table]:
@@ -285,22 +297,27 @@ def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
     """Where the numbers come from: machines, versions, data, implementations."""
     machines: dict[tuple[str, str], int] = defaultdict(int)
     origins: set[tuple[str, str, str, str]] = set()
+    n_continued = 0
     for comparison in found:
         for run in [*comparison.runs, *comparison.bounds]:
-            environment = run.environment
-            hardware = ", ".join(f"{k} {v}" for k, v in environment.get("hardware", {}).items())
-            versions = ", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items())
-            machines[(hardware, versions)] += 1
-            origin = environment.get("strategy", {}).get("distribution", "?")
-            contract = _contract(run, str(origin))
-            commit = str(environment.get("git_commit", ""))[:12]
-            if str(environment.get("git_commit", "")).endswith("+changes"):
-                commit += " with changes"
-            origins.add((run.strategy, str(origin), commit, contract))
+            places = set()
+            for session in run.sessions:
+                hardware = ", ".join(f"{k} {v}" for k, v in session.hardware.items())
+                versions = ", ".join(f"{k} {v}" for k, v in session.versions.items())
+                places.add((hardware, versions))
+                contract = _contract(run, session)
+                origins.add((run.strategy, session.origin, session.checkout, contract))
+            for place in places:
+                machines[place] += 1
+            n_continued += len(places) > 1
+    caption = "Hardware and versions"
+    if n_continued:
+        runs = "1 run" if n_continued == 1 else f"{n_continued} runs"
+        caption += f"; {runs}, begun on one and continued on another, in the line of each"
     return (
         Table(
             "machines",
-            "Hardware and versions",
+            caption,
             ("hardware", "versions", "runs"),
             tuple((*key, str(n)) for key, n in sorted(machines.items())),
         ),
@@ -313,18 +330,18 @@ def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
     )
 
 
-def _contract(run: Run, origin: str) -> str:
+def _contract(run: Run, session: Session) -> str:
     """What ``alharness check`` said of the strategy, kept beside the runs (R18)."""
     above = run.folder.resolve().parents
     try:
         found = read_conformance(above[2]).get(run.strategy) if len(above) > 2 else None
         if found is None:
             return "not checked"
-        if found["distribution"] != origin:
+        if found["distribution"] != session.origin:
             return f"checked as {found['distribution']}"
         if found["failed"]:
             return f"FAILS {', '.join(found['failed'])}"
-        same = found["commit"] == run.environment.get("git_commit")
+        same = found["commit"] == session.commit
         return f"keeps it ({found['passed']} checks{'' if same else ', at another commit'})"
     except (UserError, KeyError, TypeError, AttributeError):
         # A list of checks is no record: its damage leaves the runs what they are.

@@ -67,12 +67,14 @@ class Verdict:
         word: the verdict.
         evidence: in words: the number, where it comes from, or why there is none.
         estimate: the number, where the claim is about one.
+        subject: which of several settings it was judged on, one or more; empty where there is one.
     """
 
     claim: Claim
     word: Word
     evidence: str
     estimate: Estimate | None = None
+    subject: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -84,6 +86,8 @@ class Verdict:
             "verdict": self.word,
             "measured": self.evidence,
         }
+        if self.subject:
+            plain["settings"] = self.subject
         if self.estimate is not None:
             ends = {name: getattr(self.estimate, name) for name in ("value", "low", "high")}
             # JSON has no infinity: "inf", as in the CSV; what is not defined is null.

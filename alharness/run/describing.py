@@ -26,6 +26,7 @@ def describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: in
     known: Mapping[str, Any] = before.get("task", {})
     if resumed_at and known.get("fingerprint") not in (None, data.fingerprint):
         raise other_data(spec, folder, known["fingerprint"], data.fingerprint)
+    origin = registry.provider(registry.STRATEGIES, spec.strategy.name)
     session = {
         "started_ms": time.time_ns() // 1_000_000,
         "first_cycle": resumed_at,
@@ -33,6 +34,7 @@ def describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: in
         "hardware": environment.hardware(torch.device(spec.device)),
         "arithmetic": numerics.describe(),
         "git_commit": environment.git_commit(),
+        "distribution": origin,
     }
     sessions = [*before.get("sessions", []), session]
     folder.write_environment(
@@ -51,9 +53,7 @@ def describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: in
                 "synthetic": data.synthetic,
                 "notes": dict(data.notes),
             },
-            "strategy": {
-                "distribution": registry.provider(registry.STRATEGIES, spec.strategy.name)
-            },
+            "strategy": {"distribution": origin},
             "versions": sessions[0]["versions"],
             "hardware": sessions[0]["hardware"],
             "git_commit": sessions[0]["git_commit"],

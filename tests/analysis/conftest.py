@@ -56,6 +56,7 @@ class RunsMaker:
         learner: str | None = None,
         protocol: Mapping[str, str] | None = None,
         hardware: Mapping[str, Any] | None = None,
+        sessions: Sequence[Mapping[str, Any]] = ({},),
         task_facts: Mapping[str, Any] | None = None,
         spec: Mapping[str, Any] | None = None,
         failure: str | None = None,
@@ -99,7 +100,7 @@ class RunsMaker:
                     **(task_facts or {}),
                 },
                 "strategy": {"distribution": "alharness 0.1.0"},
-                "sessions": [{}],
+                "sessions": list(map(dict, sessions)),
             },
         )
         log = QueryLog()

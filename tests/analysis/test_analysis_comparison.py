@@ -107,7 +107,7 @@ def test_labels_show_what_is_not_at_its_default(make_run: Any) -> None:
 
 def test_strategies_that_differ_elsewhere_get_labels_of_their_own(make_run: Any) -> None:
     make_run("margin", 0, spec={"generator": {"steps": 100}})
-    make_run("margin", 0, spec={"generator": {"steps": 200}})
+    make_run("margin", 0, (0.7, 0.8, 0.91), spec={"generator": {"steps": 200}})
     make_run("random", 0, spec={"generator": {"steps": 100}})
     found = comparisons(read_runs(make_run.root))[0]
     assert [s.label for s in found.series] == [
@@ -115,6 +115,89 @@ def test_strategies_that_differ_elsewhere_get_labels_of_their_own(make_run: Any)
         "margin [generator.steps=200]",
         "random",
     ]
+
+
+def test_a_setting_that_a_strategy_does_not_use_makes_no_group_of_it(make_run: Any) -> None:
+    """Two sweeps, one with another generator: random sampling has none, and stays the one baseline."""
+    for seed in range(3):
+        for steps in (100, 200):
+            spec = {"generator": {"steps": steps}}
+            value = 0.8 + seed / 100
+            make_run("random", seed, (0.7, value, 0.9), spec=spec)
+            make_run("asal-gray", seed, (0.7, value + steps / 1e4, 0.9), spec=spec)
+            make_run("full", seed, bound=True, spec=spec)
+    make_run("random", 5, spec={"generator": {"steps": 200}})  # the larger group is kept
+    report = build(comparisons(read_runs(make_run.root)), heading="")
+    (section,) = report.sections
+    counts = {series.label: len(series.runs) for series in section.comparison.series}
+    assert counts == {
+        "asal-gray [generator.steps=100]": 3,
+        "asal-gray [generator.steps=200]": 3,
+        "random": 4,
+    }
+    assert len(section.comparison.bounds) == 3
+    assert section.comparison.can_rank
+    assert len(section.sentences) == 2
+    assert report.status == "Complete: all 13 runs are finished. 6 repeated runs count once."
+    assert {item.reason.partition("': ")[2] for item in section.comparison.left_out} == {
+        "the strategy does not use what differs"
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"spec": {"generator": {"steps": 1}}}, {"spec": {"pool": {"residency": "memmap"}}}),
+        (
+            {"spec": {"generator": {"steps": 1}}, "preparation": "a"},
+            {"spec": {"generator": {"steps": 2}}, "preparation": "b"},
+        ),
+    ],
+)
+def test_what_a_run_uses_tells_groups_apart_whatever_comes_of_it(
+    make_run: Any, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    """Where the pool lives is a matter of time, and so is the generator that was built."""
+    for settings in (first, second):
+        entry = {"name": "generator", "seconds": 1.0, "cached": False, "load_s": 0.0}
+        keys = settings.pop("preparation", "")
+        make_run(
+            "margin", 0, preparation=[{**entry, "details": {"key": k}} for k in keys], **settings
+        )
+    (found,) = comparisons(read_runs(make_run.root))
+    assert len(found.series) == 2
+    assert found.left_out == ()
+
+
+def test_a_baseline_under_several_settings_is_not_called_missing(make_run: Any) -> None:
+    """Half of the seeds were run with the one, half with the other: nothing shows that they are alike."""
+    for seed in range(4):
+        make_run("random", seed, spec={"generator": {"steps": 100 if seed < 2 else 200}})
+        make_run("margin", seed)
+    make_run("full", 0, bound=True)
+    (found,) = comparisons(read_runs(make_run.root))
+    why = found.why_no_ranking()
+    assert "is missing" not in why
+    assert "random [generator.steps=100], random [generator.steps=200]" in why
+    assert "--split-by" in why
+    section = build([found], heading="").sections[0]
+    assert why in section.warnings
+    assert not any(head.endswith(" needs") for head in section.by_name["labels_to_target"].header)
+    apart = comparisons(read_runs(make_run.root), split_by=["generator.steps"])
+    assert [c.baseline is not None for c in apart] == [True, True, False]  # as the message says
+
+
+def test_copies_of_the_bound_count_once(make_run: Any, tmp_path: Path) -> None:
+    """Seeds of a classifier without chance are all alike, and still no copies."""
+    for root in ("runs", "copy"):
+        make_run.root = tmp_path / root
+        for seed in range(2):
+            make_run("random", seed)
+            make_run("full", seed, bound=True, start="whole pool", learner="the same")
+    runs = [*read_runs(tmp_path / "runs"), *read_runs(tmp_path / "copy")]
+    report = build(comparisons(runs), heading="")
+    assert len(report.sections[0].comparison.bounds) == 2
+    assert report.status == "Complete: all 4 runs are finished. 4 repeated runs count once."
 
 
 def test_repeated_runs_count_once(make_run: Any, tmp_path: Path) -> None:
@@ -132,6 +215,54 @@ def test_hardware_that_differs_is_named(make_run: Any) -> None:
     make_run("margin", 0, hardware={"cpu": "another"})
     found = comparisons(read_runs(make_run.root))[0]
     assert found.hardware_differences() == {"cpu": ["a processor", "another"]}
+
+
+def test_a_run_that_went_on_elsewhere_is_not_its_first_session(make_run: Any) -> None:
+    """Three cycles: one on a thread and torch 1, one on two threads, the last with torch 2."""
+    first = {"hardware": {"cpu": "a processor", "threads": 1}, "versions": {"torch": "1"}}
+    second = {**first, "hardware": {"cpu": "a processor", "threads": 2}}
+    third = {**second, "versions": {"torch": "2"}, "git_commit": "0123456789abcdef+changes"}
+    never = {"hardware": {"threads": 64}}  # ended before its first cycle
+    sessions = [
+        {"first_cycle": cycle, **facts}
+        for cycle, facts in enumerate((first, second, third))
+        for facts in ([never] if cycle == 1 else []) + [facts]
+    ]
+    make_run("random", 0)
+    path = make_run("margin", 0, sessions=sessions)
+    found = comparisons(read_runs(make_run.root))[0]
+    assert found.hardware_differences() == {"threads": ["1", "2"]}
+    (note,) = [note for note in found.notes if "continued" in note]
+    assert note.startswith("One run was continued on other hardware, or with other versions")
+    assert (
+        "(digits-two / margin / seed 0: threads 1, then 2, torch 1, then 2, "
+        "commit , then 0123456789ab with changes)" in note
+    )
+    (section,) = (report := build([found], heading="x")).sections
+    assert any("Times are not shown" in text for text in section.warnings)
+    assert not {"times", "selection_time", "accuracy_time"} & set(section.by_name)
+    machines, origins = report.provenance
+    assert [row[0].removeprefix("cpu a processor, ") for row in machines.rows] == [
+        "threads 1",
+        "threads 1",
+        "threads 2",
+        "threads 2",
+    ]
+    assert "1 run, begun on one and continued on another" in machines.caption
+    assert ("margin", "alharness 0.1.0", "0123456789ab with changes", "not checked") in origins.rows
+    (path / "env.json").write_text(
+        (path / "env.json").read_text().replace('"first_cycle": 0', '"first_cycle": "x"')
+    )
+    with pytest.raises(UserError, match=r"env.json.*damaged.*sessions.0.first_cycle"):
+        read_run(path)
+
+
+def test_a_run_continued_where_it_was_begun_is_like_any_other(make_run: Any) -> None:
+    make_run("random", 0, sessions=[{"first_cycle": 0}, {"first_cycle": 2}])
+    make_run("margin", 0)
+    found = comparisons(read_runs(make_run.root))[0]
+    assert found.hardware_differences() == {}
+    assert found.notes == ()
 
 
 def test_reading_says_what_is_wrong(make_run: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pytest
 
 from alharness.cli import call
 from alharness.comparison.comparison import comparisons
-from alharness.comparison.formats import as_table
+from alharness.comparison.formats import FORMATS, as_table
+from alharness.comparison.page import render
 from alharness.comparison.report import build
 from alharness.comparison.runs import read_runs
 
@@ -53,6 +55,53 @@ def test_every_format_has_the_same_numbers(compare: Callable[..., str]) -> None:
     assert content["columns"]["aubc"]["better"] == "more"
     other = json.loads(compare("--format", "json", "--metric", "log_loss"))
     assert other["columns"]["aubc"]["better"] == "less"
+
+
+def text_of(root: Path, form: str) -> str:
+    """The comparison by labelled samples, in a format of ``compare`` or as a page."""
+    report = build(comparisons(read_runs(root)), heading="", axis="labels")
+    return unescape(render(report)) if form == "html" else FORMATS[form](report)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_every_format_says_over_what_areas_are_taken(make_run: Any) -> None:
+    for seed in range(2):
+        make_run("random", seed)
+        make_run("margin", seed, labels_per_query=3)  # 50 to 110 labels
+    make_run("full", 0, bound=True)
+    warning = (
+        "Areas are taken over 50 to 70 labelled samples only, the range that all runs cover: digits-two / "
+        "random / seed 0 ends at 70, as do 1 more, the longest at 110."
+    )
+    caption = "Results, ranked by area over the 2 seeds that all share; areas from 50 to 70 labelled samples"
+    for form in ("table", "md", "latex", "html", "json"):
+        assert warning in text_of(make_run.root, form), form
+        assert form == "json" or caption in text_of(make_run.root, form), form
+    (first, _) = csv.DictReader(io.StringIO(text_of(make_run.root, "csv")))
+    assert (first["aubc_from"], first["aubc_to"]) == ("50.0", "70.0")
+    plain = build(comparisons(read_runs(make_run.root)), heading="")
+    assert "only, the range" not in as_table(plain)  # by annotations all runs end alike
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_no_format_ranks_what_has_no_area(make_run: Any) -> None:
+    """One run of rejections only, and all areas would be the height of cycle 0: equal, and ranked 1, 2, 3."""
+    for seed in range(6):
+        make_run("random", seed)
+        make_run("margin", seed, (0.7, 0.85, 0.95))
+        make_run("gaal", seed, (0.7, 0.7, 0.7), labels_per_query=0 if seed == 3 else 1)
+    make_run("full", 0, bound=True)
+    warning = (
+        "There is no range of labelled samples that all runs cover (digits-two / gaal / seed 3 ends at 50, "
+        "the longest at 70), hence no area under the curve: nothing is ranked or tested."
+    )
+    for form in ("table", "md", "latex", "html", "json"):
+        text = text_of(make_run.root, form)
+        assert warning in text, form
+        assert "are equal on" not in text
+        assert not re.search(r"ranked by|\brank\b *[|&s<]", text), form
+    rows = list(csv.DictReader(io.StringIO(text_of(make_run.root, "csv"))))
+    assert {(row["rank"], row["aubc"], row["p"]) for row in rows} == {("", "", "")}
 
 
 def test_the_ending_decides(compare: Callable[..., str], tmp_path: Path) -> None:

@@ -81,6 +81,51 @@ def test_areas_are_taken_over_the_range_that_all_runs_cover(make_run: Any) -> No
     assert by_label["adba"] == pytest.approx(0.5 + 0.1 * 10 / 110)
 
 
+def test_without_a_range_that_all_runs_cover_there_is_no_area(make_run: Any) -> None:
+    """One run whose annotator rejects everything stays at its 50 labels: no height there is an area."""
+    for seed in range(6):
+        make_run("random", seed, [0.5, 0.6, 0.7])
+        make_run("margin", seed, [0.5, 0.7, 0.8])
+        make_run("gaal", seed, [0.5, 0.5, 0.5], labels_per_query=0 if seed == 3 else 1)
+    make_run("full", 0, [0.72] * 3, bound=True)
+    comparison = comparisons(read_runs(make_run.root))[0]
+    for row in metrics.table(comparison, axis="labels"):
+        assert np.isnan(row["aubc"])
+        assert np.isnan(row["aubc_low"])
+        assert (row.rank, row.against, row["aubc_from"], row["aubc_to"]) == (None, None, 50, 50)
+        assert row.values()["aubc"] == ""
+    assert metrics.scores_over_tasks([comparison], axis="labels") == ([], {})
+    by_query = {row.label: row for row in metrics.table(comparison)}
+    assert [by_query[name].rank for name in ("margin", "random", "gaal")] == [1, 2, 3]
+    assert (by_query["gaal"]["aubc_from"], by_query["gaal"]["aubc_to"]) == (50, 70)
+    assert (by_query["gaal"]["pairs_above"], by_query["gaal"]["pairs_below"]) == (0, 6)
+
+
+def test_strategies_of_equal_areas_share_their_place(make_run: Any) -> None:
+    """Also where their areas, summed in another order, differ in the last bit."""
+    for seed in range(6):
+        make_run("random", seed, [0.4, 0.5, 0.4])
+        make_run("margin", seed, [0.4, 0.8, 0.4])  # 0.6000000000000001
+        make_run("least-confidence", seed, [0.4, 0.8, 0.4])
+        make_run("max-entropy", seed, [0.4, 0.55, 0.9])  # 0.6
+        make_run("core-set", seed, [0.4, 0.9, 0.4])
+    make_run("full", 0, [0.72] * 3, bound=True)
+    comparison = comparisons(read_runs(make_run.root))[0]
+    areas = metrics.run_areas(comparison, "queries", "accuracy").values()
+    assert len(set(areas)) == 4  # not three
+    rows = metrics.table(comparison, against="margin")
+    assert [(row.label, row.rank) for row in rows] == [
+        ("core-set", 1),
+        ("least-confidence", 2),
+        ("margin", 2),
+        ("max-entropy", 2),
+        ("random", 5),
+    ]
+    tests = {row.label: row.against for row in rows if row.against is not None}
+    assert (tests["max-entropy"].mean, tests["max-entropy"].p) == (0.0, 1.0)
+    assert metrics.beats(np.array([[1e-17], [1e-17], [2e-17]])).tolist() == [0]
+
+
 def test_break_even_is_where_the_saved_seconds_pay_the_preparation(make_run: Any) -> None:
     entry = {"name": "generator", "seconds": 9.0, "cached": True, "load_s": 0.1, "details": {}}
     make_run("asal-gray", 0, [0.5, 0.6, 0.7], select_s=1.0, preparation=[entry])

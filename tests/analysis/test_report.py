@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from alharness.cli import call
+from alharness.comparison import tables
 from alharness.comparison.claims import _would_decide, check_paper, claims
 from alharness.comparison.comparison import comparisons
+from alharness.comparison.metrics import Row
 from alharness.comparison.page import render, write
 from alharness.comparison.report import Report, build, sentence
 from alharness.comparison.runs import read_runs
@@ -130,6 +132,39 @@ def test_sentences_claim_no_more_than_the_test_shows() -> None:
     assert "not decided" in mixed
     assert "would have been found" in mixed
     assert "shares no seed" in told([])
+    assert "equal means over 8 pairs that differ: not decided" in told([0.01, -0.01] * 4)
+
+
+ONE_FAR_ABOVE = [-0.001 - i / 10_000 for i in range(11)] + [0.06]
+
+
+def test_ranks_and_mean_that_disagree_are_no_result() -> None:
+    test = paired_tests({"x": ONE_FAR_ABOVE})["x"]
+    told = sentence("x", "random", test)
+    assert told.startswith(
+        "The mean of x is above random's by 0.0036, but 11 of 12 pairs are below"
+    )
+    assert "nothing is significant" in told
+    (table,) = tables.tests([Row("x", {}, test)], "random", "accuracy")
+    assert table.rows[0][table.header.index("verdict")] == "mean and ranks disagree"
+    assert sentence("x", "random", paired_tests({"x": ONE_FAR_ABOVE[:-1]})["x"]).startswith(
+        "x is below random"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one_far_above", "word"), [(True, "undecided"), (False, "fails")]
+)  # fmt: skip
+def test_no_claim_holds_by_a_mean_that_the_ranks_contradict(
+    make_run: Any, one_far_above: bool, word: str
+) -> None:
+    """Twelve seeds: ASAL is below random in eleven of them, and far above in the last one."""
+    for seed, gap in enumerate(ONE_FAR_ABOVE if one_far_above else ONE_FAR_ABOVE[:-1]):
+        for name, gain in (("random", 0.0), ("asal-auto", gap)):
+            make_run(name, seed, (0.8 + gain, 0.8 + gain), task="cifar10-two")
+    found, told = evidence(make_run.root, "cifar10-two-auto-above-random")
+    assert found == word
+    assert ("but 11 of 12 pairs are below: mean and ranks disagree" in told) == one_far_above
 
 
 def test_times_of_different_machines_are_not_shown(make_run: Any) -> None:
@@ -283,6 +318,47 @@ def test_seeds_and_data_seeds_are_counted_apart(make_run: Any) -> None:
 def evidence(root: Path, claim: str) -> tuple[str, str]:
     found = check_paper(comparisons(read_runs(root)))
     return next((v.word, v.evidence) for v in found if v.claim.id == claim)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_claim_is_judged_on_every_setting_that_was_split(
+    make_sweep: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten per query: ASAL is above; five per query: below. The first of them decides nothing alone."""
+    for query_size, gain in ((5, -0.03), (10, 0.03)):
+        gains = {"random": 0.0, "asal-auto": gain}
+        root = make_sweep(gains, 8, task="cifar10-two", query_size=query_size)
+    split = ["query_size", "budget"]
+    found = check_paper(comparisons(read_runs(root), split_by=split))
+    judged = {v.subject: v.word for v in found if v.claim.id == "cifar10-two-auto-above-random"}
+    assert judged == {
+        "query_size 5, budget 90": "fails",
+        "query_size 10, budget 130": "holds",
+    }  # fmt: skip
+    gaal = [v for v in found if v.claim.id == "cifar10-two-gaal-below-random"]
+    both = "query_size 5, budget 90; query_size 10, budget 130"
+    assert [(v.subject, v.evidence) for v in gaal] == [(both, "no finished run of gaal")]
+    eight = [v for v in found if v.claim.id == "eight-of-ten"]
+    assert [(v.subject[:12], v.evidence[:22]) for v in eight] == [
+        ("query_size 5", "asal-auto is ahead on "),
+        ("query_size 1", "asal-auto is ahead on "),
+    ]
+    assert ["on 0 of 1" in eight[0].evidence, "on 1 of 1" in eight[1].evidence] == [True, True]
+    assert {v.subject for v in found if v.claim.task == "svhn"} == {""}  # not run at all
+
+    out = tmp_path / "out"
+    options = [f"--split-by={name}" for name in split]
+    assert call(["report", str(root), "--out", str(out), "--paper", *options]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"fails .*CIFAR-10 two classes \(query_size 5, budget 90\)", told)
+    assert re.search(r"holds .*CIFAR-10 two classes \(query_size 10, budget 130\)", told)
+    assert "query_size 10, budget 130: asal-auto: +0.0" in unescape(
+        (out / "report.html").read_text()
+    )
+    plain = json.loads((out / "claims.json").read_text())
+    assert {v.get("settings") for v in plain if v["id"] == "cifar10-two-auto-above-random"} == set(
+        judged
+    )
 
 
 @pytest.mark.parametrize(("n_cycles", "seen"), [(5, True), (80, False)])

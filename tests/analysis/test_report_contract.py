@@ -16,9 +16,8 @@ OURS = {"distribution": "alharness 1", "commit": "abc", "passed": 20, "skipped":
 
 
 def run(root: Path, commit: str = "abc") -> Run:
-    return Run(
-        root / "task" / "random" / "key", {"strategy": {"name": "random"}}, {"git_commit": commit}
-    )
+    environment = {"git_commit": commit, "strategy": {"distribution": "alharness 1"}}
+    return Run(root / "task" / "random" / "key", {"strategy": {"name": "random"}}, environment)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +33,9 @@ def run(root: Path, commit: str = "abc") -> Run:
 def test_each_state_in_words(tmp_path: Path, kept: dict[str, Any] | None, expected: str) -> None:
     if kept is not None:
         keep_conformance(tmp_path, "random", kept)
-    assert _contract(run(tmp_path), "alharness 1") == expected
+    of_one_session = run(tmp_path)
+    (session,) = of_one_session.sessions
+    assert _contract(of_one_session, session) == expected
 
 
 def test_check_keeps_its_result_beside_the_runs(

@@ -32,6 +32,45 @@ def test_wilcoxon_shares_the_rank_of_differences_equal_but_for_rounding() -> Non
     assert st.wilcoxon_p([0.3, 0.1 + 0.2, -0.3, 0.5]) == st.wilcoxon_p([3, 3, -3, 5])
 
 
+def test_a_difference_that_is_only_rounding_is_none() -> None:
+    """Equal areas, summed in another order, differ in their last bit: no pair, and no sign."""
+    assert st.wilcoxon_p([0.01, 0.02, 0.03, 0.04, 0.05, 1e-17]) == 0.0625
+    assert st.wilcoxon_p([0.01, 0.02, 0.03, 0.04, 0.05, 0.0]) == 0.0625
+    assert (
+        st.wilcoxon_p([0.01, 0.02, 0.03, 0.04, 0.05, 1e-9]) == 0.03125
+    )  # one test item in a million
+    same = st.paired_tests({"x": [1e-17, -2e-16, 1e-17, 3e-17, 1e-16, 2e-17]})["x"]
+    assert (same.mean, same.deviation, same.p) == (0.0, 0.0, 1.0)
+    assert (same.above, same.below, same.direction) == (0, 0, 0)
+    constant = st.paired_tests({"x": [0.1 + 0.2, 0.3, 0.3, 0.3, 0.3, 0.3]})["x"]
+    assert (constant.deviation, constant.needed) == (0.0, st.MIN_PAIRS)
+    assert len(set(st.tied([0.1 + 0.2, 0.3, 0.4]))) == 2
+    # 400 nats in the last bit are further apart than ROUNDING.
+    assert st.tied([400.0, np.nextafter(400.0, 500)]).tolist() == [400.0, 400.0]
+
+
+def test_the_direction_is_that_of_the_ranks_the_p_value_is_about() -> None:
+    """Eleven pairs below and one far above: the mean is above, and only the ranks have a p value."""
+    gaps = [-0.001, -0.002, -0.003, -0.0011, -0.0021, -0.0031]
+    gaps += [-0.0012, -0.0022, -0.0032, -0.0013, -0.0023, 0.06]
+    test = st.paired_tests({"x": gaps})["x"]
+    assert test.mean > 0
+    assert test.p_holm == pytest.approx(0.034, abs=5e-4)
+    assert (test.above, test.below, test.direction) == (1, 11, -1)
+    assert test.contradictory
+    assert not test.significant
+    assert test.more_pairs is None  # a t-test's count says nothing of it
+    without = st.paired_tests({"x": gaps[:-1]})["x"]
+    assert without.significant
+    assert (without.direction, without.contradictory) == (-1, False)
+
+
+def test_strategies_that_only_rounding_tells_apart_share_their_rank() -> None:
+    one = [0.3, 0.5, 0.7]
+    found = st.rank_test({"a": one, "b": [0.1 + 0.2, 0.5, 0.7], "c": [0.1, 0.2, 0.3]})
+    assert found.ranks == (1.5, 1.5, 3.0)
+
+
 def test_five_pairs_cannot_reach_the_level_and_six_can() -> None:
     assert st.wilcoxon_p([1, 2, 3, 4, 5]) == 0.0625 == st.smallest_p(5)
     assert st.wilcoxon_p([1, 2, 3, 4, 5, 6]) == 0.03125 == st.smallest_p(6)

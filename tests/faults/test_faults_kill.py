@@ -143,7 +143,8 @@ def test_a_finished_run_is_not_run_again_and_fresh_starts_over(
     for _ in range(2):
         subprocess.run(command(plugin, runs, "--quiet", "--no-tracking"), check=True)
     folder = only_folder(runs)
-    assert len(folder.environment()["sessions"]) == 1
+    (session,) = folder.environment()["sessions"]
+    assert session["distribution"] == folder.environment()["strategy"]["distribution"]
     stamp = folder.records()[0].ts_ms
     subprocess.run(command(plugin, runs, "--quiet", "--no-tracking", "--fresh"), check=True)
     assert folder.records()[0].ts_ms > stamp
