@@ -85,16 +85,17 @@ class RayExecutor:
         self._see_that_it_fits(ray, gpus)
         on_card = int(1 / gpus) if gpus else 1
         sharing = {"env_vars": {SHARING["cuda"]: str(on_card)}} if on_card > 1 else {}
-        task = ray.remote(
-            num_cpus=self.cpus_per_run,
-            num_gpus=gpus,
-            runtime_env=sharing,
-            max_retries=self.retries,
-            retry_exceptions=False,
-        )(_task)
-        # With --fresh, a task that Ray tries again starts over once more: only time is lost by it.
+        wanted = {
+            "num_cpus": self.cpus_per_run,
+            "num_gpus": gpus,
+            "runtime_env": sharing,
+            "max_retries": self.retries,
+            "retry_exceptions": False,
+        }
+        task = ray.remote(**wanted)(_task)
         # Ray's processes serve one task after the other: not after a plug-in, which may have changed its own.
-        alone = task.options(max_calls=1)
+        alone = ray.remote(**wanted, max_calls=1)(_task)
+        # With --fresh, a task that Ray tries again starts over once more: only time is lost by it.
         waiting = {
             (alone if job.spec.plugins else task).remote(payload(job, places, fresh=fresh)): job
             for job in jobs

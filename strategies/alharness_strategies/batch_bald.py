@@ -154,7 +154,6 @@ def draw_outcomes(
     log_joint_SM = p_SBC.new_zeros(n_sets, outcomes_BM.shape[1])
     for number in range(n_picks):
         log_joint_SM += log_p_SBC[:, number, outcomes_BM[number]]
-    log_scale_M = log_joint_SM.amax(
-        dim=0
-    )  # finite: whichever set an outcome was drawn from allows it
+    # Finite: the set that an outcome was drawn from allows it.
+    log_scale_M = log_joint_SM.amax(dim=0)
     return (log_joint_SM - log_scale_M).exp(), log_scale_M

@@ -74,15 +74,16 @@ class Patching(Strategy):
 '''
 
 
-def test_what_a_plug_in_does_to_its_process_stays_with_its_runs(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_plug_in_does_to_its_process_stays_with_its_runs(tmp_path: Path) -> None:
+    """In processes of their own: who drives a sweep imports its plug-ins, too."""
     (tmp_path / "patching.py").write_text(PATCHING)
-    assert call(["sweep", "--strategies", "random", "--seeds", "0,1", *SMALL]) == 0
-    mixed = ["--strategies", "./patching.py:Patching,random", "--seeds", "0,1", *SMALL]
-    assert call(["sweep", *mixed, "--runs-dir", "mixed"]) == 0
-    told = capfd.readouterr().out
-    assert told.count("finished  digits-two / random") == 4
+
+    def sweep(strategies: str, *more: str) -> None:
+        chosen = ["--strategies", strategies, "--seeds", "0,1", *SMALL, *more]
+        subprocess.run([sys.executable, "-m", "alharness", "sweep", *chosen], check=True)
+
+    sweep("random")
+    sweep("./patching.py:Patching,random", "--runs-dir", "mixed")
 
     def asked(root: str) -> dict[str, list[str]]:
         return {
@@ -91,6 +92,7 @@ def test_what_a_plug_in_does_to_its_process_stays_with_its_runs(
             if folder.path.parent.name == "random"
         }
 
+    assert len(asked("runs")) == 2
     assert asked("mixed") == asked("runs")
 
 
