@@ -40,13 +40,11 @@ class Encoded:
 
     Attributes:
         values: float64 ``[N, K]``.
-        said: what it is, for the notes.
-        is_constant: it says nothing in the pool and is 0 everywhere.
+        said: what it is, for the notes; what is constant in the pool says nothing and is 0 everywhere.
     """
 
     values: NDArray[np.float64]
     said: str
-    is_constant: bool = False
 
 
 def encoded(
@@ -232,7 +230,7 @@ def _scaled(column: Series[Any], in_pool: NDArray[np.bool_], where: str) -> Enco
     pool = values[in_pool]
     with np.errstate(over="ignore", invalid="ignore"):
         if np.ptp(pool) <= _CONSTANT * np.abs(pool).max():
-            return Encoded(np.zeros((len(values), 1)), "constant", is_constant=True)
+            return Encoded(np.zeros((len(values), 1)), "constant")
         scaled = (values - pool.mean()) / pool.std()
         fits = np.isfinite(scaled.astype(np.float32)).all()
     if not fits:
