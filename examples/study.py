@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from alharness.comparison.comparison import comparisons, paired
+from alharness.comparison.comparison import comparisons
 from alharness.comparison.runs import read_runs
+from alharness.comparison.series import paired
 from alharness.run.opening import Places
 from alharness.run.runner import execute
 from alharness.spec import resolve

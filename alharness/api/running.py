@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from alharness import plugins
 from alharness.api.frames import frame_of
 from alharness.api.naming import choice_of, settings_of
-from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.comparison import Comparison
 from alharness.comparison.figures import learning_curves
 from alharness.comparison.runs import Run, display_label, read_run
+from alharness.comparison.series import Series
 from alharness.files import merge
 from alharness.pictures.charts import Chart
 from alharness.records import CycleRecord, RunFolder

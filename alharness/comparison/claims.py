@@ -15,8 +15,9 @@ import numpy as np
 from pydantic import Field
 
 from alharness.comparison import metrics
-from alharness.comparison.comparison import BASELINE, Comparison, Series, paired, shared_grid
+from alharness.comparison.comparison import BASELINE, Comparison
 from alharness.comparison.runs import Array, Run
+from alharness.comparison.series import Series, paired, shared_grid
 from alharness.comparison.statistics import (
     ALPHA,
     MIN_PAIRS,

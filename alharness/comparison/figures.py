@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
 from alharness.comparison.claims import claims
-from alharness.comparison.comparison import BASELINE, Comparison, Series, paired, shared_grid
+from alharness.comparison.comparison import BASELINE, Comparison
 from alharness.comparison.runs import AXES, METRICS, Array
+from alharness.comparison.series import Series, paired, shared_grid
 from alharness.comparison.statistics import ROUNDING, RankTest
 from alharness.pictures.charts import (
     COLOURS,

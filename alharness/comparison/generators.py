@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
-from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.comparison import Comparison
+from alharness.comparison.series import Series
 from alharness.comparison.statistics import interval
 from alharness.comparison.tables import Table, number
 from alharness.pictures.charts import COLOURS, MARKERS, WIDTH, Chart, entry, legend, make_chart

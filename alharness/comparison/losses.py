@@ -17,8 +17,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
-from alharness.comparison.comparison import Comparison, Series
+from alharness.comparison.comparison import Comparison
 from alharness.comparison.runs import Run
+from alharness.comparison.series import Series
 from alharness.comparison.tables import Table, number
 from alharness.errors import UserError
 from alharness.pictures.charts import WIDTH, Chart, entry, legend, make_chart, name_bars

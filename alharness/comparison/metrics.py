@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from alharness.comparison.comparison import Comparison, Covered, Series, paired, shared_grid
+from alharness.comparison.comparison import Comparison
 from alharness.comparison.runs import METRICS, Array, Run
+from alharness.comparison.series import Covered, Series, paired, shared_grid
 from alharness.comparison.statistics import (
     ALPHA,
     MIN_PAIRS,

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from alharness.comparison import metrics
-from alharness.comparison.comparison import Comparison, Covered, Series
+from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import TARGETS, Row
 from alharness.comparison.runs import AXES, METRICS, Run, Session, flatten
+from alharness.comparison.series import Covered, Series
 from alharness.comparison.statistics import MIN_PAIRS, PairedTest
 from alharness.errors import UserError
 from alharness.records import LedgerEntry, read_conformance

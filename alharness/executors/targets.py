@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alharness.comparison.comparison import Comparison, LeftOut, comparisons
+from alharness.comparison.comparison import Comparison, comparisons
 from alharness.comparison.runs import Run, read_or_mark, read_runs
+from alharness.comparison.series import LeftOut
 from alharness.errors import UserError
 from alharness.executors.sweeps import Job, Sweep
 

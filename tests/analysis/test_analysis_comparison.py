@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from alharness.comparison.comparison import comparisons, paired
+from alharness.comparison.comparison import comparisons
 from alharness.comparison.report import build
 from alharness.comparison.runs import display_label, read_run, read_runs, write_failure
+from alharness.comparison.series import paired
 from alharness.errors import UserError
 
 

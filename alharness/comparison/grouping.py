@@ -1,0 +1,166 @@
+"""Runs sorted into strategies: which are one, which repeat another, and what each is called."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from alharness.comparison.runs import Course, Pair, Run, describe, display_label, flatten
+from alharness.comparison.series import LeftOut, Series
+from alharness.errors import UserError
+
+#: Fields of a spec that do not make another strategy of it.
+_NOT_STRATEGY = ("seed", "data_seed", "task.", "device")
+
+
+#: Sections of a spec that a strategy may do without; all others are part of every run, at least of its times.
+_OPTIONAL = ("generator.", "autoencoder.", "oracle.")
+
+
+def series_of(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
+    """Group runs into strategies; labels that would be equal are told apart by what differs."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[_identity(run)].append(run)
+    by_label: dict[str, list[list[Run]]] = defaultdict(list)
+    for group in groups.values():
+        by_label[display_label(group[0].strategy, group[0].parameters)].append(group)
+    series: list[Series] = []
+    dropped: list[LeftOut] = []
+    for label, alike in by_label.items():
+        same, unused = _told_apart(alike)
+        dropped += unused
+        flats = [flatten(group[0].spec) for group in same]
+        differing = sorted(
+            key
+            for key in {key for flat in flats for key in flat}
+            if not key.startswith(_NOT_STRATEGY) and len({str(flat.get(key)) for flat in flats}) > 1
+        )
+        for group, flat in zip(same, flats, strict=True):
+            extra = ", ".join(f"{key}={flat.get(key)}" for key in differing)
+            kept, repeated = _once(group)
+            dropped += repeated
+            # Several times the same run would pass for several seeds: no spread, and a small p.
+            courses: dict[Course, Run] = {}
+            for pair in sorted(kept):
+                first = courses.setdefault(kept[pair].course, kept[pair])
+                if first is not kept[pair]:
+                    dropped.append(LeftOut(describe(kept[pair]), "repeated", _copy_of(first)))
+            runs_of = tuple(courses.values())
+            name = f"{label} [{extra}]" if extra else label
+            series.append(Series(name, group[0].strategy, runs_of, name))
+    return sorted(series, key=lambda item: item.label), dropped
+
+
+def bound_runs(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[LeftOut]]:
+    """The bound's runs, one for each pair of seeds of every strategy that labels the whole pool.
+
+    A classifier without chance makes the same bound from every seed; they are no copies, for nothing
+    is tested by their number.
+    """
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.strategy].append(run)
+    found: list[Run] = []
+    dropped: list[LeftOut] = []
+    for group in groups.values():
+        alike: dict[str, list[Run]] = defaultdict(list)
+        for run in group:
+            alike[_identity(run)].append(run)
+        same, unused = _told_apart(list(alike.values()))
+        dropped += unused
+        for each in same:
+            kept, repeated = _once(each)
+            found += kept.values()
+            dropped += repeated
+    return tuple(found), dropped
+
+
+def _identity(run: Run) -> str:
+    flat = flatten(run.spec)
+    kept = {key: flat[key] for key in flat if not key.startswith(_NOT_STRATEGY)}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _once(group: Sequence[Run]) -> tuple[dict[Pair, Run], list[LeftOut]]:
+    """Runs of one strategy, one for each pair of seeds, and those that repeat another."""
+    kept: dict[Pair, Run] = {}
+    dropped = []
+    for run in sorted(group, key=lambda run: str(run.folder)):
+        first = kept.setdefault(run.pair, run)
+        if first is not run:
+            dropped.append(LeftOut(describe(run), "repeated", f"the same as '{first.folder}'"))
+    return kept, dropped
+
+
+def _copy_of(first: Run) -> str:
+    """Why a run with seeds of its own is the same as another one."""
+    return (
+        f"cycle by cycle the same as '{first.folder}': neither the initial set nor the strategy nor the "
+        "classifier depends on what differs. Let data_seed vary with the seed"
+    )
+
+
+def _told_apart(groups: Sequence[list[Run]]) -> tuple[list[list[Run]], list[LeftOut]]:
+    """Groups of one strategy's runs under several settings, without those that are copies of another.
+
+    A setting that a strategy does not use (the generator's, of a strategy without one) makes another run of
+    it and the same course. A group that consists of such copies is no group: its runs count once, as the
+    others'. Where only some of its runs have a twin, nothing shows that the rest would, and it stays.
+    """
+    kept: list[list[Run]] = []
+    dropped: list[LeftOut] = []
+    # The larger ones first, so that a part of a sweep is found in the whole of it.
+    for group in sorted(groups, key=lambda group: (-len(group), str(group[0].folder))):
+        twins = next((found for other in kept if (found := _twins(group, other))), None)
+        if twins is None:
+            kept.append(group)
+            continue
+        dropped += [
+            LeftOut(
+                describe(run),
+                "repeated",
+                f"cycle by cycle the same as '{twin.folder}': the strategy does not use what differs",
+            )
+            for run, twin in zip(group, twins, strict=True)
+        ]
+    return kept, dropped
+
+
+def _twins(group: Sequence[Run], other: Sequence[Run]) -> list[Run] | None:
+    """For every run of a group its twin in the other; None where one has none.
+
+    Twins have the same seeds, course, costs and prepared things, and differ in optional settings only.
+    """
+    one, two = flatten(group[0].spec), flatten(other[0].spec)
+    differing = {key for key in {*one, *two} if one.get(key) != two.get(key)}
+    if not all(key.startswith((*_OPTIONAL, *_NOT_STRATEGY)) for key in differing):
+        return None
+    known = {_deeds(run): run for run in other}
+    found = [known[deeds] for run in group if (deeds := _deeds(run)) in known]
+    return found if len(found) == len(group) else None
+
+
+def _deeds(run: Run) -> tuple[object, ...]:
+    """All that a run did, its times aside."""
+    paid = tuple((r.n_asked, r.n_labelled, r.n_synthetic, r.cost) for r in run.records)
+    prepared = tuple((entry.name, entry.key) for entry in run.preparation)
+    return run.pair, run.course, paid, prepared
+
+
+def relabelled(series: Sequence[Series], labels: Mapping[str, str]) -> list[Series]:
+    """Strategies under the labels that were given; what else is in a name stays."""
+    found = []
+    for item in series:
+        label = labels.get(item.name)
+        if label is None and item.strategy in labels:
+            label = labels[item.strategy] + item.name.removeprefix(item.strategy)
+        found.append(replace(item, label=label or item.name))
+    shown = [item.label for item in found]
+    for item in found:
+        if shown.count(item.label) > 1:
+            same = [f"'{other.name}'" for other in found if other.label == item.label]
+            raise UserError(f"--label gives {' and '.join(same)} one name, '{item.label}'.")
+    return sorted(found, key=lambda item: item.label)

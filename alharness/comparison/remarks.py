@@ -1,0 +1,108 @@
+"""What a reader of a comparison must know of its runs: their data, starts, artefacts and sessions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from alharness.comparison.protocol import NOT_RECORDED
+from alharness.comparison.runs import Pair, Run, describe
+from alharness.comparison.series import Series
+from alharness.records import doubts
+
+#: Runs that a note names, of many.
+MOST_TOLD = 3
+
+
+def data_notes(series: Sequence[Series]) -> list[str]:
+    """Partial or foreign data, items in pool and test set, what was left out: each once."""
+    found = {
+        doubt: None
+        for item in series
+        for run in item.runs
+        for doubt in doubts(run.environment.get("task", {}).get("notes", {}))
+    }
+    return [f"The data of these runs: {doubt}" for doubt in found]
+
+
+def start_notes(series: Sequence[Series]) -> list[str]:
+    """Whether runs of equal seeds really started alike (R1)."""
+    notes: list[str] = []
+    labelled: dict[Pair, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    learners: dict[Pair, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for item in series:
+        for run in item.runs:
+            labelled[run.pair][run.records[0].labelled_digest].append(item.label)
+            learners[run.pair][run.records[0].learner_digest].append(item.label)
+    for pair, digests in sorted(labelled.items()):
+        if len(digests) > 1:
+            odd = _minority(digests)
+            notes.append(
+                f"Seed {pair[0]}: {', '.join(odd)} began with another labelled set than the rest; "
+                "these runs are not paired."
+            )
+    own = sorted({label for digests in learners.values() for label in _minority(digests)})
+    if own:
+        notes.append(
+            f"Cycle 0 has another classifier for {', '.join(own)}: the strategy trains its own, or its "
+            "runs were made with other versions or hardware. Read differences with that in mind."
+        )
+    return notes
+
+
+def artefact_notes(series: Sequence[Series]) -> list[str]:
+    """Whether the runs of a strategy rest on the same generator, auto-encoder and so on."""
+    notes: list[str] = []
+    for item in series:
+        keys: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for run in item.runs:
+            for entry in run.preparation:
+                if entry.key is not None:
+                    keys[entry.name][entry.key] += 1
+        for name, found in keys.items():
+            if len(found) > 1:
+                told = ", ".join(f"{key} in {n}" for key, n in sorted(found.items()))
+                notes.append(
+                    f"The runs of {item.label} do not rest on the same {name} ({told}): their spread is "
+                    "not that of seeds alone. Run the odd ones again with --fresh."
+                )
+    return notes
+
+
+def session_notes(runs: Sequence[Run]) -> list[str]:
+    """Runs that went on elsewhere: such a one is nobody's, neither in its times nor to the last bit."""
+    told = [f"{describe(run)}: {found}" for run in runs if (found := _changes(run))]
+    if not told:
+        return []
+    more = f"; and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+    count = "One run was" if len(told) == 1 else f"{len(told)} runs were"
+    return [
+        f"{count} continued on other hardware, or with other versions or code, than begun "
+        f"({'; '.join(told[:MOST_TOLD])}{more}): its figures may differ from those of a run at one go."
+    ]
+
+
+def _changes(run: Run) -> str:
+    """What differs between the sessions of a run: ``threads 1, then 2``; empty when nothing does."""
+    facts = [
+        {
+            **session.hardware,
+            **session.versions,
+            "commit": session.checkout,
+            "strategy from": session.origin,
+        }
+        for session in run.sessions
+    ]
+    parts = []
+    for name in dict.fromkeys(name for found in facts for name in found):
+        values = [str(found.get(name, NOT_RECORDED)) for found in facts]
+        changed = [v for i, v in enumerate(values) if i == 0 or v != values[i - 1]]
+        if len(changed) > 1:
+            parts.append(f"{name} {', then '.join(changed)}")
+    return ", ".join(parts)
+
+
+def _minority(digests: Mapping[str, list[str]]) -> list[str]:
+    """Everybody outside the largest group."""
+    largest = max(digests, key=lambda digest: len(digests[digest]))
+    return [label for digest, labels in digests.items() if digest != largest for label in labels]

@@ -1,0 +1,110 @@
+"""Runs of one strategy that belong together, pairs among them, and the range that curves share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from alharness.comparison.runs import Array, Pair, Run
+
+
+@dataclass(frozen=True)
+class Series:
+    """One strategy of a comparison: its finished runs, at most one per pair of seeds.
+
+    Attributes:
+        label: what it is called in tables and figures.
+        strategy: its name without parameters.
+        runs: its runs, by seeds.
+        name: its name with what tells it from others; the label, unless the user gave another one.
+    """
+
+    label: str
+    strategy: str
+    runs: tuple[Run, ...]
+    name: str
+
+    @cached_property
+    def by_pair(self) -> dict[Pair, Run]:
+        return {run.pair: run for run in self.runs}
+
+    def curves(self, axis: str, metric: str) -> tuple[Array, Array]:
+        """Positions ``[K]`` and values ``[R, K]`` of all runs on a shared grid."""
+        grid = shared_grid(self.runs, axis)
+        rows = [np.interp(grid, run.x(axis), run.y(metric)) for run in self.runs]
+        return grid, np.array(rows)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that takes no part, and why."""
+
+    run: str
+    state: str
+    reason: str
+
+
+def paired(first: Series, second: Series) -> list[Pair]:
+    """Pairs of seeds that both finished from the same labelled set."""
+    return [
+        pair
+        for pair in sorted(set(first.by_pair) & set(second.by_pair))
+        if first.by_pair[pair].records[0].labelled_digest
+        == second.by_pair[pair].records[0].labelled_digest
+    ]
+
+
+def shared_grid(runs: Sequence[Run], axis: str) -> Array:
+    """Every position that some run was evaluated at, within the range that all runs cover, ``[K]``.
+
+    Runs of one schedule share their positions and nothing is interpolated; where an oracle rejects
+    items, or a line is many labels, positions differ and curves are read off linearly between them.
+    """
+    positions = [run.x(axis) for run in runs]
+    low = max(x[0] for x in positions)
+    high = min(x[-1] for x in positions)
+    grid = np.unique(np.concatenate(positions))
+    shared: Array = grid[(grid >= low) & (grid <= high)]
+    return shared
+
+
+@dataclass(frozen=True)
+class Covered:
+    """The range of an axis that all runs cover: what areas are taken over.
+
+    Attributes:
+        low, high: its ends; there is no area where they do not lie apart.
+        least, most: where the first run begins, and where the longest ends.
+        begins, ends: a run that begins at ``low``, and one that ends at ``high``.
+        n_ends: runs that end there.
+    """
+
+    low: float
+    high: float
+    least: float
+    most: float
+    begins: Run
+    ends: Run
+    n_ends: int
+
+    @property
+    def has_area(self) -> bool:
+        return self.high > self.low
+
+    @property
+    def shortened(self) -> bool:
+        """Whether some run was evaluated outside of it."""
+        return (self.low, self.high) != (self.least, self.most)
+
+
+def covered(runs: Sequence[Run], axis: str) -> Covered:
+    """The range of an axis that all runs cover; at least one run."""
+    # A cost is a sum of fractions: its last bits are no position of their own.
+    firsts = [float(f"{run.x(axis)[0]:.12g}") for run in runs]
+    lasts = [float(f"{run.x(axis)[-1]:.12g}") for run in runs]
+    low, high = max(firsts), min(lasts)
+    begins, ends = runs[firsts.index(low)], runs[lasts.index(high)]
+    return Covered(low, high, min(firsts), max(lasts), begins, ends, lasts.count(high))
