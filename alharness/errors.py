@@ -6,12 +6,13 @@ import difflib
 import os
 import re
 import signal
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import NoReturn
 
 #: With this variable set, the traceback behind a line of ours is shown, too.
@@ -112,6 +113,12 @@ def place_of(error: BaseException, home: str | None) -> str:
     if not own:
         return ""
     return f" ({shown(own[-1].filename)}, line {own[-1].lineno})"
+
+
+def home_of(plugin: type | FunctionType) -> str | None:
+    """The file of a plug-in's module; None in a notebook, whose cells are no file."""
+    file = getattr(sys.modules.get(plugin.__module__), "__file__", None)
+    return None if file is None else str(file)
 
 
 def is_library(file: str) -> bool:

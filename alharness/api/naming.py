@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from alharness import plugins
-from alharness.errors import UserError
+from alharness.errors import UserError, home_of
 from alharness.files import merge
 
 _KINDS = {
@@ -40,7 +39,7 @@ def name_of(group: str, plugin: type | FunctionType) -> str:
         point = plugins.find(group, name)
         if point is not None and point.value == f"{module}:{attribute}":
             return name
-    source = getattr(sys.modules.get(module), "__file__", None)
+    source = home_of(plugin)
     if module == "__main__" or source is None or not attribute.isidentifier():
         raise UserError(
             f"The {_KINDS[group]} {attribute} is defined in a notebook, in the running script or inside "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 import torch
 
 from alharness.availability import Availability
-from alharness.errors import PluginError, blamed, is_library, place_of, shown
+from alharness.errors import PluginError, blamed, home_of, is_library, place_of, shown
 from alharness.pool import Pool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query, listed
 from alharness.strategy import Strategy
@@ -36,9 +35,8 @@ class Author:
     def home(self) -> str | None:
         """The plug-in's own file, even where ``select`` is inherited or a method is a library's function."""
         cls = type(self.strategy)
-        module = sys.modules.get(cls.__module__)
-        if (file := getattr(module, "__file__", None)) is not None:
-            return str(file)
+        if (file := home_of(cls)) is not None:
+            return file
         # A notebook's cells: each is a file of its own to Python, and the module has none.
         own = [getattr(value, "__code__", None) for value in vars(cls).values()]
         codes = [code for code in own if code is not None] or [cls.select.__code__]

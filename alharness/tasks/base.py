@@ -7,7 +7,6 @@ the runner hands them to the oracle and to nobody else.
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from alharness.errors import UserError, blamed
+from alharness.errors import UserError, blamed, home_of
 from alharness.learners.learner import LearnerSettings
 from alharness.pool import (
     ArrayPool,
@@ -248,8 +247,7 @@ def load_data(
     if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
         return _sound(plugin.load(locations, progress), name)
     expected = "a TaskData from load"
-    home = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    with blamed(f"data set '{name}'", expected, home):
+    with blamed(f"data set '{name}'", expected, home_of(cls)):
         data: Any = plugin.load(locations, progress)
         if not isinstance(data, TaskData):
             raise TypeError(f"{type(data).__name__} instead")

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
+from alharness.tasks.originals.layout import is_split_alone
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 #: More categories than this are names or numbers of rows and tell nothing.
 MAX_CATEGORIES = 100
-#: What a split column calls its parts, and what else such a column may say.
+#: What a split column calls its parts.
 POOL_NAMES, TEST_NAMES = frozenset({"pool", "train"}), frozenset({"test"})
-OTHER_PARTS = frozenset({"training", "testing", "val", "valid", "validation", "dev", "eval"})
 #: A number as people write it: decimal commas, thousands, per cent.
 _NUMBER = re.compile(
     r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+|\d{1,3}(?:[,' ]\d{3})+(?:[.,]\d+)?)(?:[eE][+-]?\d+)?\s*%?"
@@ -145,7 +145,7 @@ def refuse_splits(names: Sequence[str], columns: DataFrame, where: str) -> None:
         if len(column) == 0 or not isinstance(column.iloc[0], str):  # numbers, dates, pictures
             continue
         said = {text.strip().lower() for text in column.astype(str).unique()}
-        if len(said) > 1 and said <= POOL_NAMES | TEST_NAMES | OTHER_PARTS:
+        if len(said) > 1 and all(text in POOL_NAMES or is_split_alone(text) for text in said):
             raise UserError(
                 f"Column '{name}' of {where} says {', '.join(sorted(said))}: the author's split, it seems. "
                 f"Take it with task.split_column={name} (train or pool, and test), or leave it out with "

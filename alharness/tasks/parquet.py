@@ -423,8 +423,13 @@ def _labelled(rows: ParquetRows, files: Sequence[int], columns: Columns, where: 
     if len({part.dtype.kind for part in labels}) > 1:
         raise UserError(f"The labels of {where} are numbers in one file and texts in another.")
     if not places:
-        return Labelled(np.empty((0, 2), dtype=np.int64), np.empty(0, np.int64), n_unlabelled)
+        return _nothing(n_unlabelled)
     return Labelled(np.concatenate(places).astype(np.int64), np.concatenate(labels), n_unlabelled)
+
+
+def _nothing(n_unlabelled: int) -> Labelled:
+    """No row with a label, and so many without."""
+    return Labelled(np.empty((0, 2), dtype=np.int64), np.empty(0, np.int64), n_unlabelled)
 
 
 def _by_column(
@@ -459,8 +464,11 @@ def _by_column(
             role: Labelled(part.places[role_of == role], part.labels[role_of == role])
             for role in sorted(set(role_of.tolist()))
         }
-        next(iter(parts.values())).n_unlabelled = part.n_unlabelled
-        return parts
+        unlabelled = parts.pop(
+            "unlabelled", None
+        )  # as files of that name: counted, whatever they hold
+        n_unlabelled = part.n_unlabelled + (len(unlabelled.labels) if unlabelled else 0)
+        return {**parts, "unlabelled": _nothing(n_unlabelled)}
     return {"": part}
 
 

@@ -180,6 +180,10 @@ def test_a_column_of_splits_is_the_authors(tmp_path: Path) -> None:
     assert (len(data.pool_targets), len(data.test_targets)) == (12, 5)
     assert data.test_targets.tolist() == [0, 1, 0, 1, 0]
     assert "validation: 3 images, not used" in data.notes["splits"]
+    said[:2] = ["unlabelled"] * 2
+    fewer = load(write(tmp_path / "b.parquet", [0, 1] * 10, split=said), split_column="split")
+    assert len(fewer.pool_targets) == 10
+    assert fewer.notes["left out"].startswith("2 images without labels")
     drawn = load(file, split_column="none")
     assert (len(drawn.pool_targets), len(drawn.test_targets)) == (16, 4)
     with pytest.raises(UserError, match=r"'origin' .* must say train, test or validation"):
