@@ -77,16 +77,15 @@ class LocalExecutor:
     def run(
         self, jobs: Sequence[Job], places: Places, *, fresh: bool
     ) -> Generator[Event, None, None]:
-        # Of several data sets, runs of one belong together: only they can be trained side by side.
-        tasks = list(dict.fromkeys(job.spec.task.name for job in jobs))
-        ordered = sorted(jobs, key=lambda job: tasks.index(job.spec.task.name))
-        if self.pack == 1:
-            ordered = list(jobs)
-        # And runs of the same plug-ins, for which a worker need not be changed.
-        together: dict[tuple[tuple[str, str], ...], int] = {}
-        for job in ordered:
-            together.setdefault(_code(job), len(together))
-        waiting = sorted(ordered, key=lambda job: together[_code(job)])[::-1]
+        # Runs of the same plug-ins together: their worker need not be changed. Of several data sets, runs
+        # of one: only they can be trained side by side.
+        codes = {code: place for place, code in enumerate(dict.fromkeys(map(_code, jobs)))}
+        tasks = {job.spec.task.name: place for place, job in enumerate(jobs)}
+
+        def order(job: Job) -> tuple[int, int]:
+            return codes[_code(job)], tasks[job.spec.task.name] if self.pack > 1 else 0
+
+        waiting = sorted(jobs, key=order)[::-1]
         suspects: set[int] = set()  # runs of a worker that died with several
         selector = selectors.DefaultSelector()
         workers: dict[int, _Worker] = {}
