@@ -8,7 +8,6 @@ plug-in before one of them is used.
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,32 +30,14 @@ _LAZY = {
     "UserError": "alharness.errors",
     "compare": "alharness.api",
     "load_runs": "alharness.api",
+    "run": "alharness.api",
     "sweep": "alharness.api",
 }
 
-__all__ = ["__version__", "run", *_LAZY]
-
-
-class CallableRoom(ModuleType):
-    """The package ``alharness.run``, which is also the function of that name.
-
-    Whoever imports one of its modules makes Python bind the package to ``alharness.run``, so no
-    function could stay there.
-    """
-
-    def __call__(self, *arguments: Any, **settings: Any) -> Any:
-        return importlib.import_module("alharness.api").run(*arguments, **settings)
-
-    @property
-    def __signature__(self) -> Any:
-        import inspect
-
-        return inspect.signature(importlib.import_module("alharness.api").run)
+__all__ = ["__version__", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "run":
-        return importlib.import_module("alharness.run")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'alharness' has no attribute '{name}'")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from alharness.run.opening import Places
-from alharness.run.runner import execute
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.scaling.gates import gate_slope, gate_work
 from alharness.scaling.measure import run_study
 from alharness.scaling.study import ScalingSpec, Study

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from alharness.cli.options import places
+from alharness.engine.runner import execute
 from alharness.records import INITIAL, CycleRecord, QueryLog
-from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tracking import TrackingObserver, default_uri
 

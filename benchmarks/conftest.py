@@ -25,7 +25,7 @@ import pytest
 import torch
 
 from alharness import numerics
-from alharness.run import environment
+from alharness.engine import environment
 from alharness.timing import synchronise
 
 HERE = Path(__file__).parent

@@ -10,8 +10,8 @@ from pathlib import Path
 from alharness.comparison.comparison import comparisons
 from alharness.comparison.runs import read_runs
 from alharness.comparison.series import paired
-from alharness.run.opening import Places
-from alharness.run.runner import execute
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

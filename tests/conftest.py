@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from alharness.engine.stage import Problem
 from alharness.learners.learner import LearnerSettings
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool
-from alharness.run.stage import Problem
 
 
 @pytest.fixture(autouse=True)

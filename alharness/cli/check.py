@@ -91,8 +91,8 @@ def _check_learner(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]
 def _keep(runs_dir: Path, name: str, passed: int, skipped: int, failed: Sequence[str]) -> None:
     """Keep a strategy's result beside the runs."""
     from alharness import registry
+    from alharness.engine import environment
     from alharness.records import keep_conformance
-    from alharness.run import environment
 
     kept = keep_conformance(
         runs_dir,

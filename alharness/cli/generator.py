@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import torch
 
     from alharness.artefacts import Artefact, ArtefactStore
+    from alharness.engine.stage import Networks
     from alharness.learners.learner import LearnerSettings
     from alharness.pool import Pool
-    from alharness.run.stage import Networks
     from alharness.tasks.base import TaskData
 
 #: Columns of ``compare``: name of the figure in details or inspection, heading.
@@ -234,11 +234,11 @@ def _open(
     """
     from pydantic import BaseModel, ValidationError
 
+    from alharness.engine.stage import Networks
     from alharness.files import merge
     from alharness.generative import AutoencoderSettings, GeneratorSettings
     from alharness.learners.learner import LearnerSettings
     from alharness.registry import resolve_task, task_class
-    from alharness.run.stage import Networks
     from alharness.spec import current_device, explain, parse_set, resolve_device
     from alharness.tasks.base import DataLocations, load_data
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from alharness.run.opening import Places
+    from alharness.engine.opening import Places
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -136,7 +136,7 @@ def overrides(
 
 def places(runs_dir: Path, data_root: Path | None, *, download: bool = False) -> Places:
     """Where things lie, from options and environment."""
-    from alharness.run.opening import Places
+    from alharness.engine.opening import Places
     from alharness.tasks.base import DataLocations
 
     return Places(runs_dir, DataLocations.resolve(data_root, download=download))

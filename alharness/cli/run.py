@@ -67,7 +67,7 @@ def run(
     alharness run --strategy max-entropy --dataset mnist-two --seed 3 --set learner.c=0.1
     """
     from alharness.cli.display import make_display
-    from alharness.run.runner import execute
+    from alharness.engine.runner import execute
     from alharness.spec import resolve
 
     spec = resolve(overrides(strategy=strategy, task=dataset, **options))

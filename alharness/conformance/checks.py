@@ -17,11 +17,11 @@ from alharness import seeds
 from alharness.conformance.process import helper
 from alharness.conformance.queries import digest, same
 from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Scene
+from alharness.engine.guard import Guard
+from alharness.engine.untouched import changed, global_marks, modes, reseeded
 from alharness.learners.learner import Learner
 from alharness.oracle import Oracle
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
-from alharness.run.guard import Guard
-from alharness.run.untouched import changed, global_marks, modes, reseeded
 from alharness.strategy import CycleView
 
 Check = Callable[[Bench], None]

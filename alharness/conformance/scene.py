@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from alharness import seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
+from alharness.engine.stage import Networks, Problem, set_stage
 from alharness.errors import UserError, blamed
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.labelled import LabelledSet
@@ -24,7 +25,6 @@ from alharness.learners.learner import Learner, LearnerSettings
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
 from alharness.queries import Query
-from alharness.run.stage import Networks, Problem, set_stage
 from alharness.spec import explain
 from alharness.strategy import CycleView, Strategy
 

@@ -12,8 +12,8 @@ from alharness.errors import UserError
 from alharness.executors.sweeps import Job
 
 if TYPE_CHECKING:
+    from alharness.engine.opening import Places
     from alharness.progress import Progress
-    from alharness.run.opening import Places
     from alharness.spec import RunSpec
 
 
@@ -79,9 +79,9 @@ def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tupl
     Returns:
         reason and traceback of a failure; two empty strings when the run is finished.
     """
+    from alharness.engine.opening import Places
+    from alharness.engine.runner import execute
     from alharness.progress import silent
-    from alharness.run.opening import Places
-    from alharness.run.runner import execute
     from alharness.tasks.base import DataLocations
 
     try:

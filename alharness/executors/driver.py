@@ -19,7 +19,7 @@ from alharness.tracking.marks import mark_kept_out
 from alharness.tracking.patience import Patience
 
 if TYPE_CHECKING:
-    from alharness.run.opening import Places
+    from alharness.engine.opening import Places
     from alharness.tracking import Tracking
 
 

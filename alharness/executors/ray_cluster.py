@@ -18,7 +18,7 @@ from alharness.executors.sweeps import Job
 from alharness.pool.residency import SHARING
 
 if TYPE_CHECKING:
-    from alharness.run.opening import Places
+    from alharness.engine.opening import Places
 
 
 #: A cluster that grows on demand gets so long to bring a node that fits.

@@ -27,6 +27,9 @@ import torch
 from alharness import numerics, registry, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
+from alharness.engine import environment
+from alharness.engine.opening import OpenTask, Places, networks_of, open_task, problem_of
+from alharness.engine.stage import Stage, set_stage
 from alharness.errors import UserError
 from alharness.files import append_line, explained, write_json, write_text
 from alharness.labelled import LabelledSet
@@ -35,9 +38,6 @@ from alharness.matching import build_index, features, match
 from alharness.pool import ArrayPool, Pool, PoolWrapper
 from alharness.progress import Progress, silent
 from alharness.records import Ledger, each_once
-from alharness.run import environment
-from alharness.run.opening import OpenTask, Places, networks_of, open_task, problem_of
-from alharness.run.stage import Stage, set_stage
 from alharness.scaling.study import READ, Measurement, ScalingSpec, Study
 from alharness.spec import RunSpec, current_device, resolve, resolve_device
 from alharness.tasks.base import TaskData, load_data

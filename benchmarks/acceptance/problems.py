@@ -14,13 +14,13 @@ import torch
 from acceptance.report import NotMeasuredError, Place
 from alharness import numerics
 from alharness.cli.options import places
+from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.executors.packed import Meeting
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner, LearnerSettings, learner_factory
 from alharness.pool import ArrayPool
 from alharness.records import RunFolder
-from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
 
 
@@ -91,7 +91,7 @@ def mnist(place: Place) -> str:
         return "digits-two"
     try:
         opened = resolve({"task": "mnist-two", "strategy": "random", "device": "cuda"})
-        from alharness.run.opening import open_task
+        from alharness.engine.opening import open_task
 
         open_task(opened, places(place.scratch, None))
     except UserError as error:

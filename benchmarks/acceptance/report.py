@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from alharness import numerics
-from alharness.run import environment
+from alharness.engine import environment
 
 #: Seconds of a stage; the command that starts it may have a limit of ten minutes.
 STAGE_S = 520.0

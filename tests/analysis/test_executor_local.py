@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.executors.local import LocalExecutor
 from alharness.files import read_toml
 from alharness.pool.residency import SHARING
 from alharness.records import RunFolder, run_folders
-from alharness.run.opening import Places
-from alharness.run.runner import execute
 from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations
 

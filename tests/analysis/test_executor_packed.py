@@ -15,11 +15,11 @@ import pytest
 
 from alharness import numerics
 from alharness.cli import call
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.executors.packed import Meeting
 from alharness.files import read_toml
 from alharness.records import run_folders
-from alharness.run.opening import Places
-from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
 from alharness.tasks.base import DataLocations
 

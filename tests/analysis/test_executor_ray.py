@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.executors.ray_cluster import RayExecutor
 from alharness.executors.sweeps import Choices, Sweep, expand
 from alharness.files import read_toml
 from alharness.records import run_folders
-from alharness.run.opening import Places
-from alharness.run.runner import execute
 from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations
 

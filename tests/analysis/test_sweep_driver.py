@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from alharness.cli import call
+from alharness.engine.opening import Places
 from alharness.executors.base import Event, carry_out, payload
 from alharness.executors.driver import Follow, drive
 from alharness.executors.sweeps import Choices, Job, Sweep, expand
-from alharness.run.opening import Places
 from alharness.tasks.base import DataLocations
 
 

@@ -15,9 +15,9 @@ import torch
 
 from alharness.cli import call
 from alharness.cli.options import places
+from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.registry import resolve_task
-from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations, TaskData
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from alharness.cli import call
+from alharness.engine.evaluation import figures_of
 from alharness.errors import PluginError, UserError
 from alharness.registry import resolve_task
-from alharness.run.evaluation import figures_of
 from alharness.tasks.base import (
     DataLocations,
     Profile,

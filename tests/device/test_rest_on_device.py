@@ -15,11 +15,11 @@ from tiny import images, run, spec
 
 from alharness import cli, conformance, registry
 from alharness.cli.options import places
+from alharness.engine import environment
 from alharness.errors import UserError
 from alharness.pool import ArrayPool, Forecast, PinnedPool, Pool, StreamedPool
 from alharness.pool.residency import SHARING, free_bytes
 from alharness.progress import silent
-from alharness.run import environment
 from alharness.spec import resolve
 from alharness.tasks.base import TaskData
 

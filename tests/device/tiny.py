@@ -13,9 +13,9 @@ import torch
 from pretended_cuda import Counts, PretendedDevice
 
 from alharness.cli.options import places
+from alharness.engine.guard import Guard
+from alharness.engine.runner import execute
 from alharness.records import QueryLog, RunFolder
-from alharness.run.guard import Guard
-from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
 from alharness.timing import Stopwatch
 

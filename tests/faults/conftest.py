@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # the package 'readers', for the test beside it
 
 #: Imported once, and then only forked: a process starts in a tenth of a second instead of ten.
-IMPORTED = ["alharness.run.runner", "alharness.tracking.view", "alharness.cli.run"]
+IMPORTED = ["alharness.engine.runner", "alharness.tracking.view", "alharness.cli.run"]
 IMPORTED += ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "sklearn.datasets"]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.generative import settings
-from alharness.run.opening import Places
-from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.records import RunFolder
-from alharness.run.opening import Places
-from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

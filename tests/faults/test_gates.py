@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from alharness import timing
+from alharness.engine.opening import Places
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
-from alharness.run.opening import Places
 from alharness.scaling import gates
 from alharness.scaling.measure import run_study
 from alharness.scaling.study import ScalingSpec, Study

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from alharness.cli import call
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.records import RunFolder, run_folders
-from alharness.run.opening import Places
-from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alharness.engine.opening import Places
+from alharness.engine.proof import proved_log
+from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.files import read_sealed, write_sealed
 from alharness.records import QueryLog, RunFolder, read_records
-from alharness.run.opening import Places
-from alharness.run.proof import proved_log
-from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
 from alharness.tasks.base import DataLocations
 

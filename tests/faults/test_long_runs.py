@@ -13,9 +13,9 @@ import pytest
 
 from alharness.artefacts import ArtefactStore
 from alharness.cli import call
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.records import CycleRecord, RunFolder, run_folders
-from alharness.run.opening import Places
-from alharness.run.runner import execute
 from alharness.spec import RunSpec, resolve
 from alharness.tasks.base import DataLocations
 from alharness.tracking import TrackingObserver, default_uri, open_tracking

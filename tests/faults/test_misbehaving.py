@@ -15,11 +15,11 @@ import pytest
 import torch
 
 from alharness.cli import call
+from alharness.engine.opening import Places
+from alharness.engine.proof import proved_log
+from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.records import run_folders
-from alharness.run.opening import Places
-from alharness.run.proof import proved_log
-from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 

@@ -15,14 +15,14 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from alharness.engine.loop import History, Sizes, run
+from alharness.engine.stage import Problem, Stage
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import FitReport, Learner, LearnerSettings
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
 from alharness.queries import PoolQuery
 from alharness.records import Ledger
-from alharness.run.loop import History, Sizes, run
-from alharness.run.stage import Problem, Stage
 from alharness_strategies.max_entropy import MaxEntropy
 
 CURVE = [0.817, 0.856, 0.822, 0.848, 0.884, 0.894, 0.899, 0.913, 0.911, 0.915, 0.920]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from alharness.cli.options import places
-from alharness.run.runner import execute
+from alharness.engine.runner import execute
 from alharness.spec import resolve
 
 HERE = Path(__file__).parent

@@ -17,9 +17,9 @@ import pytest
 from alharness import registry
 from alharness.artefacts import artefact_key
 from alharness.cli.options import places
+from alharness.engine.runner import execute
 from alharness.generative.autoencoder import autoencoder_identity
 from alharness.generative.generator import generator_identity
-from alharness.run.runner import execute
 from alharness.spec import resolve
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ import torch
 
 from alharness.artefacts import write_tensors
 from alharness.cli.options import places
-from alharness.run.runner import execute
+from alharness.engine.runner import execute
 from alharness.spec import resolve
 
 NET = """

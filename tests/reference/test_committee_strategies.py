@@ -14,12 +14,12 @@ import torch
 
 from alharness import acquisition
 from alharness.artefacts import ArtefactStore, Supply
+from alharness.engine.stage import Networks, Problem, set_stage
 from alharness.errors import UserError
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import FitReport, Learner, LearnerSettings
 from alharness.pool import ArrayPool, Pool
-from alharness.run.stage import Networks, Problem, set_stage
 from alharness.spec import resolve
 from alharness.strategy import CycleView
 from alharness_strategies.bald import Bald

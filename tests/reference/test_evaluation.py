@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn import metrics
 
+from alharness.engine.evaluation import average_precision, evaluate, figures_of, predict
 from alharness.learners.learner import LearnerSettings, LinearLearner
 from alharness.pool import ArrayPool
-from alharness.run.evaluation import average_precision, evaluate, figures_of, predict
 
 
 def problem(

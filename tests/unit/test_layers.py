@@ -20,7 +20,7 @@ FLOORS = [
     ["acquisition", "pool", "queries", "labelled", "availability"],
     ["records", "artefacts", "pictures", "learners", "tasks", "matching"],
     ["strategy", "generative", "oracle", "registry", "spec"],
-    ["run", "conformance", "tracking", "comparison", "scaling", "executors"],
+    ["engine", "conformance", "tracking", "comparison", "scaling", "executors"],
     ["api", "pytest", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]

@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from alharness.artefacts import Supply
+from alharness.engine.loop import Cycle, History, Sizes, initial_indices, run, start
+from alharness.engine.recording import record_of
+from alharness.engine.stage import Problem, set_stage
 from alharness.errors import UserError
 from alharness.labelled import Annotation
 from alharness.learners.learner import LearnerSettings
@@ -19,9 +22,6 @@ from alharness.oracle import Oracle
 from alharness.pool import ArrayPool
 from alharness.records import CycleRecord, Ledger
 from alharness.registry import resolve_strategy
-from alharness.run.loop import Cycle, History, Sizes, initial_indices, run, start
-from alharness.run.recording import record_of
-from alharness.run.stage import Problem, set_stage
 from alharness.strategy import CycleView, PoolQuery, Strategy
 
 #: As the fixture of the same name.

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from alharness.comparison.verdicts import Estimate
+from alharness.engine.opening import Places
 from alharness.errors import UserError
-from alharness.run.opening import Places
 from alharness.scaling import estimates, figures, measure
 from alharness.scaling.estimates import slope
 from alharness.scaling.measure import more_rows, run_study

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from alharness.engine.pictures import MATCHES_LEGEND
 from alharness.pictures.sheets import Row, contact_sheet
-from alharness.run.pictures import MATCHES_LEGEND
 
 
 def test_a_legend_is_written_below_the_rows_and_cut_nowhere() -> None:

@@ -12,12 +12,12 @@ import torch
 from alharness import registry
 from alharness.artefacts import ArtefactStore, Supply, artefact_key
 from alharness.availability import Availability
+from alharness.engine.opening import networks_of, problem_of
+from alharness.engine.stage import Stage, set_stage
 from alharness.errors import UserError
 from alharness.generative.autoencoder import autoencoder_identity
 from alharness.generative.generator import generator_identity
 from alharness.labelled import LabelledSet
-from alharness.run.opening import networks_of, problem_of
-from alharness.run.stage import Stage, set_stage
 from alharness.scaling.measure import run_spec_of
 from alharness.scaling.study import ScalingSpec
 from alharness.spec import RunSpec, resolve

@@ -12,6 +12,8 @@ import torch
 
 from alharness.artefacts import ArtefactStore, read_notes, write_tensors
 from alharness.comparison.runs import read_failure, read_run
+from alharness.engine.opening import Places
+from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.generative.autoencoder import AutoencoderTraining
 from alharness.generative.settings import AUTOENCODER_RECIPES, GENERATOR_RECIPES
@@ -19,8 +21,6 @@ from alharness.generative.wgan import Training
 from alharness.learners.weights import read_weights
 from alharness.pool import ArrayPool
 from alharness.records import QueryLog, RunFolder, read_conformance
-from alharness.run.opening import Places
-from alharness.run.runner import execute
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 from alharness.tasks.originals.cache import CacheMissingError, ImageCache

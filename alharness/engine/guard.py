@@ -18,12 +18,8 @@ from time import perf_counter
 import torch
 
 from alharness.availability import Availability
-from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner
-from alharness.oracle import Oracle, Vault
-from alharness.queries import PoolQuery, Query
-from alharness.run.stage import Stage
-from alharness.run.untouched import (
+from alharness.engine.stage import Stage
+from alharness.engine.untouched import (
     Marks,
     changed,
     contents,
@@ -36,6 +32,10 @@ from alharness.run.untouched import (
     reseeded,
     same_predictions,
 )
+from alharness.labelled import LabelledSet
+from alharness.learners.learner import Learner
+from alharness.oracle import Oracle, Vault
+from alharness.queries import PoolQuery, Query
 from alharness.strategy import CycleView
 
 #: Looks of a session that are taken in any case, at its first cycle, unless a selection takes longer than

@@ -17,6 +17,8 @@ import torch
 
 from alharness.artefacts import Supply
 from alharness.availability import Availability
+from alharness.engine.contract import Author, check_query, refuse_late, time_limit
+from alharness.engine.untouched import changed, contents, global_marks, pool_marks, put_back
 from alharness.errors import UserError
 from alharness.generative import (
     Autoencoder,
@@ -40,8 +42,6 @@ from alharness.learners.learner import (
 from alharness.pool import Pool
 from alharness.queries import Query
 from alharness.records import Ledger
-from alharness.run.contract import Author, check_query, refuse_late, time_limit
-from alharness.run.untouched import changed, contents, global_marks, pool_marks, put_back
 from alharness.strategy import Adaptation, CycleView, Preparation, Strategy
 from alharness.timing import synchronise
 

@@ -18,15 +18,9 @@ import torch
 
 from alharness import numerics
 from alharness.artefacts import ArtefactStore, Supply
-from alharness.errors import UserError
-from alharness.files import explained, locked, refusal
-from alharness.oracle import hidden
-from alharness.pool import Pool
-from alharness.progress import Progress, silent
-from alharness.records import CycleRecord, Ledger, RunFolder, doubts
-from alharness.run.describing import describe, other_data
-from alharness.run.loop import Sizes, run, start
-from alharness.run.opening import (
+from alharness.engine.describing import describe, other_data
+from alharness.engine.loop import Sizes, run, start
+from alharness.engine.opening import (
     Places,
     open_task,
     oracle_of,
@@ -34,9 +28,15 @@ from alharness.run.opening import (
     stage_of,
     strategy_of,
 )
-from alharness.run.pictures import draw_pictures
-from alharness.run.proof import proved_log
-from alharness.run.recording import Keeper
+from alharness.engine.pictures import draw_pictures
+from alharness.engine.proof import proved_log
+from alharness.engine.recording import Keeper
+from alharness.errors import UserError
+from alharness.files import explained, locked, refusal
+from alharness.oracle import hidden
+from alharness.pool import Pool
+from alharness.progress import Progress, silent
+from alharness.records import CycleRecord, Ledger, RunFolder, doubts
 from alharness.spec import RunSpec, current_device, identity_of_plugins
 
 

@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 
 from alharness import seeds
 from alharness.availability import Availability
+from alharness.engine.evaluation import evaluate, query_entropy
+from alharness.engine.guard import Guard
+from alharness.engine.stage import Stage
 from alharness.errors import UserError
 from alharness.labelled import Annotation, LabelledSet
 from alharness.learners.learner import FitReport, Learner
 from alharness.oracle import Oracle
 from alharness.queries import PoolQuery, Query
 from alharness.records import INITIAL, TestFigures
-from alharness.run.evaluation import evaluate, query_entropy
-from alharness.run.guard import Guard
-from alharness.run.stage import Stage
 from alharness.strategy import CycleView, Strategy
 from alharness.timing import now, synchronise
 

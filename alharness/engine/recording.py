@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alharness.engine.loop import Asked, Cycle, History
+from alharness.engine.proof import answers_of, proved_log
 from alharness.errors import UserError
 from alharness.files import drop_torn_line
 from alharness.labelled import Annotation
@@ -26,8 +28,6 @@ from alharness.records import (
     Times,
     cycles_of,
 )
-from alharness.run.loop import Asked, Cycle, History
-from alharness.run.proof import answers_of, proved_log
 
 
 class Keeper:

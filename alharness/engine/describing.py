@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from alharness import numerics, registry
+from alharness.engine import environment
+from alharness.engine.opening import OpenTask
 from alharness.errors import UserError
 from alharness.files import write_text
 from alharness.records import RunFolder
-from alharness.run import environment
-from alharness.run.opening import OpenTask
 from alharness.spec import RunSpec, protocol_fields
 
 

@@ -9,14 +9,14 @@ import torch
 
 from alharness import registry
 from alharness.artefacts import Supply, default_store_root
+from alharness.engine.contract import Author
+from alharness.engine.stage import Networks, Problem, Stage, set_stage
+from alharness.engine.untouched import changed, global_marks, put_back
 from alharness.errors import UserError
 from alharness.oracle import Oracle, open_oracle
 from alharness.pool import Forecast, Pool
 from alharness.progress import Progress, silent
 from alharness.records import RunFolder
-from alharness.run.contract import Author
-from alharness.run.stage import Networks, Problem, Stage, set_stage
-from alharness.run.untouched import changed, global_marks, put_back
 from alharness.spec import RunSpec
 from alharness.strategy import Strategy
 from alharness.tasks.base import DataLocations, TaskData, load_data
