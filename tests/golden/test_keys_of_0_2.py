@@ -22,7 +22,7 @@ from alharness.generative.generator import generator_identity
 from alharness.spec import resolve
 
 FILE = Path(__file__).parent / "keys-of-0.2.0.json"
-STRATEGIES = [
+STRATEGIES = (
     "random",
     "full",
     "max-entropy",
@@ -58,8 +58,8 @@ STRATEGIES = [
     "asal-disc-random-latent",
     "subset:500:max-entropy",
     "subset:50:core-set",
-]
-TASKS = [
+)
+TASKS = (
     "digits-two",
     "digits-ten",
     "mnist-two",
@@ -77,7 +77,7 @@ TASKS = [
     "faces-bangs",
     "faces-eyeglasses",
     "augmented:mnist-two:1000",
-]
+)
 LEARNERS: dict[str, dict[str, Any]] = {
     "default": {},
     "linear": {"kind": "linear", "c": 0.5},
