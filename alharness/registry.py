@@ -167,7 +167,7 @@ def group_of(name: str) -> str:
     raise UserError(
         f"'{name}' is {describe(found)}: neither a strategy nor a data set nor a classifier. Derive a "
         "class from alharness.strategy.Strategy, alharness.tasks.base.TaskPlugin or "
-        "alharness.learners.base.Learner, or name a network or a scikit-learn classifier."
+        "alharness.learners.learner.Learner, or name a network or a scikit-learn classifier."
     )
 
 

@@ -24,7 +24,8 @@ from alharness.artefacts.keys import identity
 from alharness.errors import UserError, blamed, unknown_name
 from alharness.files import merge, parse_toml
 from alharness.generative import AutoencoderSettings, GeneratorSettings
-from alharness.learners.learner import LearnerSettings, lacking, sources
+from alharness.learners.factory import lacking, sources
+from alharness.learners.settings import LearnerSettings
 from alharness.oracle import OracleSettings
 from alharness.strategy import Strategy
 from alharness.tasks.base import PoolSettings, Profile, TaskPlugin

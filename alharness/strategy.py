@@ -35,7 +35,8 @@ from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
 from alharness.errors import UserError, is_library, shown
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerFactory, LearnerSettings
+from alharness.learners.learner import Learner, LearnerFactory
+from alharness.learners.settings import LearnerSettings
 from alharness.pool import Pool
 from alharness.pool.scan import scan
 from alharness.progress import Progress

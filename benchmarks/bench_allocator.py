@@ -25,7 +25,8 @@ from alharness import numerics
 from alharness.generative.settings import GENERATOR_RECIPES
 from alharness.generative.wgan import Training
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import LearnerSettings, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import LearnerSettings
 from alharness.pool import ArrayPool
 
 torch.set_num_threads(1)

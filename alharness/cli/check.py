@@ -76,7 +76,7 @@ def _check_learner(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]
     from pydantic import ValidationError
 
     from alharness.conformance.learners import check_learner
-    from alharness.learners.base import LearnerSettings
+    from alharness.learners.settings import LearnerSettings
     from alharness.spec import explain
 
     values = {**given, **given.get("learner", {}), "kind": name}

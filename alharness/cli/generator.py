@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from alharness.artefacts import Artefact, ArtefactStore
     from alharness.engine.stage import Networks
-    from alharness.learners.learner import LearnerSettings
+    from alharness.learners.settings import LearnerSettings
     from alharness.pool import Pool
     from alharness.tasks.base import TaskData
 
@@ -237,7 +237,7 @@ def _open(
     from alharness.engine.stage import Networks
     from alharness.files import merge
     from alharness.generative import AutoencoderSettings, GeneratorSettings
-    from alharness.learners.learner import LearnerSettings
+    from alharness.learners.settings import LearnerSettings
     from alharness.registry import resolve_task, task_class
     from alharness.spec import current_device, explain, parse_set, resolve_device
     from alharness.tasks.base import DataLocations, load_data

@@ -62,8 +62,8 @@ def show(name: str) -> None:
 
 def _show_learner(name: str) -> None:
     from alharness import registry
-    from alharness.learners.base import LearnerSettings
     from alharness.learners.kinds import NetworkKind, find_kind
+    from alharness.learners.settings import LearnerSettings
 
     kind = find_kind(name)
     click.echo(f"{name}  ({registry.provider(registry.LEARNERS, name)})")
@@ -92,7 +92,7 @@ def _show_strategy(name: str) -> None:
 
 def _show_task(name: str) -> None:
     from alharness import plugins, registry
-    from alharness.learners.learner import LearnerSettings
+    from alharness.learners.settings import LearnerSettings
     from alharness.tasks.base import TaskPlugin
 
     try:

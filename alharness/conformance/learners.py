@@ -3,7 +3,7 @@
 In a third party's pytest::
 
     from alharness.conformance.learners import check_learner
-    from alharness.learners.base import LearnerSettings
+    from alharness.learners.settings import LearnerSettings
 
     def test_contract():
         results = check_learner(LearnerSettings(kind="./net.py:Net"))
@@ -27,7 +27,9 @@ from alharness import seeds
 from alharness.conformance.outcomes import CheckResult, outcomes
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import FitReport, Learner, LearnerSettings, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import FitReport, Learner
+from alharness.learners.settings import LearnerSettings
 from alharness.pool import ArrayPool
 
 N_ITEMS = 48

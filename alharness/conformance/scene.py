@@ -21,7 +21,8 @@ from alharness.engine.stage import Networks, Problem, set_stage
 from alharness.errors import UserError, blamed
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerSettings
+from alharness.learners.learner import Learner
+from alharness.learners.settings import LearnerSettings
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
 from alharness.queries import Query

@@ -30,15 +30,10 @@ from alharness.generative import (
 )
 from alharness.generative.settings import AutoencoderRecipe, GeneratorRecipe
 from alharness.labelled import LabelledSet
+from alharness.learners.factory import lacking, learner_factory
 from alharness.learners.frozen import embed
-from alharness.learners.learner import (
-    FitReport,
-    Learner,
-    LearnerFactory,
-    LearnerSettings,
-    lacking,
-    learner_factory,
-)
+from alharness.learners.learner import FitReport, Learner, LearnerFactory
+from alharness.learners.settings import LearnerSettings
 from alharness.pool import Pool
 from alharness.queries import Query
 from alharness.records import Ledger

@@ -27,7 +27,9 @@ from alharness.generative.quality import (
     label_agreement,
 )
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerSettings, NetworkLearner
+from alharness.learners.learner import Learner
+from alharness.learners.network import NetworkLearner
+from alharness.learners.settings import LearnerSettings
 from alharness.matching import (
     ExactIndex,
     FeatureExtractor,

@@ -20,7 +20,7 @@ import torch
 from alharness import seeds
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.base import FitReport, Learner
+from alharness.learners.learner import FitReport, Learner
 from alharness.pool import Pool
 
 

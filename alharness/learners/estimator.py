@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.base import FitReport, Learner
 from alharness.learners.kinds import EstimatorKind
+from alharness.learners.learner import FitReport, Learner
 from alharness.pool import Pool
 
 #: Probabilities of 0 become this, so that logarithms stay finite.

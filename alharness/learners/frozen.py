@@ -17,9 +17,10 @@ import torch
 from alharness import seeds
 from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.errors import UserError
-from alharness.learners.base import LearnerSettings
-from alharness.learners.learner import NetworkLearner, check_settings
+from alharness.learners.factory import check_settings
+from alharness.learners.network import NetworkLearner
 from alharness.learners.networks import HeadedNetwork
+from alharness.learners.settings import LearnerSettings
 from alharness.plugins import LEARNERS, identity_of
 from alharness.pool import ArrayPool, Pool
 from alharness.progress import Progress

@@ -24,7 +24,7 @@ from torch import nn
 
 from alharness import plugins
 from alharness.errors import UserError
-from alharness.learners.base import Learner
+from alharness.learners.learner import Learner
 from alharness.learners.networks import Adopted, Classifier, HeadedNetwork
 from alharness.learners.weights import load_weights
 
@@ -94,7 +94,7 @@ def find_kind(name: str) -> Kind:
     if kind is None:
         raise UserError(
             f"'{name}' is {plugins.describe(found)}, not a classifier. Expected a function or nn.Module "
-            "class of (item_shape, n_classes), a subclass of alharness.learners.base.Learner, or a "
+            "class of (item_shape, n_classes), a subclass of alharness.learners.learner.Learner, or a "
             "scikit-learn classifier."
         )
     return kind
@@ -267,11 +267,11 @@ def head_of(kind: NetworkKind, item_shape: tuple[int, ...], n_classes: int, widt
             raise UserError(
                 f"Classifier '{kind.name}' gives other logits each time for the same items, in evaluation "
                 "mode too. Use nn.Dropout and the like, which eval() switches off, or derive a class from "
-                "alharness.learners.base.Learner."
+                "alharness.learners.learner.Learner."
             )
         raise UserError(
             f"Classifier '{kind.name}' must return the output of a linear layer (logits, without "
             "softmax). Return that, name the layer in an attribute 'head' of the network, or derive "
-            "a class from alharness.learners.base.Learner."
+            "a class from alharness.learners.learner.Learner."
         )
     return told

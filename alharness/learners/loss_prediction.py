@@ -25,9 +25,12 @@ from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.base import FitReport, Learner, LearnerFactory, LearnerSettings
-from alharness.learners.learner import LinearLearner, NetworkLearner, lacking
+from alharness.learners.factory import lacking
+from alharness.learners.learner import FitReport, Learner, LearnerFactory
+from alharness.learners.linear import LinearLearner
+from alharness.learners.network import NetworkLearner
 from alharness.learners.networks import Classifier, HeadedNetwork
+from alharness.learners.settings import LearnerSettings
 from alharness.learners.training import descend
 from alharness.pool import Pool
 

@@ -16,10 +16,11 @@ from torch.utils.hooks import RemovableHandle
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners import packed
-from alharness.learners.base import SAMPLES_REMEDY, FitReport, Learner, LearnerSettings
 from alharness.learners.batches import Batches, flip_crop
 from alharness.learners.kinds import NetworkKind, build_network, find_kind, head_of
+from alharness.learners.learner import SAMPLES_REMEDY, FitReport, Learner
 from alharness.learners.networks import HeadedNetwork
+from alharness.learners.settings import LearnerSettings
 from alharness.learners.training import descend_all, descend_on_device
 from alharness.learners.weights import read_weights
 from alharness.plugins import LEARNERS, identity_of

@@ -25,8 +25,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
 from alharness import seeds
-from alharness.learners.base import LearnerSettings
 from alharness.learners.batches import Batches, flip_crop
+from alharness.learners.settings import LearnerSettings
 from alharness.learners.training import descend_all, descend_on_device
 
 #: 32 bits of a number.

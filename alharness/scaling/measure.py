@@ -33,7 +33,8 @@ from alharness.engine.stage import Stage, set_stage
 from alharness.errors import UserError
 from alharness.files import append_line, explained, write_json, write_text
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import Learner
 from alharness.matching import build_index, features, match
 from alharness.pool import ArrayPool, Pool, PoolWrapper
 from alharness.progress import Progress, silent

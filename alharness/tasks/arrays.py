@@ -19,7 +19,7 @@ from pydantic import Field
 
 from alharness import seeds
 from alharness.errors import UserError
-from alharness.learners.base import LearnerSettings
+from alharness.learners.settings import LearnerSettings
 from alharness.pool import digest
 from alharness.tasks.base import Profile, TaskData, TaskDefaults, TaskParameters, TaskPlugin
 

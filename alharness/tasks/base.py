@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from alharness.errors import UserError, blamed, home_of
-from alharness.learners.learner import LearnerSettings
+from alharness.learners.settings import LearnerSettings
 from alharness.pool import (
     ArrayPool,
     Forecast,

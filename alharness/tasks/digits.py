@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from alharness import seeds
-from alharness.learners.learner import LearnerSettings
+from alharness.learners.settings import LearnerSettings
 from alharness.pool import digest
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from alharness.errors import UserError
-from alharness.learners.learner import LearnerSettings
+from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
 from alharness.tasks.base import Profile, TaskDefaults, TaskParameters
 from alharness.tasks.originals.images import (

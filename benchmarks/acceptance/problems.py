@@ -18,7 +18,8 @@ from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.executors.packed import Meeting
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerSettings, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import Learner, LearnerSettings
 from alharness.pool import ArrayPool
 from alharness.records import RunFolder
 from alharness.spec import RunSpec, resolve

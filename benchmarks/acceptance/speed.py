@@ -32,7 +32,8 @@ from acceptance.report import (
 from alharness import cli, numerics, registry
 from alharness.generative.settings import WRITTEN_FOR
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner, LearnerSettings, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import Learner, LearnerSettings
 from alharness.matching import build_index, match
 from alharness.pool import Pool
 from alharness.strategy import CycleView

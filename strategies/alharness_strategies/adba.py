@@ -29,13 +29,9 @@ from torch.nn import functional
 
 from alharness import acquisition
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import (
-    FitReport,
-    Learner,
-    LearnerFactory,
-    LearnerSettings,
-    learner_factory,
-)
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import FitReport, Learner, LearnerFactory
+from alharness.learners.settings import LearnerSettings
 from alharness.learners.training import descend
 from alharness.pool import ArrayPool, Pool
 from alharness.strategy import (

@@ -22,7 +22,8 @@ from pydantic import Field
 
 from alharness import acquisition
 from alharness.generative.latent_search import ClassifierSearch, LatentSearch
-from alharness.learners.learner import Learner, LinearLearner
+from alharness.learners.learner import Learner
+from alharness.learners.linear import LinearLearner
 from alharness.strategy import CycleView, ImageQuery, Parameters, Preparation, Strategy
 
 if TYPE_CHECKING:

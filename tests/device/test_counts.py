@@ -16,7 +16,8 @@ from tiny import LEARNERS, counted_selections, images, run, spec, together
 from alharness.generative.latent_search import LatentSearch
 from alharness.labelled import LabelledSet
 from alharness.learners.capture import WARM_UP_CALLS
-from alharness.learners.learner import Learner, LearnerSettings, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import Learner, LearnerSettings
 from alharness.pool import ArrayPool, PinnedPool, Pool
 from alharness.progress import silent
 from alharness.strategy import CycleView

@@ -8,7 +8,7 @@ import pytest
 
 from alharness.conformance.learners import check_learner
 from alharness.errors import UserError
-from alharness.learners.base import LearnerSettings
+from alharness.learners.learner import LearnerSettings
 from alharness.plugins import LEARNERS, names
 
 MINE = '''

@@ -15,10 +15,10 @@ from alharness.artefacts import ArtefactStore, Supply, write_tensors
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners import weights as weights_module
-from alharness.learners.base import Learner, LearnerSettings
+from alharness.learners.factory import lacking, learner_factory, sources
 from alharness.learners.frozen import embed
 from alharness.learners.kinds import find_kind
-from alharness.learners.learner import lacking, learner_factory, sources
+from alharness.learners.learner import Learner, LearnerSettings
 from alharness.pool import ArrayPool
 from alharness.seeds import derive
 from alharness.spec import resolve

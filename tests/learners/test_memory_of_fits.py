@@ -11,7 +11,8 @@ import torch
 
 from alharness.labelled import LabelledSet
 from alharness.learners import packed
-from alharness.learners.learner import LearnerSettings, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import LearnerSettings
 from alharness.learners.network import NetworkLearner
 from alharness.pool import ArrayPool
 

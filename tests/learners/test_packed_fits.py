@@ -16,7 +16,8 @@ from alharness.errors import UserError
 from alharness.executors import packed as runs
 from alharness.labelled import LabelledSet
 from alharness.learners import packed
-from alharness.learners.learner import Learner, LearnerSettings, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import Learner, LearnerSettings
 from alharness.learners.loss_prediction import learning_loss_factory
 from alharness.pool import ArrayPool
 from alharness.spec import resolve

@@ -12,7 +12,8 @@ from alharness import registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import LearnerSettings, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import LearnerSettings
 from alharness.pool import ArrayPool
 from alharness.progress import silent
 from alharness.strategy import CycleView, Preparation, Strategy

@@ -8,7 +8,8 @@ from torch import nn
 
 from alharness import seeds
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import LearnerSettings, NetworkLearner, dropout_layers
+from alharness.learners.learner import LearnerSettings, NetworkLearner
+from alharness.learners.network import dropout_layers
 from alharness.learners.networks import HeadedNetwork
 from alharness.pool import ArrayPool
 

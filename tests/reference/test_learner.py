@@ -11,12 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from alharness.errors import UserError
 from alharness.labelled import Annotation, LabelledSet
 from alharness.learners.batches import draw_moves, flip_crop
-from alharness.learners.learner import (
-    LearnerSettings,
-    LinearLearner,
-    NetworkLearner,
-    learner_factory,
-)
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import LearnerSettings, LinearLearner, NetworkLearner
 from alharness.pool import ArrayPool
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from alharness.availability import Availability
 from alharness.labelled import LabelledSet
-from alharness.learners.base import FitReport, Learner
+from alharness.learners.learner import FitReport, Learner
 from alharness.pool import ArrayPool, Pool
 from alharness.progress import silent
 from alharness.strategy import CycleView, Strategy

@@ -11,7 +11,8 @@ import torch
 from alharness import seeds
 from alharness.availability import Availability
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import LearnerSettings, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import LearnerSettings
 from alharness.pool import ArrayPool
 from alharness.strategy import CycleView
 from alharness_strategies.vaal import Vaal, Vae, deceit, elbo, halvings, telling

@@ -9,7 +9,8 @@ import torch
 
 from alharness.availability import Availability
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import LearnerSettings, LinearLearner, learner_factory
+from alharness.learners.factory import learner_factory
+from alharness.learners.learner import LearnerSettings, LinearLearner
 from alharness.pool import ArrayPool
 from alharness.strategy import CycleView
 from alharness_strategies.gaal import Gaal, SimpleGan

@@ -1,0 +1,61 @@
+"""How classifiers are trained, as a run's settings say it. Imports no torch: a spec holds it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class LearnerSettings(BaseModel):
+    """How classifiers are trained: one recipe per task, part of the protocol fingerprint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = Field(
+        "linear", description="a name of 'alharness list learners', module:Class or ./file.py:Class"
+    )
+    c: float = Field(
+        1.0, gt=0, description="inverse L2 strength of the linear model (decisions 8.2)"
+    )
+    width: int = Field(128, ge=1, description="width of the network")
+    lr: float = Field(1e-3, gt=0, description="Adam's step size")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of the network")
+    batch_size: int = Field(50, ge=1, description="images per optimiser step")
+    epochs: int = Field(20, ge=0, description="passes over the labelled set")
+    min_steps: int = Field(
+        1000, ge=1, description="floor on optimiser steps: few labels must not mean few steps"
+    )
+    max_iterations: int = Field(1000, ge=1, description="L-BFGS iterations of the linear model")
+    augment: Literal["none", "flip-crop"] = Field(
+        "none", description="flip-crop on LSUN only (Sec. 4.2)"
+    )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the network's features dropped before its last layer in training",
+        json_schema_extra={"added": "0.2"},
+    )
+    members: int = Field(
+        1,
+        ge=1,
+        description="classifiers that are trained side by side and averaged",
+        json_schema_extra={"added": "0.2"},
+    )
+    weights: str = Field(
+        "",
+        description="where the network starts: a file of weights, or torchvision's name for them",
+        json_schema_extra={"added": "0.2"},
+    )
+    pack: int = Field(
+        1,
+        ge=1,
+        description="networks of so many runs trained side by side (alharness sweep --executor packed)",
+        json_schema_extra={"added": "0.2"},
+    )
+    freeze: bool = Field(
+        False,
+        description="compute the network's features once and train a linear head on them",
+        json_schema_extra={"added": "0.2"},
+    )
