@@ -110,7 +110,11 @@ def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
 
 
 def _summary(point: EntryPoint) -> str:
-    """First docstring line of the class or function, found by reading the source."""
+    """What a plug-in says of itself, found by reading the source.
+
+    The first line of the docstring of a class or function; the first text that a call gets whose result
+    has the name (``Name = preset(Base, "summary")``).
+    """
     path = _source_path(point.module)
     if path is None:
         return ""
@@ -122,6 +126,11 @@ def _summary(point: EntryPoint) -> str:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == point.attr:
             text = ast.get_docstring(node) or ""
             return text.split("\n\n")[0].replace("\n", " ").strip()
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            given = [part.value for part in node.value.args if isinstance(part, ast.Constant)]
+            if point.attr in names:
+                return next((text for text in given if isinstance(text, str)), "")
     return ""
 
 
@@ -336,7 +345,14 @@ def identity_of(group: str, name: str) -> dict[str, str]:
 
 
 def _own_packages() -> frozenset[str]:
-    return frozenset({__name__.partition(".")[0], "alharness_strategies"})
+    """Packages whose modules are ours: this one, and those that our distribution's plug-ins lie in."""
+    points = [point for group in (STRATEGIES, TASKS, LEARNERS) for point in _points(group)]
+    ours = {
+        point.module.partition(".")[0]
+        for point in points
+        if point.dist is not None and point.dist.name in OWN
+    }
+    return frozenset({__name__.partition(".")[0], *ours})
 
 
 def _module_identity(module: str) -> str:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, create_model
+from pydantic.fields import FieldInfo
 
 from alharness import acquisition
 from alharness.generative.latent_search import ClassifierSearch, LatentSearch, SearchResult
@@ -269,57 +270,45 @@ class AsalCls(Asal):
             return reduced.space, build_index(self.parameters.index, reduced.features)
 
 
-class _Rerank(AsalParameters):
-    rerank: int = Field(50, ge=0, description="choose by score among so many neighbours")
+def preset(base: type[Asal], summary: str, **defaults: Any) -> type[Asal]:
+    """A strategy that differs from ``base`` in the defaults of its parameters alone.
+
+    Args:
+        base: the strategy.
+        summary: one line, which ``alharness list`` reads from this call's source.
+        defaults: by name of the parameter.
+    """
+    fields: dict[str, Any] = {}
+    for name, value in defaults.items():
+        field = base.Parameters.model_fields[name]
+        # The bounds and the description stay: only the default is another one.
+        fields[name] = (field.annotation, FieldInfo.merge_field_infos(field, default=value))
+    model = create_model(base.Parameters.__name__, __base__=base.Parameters, **fields)
+    own = {"Parameters": model, "__doc__": summary, "__module__": base.__module__}
+    return type(base)(base.__name__, (base,), own)
 
 
-class AsalGrayRerank(AsalGray):
-    """ASAL by grey values, choosing the most uncertain of 50 neighbours."""
-
-    Parameters = _Rerank
-
-
-class AsalRgbRerank(AsalRgb):
-    """ASAL by colour values, choosing the most uncertain of 50 neighbours."""
-
-    Parameters = _Rerank
-
-
-class AsalAutoRerank(AsalAuto):
-    """ASAL by auto-encoder codes, choosing the most uncertain of 50 neighbours."""
-
-    Parameters = _Rerank
-
-
-class AsalDiscRerank(AsalDisc):
-    """ASAL by critic features, choosing the most uncertain of 50 neighbours."""
-
-    Parameters = _Rerank
-
-
-class _RandomLatent(AsalParameters):
-    latent_steps: int = Field(0, ge=0, description="Adam steps of Eq. 1; 0: G(z) as it comes")
-
-
-class AsalGrayRandomLatent(AsalGray):
-    """Control: matches of un-optimised G(z) by grey values."""
-
-    Parameters = _RandomLatent
-
-
-class AsalRgbRandomLatent(AsalRgb):
-    """Control: matches of un-optimised G(z) by colour values."""
-
-    Parameters = _RandomLatent
-
-
-class AsalAutoRandomLatent(AsalAuto):
-    """Control: matches of un-optimised G(z) by auto-encoder codes."""
-
-    Parameters = _RandomLatent
-
-
-class AsalDiscRandomLatent(AsalDisc):
-    """Control: matches of un-optimised G(z) by critic features."""
-
-    Parameters = _RandomLatent
+AsalGrayRerank = preset(
+    AsalGray, "ASAL by grey values, choosing the most uncertain of 50 neighbours.", rerank=50
+)
+AsalRgbRerank = preset(
+    AsalRgb, "ASAL by colour values, choosing the most uncertain of 50 neighbours.", rerank=50
+)
+AsalAutoRerank = preset(
+    AsalAuto, "ASAL by auto-encoder codes, choosing the most uncertain of 50 neighbours.", rerank=50
+)
+AsalDiscRerank = preset(
+    AsalDisc, "ASAL by critic features, choosing the most uncertain of 50 neighbours.", rerank=50
+)
+AsalGrayRandomLatent = preset(
+    AsalGray, "Control: matches of un-optimised G(z) by grey values.", latent_steps=0
+)
+AsalRgbRandomLatent = preset(
+    AsalRgb, "Control: matches of un-optimised G(z) by colour values.", latent_steps=0
+)
+AsalAutoRandomLatent = preset(
+    AsalAuto, "Control: matches of un-optimised G(z) by auto-encoder codes.", latent_steps=0
+)
+AsalDiscRandomLatent = preset(
+    AsalDisc, "Control: matches of un-optimised G(z) by critic features.", latent_steps=0
+)

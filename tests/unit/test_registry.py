@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -217,6 +218,22 @@ def test_our_own_plugins_need_no_identity() -> None:
         assert registry.identity_of(registry.STRATEGIES, name) == {}
     for name in ("digits-two", "folder:/some/where.d:x", "augmented:digits-two:1000"):
         assert registry.identity_of(registry.TASKS, name) == {}
+
+
+def test_what_is_ours_is_known_by_its_distribution() -> None:
+    """No file of the harness names the package of the strategies that come with it."""
+    ours = Path(registry.__file__).parent
+    naming = [
+        path.name for path in ours.rglob("*.py") if "alharness_strategies" in path.read_text()
+    ]
+    assert naming == []
+
+
+def test_a_preset_is_listed_with_the_summary_that_its_call_gives() -> None:
+    told = {listing.name: listing.summary for listing in registry.listings(registry.STRATEGIES)}
+    for name in ("asal-rgb-rerank", "asal-disc-random-latent"):
+        assert told[name] == inspect.getdoc(registry.strategy_class(name))
+    assert all(told.values())
 
 
 def test_a_files_identity_changes_with_its_source_and_not_with_its_place(tmp_path: Path) -> None:
