@@ -4,7 +4,8 @@ An artefact is named by what it was made from: its key hashes its kind and its i
 fingerprint, network recipe, training settings, seed; never the device), so a changed setting is
 another artefact and nothing is ever overwritten. It lies in ``<root>/<kind>/<key>/``: the files that
 its builder wrote (tensors as safetensors) and ``meta.json`` with identity, seconds, versions and the
-SHA-256 of every file. Loading verifies all of it; nothing is unpickled.
+SHA-256 of every file. Loading verifies all of it; nothing is unpickled. So an artefact is taken to
+another machine by copying its folder.
 
 Building happens in ``<root>/<kind>/<key>.partial/`` under a file lock, and a finished folder is
 renamed into place. A second run that wants the same artefact waits and then loads it; a killed
@@ -14,13 +15,11 @@ build leaves its checkpoints in the partial folder, where the next one finds the
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import platform
 import shutil
 import stat
-import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -33,7 +32,6 @@ from alharness.artefacts.tensors import read_tensors
 from alharness.errors import DamagedError, UserError
 from alharness.files import (
     PARTIAL,
-    beside,
     locked,
     parse_sealed,
     sha256_of,
@@ -48,11 +46,7 @@ if TYPE_CHECKING:
 #: Raised when the meaning of stored files changes; old artefacts are then built anew.
 FORMAT = 1
 
-
 META = "meta.json"
-
-
-CHECKSUMS = "SHA256SUMS"
 #: Behind the name of an artefact that was found damaged and made anew.
 DAMAGED = ".damaged"
 
@@ -325,60 +319,6 @@ class ArtefactStore:
                 f"The {kind} '{key}' is being made by a run. Stop that run first."
             ) from None
 
-    def export(self, kind: str, key: str, target: Path) -> Path:
-        """Write a verified artefact into one file that ``import_file`` of another store takes.
-
-        The file is a plain tar archive whose first member lists the SHA-256 of all others.
-
-        Raises:
-            UserError: the artefact is damaged, or the target exists.
-        """
-        artefact = self.load(kind, key)
-        if target.is_dir():
-            target = target / f"{kind}-{key}.tar"
-        if target.exists():
-            raise UserError(f"'{target}' exists. Remove it or give another name.")
-        names = [META, *sorted(artefact.meta["files"])]
-        sums = "".join(f"{sha256_of(artefact.path / name)}  {name}\n" for name in names)
-        with beside(target) as partial, tarfile.open(partial, "w") as archive:
-            member = tarfile.TarInfo(CHECKSUMS)
-            member.size = len(sums.encode())
-            archive.addfile(member, io.BytesIO(sums.encode()))
-            for name in names:
-                archive.add(artefact.path / name, arcname=name, filter=_anonymous)
-        return target
-
-    def import_file(self, source: Path) -> Artefact:
-        """Take in a file that ``export`` wrote; one that is here already is left as it is.
-
-        Raises:
-            UserError: not such a file, or damaged on the way.
-        """
-        try:
-            with tarfile.open(source, "r:") as archive:
-                contents = _read_archive(archive, source)
-        except FileNotFoundError:
-            raise UserError(f"The file '{source}' does not exist.") from None
-        except (tarfile.TarError, OSError) as error:
-            raise _not_exported(source, str(error)) from error
-        meta = _parse_meta(contents[META], str(source))
-        kind, key = str(meta["kind"]), str(meta["key"])
-        if key != artefact_key(kind, meta["identity"]) or not kind.isidentifier():
-            raise UserError(f"'{source}' is damaged: its key does not follow from its identity.")
-        if set(meta["files"]) != set(contents) - {META}:
-            raise UserError(f"'{source}' is damaged: files are missing or foreign.")
-        final = self.root / kind / key
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with locked(self.root / kind / f"{key}.lock"):
-            if not final.is_dir():
-                arriving = final.with_name(key + ".arriving")
-                shutil.rmtree(arriving, ignore_errors=True)
-                arriving.mkdir()
-                for name, content in contents.items():
-                    (arriving / name).write_bytes(content)
-                arriving.rename(final)
-        return self.load(kind, key)
-
 
 def default_store_root(runs_dir: str | Path = "runs") -> Path:
     """Where artefacts lie: ``ALHARNESS_ARTEFACTS``, else ``<runs-dir>/artefacts``."""
@@ -425,45 +365,6 @@ def _parse_meta(text: bytes, where: str) -> dict[str, Any]:
 
 
 _REMOVE = "Remove the artefact ('alharness artefacts remove KEY'), or copy the file again."
-
-
-def _read_archive(archive: tarfile.TarFile, source: Path) -> dict[str, bytes]:
-    """Members by name, each verified; nothing is written to disk here.
-
-    Raises:
-        UserError: a member that is not a plain file, has a path, is not listed or does not verify.
-    """
-    contents: dict[str, bytes] = {}
-    for member in archive:
-        stream = archive.extractfile(member) if member.isfile() else None
-        if stream is None or "/" in member.name or member.name.startswith("."):
-            raise _not_exported(source, f"the member '{member.name}' is not a plain file")
-        contents[member.name] = stream.read()
-    sums = contents.pop(CHECKSUMS, b"").decode("utf-8", errors="replace")
-    pairs = [line.split("  ", 1) for line in sums.splitlines() if "  " in line]
-    listed = {name: sha256 for sha256, name in pairs}
-    if META not in contents or set(listed) != set(contents):
-        raise _not_exported(source, f"its {CHECKSUMS} does not list its files")
-    for name, content in contents.items():
-        if hashlib.sha256(content).hexdigest() != listed[name]:
-            raise UserError(
-                f"'{source}' is damaged: '{name}' does not have its SHA-256. Copy again."
-            )
-    return contents
-
-
-def _not_exported(source: Path, why: str) -> UserError:
-    return UserError(
-        f"'{source}' is not a whole file of 'alharness artefacts export': {why}. Copy it again."
-    )
-
-
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """The same archive on every machine: no owner, no time."""
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mtime = 0
-    return member
 
 
 def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:

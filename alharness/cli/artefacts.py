@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def artefacts() -> None:
-    """List, show, remove, export and import artefacts.
+    """List, show and remove artefacts.
 
     They lie in RUNS/artefacts, or in the folder that ALHARNESS_ARTEFACTS names. KEY may be
-    shortened as long as it fits one artefact only.
+    shortened as long as it fits one artefact only. To take one to another machine, copy its folder
+    KIND/KEY: all of its files are verified when it is used.
     """
 
 
@@ -76,29 +77,6 @@ def remove(keys: tuple[str, ...], runs_dir: Path) -> None:
     for kind, key in chosen:
         store.remove(kind, key)
         click.echo(f"Removed {kind} {key}.")
-
-
-@artefacts.command()
-@click.argument("key")
-@click.argument("target", type=click.Path(path_type=Path), default=Path())
-@runs_dir_option
-def export(key: str, target: Path, runs_dir: Path) -> None:
-    """Write an artefact into one file, with checksums, for another machine (TARGET: file or folder)."""
-    store = open_store(runs_dir)
-    found = store.find(key)
-    written = store.export(found.kind, found.key, target)
-    click.echo(f"Wrote {found.kind} {found.key} to '{written}' ({size(written.stat().st_size)}).")
-
-
-@artefacts.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@runs_dir_option
-def import_files(files: tuple[Path, ...], runs_dir: Path) -> None:
-    """Take in files that 'alharness artefacts export' wrote, after verifying them."""
-    store = open_store(runs_dir)
-    for file in files:
-        found = store.import_file(file)
-        click.echo(f"Imported {found.kind} {found.key}.")
 
 
 def open_store(runs_dir: Path) -> ArtefactStore:

@@ -74,7 +74,7 @@ class Annotator(Protocol):
 
 
 class Person(Protocol):
-    """Answers a cycle's query by hand; see ``human.Desk``."""
+    """Answers a cycle's query by hand; see ``desk.Desk``."""
 
     def labels(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
         """Class per image, int64 ``[Q]``; -1 where the person cannot tell."""

@@ -78,20 +78,6 @@ def test_unfinished_ones_are_shown_and_can_be_removed(
     assert "unfinished:" not in capsys.readouterr().out
 
 
-def test_export_and_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = stored(tmp_path / "here", 1)
-    assert artefacts(tmp_path / "here", "export", found.key, str(tmp_path)) == 0
-    (file,) = tmp_path.glob("*.tar")
-    assert str(file) in capsys.readouterr().out
-    assert artefacts(tmp_path / "there", "import", str(file)) == 0
-    assert ArtefactStore(tmp_path / "there" / "artefacts").find(found.key).meta == found.meta
-    content = bytearray(file.read_bytes())
-    content[content.index(b"\x07" * 100)] = 9
-    file.write_bytes(content)
-    assert artefacts(tmp_path / "elsewhere", "import", str(file)) == 2
-    assert "damaged" in capsys.readouterr().err
-
-
 def test_the_environment_names_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

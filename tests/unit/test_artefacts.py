@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
-import tarfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +19,6 @@ from alharness.artefacts import (
     ArtefactStore,
     artefact_key,
     default_store_root,
-    sha256_of,
     write_tensors,
 )
 from alharness.artefacts.store import META
@@ -231,46 +230,14 @@ def test_find_by_prefix_and_remove(tmp_path: Path) -> None:
     assert len(store.finished()) == 19
 
 
-def test_export_and_import_carry_an_artefact_over(tmp_path: Path) -> None:
+def test_an_artefact_is_taken_elsewhere_by_copying_its_folder(tmp_path: Path) -> None:
     here, there = ArtefactStore(tmp_path / "here"), ArtefactStore(tmp_path / "there")
     artefact = here.obtain("thing", IDENTITY, build)
-    file = here.export("thing", artefact.key, tmp_path)
-    with pytest.raises(UserError, match="exists"):
-        here.export("thing", artefact.key, file)
-    there.import_file(file)
-    found = there.obtain("thing", IDENTITY, must_not_build)
-    assert found.meta == artefact.meta
-    again = here.export("thing", artefact.key, tmp_path / "again.tar")
-    assert sha256_of(again) == sha256_of(file)  # the same bytes whenever it is exported
-    assert there.import_file(file).cached  # a second import changes nothing
-
-
-def test_a_damaged_export_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    here, there = ArtefactStore(tmp_path / "here"), ArtefactStore(tmp_path / "there")
-    artefact = here.obtain("thing", IDENTITY, build)
-    whole = here.export("thing", artefact.key, tmp_path / "whole.tar").read_bytes()
-    weights = (artefact.path / "w.safetensors").read_bytes()
-    at = whole.index(weights) + len(weights) - 1
-    flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
-    cut = whole[: len(whole) // 3]
-    for name, content in {"flipped": flipped, "cut": cut, "foreign": b"hello"}.items():
-        file = tmp_path / name
-        file.write_bytes(content)
-        with pytest.raises(UserError, match=name):
-            there.import_file(file)
-    assert there.finished() == []
-    with pytest.raises(UserError, match="does not exist"):
-        there.import_file(tmp_path / "absent")
-
-
-def test_an_archive_that_would_write_elsewhere_is_refused(tmp_path: Path) -> None:
-    victim = tmp_path / "victim.txt"
-    victim.write_text("x")
-    evil = tmp_path / "evil.tar"
-    with tarfile.open(evil, "w") as archive:
-        archive.add(victim, arcname="../victim.txt")
-    with pytest.raises(UserError, match="not a plain file"):
-        ArtefactStore(tmp_path / "store").import_file(evil)
+    copied = shutil.copytree(artefact.path, there.root / "thing" / artefact.key)
+    assert there.obtain("thing", IDENTITY, must_not_build).meta == artefact.meta
+    (copied / "w.safetensors").write_bytes(b"cut on the way")
+    with pytest.raises(UserError, match=r"w\.safetensors"):
+        there.load("thing", artefact.key)
 
 
 def test_the_root_follows_option_and_environment(

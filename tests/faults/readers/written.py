@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -121,18 +120,6 @@ def artefact_meta(folder: Path) -> Reader:
         return store.load("thing", key)
 
     path = folder / "store" / "thing" / key / "meta.json"
-    return from_file(path, read, path.read_bytes())
-
-
-@reader
-def exported_artefact(folder: Path) -> Reader:
-    store, key = _an_artefact(folder)
-    path = store.export("thing", key, folder / "a.tar")
-
-    def read(path: Path) -> object:
-        shutil.rmtree(folder / "other", ignore_errors=True)
-        return ArtefactStore(folder / "other").import_file(path)
-
     return from_file(path, read, path.read_bytes())
 
 
