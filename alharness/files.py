@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,12 +86,22 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path, wait_s: float = -1.0) -> Iterator[None]:
+def locked(
+    path: Path,
+    wait_s: float = -1.0,
+    *,
+    busy: str = "",
+    waiting: Callable[[], object] | None = None,
+    refused: Callable[[OSError], Exception] | None = None,
+) -> Iterator[None]:
     """Hold a lock file. The lock is the operating system's: it ends with the process, however that ends.
 
     Args:
         path: the file, in a folder that exists.
         wait_s: how long to wait for another process; below 0 for ever.
+        busy: the text of a UserError in place of the TimeoutError.
+        waiting: called once where another process has to be waited for.
+        refused: makes what is raised in place of an OSError.
 
     Raises:
         TimeoutError: another process holds it.
@@ -100,10 +110,24 @@ def locked(path: Path, wait_s: float = -1.0) -> Iterator[None]:
     from filelock import FileLock
 
     lock = FileLock(path)
+    # Only errors of the lock itself are translated: those of the block are none of ours.
     try:
-        lock.acquire(timeout=wait_s)
+        try:
+            lock.acquire(timeout=0 if waiting is not None else wait_s)
+        except TimeoutError:
+            if waiting is None:
+                raise
+            waiting()
+            lock.acquire(timeout=wait_s)
+    except TimeoutError as error:  # an OSError too, so that it comes first
+        raise (UserError(busy) if busy else error) from None
     except NotImplementedError as error:  # how filelock says that there is no flock
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(path)) from error
+        missing = OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), str(path))
+        raise (refused(missing) if refused is not None else missing) from error
+    except OSError as error:
+        if refused is None:
+            raise
+        raise refused(error) from error
     try:
         yield
     finally:

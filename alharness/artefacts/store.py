@@ -22,7 +22,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,17 +176,10 @@ class ArtefactStore:
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
 
-    @contextmanager
-    def _locked(self, kind: str, key: str, progress: Progress) -> Iterator[None]:
+    def _locked(self, kind: str, key: str, progress: Progress) -> AbstractContextManager[None]:
         """Hold the artefact's lock; waiting for another process's build is shown."""
-        lock = self.root / kind / f"{key}.lock"
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(lock, 0))
-            except TimeoutError:
-                progress(f"wait for the {kind} that another run is making", 0, 1)
-                stack.enter_context(locked(lock))
-            yield
+        told = f"wait for the {kind} that another run is making"
+        return locked(self.root / kind / f"{key}.lock", waiting=lambda: progress(told, 0, 1))
 
     def _build(
         self, kind: str, key: str, identity: Mapping[str, Any], build: Build, progress: Progress

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -111,15 +111,12 @@ def _held(folder: RunFolder) -> Iterator[None]:
     """The run's folder, made where there is none, for this process alone."""
     with explained(folder.path, "made", "Choose another place with --runs-dir"):
         folder.path.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder.lock, 0))
-        except TimeoutError:  # an OSError too, so that it comes first
-            raise UserError(
-                f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it."
-            ) from None
-        except OSError as error:
-            raise refusal(error, folder.lock, "locked") from error
+    with locked(
+        folder.lock,
+        0,
+        busy=f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it.",
+        refused=lambda error: refusal(error, folder.lock, "locked"),
+    ):
         yield
 
 

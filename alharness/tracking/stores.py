@@ -12,8 +12,8 @@ import re
 import shlex
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -208,7 +208,10 @@ def ready_database(path: Path, *, mend: bool, tell: Tell) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _no_place(path, error) from error
-    with locked(path):
+    lock = path.with_name(path.name + ".lock")
+    busy = f"Another process has held '{lock}' for {LOCK_S:.0f} s. Stop it and try again."
+    # One process at a time makes or mends a database: two at once break each other.
+    with files.locked(lock, LOCK_S, busy=busy, refused=lambda error: _no_place(path, error)):
         reason = _broken(mlflow, path) if path.exists() else ""
         if reason and not mend:
             raise UserError(
@@ -223,22 +226,6 @@ def ready_database(path: Path, *, mend: bool, tell: Tell) -> None:
             )
         if not path.exists():
             _make(path)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time makes or mends a database: two at once break each other."""
-    lock = path.with_name(path.name + ".lock")
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(files.locked(lock, LOCK_S))
-        except TimeoutError:
-            raise UserError(
-                f"Another process has held '{lock}' for {LOCK_S:.0f} s. Stop it and try again."
-            ) from None
-        except OSError as error:
-            raise _no_place(path, error) from error
-        yield
 
 
 def _no_place(path: Path, error: Exception) -> UserError:
