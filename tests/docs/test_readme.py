@@ -88,6 +88,12 @@ def test_there_is_something_to_run() -> None:
     assert all(any(c.startswith(start) for c in commands()) for start in NOT_RUN), "a stale reason"
 
 
+def test_the_commands_beside_a_block_are_found() -> None:
+    found = on_own_files((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert "alharness check ./mine.py:LowestIndex" in found
+    assert any(command.startswith("alharness run --strategy ./mine.py") for command in found)
+
+
 def test_every_block_says_what_it_is() -> None:
     known = {"python", "sh", "toml", "text", ""}
     assert [str(block) for block in blocks() if block.language not in known] == []
@@ -122,6 +128,16 @@ def test_a_page_runs_from_top_to_bottom(
             for command in commands_of(block):
                 if not is_left_out(command) and command not in SLOW:
                     assert call(shlex.split(command)[1:]) == 0, f"{block}: {command}"
+    for command in on_own_files(page.read_text(encoding="utf-8")):
+        assert call(shlex.split(command)[1:]) == 0, f"{page.name}, beside its block: {command}"
+
+
+def on_own_files(text: str) -> list[str]:
+    """Commands in sentences and in comments of blocks on a file that the page itself shows."""
+    own = set(re.findall(r"^# (\w+\.py)\b", text, re.MULTILINE))
+    inline = re.findall(r"`(alharness (?:check|run) [^`]*)`", text)
+    commented = re.findall(r"^# \w+\.py +(alharness .*)$", text, re.MULTILINE)
+    return [c for c in dict.fromkeys([*inline, *commented]) if any(f"./{file}:" in c for file in own)]
 
 
 def run_python(file: Path, text: str) -> None:
