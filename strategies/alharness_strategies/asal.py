@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -285,7 +285,7 @@ def preset(base: type[Asal], summary: str, **defaults: Any) -> type[Asal]:
         fields[name] = (field.annotation, FieldInfo.merge_field_infos(field, default=value))
     model = create_model(base.Parameters.__name__, __base__=base.Parameters, **fields)
     own = {"Parameters": model, "__doc__": summary, "__module__": base.__module__}
-    return type(base)(base.__name__, (base,), own)
+    return cast("type[Asal]", type(base.__name__, (base,), own))
 
 
 AsalGrayRerank = preset(
