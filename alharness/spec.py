@@ -24,7 +24,7 @@ from alharness.artefacts.keys import identity
 from alharness.errors import UserError, blamed, unknown_name
 from alharness.files import merge, parse_toml
 from alharness.generative import AutoencoderSettings, GeneratorSettings
-from alharness.learners.factory import lacking, sources
+from alharness.learners.kinds import find_kind, kind_of
 from alharness.learners.settings import LearnerSettings
 from alharness.oracle import OracleSettings
 from alharness.strategy import Strategy
@@ -219,7 +219,8 @@ def _require_fitting(spec: RunSpec, strategy: Strategy, task: TaskPlugin) -> Non
     Raises:
         UserError: the strategy cannot work with the classifier, or cannot serve the data set.
     """
-    reason = lacking(spec.learner, strategy.learner_needs, task.problem)
+    kind = kind_of(spec.learner)
+    reason = kind.lacking(spec.learner, strategy.learner_needs, task.problem)
     if reason is not None:
         raise UserError(f"'{spec.strategy.name}' cannot work with this classifier: {reason}.")
     if task.problem is None or spec.learner.freeze:  # which moves the problem to rows of features
@@ -246,7 +247,7 @@ def identity_of_plugins(spec: RunSpec) -> dict[str, str]:
     return {
         **plugins.identity_of(plugins.STRATEGIES, spec.strategy.name),
         **plugins.identity_of(plugins.TASKS, spec.task.name),
-        **sources(spec.learner),
+        **find_kind(spec.learner.kind).sources(spec.learner),
         **task.identity(),
         **own,
     }

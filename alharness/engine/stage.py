@@ -30,8 +30,9 @@ from alharness.generative import (
 )
 from alharness.generative.settings import AutoencoderRecipe, GeneratorRecipe
 from alharness.labelled import LabelledSet
-from alharness.learners.factory import lacking, learner_factory
+from alharness.learners.factory import learner_factory
 from alharness.learners.frozen import embed
+from alharness.learners.kinds import Kind, kind_of
 from alharness.learners.learner import FitReport, Learner, LearnerFactory
 from alharness.learners.settings import LearnerSettings
 from alharness.pool import Pool
@@ -51,6 +52,7 @@ class Problem:
         n_classes: number of classes.
         learner: how classifiers are trained.
         seed: the run's seed.
+        kind: what ``learner.kind`` names, where it was found already.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Problem:
     n_classes: int
     learner: LearnerSettings
     seed: int = 0
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True)
@@ -240,13 +243,15 @@ def set_stage(
         PluginError: the strategy breaks the contract while it prepares.
     """
     author = Author(strategy, name or type(strategy).__name__)
-    lack = lacking(
-        problem.learner, strategy.learner_needs, (problem.pool.item_shape, problem.n_classes)
-    )
+    kind = problem.kind or kind_of(problem.learner)
+    shape = (problem.pool.item_shape, problem.n_classes)
+    lack = kind.lacking(problem.learner, strategy.learner_needs, shape)
     if lack is not None:
         raise UserError(f"'{author.name}' cannot work with this classifier: {lack}.")
     if problem.learner.freeze:
-        pool, test = embed(problem.learner, problem.pool, problem.test, problem.n_classes, supply)
+        pool, test = embed(
+            problem.learner, problem.pool, problem.test, problem.n_classes, supply, kind
+        )
         problem = replace(problem, pool=pool, test=test)
     with author.blamed("a reason or None from unsuitable"):
         reason = strategy.unsuitable(problem.n_classes, problem.pool.item_shape)
@@ -281,7 +286,7 @@ def set_stage(
     return Stage(
         strategy,
         moved,
-        adapted.learner_factory or learner_factory(problem.learner),
+        adapted.learner_factory or learner_factory(problem.learner, kind),
         supply.ledger,
         author.name,
         adaptation is not None,

@@ -17,11 +17,10 @@ import torch
 from alharness import seeds
 from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.errors import UserError
-from alharness.learners.factory import check_settings
+from alharness.learners.kinds import Kind, NetworkKind, kind_of
 from alharness.learners.network import NetworkLearner
 from alharness.learners.networks import HeadedNetwork
 from alharness.learners.settings import LearnerSettings
-from alharness.plugins import LEARNERS, identity_of
 from alharness.pool import ArrayPool, Pool
 from alharness.progress import Progress
 
@@ -30,7 +29,12 @@ FILE = "embeddings.safetensors"
 
 
 def embed(
-    settings: LearnerSettings, pool: Pool, test: Pool, n_classes: int, supply: Supply
+    settings: LearnerSettings,
+    pool: Pool,
+    test: Pool,
+    n_classes: int,
+    supply: Supply,
+    kind: Kind | None = None,
 ) -> tuple[Pool, Pool]:
     """Pool and test set as rows of the frozen network's features, float32 ``[N, D]``.
 
@@ -42,17 +46,20 @@ def embed(
         pool, test: items as the network sees them.
         n_classes: of the task; the features do not depend on it.
         supply: where the features are kept, and who is told.
+        kind: the network that the settings name, where it was found already.
 
     Raises:
         UserError: a network without pretrained weights, or one that does not fit the items.
     """
-    check_settings(settings)
-    if not settings.weights and not identity_of(LEARNERS, settings.kind):
+    found = kind or kind_of(settings)
+    assert isinstance(found, NetworkKind)  # no other kind takes learner.freeze
+    source = found.identity()
+    if not settings.weights and not source:
         raise UserError(
             f"learner.freeze needs pretrained weights: '{settings.kind}' starts at random. Set "
             "learner.weights to a file, or leave learner.freeze out."
         )
-    learner = NetworkLearner(pool.item_shape, n_classes, pool.device, settings)
+    learner = NetworkLearner(pool.item_shape, n_classes, pool.device, settings, kind=found)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.derive(0, "frozen"))  # only the head, which is thrown away
         learner.network = learner.build().eval().requires_grad_(False)
@@ -74,7 +81,7 @@ def embed(
         "test": test.fingerprint,
         "kind": settings.kind,
         "width": settings.width,
-        "source": identity_of(LEARNERS, settings.kind),
+        "source": source,
         "weights": _backbone_digest(learner.network),
     }
     return supply.obtain(

@@ -8,15 +8,16 @@
   parameter, ``settings``.
 * a scikit-learn classifier: its class, or a configured object.
 
-Our own kinds are found and made like anyone's.
+Our own kinds are found and made like anyone's. Each kind says for itself which settings it takes and
+what it can give to a strategy.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -24,39 +25,234 @@ from torch import nn
 
 from alharness import plugins
 from alharness.errors import UserError
-from alharness.learners.learner import Learner
-from alharness.learners.networks import Adopted, Classifier, HeadedNetwork
-from alharness.learners.weights import load_weights
+from alharness.learners import building, networks
+from alharness.learners.learner import SAMPLES_REMEDY, Learner
+from alharness.learners.networks import Classifier, HeadedNetwork, dropout_layers
+from alharness.learners.settings import LearnerSettings
+from alharness.learners.weights import weights_identity
+
+#: Item shape and number of classes, once they are known.
+Shape = tuple[tuple[int, ...], int] | None
+
+#: Settings that concern networks; of a classifier that is none, nobody would read them.
+OF_NETWORKS = ("dropout", "weights", "freeze")
 
 
 @dataclass(frozen=True)
-class NetworkKind:
-    """A network by what makes it.
+class Kind(ABC):
+    """What the name of a classifier stands for.
 
     Attributes:
         name: what the user typed.
-        make: ``(item_shape, n_classes)`` to a module, perhaps with ``width``.
     """
 
     name: str
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """For people: its docstring."""
+
+    @property
+    def unread(self) -> Collection[str]:
+        """Settings that it would not read."""
+        return OF_NETWORKS
+
+    @property
+    def is_packable(self) -> bool:
+        """Whether several of its networks can go through one: no foreign Python, no batch statistics."""
+        return False
+
+    def require_settings(self, settings: LearnerSettings) -> None:
+        """Refuse what it would ignore. Loads no data and builds nothing.
+
+        Raises:
+            UserError: settings that it does not have.
+        """
+        for setting in self.unread:
+            if getattr(settings, setting):
+                raise UserError(
+                    f"learner.{setting} is for networks; the classifier '{self.name}' is none. Use one, "
+                    f"for instance learner.kind=mlp, or leave learner.{setting} out."
+                )
+        if settings.pack > 1 and (settings.freeze or not self.is_packable):
+            head = settings.freeze
+            what = "a frozen network's head" if head else f"the classifier '{self.name}'"
+            raise UserError(
+                f"learner.pack trains the harness's own networks side by side, and {what} is none of them. "
+                "Use learner.kind=mlp, mnist-cnn, all-cnn or strided-cnn, or leave learner.pack "
+                "(--executor packed) out."
+            )
+
+    def identity(self) -> dict[str, str]:
+        """Foreign source behind it, as a run's key names it; empty for the harness's own."""
+        return plugins.identity_of(plugins.LEARNERS, self.name)
+
+    def sources(self, settings: LearnerSettings) -> dict[str, str]:
+        """What the settings rest on and do not hold: foreign source and weights, for a run's key.
+
+        Raises:
+            UserError: a file that is not there.
+        """
+        weights = settings.weights and weights_identity(self.name, settings.weights)
+        return self.identity() | ({"learner.weights": weights} if weights else {})
+
+    def lacking(
+        self, settings: LearnerSettings, needs: Collection[str], shape: Shape = None
+    ) -> str | None:
+        """What a strategy needs of its classifier and will not get, as a reason; None when all is there.
+
+        Args:
+            needs: ``gradients`` (of the logits with respect to the items), ``samples`` (of the
+                parameters) and ``activations`` (of a network's hidden layers).
+            shape: item shape and number of classes, once they are known: a network is built for them to
+                see whether it has dropout of its own.
+        """
+        reasons = {
+            "gradients": self._no_gradients,
+            "activations": self._no_activations,
+            "samples": self._no_samples,
+        }
+        found = (ask(settings, shape) for need, ask in reasons.items() if need in needs)
+        return next(filter(None, found), None)
+
+    def _no_gradients(self, settings: LearnerSettings, shape: Shape) -> str | None:
+        return (
+            f"it searches for images by gradients of the classifier, and '{self.name}' has "
+            "none; use a network, for instance learner.kind=mlp"
+        )
+
+    def _no_activations(self, settings: LearnerSettings, shape: Shape) -> str | None:
+        return (
+            f"it trains a module beside a network, and '{self.name}' is none; use "
+            "learner.kind=mlp, mnist-cnn, all-cnn, strided-cnn or linear"
+        )
+
+    def _no_samples(self, settings: LearnerSettings, shape: Shape) -> str | None:
+        # Members are so many sets of parameters, whatever each of them is.
+        if settings.members > 1 or self._can_be_sampled(settings, shape):
+            return None
+        return (
+            f"it needs several sets of parameters, and '{self.name}' has one. "
+            f"{SAMPLES_REMEDY.rstrip('.')}"
+        )
+
+    def _can_be_sampled(self, settings: LearnerSettings, shape: Shape) -> bool:
+        """Whether one classifier has several sets of parameters."""
+        return False
+
+
+def _not_whole(settings: LearnerSettings) -> str | None:
+    """Why no module can be trained beside the classifier: it is several, or a head only."""
+    if settings.members == 1 and not settings.freeze:
+        return None
+    setting = "members=1" if settings.members > 1 else "freeze=false"
+    return f"it trains a module beside one whole network; set learner.{setting}"
+
+
+@dataclass(frozen=True)
+class NetworkKind(Kind):
+    """A network by what makes it.
+
+    Attributes:
+        make: ``(item_shape, n_classes)`` to a module, perhaps with ``width``.
+    """
+
     make: Callable[..., Any]
 
     @property
     def description(self) -> str:
-        """Its docstring."""
         return inspect.getdoc(self.make) or ""
+
+    @property
+    def unread(self) -> Collection[str]:
+        return ()
+
+    @property
+    def is_packable(self) -> bool:
+        return bool(self.make.__module__ == networks.__name__)
+
+    def require_settings(self, settings: LearnerSettings) -> None:
+        super().require_settings(settings)
+        if settings.freeze and settings.dropout:
+            raise UserError(
+                "learner.freeze trains a linear head, which has no dropout. Use learner.members=5 for "
+                "several heads, or leave learner.dropout out."
+            )
+        if settings.freeze and settings.augment != "none":
+            raise UserError(
+                "learner.freeze computes features once, so that images cannot be augmented. Set "
+                "learner.augment=none, or leave learner.freeze out."
+            )
+
+    def build(
+        self,
+        item_shape: tuple[int, ...],
+        n_classes: int,
+        *,
+        width: int,
+        dropout: float = 0.0,
+        tensors: Mapping[str, torch.Tensor] | None = None,
+    ) -> HeadedNetwork:
+        """A fresh network (``building.build_network``)."""
+        return building.build_network(
+            self.name,
+            self.make,
+            item_shape,
+            n_classes,
+            width=width,
+            dropout=dropout,
+            tensors=tensors,
+        )
+
+    def require_fit(self, item_shape: tuple[int, ...], n_classes: int, width: int) -> None:
+        """Raises a ``UserError`` where there is no such network for such items."""
+        building.head_of(self.name, self.make, item_shape, n_classes, width)
+
+    def _trial(
+        self, settings: LearnerSettings, shape: tuple[tuple[int, ...], int]
+    ) -> HeadedNetwork:
+        """A network to look at, built without moving torch's random state."""
+        with torch.random.fork_rng(devices=[]):
+            return self.build(*shape, width=settings.width)
+
+    def _no_gradients(self, settings: LearnerSettings, shape: Shape) -> str | None:
+        if not settings.freeze:
+            return None
+        return (
+            "it searches for images by gradients of the classifier, which learner.freeze moves to "
+            "features; leave learner.freeze out"
+        )
+
+    def _no_activations(self, settings: LearnerSettings, shape: Shape) -> str | None:
+        reason = _not_whole(settings)
+        if reason is not None or shape is None:
+            return reason
+        network = self._trial(settings, shape)
+        if isinstance(network, Classifier) and isinstance(network.body, nn.Sequential):
+            return None
+        return (
+            f"it reads the ReLUs of the harness's own networks, and '{self.name}' is "
+            "another one; use learner.kind=mlp, mnist-cnn, all-cnn or strided-cnn"
+        )
+
+    def _can_be_sampled(self, settings: LearnerSettings, shape: Shape) -> bool:
+        if settings.freeze:
+            return False
+        # While none can be built, a network may have dropout of its own: the stage asks again.
+        return bool(
+            settings.dropout or shape is None or dropout_layers(self._trial(settings, shape))
+        )
 
 
 @dataclass(frozen=True)
-class LearnerKind:
+class LearnerKind(Kind):
     """A ``Learner`` of its own."""
 
-    name: str
     cls: type[Learner]
 
     @property
     def description(self) -> str:
-        """Its docstring."""
         return inspect.getdoc(self.cls) or ""
 
     @property
@@ -64,21 +260,46 @@ class LearnerKind:
         """Whether its constructor wants the settings."""
         return "settings" in inspect.signature(self.cls).parameters
 
+    @property
+    def unread(self) -> Collection[str]:
+        # Somebody's class that takes the settings may read them; only the harness freezes.
+        is_own = self.cls.__module__.startswith(f"{__package__}.")
+        return ("freeze",) if self.takes_settings and not is_own else OF_NETWORKS
+
+    def _no_gradients(self, settings: LearnerSettings, shape: Shape) -> str | None:
+        return None if self.cls.differentiable else super()._no_gradients(settings, shape)
+
+    def _no_activations(self, settings: LearnerSettings, shape: Shape) -> str | None:
+        # The one classifier without hidden layers that learning loss has a module for.
+        if self.name == "linear":
+            return _not_whole(settings)
+        return super()._no_activations(settings, shape)
+
+    def _can_be_sampled(self, settings: LearnerSettings, shape: Shape) -> bool:
+        return self.cls.sample_log_probs is not Learner.sample_log_probs
+
 
 @dataclass(frozen=True)
-class EstimatorKind:
+class EstimatorKind(Kind):
     """A scikit-learn classifier: the class, or an object to be cloned."""
 
-    name: str
     estimator: Any
 
     @property
     def description(self) -> str:
-        """The first paragraph of its docstring; scikit-learn's run to pages."""
+        # The first paragraph: scikit-learn's docstrings run to pages.
         return (inspect.getdoc(self.estimator) or "").split("\n\n")[0]
 
 
-Kind = NetworkKind | LearnerKind | EstimatorKind
+def kind_of(settings: LearnerSettings) -> Kind:
+    """The kind that settings name, once it is sure that it reads all of them.
+
+    Raises:
+        UserError: no such classifier, or settings that it does not have.
+    """
+    kind = find_kind(settings.kind)
+    kind.require_settings(settings)
+    return kind
 
 
 def find_kind(name: str) -> Kind:
@@ -140,138 +361,26 @@ def form_of(name: str, found: Any) -> Kind | None:
     return None
 
 
-def build_network(
-    kind: NetworkKind,
-    item_shape: tuple[int, ...],
-    n_classes: int,
-    *,
-    width: int,
-    dropout: float = 0.0,
-    tensors: Mapping[str, torch.Tensor] | None = None,
-) -> HeadedNetwork:
-    """A fresh network on the CPU, initialised from torch's current random state.
-
-    Args:
-        width: for networks that take one.
-        dropout: share of the features dropped before the last layer in training.
-        tensors: weights to start from (``weights.read_weights``).
-
-    Raises:
-        UserError: there is no network of that kind for such items, or the weights are another's.
-    """
-    head = head_of(kind, item_shape, n_classes, width)
-    network = _make(kind, item_shape, n_classes, width)
-    if tensors is not None:
-        load_weights(network, head, tensors, kind.name)
-    if not (isinstance(network, Classifier) and isinstance(network.body, nn.Sequential)):
-        return Adopted(network, head, dropout)
-    if dropout > 0:
-        layers = list(network.body)
-        if isinstance(layers[-1], nn.Dropout):  # the setting is its share then, not a second one
-            layers.pop()
-        network.body = nn.Sequential(*layers, nn.Dropout(dropout))
-    return network
-
-
 def build_classifier(
     name: str, item_shape: tuple[int, ...], n_classes: int, width: int
 ) -> HeadedNetwork:
-    """``build_network`` by name.
+    """A fresh network of a kind, by name.
 
     Raises:
         UserError: no such kind, not a network, or none for such items.
     """
+    return network_kind(name).build(item_shape, n_classes, width=width)
+
+
+def network_kind(name: str) -> NetworkKind:
+    """A kind that is a network.
+
+    Raises:
+        UserError: no such kind, or not a network.
+    """
     kind = find_kind(name)
     if not isinstance(kind, NetworkKind):
-        raise UserError(f"Classifier '{name}' is not a network. Use one, such as mlp or mnist-cnn.")
-    return build_network(kind, item_shape, n_classes, width=width)
-
-
-def _make(kind: NetworkKind, item_shape: tuple[int, ...], n_classes: int, width: int) -> nn.Module:
-    """The plug-in's own network.
-
-    Raises:
-        UserError: it cannot be made for such items, or is not a module.
-    """
-    options = {"width": width} if "width" in inspect.signature(kind.make).parameters else {}
-    try:
-        network = kind.make(item_shape, n_classes, **options)
-    except UserError:
-        raise
-    except Exception as error:
-        raise _does_not_fit(kind, item_shape, error) from error
-    if not isinstance(network, nn.Module):
         raise UserError(
-            f"Classifier '{kind.name}' gave {plugins.describe(network)} for (item_shape, n_classes); "
-            "expected a torch.nn.Module. Return one."
+            f"Classifier '{name}' is not a network. Use one, such as learner.kind=mlp or mnist-cnn."
         )
-    return network
-
-
-def _does_not_fit(kind: NetworkKind, item_shape: tuple[int, ...], error: Exception) -> UserError:
-    lines = str(error).splitlines() or [""]
-    return UserError(
-        f"Classifier '{kind.name}' does not fit items of shape {item_shape}: "
-        f"{type(error).__name__}: {lines[0]}. Mend it, or use another one, for instance "
-        "learner.kind=mlp."
-    )
-
-
-@lru_cache(maxsize=32)
-def head_of(kind: NetworkKind, item_shape: tuple[int, ...], n_classes: int, width: int) -> str:
-    """Dotted name of the layer that gives the logits, from a trial on two items of random values.
-
-    Raises:
-        UserError: the network does not fit the items or gives no logits of a linear layer.
-    """
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        network = _make(kind, item_shape, n_classes, width).eval()
-        outputs: dict[str, torch.Tensor] = {}
-
-        def listen(name: str, layer: nn.Linear) -> None:
-            def keep(module: nn.Module, given: Any, output: torch.Tensor) -> None:
-                outputs[name] = output
-
-            layer.register_forward_hook(keep)
-
-        for name, layer in network.named_modules():
-            if isinstance(layer, nn.Linear):
-                listen(name, layer)
-        try:
-            # Not zeros: a layer beside the head that has no bias would not show.
-            items = torch.rand(2, *item_shape)
-            again = network(items)
-            logits = network(items)
-        except Exception as error:
-            raise _does_not_fit(kind, item_shape, error) from error
-    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else plugins.describe(logits)
-    if shape != (2, n_classes):
-        raise UserError(
-            f"Classifier '{kind.name}' must give logits [B, {n_classes}] for items [B, "
-            f"{', '.join(map(str, item_shape))}]; two items gave {shape}. Mend its last layer."
-        )
-    if not bool(logits.isfinite().all()):
-        raise UserError(
-            f"Classifier '{kind.name}' gives logits that are not finite for two items of values between 0 "
-            "and 1, before any training. Mend it."
-        )
-    told = getattr(network, "head", None)
-    names = {layer: name for name, layer in network.named_modules()}
-    if isinstance(told, nn.Module):
-        told = names.get(told)
-    if told is None:
-        told = next((name for name in reversed(outputs) if outputs[name].shape == shape), None)
-    if told is None or told not in outputs or not torch.equal(outputs[told], logits):
-        if not torch.equal(again, logits):
-            raise UserError(
-                f"Classifier '{kind.name}' gives other logits each time for the same items, in evaluation "
-                "mode too. Use nn.Dropout and the like, which eval() switches off, or derive a class from "
-                "alharness.learners.learner.Learner."
-            )
-        raise UserError(
-            f"Classifier '{kind.name}' must return the output of a linear layer (logits, without "
-            "softmax). Return that, name the layer in an attribute 'head' of the network, or derive "
-            "a class from alharness.learners.learner.Learner."
-        )
-    return told
+    return kind

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.factory import lacking
+from alharness.learners.kinds import NetworkKind, kind_of
 from alharness.learners.learner import FitReport, Learner, LearnerFactory
 from alharness.learners.linear import LinearLearner
 from alharness.learners.network import NetworkLearner
@@ -183,13 +183,14 @@ def learning_loss_factory(settings: LearnerSettings) -> LearnerFactory:
     Raises:
         UserError: another classifier, or settings that learning loss does not have.
     """
-    reason = lacking(settings, {"activations"})
+    kind = kind_of(settings)
+    reason = kind.lacking(settings, {"activations"})
     if reason is not None:
         raise UserError(f"Learning loss cannot work with this classifier: {reason}.")
 
     def make(item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> Learner:
-        if settings.kind == "linear":
-            return LearningLossLinear(item_shape, n_classes, device, settings)
-        return LearningLossNetwork(item_shape, n_classes, device, settings)
+        if isinstance(kind, NetworkKind):
+            return LearningLossNetwork(item_shape, n_classes, device, settings, kind=kind)
+        return LearningLossLinear(item_shape, n_classes, device, settings)
 
     return make

@@ -17,13 +17,12 @@ from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners import packed
 from alharness.learners.batches import Batches, flip_crop
-from alharness.learners.kinds import NetworkKind, build_network, find_kind, head_of
+from alharness.learners.kinds import NetworkKind, network_kind
 from alharness.learners.learner import SAMPLES_REMEDY, FitReport, Learner
-from alharness.learners.networks import HeadedNetwork
+from alharness.learners.networks import HeadedNetwork, dropout_layers
 from alharness.learners.settings import LearnerSettings
 from alharness.learners.training import descend_all, descend_on_device
 from alharness.learners.weights import read_weights
-from alharness.plugins import LEARNERS, identity_of
 from alharness.pool import Pool
 
 
@@ -42,6 +41,7 @@ class NetworkLearner(Learner):
     Args:
         capture: replay steps as CUDA graphs, on a CUDA device; without, the same steps are launched one
             by one.
+        kind: the network that ``settings.kind`` names, where it was found already.
 
     Raises:
         UserError: no such network, or none for such items, or weights that are not its own.
@@ -61,19 +61,16 @@ class NetworkLearner(Learner):
         settings: LearnerSettings,
         *,
         capture: bool = True,
+        kind: NetworkKind | None = None,
     ) -> None:
         super().__init__(item_shape, n_classes, device)
-        kind = find_kind(settings.kind)
-        if not isinstance(kind, NetworkKind):
-            raise UserError(
-                f"Classifier '{settings.kind}' is not a network. Use one, such as learner.kind=mlp."
-            )
+        kind = kind or network_kind(settings.kind)
         if settings.augment != "none" and len(item_shape) != 3:
             raise UserError(
                 f"learner.augment={settings.augment} moves images [C, H, W]; this task's items have "
                 f"shape {item_shape}. Set learner.augment=none."
             )
-        head_of(kind, item_shape, n_classes, settings.width)
+        kind.require_fit(item_shape, n_classes, settings.width)
         self.kind = kind
         self.settings = settings
         self.capture = capture
@@ -82,8 +79,7 @@ class NetworkLearner(Learner):
 
     def build(self) -> HeadedNetwork:
         """A fresh network; called under the fit's seed."""
-        network = build_network(
-            self.kind,
+        network = self.kind.build(
             self.item_shape,
             self.n_classes,
             width=self.settings.width,
@@ -166,7 +162,7 @@ class NetworkLearner(Learner):
                 images = flip_crop(images, batch[:, 1:])
             return self.loss(images, targets.index_select(0, rows), step, steps)
 
-        is_known = self.capture and not identity_of(LEARNERS, self.settings.kind)
+        is_known = self.capture and not self.kind.identity()
         kinds: list[tuple[Hashable, ...] | None] = []
         for step, size in enumerate(sizes):
             kind = self.kind_of_step(step, steps) if is_known else None
@@ -239,16 +235,6 @@ class NetworkLearner(Learner):
         layer = self.network.last_layer
         bias = layer.bias if layer.bias is not None else layer.weight.new_zeros(self.n_classes)
         return layer.weight.detach(), bias.detach()
-
-
-def dropout_layers(network: nn.Module) -> list[nn.Module]:
-    """Layers that drop features or channels in training."""
-    return [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d)
-        and module.p > 0
-    ]
 
 
 class _Masks:

@@ -210,3 +210,13 @@ def _conv_relu(
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     nn.init.zeros_(cast(torch.Tensor, conv.bias))
     return [conv, nn.ReLU()]
+
+
+def dropout_layers(network: nn.Module) -> list[nn.Module]:
+    """Layers that drop features or channels in training."""
+    return [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Dropout | nn.Dropout1d | nn.Dropout2d | nn.Dropout3d)
+        and module.p > 0
+    ]

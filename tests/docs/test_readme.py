@@ -137,7 +137,9 @@ def on_own_files(text: str) -> list[str]:
     own = set(re.findall(r"^# (\w+\.py)\b", text, re.MULTILINE))
     inline = re.findall(r"`(alharness (?:check|run) [^`]*)`", text)
     commented = re.findall(r"^# \w+\.py +(alharness .*)$", text, re.MULTILINE)
-    return [c for c in dict.fromkeys([*inline, *commented]) if any(f"./{file}:" in c for file in own)]
+    return [
+        c for c in dict.fromkeys([*inline, *commented]) if any(f"./{file}:" in c for file in own)
+    ]
 
 
 def run_python(file: Path, text: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alharness.cli import call
-from alharness.learners.kinds import build_network, find_kind
+from alharness.learners.kinds import network_kind
 
 NET = '''
 from torch import nn
@@ -93,8 +93,8 @@ def test_what_is_no_classifier_gets_one_line(
 
 
 def test_a_copy_of_anyones_network_stands_for_itself(net: Path) -> None:
-    kind = find_kind(f"{net}:Net")
-    first = build_network(kind, (1, 8, 8), 3, width=1, dropout=0.5).eval()  # type: ignore[arg-type]
+    kind = network_kind(f"{net}:Net")
+    first = kind.build((1, 8, 8), 3, width=1, dropout=0.5).eval()
     copied = copy.deepcopy(first)
     items = torch.rand(2, 1, 8, 8)
     with torch.no_grad():

@@ -15,9 +15,9 @@ from alharness.artefacts import ArtefactStore, Supply, write_tensors
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners import weights as weights_module
-from alharness.learners.factory import lacking, learner_factory, sources
+from alharness.learners.factory import learner_factory
 from alharness.learners.frozen import embed
-from alharness.learners.kinds import find_kind
+from alharness.learners.kinds import find_kind, kind_of
 from alharness.learners.learner import Learner, LearnerSettings
 from alharness.pool import ArrayPool
 from alharness.seeds import derive
@@ -307,11 +307,15 @@ def test_torchvisions_weights_are_named_and_a_failed_download_is_one_line(
 
 def test_what_a_classifier_rests_on_belongs_to_the_runs_key(nets: Path, tmp_path: Path) -> None:
     _, file, same = saved(tmp_path, nets)
-    assert sources(LearnerSettings(kind="mlp")) == {}
-    first = sources(LearnerSettings(kind=f"{nets}:Found", weights=str(file)))
+    own, foreign = (
+        LearnerSettings(kind="mlp"),
+        LearnerSettings(kind=f"{nets}:Found", weights=str(file)),
+    )
+    assert kind_of(own).sources(own) == {}
+    first = kind_of(foreign).sources(foreign)
     assert set(first) == {str(nets), "learner.weights"}
     file.write_bytes(same.read_bytes())
-    second = sources(LearnerSettings(kind=f"{nets}:Found", weights=str(file)))
+    second = kind_of(foreign).sources(foreign)
     assert first["learner.weights"] != second["learner.weights"]
     given = {"task": "digits-ten", "strategy": "random", "learner": {"kind": f"{nets}:Found"}}
     before = resolve(given).run_key
@@ -406,13 +410,17 @@ def test_learning_loss_says_early_what_it_cannot_use(learner: dict[str, Any], me
         resolve({"task": "mnist-two", "strategy": "learning-loss", "learner": learner})
 
 
+def lacking(need: str, **settings: Any) -> str | None:
+    """What a classifier of these settings cannot give to a strategy."""
+    given = LearnerSettings(**settings)
+    return kind_of(given).lacking(given, {need})
+
+
 def test_needs_are_met_or_named() -> None:
-    samples = {"samples"}
-    assert "learner.members=5" in (lacking(LearnerSettings(kind="linear"), samples) or "")
-    assert lacking(LearnerSettings(kind="linear", members=2), samples) is None
-    assert "learner.freeze" in (
-        lacking(LearnerSettings(kind="mlp", freeze=True, weights="x.pt"), {"gradients"}) or ""
-    )
-    assert lacking(LearnerSettings(kind="mlp"), {"gradients"}) is None
+    assert "learner.members=5" in (lacking("samples", kind="linear") or "")
+    assert lacking("samples", kind="linear", members=2) is None
+    frozen = lacking("gradients", kind="mlp", freeze=True, weights="x.pt")
+    assert "learner.freeze" in (frozen or "")
+    assert lacking("gradients", kind="mlp") is None
     with pytest.raises(UserError, match="Did you mean 'mlp'"):
         resolve({"task": "digits-two", "strategy": "random", "learner": {"kind": "mpl"}})
