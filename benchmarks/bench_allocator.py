@@ -23,7 +23,7 @@ import json, resource, sys
 import torch
 from alharness import numerics
 from alharness.generative.settings import GENERATOR_RECIPES
-from alharness.generative.wgan import Training
+from alharness.generative.wgan import GeneratorTraining
 from alharness.labelled import LabelledSet
 from alharness.learners.factory import learner_factory
 from alharness.learners.learner import LearnerSettings
@@ -35,7 +35,7 @@ rng = torch.Generator().manual_seed(0)
 pool = ArrayPool(torch.randint(0, 256, (1000, *shape), dtype=torch.uint8, generator=rng))
 with numerics.exact():
     if what == "generator":
-        training = Training.start(pool, GENERATOR_RECIPES[name])
+        training = GeneratorTraining(pool, GENERATOR_RECIPES[name])
         inputs = training.draw(1)[0]
         def work():
             for _ in range(amount):

@@ -31,7 +31,7 @@ from alharness import numerics
 from alharness.generative import wgan
 from alharness.generative.networks import build_critic, build_generator
 from alharness.generative.settings import GENERATOR_RECIPES, WRITTEN_FOR, GeneratorRecipe
-from alharness.generative.wgan import Training
+from alharness.generative.wgan import GeneratorTraining
 from alharness.pool import ArrayPool
 from alharness.timing import synchronise
 
@@ -97,7 +97,7 @@ def our_step(
     step: str, recipe: GeneratorRecipe, pool: ArrayPool, *, capture: bool | None = None
 ) -> Callable[[], None]:
     """One critic or generator step of the real training, inputs drawn ahead."""
-    training = Training.start(pool, recipe, capture=capture)
+    training = GeneratorTraining(pool, recipe, capture=capture)
     inputs = training.draw(1)[0]
 
     def critic() -> None:
@@ -233,7 +233,7 @@ def measure_step(benchmark: Any, recipe: GeneratorRecipe, pool: ArrayPool, step:
 def test_a_chunk_is_not_slower_than_the_obvious_loop(name: str) -> None:
     """Drawing, sending and checking included: at most 1.3 times the tutorial's loop, one retry."""
     recipe, pool = case(name)
-    training, obvious = Training.start(pool, recipe), ObviousLoop(recipe, pool)
+    training, obvious = GeneratorTraining(pool, recipe), ObviousLoop(recipe, pool)
 
     def one_step_of_obvious() -> None:
         for _ in range(recipe.critic_steps):

@@ -8,13 +8,14 @@ from alharness.artefacts.store import (
     artefact_key,
     default_store_root,
 )
-from alharness.artefacts.supply import Supply
+from alharness.artefacts.supply import Maker, Supply
 from alharness.artefacts.tensors import read_notes, read_tensors, write_tensors
 from alharness.files import sha256_of
 
 __all__ = [
     "Artefact",
     "ArtefactStore",
+    "Maker",
     "Supply",
     "artefact_key",
     "default_store_root",

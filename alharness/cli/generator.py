@@ -142,7 +142,7 @@ def inspect(
             test=opened.data.open_test(opened.device),
             reference=opened.reference or reference_settings(opened.pool.item_shape),
         )
-        found = obtain_inspection(subject, opened.store, display.progress)
+        found = obtain_inspection(subject, supply)
     finally:
         display.close()
     _tell(artefact)
@@ -289,14 +289,12 @@ def _chosen(opened: _Opened, key: str | None) -> Artefact:
     Raises:
         UserError: it is not there, or belongs to other data.
     """
-    from alharness.artefacts import artefact_key
-    from alharness.generative.generator import KIND, generator_identity
+    from alharness.generative.generator import KIND, GeneratorMaker
 
     fingerprint = opened.pool.fingerprint
     if key is None:
         recipe = opened.networks.generator_recipe()
-        identity = generator_identity(recipe, opened.pool.item_shape, fingerprint)
-        key = artefact_key(KIND, identity)
+        key = GeneratorMaker(opened.pool, recipe, opened.task).key
         if not (opened.store.root / KIND / key).is_dir():
             raise UserError(
                 f"The generator of these settings (recipe '{recipe.recipe}', {recipe.steps} steps) "

@@ -8,33 +8,24 @@ is held out of the training to choose the best state.
 from __future__ import annotations
 
 import copy
-import json
 import math
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim import Optimizer
 
 from alharness import numerics, seeds
 from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.errors import UserError
-from alharness.generative.checkpoint import (
-    CHECKPOINT,
-    below,
-    optimiser_tensors,
-    restore_optimiser,
-    restored_from,
-    write_checkpoint,
-)
-from alharness.generative.generator import CURVE_FILE, SAMPLES, load_weights
-from alharness.generative.networks import build_decoder, build_encoder
+from alharness.generative.making import SAMPLES, NetworksMaker, load_weights
+from alharness.generative.networks import build_decoder, build_encoder, into_range, out_of_range
 from alharness.generative.settings import AutoencoderRecipe
+from alharness.generative.training import CHUNK_BYTES, Training, train
 from alharness.learners.training import descend
 from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
@@ -43,8 +34,6 @@ from alharness.progress import Progress
 KIND = "autoencoder"
 WEIGHTS = "autoencoder.safetensors"
 
-#: Raw images that are read together: one transfer for some steps.
-CHUNK_BYTES = 1 << 26
 #: Looks at the held-out images during a training; the best state of these is kept.
 LOOKS = 20
 #: Held-out images that are looked at, at most.
@@ -85,13 +74,12 @@ class Autoencoder:
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Images ``[B, C, H, W]`` in [0, 1] to codes ``[B, code_dim]``: F_auto (Sec. 3.2)."""
-        codes: torch.Tensor = self.encoder(images * 2.0 - 1.0 if self.recipe.signed else images)
+        codes: torch.Tensor = self.encoder(into_range(images, self.recipe))
         return codes
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Codes ``[B, code_dim]`` to images ``[B, C, H, W]`` in [0, 1]."""
-        pixels: torch.Tensor = self.decoder(codes)
-        return (pixels + 1.0) / 2.0 if self.recipe.signed else pixels
+        return out_of_range(self.decoder(codes), self.recipe)
 
 
 def obtain_autoencoder(
@@ -103,35 +91,32 @@ def obtain_autoencoder(
         UserError: the recipe does not fit the images, or the stored artefact is damaged.
     """
 
-    def build(folder: Path, report: Progress) -> Mapping[str, Any]:
-        return _build(folder, report, pool, recipe, task)
-
-    def details(autoencoder: Autoencoder, artefact: Artefact) -> Mapping[str, Any]:
-        return {
-            "recipe": recipe.recipe,
-            "steps": recipe.steps,
-            "samples": str(artefact.path / SAMPLES),
-            **autoencoder.quality,
-        }
-
-    return supply.obtain(
-        KIND,
-        autoencoder_identity(recipe, pool.item_shape, pool.fingerprint),
-        build,
-        lambda artefact: load_autoencoder(artefact, pool.device),
-        details=details,
-    )
+    return supply.obtain(AutoencoderMaker(pool, recipe, task))
 
 
-def autoencoder_identity(
-    recipe: AutoencoderRecipe, item_shape: tuple[int, ...], fingerprint: str
-) -> dict[str, Any]:
-    """What determines the weights: data, networks, settings, seed. Not the device."""
-    return {
-        "task_fingerprint": fingerprint,
-        "item_shape": list(item_shape),
-        "recipe": recipe.model_dump(mode="json"),
-    }
+@dataclass(frozen=True)
+class AutoencoderMaker(NetworksMaker[Autoencoder, AutoencoderRecipe]):
+    """An encoder with its decoder."""
+
+    kind = KIND
+
+    def train(
+        self, folder: Path, progress: Progress
+    ) -> tuple[Training[AutoencoderRecipe], dict[str, float]]:
+        training = train(AutoencoderTraining(self.pool, self.recipe), folder, progress)
+        encoder, decoder = training.best["encoder"], training.best["decoder"]
+        best = Autoencoder(encoder, decoder, self.recipe, self.pool.device)
+        write_tensors(folder / WEIGHTS, training.best.state_dict())
+        shown = self.pool.gather(training.held_out[:32])
+        with torch.no_grad():
+            rebuilt = best.decode(best.encode(shown))
+        # Each row of images stands above the row of what became of them.
+        rows = zip(shown.split(8), rebuilt.split(8), strict=True)
+        save_grid(folder / SAMPLES, torch.cat([part for row in rows for part in row]))
+        return training, _quality(training)
+
+    def load(self, artefact: Artefact) -> Autoencoder:
+        return load_autoencoder(artefact, self.pool.device)
 
 
 def load_autoencoder(artefact: Artefact, device: torch.device) -> Autoencoder:
@@ -163,81 +148,64 @@ def _networks(recipe: AutoencoderRecipe, item_shape: tuple[int, ...]) -> nn.Modu
     )
 
 
-@dataclass
-class AutoencoderTraining:
+class AutoencoderTraining(Training[AutoencoderRecipe]):
     """One training; ``networks`` moves on, ``best`` is the state with the least held-out error.
 
     Attributes:
         training, held_out: pool indices of the two parts.
-        step: optimiser steps done.
-        curve: rows of step, training error, held-out error.
     """
 
-    pool: Pool
-    recipe: AutoencoderRecipe
-    networks: nn.ModuleDict
-    best: nn.ModuleDict
-    optimiser: torch.optim.Optimizer
-    training: torch.Tensor
-    held_out: torch.Tensor
-    step: int = 0
-    best_error: float = math.inf
-    curve: list[list[float]] = field(default_factory=list)
+    name = "auto-encoder"
+    section = "autoencoder"
+    columns = ("error", "held_out_error")
 
-    @classmethod
-    def start(cls, pool: Pool, recipe: AutoencoderRecipe) -> AutoencoderTraining:
-        """Fresh networks, drawn on the CPU, on the pool's device."""
-        with torch.random.fork_rng(devices=[]):
+    def __init__(self, pool: Pool, recipe: AutoencoderRecipe) -> None:
+        super().__init__(pool, recipe)
+        with torch.random.fork_rng(devices=[]):  # drawn on the CPU, whatever the device
             torch.manual_seed(seeds.derive(recipe.seed, "autoencoder", "weights"))
-            networks = _networks(recipe, pool.item_shape).to(pool.device)
-        order = torch.randperm(
-            pool.n, generator=seeds.torch_rng(recipe.seed, "autoencoder", "split")
-        )
+            self.networks = _networks(recipe, pool.item_shape).to(pool.device)
+        self.best = copy.deepcopy(self.networks)
+        self.optimiser = torch.optim.Adam(self.networks.parameters(), lr=recipe.lr, fused=True)
+        rng = seeds.torch_rng(recipe.seed, "autoencoder", "split")
         n_held_out = max(1, min(HELD_OUT_MAX, int(pool.n * recipe.held_out)))
-        optimiser = torch.optim.Adam(networks.parameters(), lr=recipe.lr, fused=True)
-        return cls(
-            pool,
-            recipe,
-            networks,
-            copy.deepcopy(networks),
-            optimiser,
-            order[n_held_out:],
-            order[:n_held_out],
+        self.held_out, self.training = torch.randperm(pool.n, generator=rng).tensor_split(
+            [n_held_out]
         )
 
-    def run_chunk(self, n_steps: int) -> dict[str, float]:
-        """Some steps and a look at the held-out images; returns both errors per pixel."""
-        recipe, device = self.recipe, self.pool.device
-        n_steps = min(n_steps, recipe.steps - self.step)
+    @property
+    def best_error(self) -> float:
+        """Least held-out error so far."""
+        return min((row[2] for row in self.curve), default=math.inf)
+
+    def parts(self) -> dict[str, nn.Module | Optimizer]:
+        return {"networks": self.networks, "best": self.best, "optimiser": self.optimiser}
+
+    def chunk_steps(self) -> int:
+        return max(1, self.recipe.steps // LOOKS)
+
+    def descend(self, n_steps: int) -> list[float]:
+        """Steps and a look at the held-out images; both errors per pixel."""
+        recipe, device = self.recipe, self.device
         total = torch.zeros((), device=device)
         batches = self._batches(n_steps)
 
         def loss_of(step: int) -> torch.Tensor:
             raw, rng = next(batches)
-            images = self._pixels(self.pool.to_float(raw))
+            images = into_range(self.pool.to_float(raw), recipe)
             shown = images
             if recipe.denoise_sigma:
                 noise = torch.randn(images.shape, generator=rng).to(device)
                 shown = images + recipe.denoise_sigma * noise
-            with self._autocast():
+            with self.autocast():
                 rebuilt = self.networks["decoder"](self.networks["encoder"](shown)).float()
             return functional.mse_loss(rebuilt, images)
 
         for _, loss in descend(self.optimiser, loss_of, n_steps):
             total += loss
-        self.step += n_steps
         error = self.held_out_error()
         if error < self.best_error:
-            self.best_error = error
             self.best.load_state_dict(self.networks.state_dict())
-        figures = {"error": float(total) / n_steps, "held_out_error": error}
-        if not all(map(math.isfinite, figures.values())):
-            raise UserError(
-                f"The auto-encoder's training diverged before step {self.step} (step size "
-                f"{recipe.lr}). Lower autoencoder.lr."
-            )
-        self.curve.append([float(self.step), *figures.values()])
-        return figures
+        return [float(total) / n_steps, error]
 
     def _batches(self, n_steps: int) -> Iterator[tuple[torch.Tensor, torch.Generator]]:
         """Raw items of the next steps, some steps read together, and what else they draw from."""
@@ -258,96 +226,10 @@ class AutoencoderTraining:
         total = torch.zeros((), device=self.pool.device, dtype=torch.float64)
         with torch.no_grad(), numerics.exact():  # as the codes of a run will be computed
             for _, images in self.pool.blocks(self.held_out, 256):
-                pixels = self._pixels(images)
+                pixels = into_range(images, self.recipe)
                 rebuilt = self.networks["decoder"](self.networks["encoder"](pixels))
                 total += (rebuilt - pixels).double().square().sum()
         return float(total) / (len(self.held_out) * self.pool.values_per_item)
-
-    def _pixels(self, images: torch.Tensor) -> torch.Tensor:
-        return images * 2.0 - 1.0 if self.recipe.signed else images
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.recipe.precision == "bf16" and self.pool.device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        return nullcontext()
-
-    def save(self, path: Path) -> None:
-        """Write all that a continuation needs into one file, beside and renamed."""
-        tensors = {f"networks/{k}": v for k, v in self.networks.state_dict().items()}
-        tensors |= {f"best/{k}": v for k, v in self.best.state_dict().items()}
-        tensors |= optimiser_tensors("optimiser", self.optimiser)
-        notes = {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "step": self.step,
-            "best_error": self.best_error,
-            "curve": self.curve,
-        }
-        write_checkpoint(path, tensors, notes)
-
-    def restore(self, path: Path) -> None:
-        """Continue from ``save``.
-
-        Raises:
-            UserError: the checkpoint is damaged or belongs to another recipe.
-        """
-        with restored_from(path) as (tensors, notes):
-            if notes.get("recipe") != self.recipe.model_dump(mode="json"):
-                raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
-            self.networks.load_state_dict(below(tensors, "networks"))
-            self.best.load_state_dict(below(tensors, "best"))
-            restore_optimiser(self.optimiser, below(tensors, "optimiser"))
-            self.step, self.curve = int(notes["step"]), notes["curve"]
-            self.best_error = float(notes["best_error"])
-
-
-def train_autoencoder(
-    pool: Pool,
-    recipe: AutoencoderRecipe,
-    folder: Path,
-    progress: Progress,
-    *,
-    checkpoint_s: float = 60.0,
-) -> AutoencoderTraining:
-    """Train to the recipe's last step, continuing from a checkpoint that lies in ``folder``."""
-    training = AutoencoderTraining.start(pool, recipe)
-    checkpoint = folder / CHECKPOINT
-    if checkpoint.exists():
-        training.restore(checkpoint)
-    chunk = max(1, recipe.steps // LOOKS)
-    written = time.monotonic()
-    with numerics.training(recipe.precision):
-        while training.step < recipe.steps:
-            figures = training.run_chunk(chunk)
-            progress("train auto-encoder", training.step, recipe.steps, figures)
-            if time.monotonic() - written > checkpoint_s:
-                training.save(checkpoint)
-                written = time.monotonic()
-    return training
-
-
-@numerics.exact()
-def _build(
-    folder: Path, progress: Progress, pool: Pool, recipe: AutoencoderRecipe, task: str
-) -> dict[str, Any]:
-    """Train, measure, draw; what stays in ``folder`` is the artefact."""
-    training = train_autoencoder(pool, recipe, folder, progress)
-    best = Autoencoder(training.best["encoder"], training.best["decoder"], recipe, pool.device)
-    write_tensors(folder / WEIGHTS, training.best.state_dict())
-    shown = pool.gather(training.held_out[:32])
-    with torch.no_grad():
-        rebuilt = best.decode(best.encode(shown))
-    rows = zip(shown.split(8), rebuilt.split(8), strict=True)  # images above what became of them
-    save_grid(folder / SAMPLES, torch.cat([part for row in rows for part in row]))
-    curve = {"columns": ["step", "error", "held_out_error"], "rows": training.curve}
-    (folder / CURVE_FILE).write_text(json.dumps(curve) + "\n", encoding="utf-8")
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return {
-        "task": task,
-        "device": pool.device.type,
-        "precision": recipe.precision if pool.device.type == "cuda" else "float32",
-        "n_images": pool.n,
-        "quality": _quality(training),
-    }
 
 
 def _quality(training: AutoencoderTraining) -> dict[str, float]:
@@ -364,8 +246,5 @@ def _quality(training: AutoencoderTraining) -> dict[str, float]:
     of_mean = float(squares / n - mean.double().square().sum()) / pool.values_per_item
     mse = training.best_error * scale
     explained = 1.0 - mse / of_mean if of_mean > 0 else 0.0
-    return {
-        "mse": round(mse, 6),
-        "mse_of_mean": round(of_mean, 6),
-        "explained": round(explained, 6),
-    }
+    figures = {"mse": mse, "mse_of_mean": of_mean, "explained": explained}
+    return {name: round(value, 6) for name, value in figures.items()}

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import nn
 
-from alharness import numerics, seeds
+from alharness import seeds
 from alharness.artefacts import Artefact, Supply, write_tensors
 from alharness.errors import UserError
-from alharness.generative.checkpoint import CHECKPOINT
-from alharness.generative.networks import Critic, build_critic, build_generator
+from alharness.generative.making import SAMPLES, NetworksMaker, load_weights
+from alharness.generative.networks import (
+    Critic,
+    build_critic,
+    build_generator,
+    into_range,
+    out_of_range,
+)
 from alharness.generative.quality import label_free_quality
-from alharness.generative.settings import GeneratorRecipe, recipe_of, recipe_values
-from alharness.generative.wgan import CURVE, Training, train
+from alharness.generative.settings import GeneratorRecipe, recipe_of
+from alharness.generative.training import Training, train
+from alharness.generative.wgan import GeneratorTraining
 from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
 from alharness.progress import Progress
@@ -25,8 +32,6 @@ from alharness.progress import Progress
 KIND = "generator"
 WEIGHTS = "generator.safetensors"
 CRITIC_WEIGHTS = "critic.safetensors"
-SAMPLES = "samples.png"
-CURVE_FILE = "curve.json"
 
 
 class Generator:
@@ -69,12 +74,11 @@ class Generator:
 
         The image of one latent does not depend on the others.
         """
-        pixels: torch.Tensor = self.network(z)
-        return (pixels + 1.0) / 2.0 if self.recipe.signed else pixels
+        return out_of_range(self.network(z), self.recipe)
 
     def critic_features(self, images: torch.Tensor) -> torch.Tensor:
         """Images ``[B, C, H, W]`` in [0, 1] to the input of the critic's last layer, ``[B, D]``."""
-        return self.critic.features(images * 2.0 - 1.0 if self.recipe.signed else images)
+        return self.critic.features(into_range(images, self.recipe))
 
     def sample(self, n: int, *, seed: int = 0) -> torch.Tensor:
         """``n`` images of latents drawn from the prior, without gradients."""
@@ -93,37 +97,37 @@ def obtain_generator(
             is damaged.
     """
 
-    def build(folder: Path, report: Progress) -> Mapping[str, Any]:
-        return _build(folder, report, pool, recipe, task)
-
-    def details(generator: Generator, artefact: Artefact) -> Mapping[str, Any]:
-        warnings = artefact.details["warnings"]
-        return {
-            "recipe": recipe.recipe,
-            "steps": recipe.steps,
-            "samples": str(artefact.path / SAMPLES),
-            **({"warnings": warnings} if warnings else {}),
-            **generator.quality,
-        }
-
-    return supply.obtain(
-        KIND,
-        generator_identity(recipe, pool.item_shape, pool.fingerprint),
-        build,
-        lambda artefact: load_generator(artefact, pool.device),
-        details=details,
-    )
+    return supply.obtain(GeneratorMaker(pool, recipe, task))
 
 
-def generator_identity(
-    recipe: GeneratorRecipe, item_shape: tuple[int, ...], fingerprint: str
-) -> dict[str, Any]:
-    """What determines the weights: data, networks, settings, seed. Not the device."""
-    return {
-        "task_fingerprint": fingerprint,
-        "item_shape": list(item_shape),
-        "recipe": recipe_values(recipe),
-    }
+@dataclass(frozen=True)
+class GeneratorMaker(NetworksMaker[Generator, GeneratorRecipe]):
+    """A generator with its critic."""
+
+    kind = KIND
+
+    def train(
+        self, folder: Path, progress: Progress
+    ) -> tuple[Training[GeneratorRecipe], dict[str, float]]:
+        recipe, pool = self.recipe, self.pool
+        rng = seeds.torch_rng(recipe.seed, "generator", "grid")
+        fixed_z = torch.randn(64, recipe.latent_dim, generator=rng)
+        training = GeneratorTraining(pool, recipe)
+
+        def draw() -> Generator:
+            generator = _wrap(training, pool)
+            with torch.no_grad():
+                save_grid(folder / SAMPLES, generator.decode(fixed_z.to(pool.device)))
+            return generator
+
+        train(training, folder, progress, at_checkpoint=draw)
+        generator = draw()
+        write_tensors(folder / WEIGHTS, generator.network.state_dict())
+        write_tensors(folder / CRITIC_WEIGHTS, generator.critic.state_dict())
+        return training, label_free_quality(generator.sample, pool, progress)
+
+    def load(self, artefact: Artefact) -> Generator:
+        return load_generator(artefact, self.pool.device)
 
 
 def load_generator(artefact: Artefact, device: torch.device) -> Generator:
@@ -152,55 +156,7 @@ def load_generator(artefact: Artefact, device: torch.device) -> Generator:
     )
 
 
-def load_weights(module: nn.Module, artefact: Artefact, name: str) -> None:
-    """Load a module's state from one of an artefact's files.
-
-    Raises:
-        UserError: the tensors are not those of the module.
-    """
-    try:
-        module.load_state_dict(artefact.tensors(name))
-    except RuntimeError as error:
-        raise UserError(
-            f"'{artefact.path / name}' does not hold the weights of its recipe: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
-
-
-@numerics.exact()
-def _build(
-    folder: Path, progress: Progress, pool: Pool, recipe: GeneratorRecipe, task: str
-) -> dict[str, Any]:
-    """Train, measure, draw; what stays in ``folder`` is the artefact."""
-    fixed_z = torch.randn(
-        64, recipe.latent_dim, generator=seeds.torch_rng(recipe.seed, "generator", "grid")
-    )
-
-    def draw(training: Training) -> None:
-        generator = _wrap(training, pool)
-        with torch.no_grad():
-            save_grid(folder / SAMPLES, generator.decode(fixed_z.to(pool.device)))
-
-    training = train(pool, recipe, folder, progress, at_checkpoint=draw)
-    generator = _wrap(training, pool)
-    draw(training)
-    write_tensors(folder / WEIGHTS, generator.network.state_dict())
-    write_tensors(folder / CRITIC_WEIGHTS, generator.critic.state_dict())
-    curve = {"columns": CURVE, "rows": training.curve}
-    (folder / CURVE_FILE).write_text(json.dumps(curve) + "\n", encoding="utf-8")
-    quality = label_free_quality(generator.sample, pool, progress)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return {
-        "task": task,
-        "device": pool.device.type,
-        "precision": recipe.precision if pool.device.type == "cuda" else "float32",
-        "n_images": pool.n,
-        "quality": quality,
-        "warnings": training.warnings,
-    }
-
-
-def _wrap(training: Training, pool: Pool) -> Generator:
+def _wrap(training: GeneratorTraining, pool: Pool) -> Generator:
     """What has been learned so far, as it would be used."""
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
         critic = build_critic(training.recipe, pool.item_shape)

@@ -16,16 +16,17 @@ from typing import Any
 import torch
 
 from alharness import acquisition, numerics, seeds
-from alharness.artefacts import Artefact, ArtefactStore
+from alharness.artefacts import Artefact, ArtefactStore, Maker, Supply
 from alharness.artefacts.keys import identity as told_apart
 from alharness.generative.autoencoder import Autoencoder
-from alharness.generative.generator import CURVE_FILE, Generator
+from alharness.generative.generator import Generator
 from alharness.generative.quality import (
     SAMPLES,
     attainable_entropy,
     compare_features,
     label_agreement,
 )
+from alharness.generative.training import CURVE_FILE
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner
 from alharness.learners.network import NetworkLearner
@@ -40,7 +41,7 @@ from alharness.matching import (
 )
 from alharness.pictures.grids import interpolate, save_curve, save_grid
 from alharness.pool import Pool, scan
-from alharness.progress import Progress, silent
+from alharness.progress import Progress
 from alharness.tasks.base import TaskData
 
 KIND = "inspection"
@@ -83,27 +84,35 @@ class Subject:
     seed: int = 0
 
 
-def obtain_inspection(
-    subject: Subject, artefacts: ArtefactStore, progress: Progress = silent
-) -> Artefact:
+def obtain_inspection(subject: Subject, supply: Supply) -> Artefact:
     """The inspection of a generator: figures in ``details["figures"]``, pictures as files."""
-    identity = {
-        "generator": subject.artefact.key,
-        "autoencoder": subject.autoencoder.artefact_key,
-        "reference": told_apart(subject.reference),
-        "seed": subject.seed,
-    }
+    return supply.obtain(InspectionMaker(subject))
 
-    def build(folder: Path, report: Progress) -> Mapping[str, Any]:
-        figures = _inspect(subject, folder, report)
-        (folder / FIGURES).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+@dataclass(frozen=True)
+class InspectionMaker(Maker[Artefact]):
+    """Figures and pictures of one generator; nothing is made of them but what their readers read."""
+
+    kind = KIND
+
+    subject: Subject
+
+    def identity(self) -> dict[str, Any]:
         return {
-            "task": subject.artefact.details["task"],
-            "generator": subject.artefact.key,
-            "figures": figures,
+            "generator": self.subject.artefact.key,
+            "autoencoder": self.subject.autoencoder.artefact_key,
+            "reference": told_apart(self.subject.reference),
+            "seed": self.subject.seed,
         }
 
-    return artefacts.obtain(KIND, identity, build, progress)
+    def build(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        figures = _inspect(self.subject, folder, progress)
+        (folder / FIGURES).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        of = self.subject.artefact
+        return {"task": of.details["task"], "generator": of.key, "figures": figures}
+
+    def load(self, artefact: Artefact) -> Artefact:
+        return artefact
 
 
 def newest_inspections(artefacts: ArtefactStore) -> dict[str, Mapping[str, float]]:

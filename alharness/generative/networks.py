@@ -70,6 +70,16 @@ def use_rng(module: nn.Module, rng: torch.Generator) -> None:
             part.rng = rng
 
 
+def into_range(images: torch.Tensor, recipe: GeneratorRecipe | AutoencoderRecipe) -> torch.Tensor:
+    """Images in [0, 1] in the range that the recipe's networks work in."""
+    return images * 2.0 - 1.0 if recipe.signed else images
+
+
+def out_of_range(pixels: torch.Tensor, recipe: GeneratorRecipe | AutoencoderRecipe) -> torch.Tensor:
+    """What the recipe's networks give as images in [0, 1]."""
+    return (pixels + 1.0) / 2.0 if recipe.signed else pixels
+
+
 def build_generator(recipe: GeneratorRecipe, item_shape: tuple[int, ...]) -> nn.Module:
     """A fresh generator, latents ``[B, L]`` to pixels ``[B, C, H, W]``, from torch's random state."""
     if recipe.network == "fc":

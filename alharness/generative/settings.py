@@ -193,14 +193,16 @@ AUTOENCODER_RECIPES: dict[str, AutoencoderRecipe] = {
 _ASKED = "float32, asked for"
 
 
-def recipe_values(recipe: GeneratorRecipe) -> dict[str, Any]:
-    """A generator's recipe as artefacts and checkpoints name it: plain values.
+def recipe_values(recipe: GeneratorRecipe | AutoencoderRecipe) -> dict[str, Any]:
+    """A recipe as artefacts and checkpoints name it: plain values.
 
-    ``precision`` is left as version 0.1.0 wrote it, when every recipe had ``float32``: that word stands
-    for the recipe's own choice, which moves no bit on a CPU and on CUDA is as little part of the identity
-    as the device is. Who asks for float32 where the recipe has another gets a word of its own.
+    A generator's ``precision`` is left as version 0.1.0 wrote it, when every recipe had ``float32``: that
+    word stands for the recipe's own choice, which moves no bit on a CPU and on CUDA is as little part of the
+    identity as the device is. Asking for float32 where the recipe has another gets a word of its own.
     """
     values = recipe.model_dump(mode="json")
+    if isinstance(recipe, AutoencoderRecipe):
+        return values
     own = _own_precision(recipe.recipe)
     if recipe.precision == own:
         values["precision"] = "float32"

@@ -7,9 +7,9 @@ Gulrajani et al. 2017 (WGAN-GP, reference 6 of the paper) and Wei et al. 2018 (W
 
 and the generator minimises ``-mean D(fake)``, once per ``critic_steps`` critic steps.
 
-Everything random in generator step k follows from (seed, k): no state of a random number generator
-is carried, and a continued training equals an uninterrupted one, on the CPU bit for bit. Batches
-are drawn with replacement for that reason; the scripts walk through shuffled epochs.
+Everything random in generator step k follows from (seed, k), so that a stopped training continues exactly
+(``training.py``). Batches are drawn with replacement for that reason; the scripts walk through shuffled
+epochs.
 
 The inputs of some steps are drawn on the CPU and sent together; losses are summed on the device and
 read once per such chunk. So there is no host-device synchronisation inside a step.
@@ -20,40 +20,24 @@ Shape letters: B images of a batch, L latent dimensions, S steps of a chunk, K c
 from __future__ import annotations
 
 import copy
-import math
-import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
-from alharness import numerics, seeds
+from alharness import seeds
 from alharness.errors import UserError
-from alharness.generative.checkpoint import (
-    CHECKPOINT,
-    below,
-    optimiser_tensors,
-    restore_optimiser,
-    restored_from,
-    write_checkpoint,
-)
 from alharness.generative.convolution import inputs_only
-from alharness.generative.networks import Critic, build_critic, build_generator, use_rng
-from alharness.generative.settings import GeneratorRecipe, recipe_values
+from alharness.generative.networks import build_critic, build_generator, into_range, use_rng
+from alharness.generative.settings import GeneratorRecipe
+from alharness.generative.training import CHUNK_BYTES, Training
 from alharness.learners.capture import CapturedStep
 from alharness.pool import Pool
-from alharness.progress import Progress
 
-#: Columns of a training curve, one row per chunk.
-CURVE = ("step", "wasserstein", "penalty", "consistency", "generator_loss")
-
-#: Images of a chunk, as raw bytes: bounds what one transfer holds, not what is drawn.
-CHUNK_BYTES = 1 << 26
+#: Steps whose inputs are drawn and sent together, at most.
 CHUNK_STEPS = 25
 
 #: Latents that re-estimate the running statistics of batch normalisation (decisions 1.3).
@@ -77,79 +61,60 @@ class StepInputs:
     generator_z: torch.Tensor
 
 
-@dataclass
-class Training:
-    """Networks, optimisers and progress of one training.
+class GeneratorTraining(Training[GeneratorRecipe]):
+    """One WGAN-GP or WGAN-CT training: fresh networks, drawn on the CPU, on the pool's device.
 
-    Attributes:
-        capture: replay the steps as CUDA graphs.
-        step: generator steps done.
-        curve: one row of ``CURVE`` per chunk.
-        warnings: what looked wrong, in words, for the artefact's details.
+    Args:
+        capture: replay the steps as CUDA graphs; by default wherever there is CUDA.
+
+    Raises:
+        UserError: the recipe does not fit the pool's items.
     """
 
-    pool: Pool
-    recipe: GeneratorRecipe
-    generator: nn.Module
-    critic: Critic
-    average: nn.Module | None
-    generator_optimiser: torch.optim.Optimizer
-    critic_optimiser: torch.optim.Optimizer
-    capture: bool = False
-    step: int = 0
-    curve: list[list[float]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    name = section = "generator"
+    columns = ("wasserstein", "penalty", "consistency", "generator_loss")
 
-    def __post_init__(self) -> None:
-        self._totals = torch.zeros(4, device=self.device)
-        self._rng = torch.Generator(self.device)
-        use_rng(self.critic, self._rng)
-        self._critic_step = _weakly(self.critic_step)
-        self._generator_step = _weakly(self.generator_step)
-        if self.capture:
-            self._critic_step = CapturedStep(self._critic_step, self._rng)
-            self._generator_step = CapturedStep(self._generator_step, self._rng)
-
-    @classmethod
-    def start(cls, pool: Pool, recipe: GeneratorRecipe, *, capture: bool | None = None) -> Training:
-        """Fresh networks, drawn on the CPU, on the pool's device.
-
-        Args:
-            capture: replay the steps as CUDA graphs; by default wherever there is CUDA.
-        """
+    def __init__(self, pool: Pool, recipe: GeneratorRecipe, *, capture: bool | None = None) -> None:
+        super().__init__(pool, recipe)
         if len(pool.item_shape) != 3:
             raise UserError(
                 f"A generator needs images [C, H, W]; this pool's items have shape {pool.item_shape}."
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds.derive(recipe.seed, "generator", "weights"))
-            generator = build_generator(recipe, pool.item_shape)
-            critic = build_critic(recipe, pool.item_shape)
+            self.generator = build_generator(recipe, pool.item_shape)
+            self.critic = build_critic(recipe, pool.item_shape)
         on_cuda = pool.device.type == "cuda"
         layout = torch.channels_last if on_cuda else torch.contiguous_format
-        generator.to(pool.device, memory_format=layout)  # type: ignore[call-overload]
-        critic.to(pool.device, memory_format=layout)  # type: ignore[call-overload]
-        average = copy.deepcopy(generator).requires_grad_(False) if recipe.ema else None
-        return cls(
-            pool,
-            recipe,
-            generator,
-            critic,
-            average,
-            _adam(generator, recipe, on_cuda),
-            _adam(critic, recipe, on_cuda),
-            capture=on_cuda if capture is None else capture,
-        )
+        for network in (self.generator, self.critic):
+            network.to(pool.device, memory_format=layout)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.generator).requires_grad_(False) if recipe.ema else None
+        self.generator_optimiser = _adam(self.generator, recipe, on_cuda)
+        self.critic_optimiser = _adam(self.critic, recipe, on_cuda)
+        # Sums of a chunk's figures stay on the device: reading one would wait for its step.
+        self._totals = torch.zeros(len(self.columns), device=self.device)
+        self._rng = torch.Generator(self.device)
+        use_rng(self.critic, self._rng)
+        self._critic_step = _weakly(self.critic_step)
+        self._generator_step = _weakly(self.generator_step)
+        if on_cuda if capture is None else capture:
+            self._critic_step = CapturedStep(self._critic_step, self._rng)
+            self._generator_step = CapturedStep(self._generator_step, self._rng)
 
-    @property
-    def device(self) -> torch.device:
-        return self.pool.device
+    def parts(self) -> dict[str, nn.Module | Optimizer]:
+        found: dict[str, nn.Module | Optimizer] = {
+            "generator": self.generator,
+            "critic": self.critic,
+            "generator_optimiser": self.generator_optimiser,
+            "critic_optimiser": self.critic_optimiser,
+        }
+        return found if self.average is None else {**found, "average": self.average}
 
     def chunk_steps(self) -> int:
         """Steps whose inputs are drawn and sent together; has no influence on the result."""
         recipe = self.recipe
         step_bytes = recipe.critic_steps * recipe.batch_size * self.pool.item_bytes
-        return max(1, min(CHUNK_STEPS, CHUNK_BYTES // step_bytes, recipe.steps - self.step))
+        return max(1, min(CHUNK_STEPS, CHUNK_BYTES // step_bytes))
 
     def draw(self, n_steps: int) -> list[StepInputs]:
         """The inputs of the next steps: drawn on the CPU step by step, sent at once."""
@@ -170,10 +135,6 @@ class Training:
         sent = [_send(values, self.device) for values in (critic_z, mix, generator_z)]
         return [StepInputs(reals[s], *(values[s] for values in sent)) for s in range(n_steps)]
 
-    def to_network_range(self, images: torch.Tensor) -> torch.Tensor:
-        """Images in [0, 1] in the range that the networks work in."""
-        return images * 2.0 - 1.0 if self.recipe.signed else images
-
     # -- the two steps -------------------------------------------------------------------------
 
     def critic_step(self, raw: torch.Tensor, z: torch.Tensor, mix: torch.Tensor) -> None:
@@ -183,10 +144,10 @@ class Training:
         if recipe.dequantise:
             noise = torch.rand(images.shape, generator=self._rng, device=images.device)
             images = images + noise / 256.0
-        real = self.to_network_range(images)
-        with torch.no_grad(), self._autocast():
+        real = into_range(images, recipe)
+        with torch.no_grad(), self.autocast():
             fake = self.generator(z).float()
-        with self._autocast():
+        with self.autocast():
             scores = self.critic(torch.cat([real, fake])).float()
         real_score, fake_score = scores.chunk(2)
         wasserstein = real_score.mean() - fake_score.mean()
@@ -209,7 +170,7 @@ class Training:
         input of the last layer; lambda2 multiplies before M' is subtracted, as in the code.
         """
         recipe = self.recipe
-        with self._autocast():
+        with self.autocast():
             features = self.critic.features(torch.cat([real, real]))
             scores = self.critic.head(features).squeeze(1)
         first, second = features.float().chunk(2)
@@ -221,7 +182,7 @@ class Training:
     def generator_step(self, z: torch.Tensor) -> None:
         """One step of the generator; adds its loss to the chunk's sums."""
         self.critic.requires_grad_(False)
-        with self._autocast():
+        with self.autocast():
             loss = -self.critic(self.generator(z)).float().mean()
         self.generator_optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -231,21 +192,9 @@ class Training:
         if self.average is not None:
             _move_average(self.average, self.generator, self.recipe.ema)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.recipe.precision == "bf16" and self.device.type == "cuda":
-            # A cached cast would outlive the step that a graph captures.
-            return torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=False)
-        return nullcontext()
-
     # -- chunks --------------------------------------------------------------------------------
 
-    def run_chunk(self) -> dict[str, float]:
-        """Some steps; returns their mean figures.
-
-        Raises:
-            UserError: a figure is not finite: the training has diverged.
-        """
-        n_steps = self.chunk_steps()
+    def descend(self, n_steps: int) -> list[float]:
         self._totals.zero_()
         for offset, inputs in enumerate(self.draw(n_steps)):
             step = self.step + offset
@@ -254,17 +203,8 @@ class Training:
             for k in range(self.recipe.critic_steps):
                 self._critic_step(inputs.reals[k], inputs.critic_z[k], inputs.mix[k])
             self._generator_step(inputs.generator_z)
-        self.step += n_steps
-        row = (self._totals / n_steps).tolist()  # the chunk's one host-device synchronisation
-        if not all(map(math.isfinite, row)):
-            raise UserError(
-                f"The generator's training diverged before step {self.step} of {self.recipe.steps} "
-                f"(recipe '{self.recipe.recipe}', step size {self.recipe.lr}): a loss is not finite. "
-                "Lower generator.lr, or try another generator.seed."
-            )
-        self._watch(row[0])
-        self.curve.append([float(self.step), *row])
-        return dict(zip(CURVE[1:], row, strict=True))
+        row: list[float] = (self._totals / n_steps).tolist()  # the chunk's one synchronisation
+        return row
 
     def _set_lr(self, step: int) -> None:
         if not self.recipe.lr_decay:
@@ -277,58 +217,15 @@ class Training:
                 else:
                     group["lr"] = lr
 
-    def _watch(self, wasserstein: float) -> None:
+    def watch(self, row: list[float]) -> None:
         """Warn once when the critic's distance leaves the range it had: it should shrink with time."""
+        wasserstein = row[0]
         past = sorted(abs(row[1]) for row in self.curve)
         if len(past) >= 10 and not self.warnings and abs(wasserstein) > 10.0 * past[-1]:
             self.warnings.append(
                 f"the critic's distance jumped to {wasserstein:.3g} before step {self.step} "
                 f"(largest until then {past[-1]:.3g}): the training may be diverging"
             )
-
-    # -- stop and continue ---------------------------------------------------------------------
-
-    def save(self, path: Path) -> None:
-        """Write all that a continuation needs into one file, beside and renamed."""
-        tensors: dict[str, torch.Tensor] = {}
-        for name, module in self._modules():
-            for key, value in module.state_dict().items():
-                tensors[f"{name}/{key}"] = value
-        for name, optimiser in self._optimisers():
-            tensors |= optimiser_tensors(name, optimiser)
-        notes = {
-            "step": self.step,
-            "recipe": recipe_values(self.recipe),
-            "curve": self.curve,
-            "warnings": self.warnings,
-        }
-        write_checkpoint(path, tensors, notes)
-
-    def restore(self, path: Path) -> None:
-        """Continue from ``save``.
-
-        Raises:
-            UserError: the checkpoint is damaged or belongs to another recipe.
-        """
-        with restored_from(path) as (tensors, notes):
-            if notes.get("recipe") != recipe_values(self.recipe):
-                raise UserError(f"The checkpoint '{path}' belongs to another recipe. Remove it.")
-            for name, module in self._modules():
-                module.load_state_dict(below(tensors, name))
-            for name, optimiser in self._optimisers():
-                restore_optimiser(optimiser, below(tensors, name))
-            self.step, self.curve = int(notes["step"]), notes["curve"]
-            self.warnings = notes["warnings"]
-
-    def _modules(self) -> Iterator[tuple[str, nn.Module]]:
-        yield "generator", self.generator
-        yield "critic", self.critic
-        if self.average is not None:
-            yield "average", self.average
-
-    def _optimisers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
-        yield "generator_optimiser", self.generator_optimiser
-        yield "critic_optimiser", self.critic_optimiser
 
     def finished_generator(self) -> nn.Module:
         """The generator to be used: averaged if asked for, in evaluation mode, statistics renewed."""
@@ -349,45 +246,6 @@ def _weakly(method: Callable[..., None]) -> Callable[..., None]:
         bound(*inputs)
 
     return call
-
-
-def train(
-    pool: Pool,
-    recipe: GeneratorRecipe,
-    folder: Path,
-    progress: Progress,
-    *,
-    checkpoint_s: float = 60.0,
-    at_checkpoint: Callable[[Training], None] | None = None,
-) -> Training:
-    """Train to the recipe's last step, continuing from a checkpoint that lies in ``folder``.
-
-    Args:
-        checkpoint_s: seconds between checkpoints; the last one is removed by ``clean_up``.
-        at_checkpoint: called after each (a picture of what has been learned).
-
-    Raises:
-        UserError: the training diverged.
-    """
-    training = Training.start(pool, recipe)
-    checkpoint = folder / CHECKPOINT
-    if checkpoint.exists():
-        training.restore(checkpoint)
-    with numerics.training(recipe.precision):
-        written = time.monotonic()
-        while training.step < recipe.steps:
-            before, start = training.step, time.monotonic()
-            figures = training.run_chunk()
-            figures["s_per_step"] = (time.monotonic() - start) / (training.step - before)
-            if training.warnings:
-                figures["diverging"] = 1.0
-            progress("train generator", training.step, recipe.steps, figures)
-            if time.monotonic() - written > checkpoint_s:
-                training.save(checkpoint)
-                if at_checkpoint is not None:
-                    at_checkpoint(training)
-                written = time.monotonic()
-    return training
 
 
 def gradient_penalty(

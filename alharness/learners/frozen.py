@@ -8,14 +8,14 @@ features, for the classifier and for the strategy alike; pictures and annotators
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from alharness import seeds
-from alharness.artefacts import Artefact, Supply, write_tensors
+from alharness.artefacts import Artefact, Maker, Supply, write_tensors
 from alharness.errors import UserError
 from alharness.learners.kinds import Kind, NetworkKind, kind_of
 from alharness.learners.network import NetworkLearner
@@ -53,8 +53,7 @@ def embed(
     """
     found = kind or kind_of(settings)
     assert isinstance(found, NetworkKind)  # no other kind takes learner.freeze
-    source = found.identity()
-    if not settings.weights and not source:
+    if not settings.weights and not found.identity():
         raise UserError(
             f"learner.freeze needs pretrained weights: '{settings.kind}' starts at random. Set "
             "learner.weights to a file, or leave learner.freeze out."
@@ -64,29 +63,41 @@ def embed(
         torch.manual_seed(seeds.derive(0, "frozen"))  # only the head, which is thrown away
         learner.network = learner.build().eval().requires_grad_(False)
 
-    def build(folder: Path, report: Progress) -> Mapping[str, Any]:
+    return supply.obtain(EmbeddingsMaker(learner, pool, test))
+
+
+@dataclass(frozen=True)
+class EmbeddingsMaker(Maker[tuple[Pool, Pool]]):
+    """Features of the items of a pool and a test set under a network that is not trained."""
+
+    kind = KIND
+
+    learner: NetworkLearner
+    pool: Pool
+    test: Pool
+
+    def identity(self) -> dict[str, Any]:
+        settings = self.learner.settings
+        return {
+            "pool": self.pool.fingerprint,
+            "test": self.test.fingerprint,
+            "kind": settings.kind,
+            "width": settings.width,
+            "source": self.learner.kind.identity(),
+            "weights": _backbone_digest(self.learner.network),
+        }
+
+    def build(self, folder: Path, progress: Progress) -> dict[str, Any]:
         rows = {
-            "pool": _features(learner, pool, report),
-            "test": _features(learner, test, report),
+            "pool": _features(self.learner, self.pool, progress),
+            "test": _features(self.learner, self.test, progress),
         }
         write_tensors(folder / FILE, rows)
-        return {"n_features": rows["pool"].shape[1], "items": len(pool) + len(test)}
+        return {"n_features": rows["pool"].shape[1], "items": len(self.pool) + len(self.test)}
 
-    def load(artefact: Artefact) -> tuple[Pool, Pool]:
-        rows = artefact.tensors(FILE)
-        return ArrayPool(rows["pool"], pool.device), ArrayPool(rows["test"], pool.device)
-
-    identity = {
-        "pool": pool.fingerprint,
-        "test": test.fingerprint,
-        "kind": settings.kind,
-        "width": settings.width,
-        "source": source,
-        "weights": _backbone_digest(learner.network),
-    }
-    return supply.obtain(
-        KIND, identity, build, load, details=lambda _, artefact: dict(artefact.details)
-    )
+    def load(self, artefact: Artefact) -> tuple[Pool, Pool]:
+        rows, device = artefact.tensors(FILE), self.pool.device
+        return ArrayPool(rows["pool"], device), ArrayPool(rows["test"], device)
 
 
 def _backbone_digest(network: HeadedNetwork) -> str:

@@ -9,7 +9,7 @@ Shape letters: N pool items, B items of a block, D raw features, K features afte
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from alharness import numerics
-from alharness.artefacts import Supply
+from alharness.artefacts import Artefact, Maker, Supply, write_tensors
 from alharness.matching.pca import N_COMPONENTS, PCA
 from alharness.pool import Pool, scan
 from alharness.progress import Progress, silent
+from alharness.records import Ledger
 from alharness.timing import WorkCounters, synchronise
 
 if TYPE_CHECKING:
@@ -209,52 +210,73 @@ def obtain_reduced_pool(
 
     Enters ``pca`` and ``features`` in the ledger, with what they cost when they were computed.
     """
-    from safetensors.torch import save_file
+    return supply.obtain(ReducedPoolMaker(pool, extractor, n_components))
 
-    def build(folder: Path, progress: Progress) -> Mapping[str, Any]:
-        reduced = reduce_pool(pool, extractor, n_components, progress=progress)
+
+@dataclass(frozen=True)
+class ReducedPoolMaker(Maker[ReducedPool]):
+    """A pool's features after PCA, and the PCA."""
+
+    kind = "features"
+
+    pool: Pool
+    extractor: FeatureExtractor
+    n_components: int
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "pool": self.pool.fingerprint,
+            "rows": len(self.pool),
+            "extractor": self.extractor.key,
+            "n_components": self.n_components,
+        }
+
+    def build(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        reduced = reduce_pool(self.pool, self.extractor, self.n_components, progress=progress)
+        pca = reduced.space.pca
         tensors = {
-            "mean": reduced.space.pca.mean,
-            "components": reduced.space.pca.components,
-            "variances": reduced.space.pca.variances,
+            "mean": pca.mean,
+            "components": pca.components,
+            "variances": pca.variances,
             "features": reduced.features,
         }
-        save_file(
-            {name: values.cpu().contiguous() for name, values in tensors.items()},
-            folder / FILE,
-        )
+        write_tensors(folder / FILE, tensors)
         return {
-            "explained_variance": reduced.space.pca.explained,
+            "explained_variance": pca.explained,
             "pca_s": reduced.pca_s,
             "features_s": reduced.features_s,
         }
 
-    identity = {
-        "pool": pool.fingerprint,
-        "rows": len(pool),
-        "extractor": extractor.key,
-        "n_components": n_components,
-    }
-    found = supply.store.obtain("features", identity, build, supply.progress)
-    start = time.perf_counter()
-    stored = {name: values.to(pool.device) for name, values in found.tensors(FILE).items()}
-    load_s = found.load_s + time.perf_counter() - start
-    explained = float(found.details["explained_variance"])
-    pca_s, features_s = float(found.details["pca_s"]), float(found.details["features_s"])
-    pca = PCA(stored["mean"], stored["components"], stored["variances"], explained)
-    details = {"extractor": extractor.name, "components": len(pca.variances)}
-    supply.ledger.add(
-        "pca",
-        pca_s,
-        cached=found.cached,
-        load_s=0.0 if found.cached else pca_s,
-        details={**details, "explained_variance": pca.explained},
-    )
-    supply.ledger.add(
-        "features",
-        features_s,
-        cached=found.cached,
-        load_s=load_s if found.cached else features_s,
-        details={**details, "rows": len(pool), "bytes": stored["features"].nbytes},
-    )
-    return ReducedPool(FeatureSpace(extractor, pca), stored["features"], pca_s, features_s)
+    def load(self, artefact: Artefact) -> ReducedPool:
+        device, details = self.pool.device, artefact.details
+        stored = {name: values.to(device) for name, values in artefact.tensors(FILE).items()}
+        explained = float(details["explained_variance"])
+        pca = PCA(stored["mean"], stored["components"], stored["variances"], explained)
+        return ReducedPool(
+            FeatureSpace(self.extractor, pca),
+            stored["features"],
+            float(details["pca_s"]),
+            float(details["features_s"]),
+        )
+
+    def enter(self, ledger: Ledger, loaded: ReducedPool, artefact: Artefact, load_s: float) -> None:
+        """Two entries, ``pca`` and ``features``: papers report them apart.
+
+        What a run computed itself, it paid for part by part; what it found, it loaded as one file.
+        """
+        pca, cached = loaded.space.pca, artefact.cached
+        both = {"extractor": self.extractor.name, "components": len(pca.variances)}
+        ledger.add(
+            "pca",
+            loaded.pca_s,
+            cached=cached,
+            load_s=0.0 if cached else loaded.pca_s,
+            details={**both, "explained_variance": pca.explained},
+        )
+        ledger.add(
+            "features",
+            loaded.features_s,
+            cached=cached,
+            load_s=load_s if cached else loaded.features_s,
+            details={**both, "rows": len(self.pool), "bytes": loaded.features.nbytes},
+        )

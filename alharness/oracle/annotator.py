@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from alharness import seeds
-from alharness.artefacts import Artefact, Supply, write_tensors
+from alharness.artefacts import Artefact, Maker, Supply, write_tensors
 from alharness.learners.kinds import build_classifier
 from alharness.learners.training import descend, epochs_of
 from alharness.pool import Pool
@@ -76,41 +77,59 @@ def obtain_annotator(
     """
     if kind == "auto":
         kind = network_for(pool.item_shape)
-    width = 96 if kind == "all-cnn" else 128 if kind != "strided-cnn" else 32
-    recipe = {
-        "kind": kind,
-        "width": width,
-        "epochs": epochs,
-        "batch_size": BATCH_SIZE,
-        "lr": LR,
-        "min_steps": MIN_STEPS,
-    }
+    return supply.obtain(AnnotatorMaker(data, pool, test, kind, epochs))
 
-    def fresh() -> nn.Module:
-        return build_classifier(kind, pool.item_shape, data.n_classes, width)
 
-    def build(folder: Path, report: Progress) -> Mapping[str, Any]:
-        with torch.random.fork_rng(devices=[pool.device] if pool.device.type == "cuda" else []):
+@dataclass(frozen=True)
+class AnnotatorMaker(Maker[NetworkAnnotator]):
+    """A task's annotator: a network, trained on all of the pool and tested on the task's test set."""
+
+    kind = KIND
+
+    data: TaskData
+    pool: Pool
+    test: Pool
+    network: str
+    epochs: int
+
+    @property
+    def width(self) -> int:
+        return {"all-cnn": 96, "strided-cnn": 32}.get(self.network, 128)
+
+    def identity(self) -> dict[str, Any]:
+        recipe = {
+            "kind": self.network,
+            "width": self.width,
+            "epochs": self.epochs,
+            "batch_size": BATCH_SIZE,
+            "lr": LR,
+            "min_steps": MIN_STEPS,
+        }
+        return {"task_fingerprint": self.data.fingerprint, "recipe": recipe}
+
+    def fresh(self) -> nn.Module:
+        """The network with initial weights from torch's random state."""
+        return build_classifier(self.network, self.pool.item_shape, self.data.n_classes, self.width)
+
+    def build(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        device = self.pool.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seeds.derive(0, "annotator"))  # initial weights and dropout
-            network = fresh().to(pool.device)
-            train(network, pool, data.pool_targets, epochs, report)
+            network = self.fresh().to(device)
+            train(network, self.pool, self.data.pool_targets, self.epochs, progress)
         write_tensors(folder / WEIGHTS, network.state_dict())
-        return {"test_accuracy": accuracy(network, test, data.test_targets), "n_images": pool.n}
+        right = accuracy(network, self.test, self.data.test_targets)
+        return {"test_accuracy": right, "n_images": self.pool.n}
 
-    def load(artefact: Artefact) -> NetworkAnnotator:
+    def load(self, artefact: Artefact) -> NetworkAnnotator:
         with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-            network = fresh()
+            network = self.fresh()
         network.load_state_dict(artefact.tensors(WEIGHTS))
         test_accuracy = float(artefact.details["test_accuracy"])
-        return NetworkAnnotator(network, pool.device, test_accuracy, artefact.key)
+        return NetworkAnnotator(network, self.pool.device, test_accuracy, artefact.key)
 
-    return supply.obtain(
-        KIND,
-        {"task_fingerprint": data.fingerprint, "recipe": recipe},
-        build,
-        load,
-        details=lambda annotator, _: {"kind": kind, "test_accuracy": annotator.test_accuracy},
-    )
+    def details(self, loaded: NetworkAnnotator, artefact: Artefact) -> Mapping[str, Any]:
+        return {"kind": self.network, "test_accuracy": loaded.test_accuracy}
 
 
 def network_for(item_shape: tuple[int, ...]) -> str:

@@ -22,7 +22,7 @@ from alharness.cli.options import places
 from alharness.errors import UserError
 from alharness.generative import latent_search
 from alharness.generative.settings import GENERATOR_RECIPES, WRITTEN_FOR
-from alharness.generative.wgan import Training
+from alharness.generative.wgan import GeneratorTraining
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool
@@ -133,7 +133,7 @@ def captured_training(place: Place) -> Found:
     images = torch.randint(0, 256, (64, *WRITTEN_FOR[name]), generator=rng, dtype=torch.uint8)
     weights = []
     for capture in (True, False):
-        training = Training.start(ArrayPool(images, place.device), recipe, capture=capture)
+        training = GeneratorTraining(ArrayPool(images, place.device), recipe, capture=capture)
         while training.step < recipe.steps:
             training.run_chunk()
         weights.append([value.cpu() for value in training.critic.state_dict().values()])

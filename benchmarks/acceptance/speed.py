@@ -252,7 +252,7 @@ def wgan_step(name: str, step: str) -> Callable[[Place], Found]:
             if place.dry:
                 note = f"{n_operations:,} operations; the floor is a device's"
                 return Found(1e3 * taken, True, ">= 0.2 of floor", "ms", is_time=True, note=note)
-            training = bench.Training.start(pool, recipe)
+            training = bench.GeneratorTraining(pool, recipe)
             module = training.critic if step == "critic" else training.generator
             bytes_s = bench.adam_bytes(module) / bench.bandwidth()
             floor = max(n_operations / bench.matrix_rate(), bytes_s)

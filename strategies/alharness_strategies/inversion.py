@@ -9,7 +9,6 @@ Shape letters: N items, B items of a block, L latent dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from alharness import seeds
-from alharness.artefacts import Artefact, Supply, write_tensors
+from alharness.artefacts import Artefact, Maker, Supply, write_tensors
 from alharness.generative.latent_search import LatentSearch
 from alharness.generative.networks import build_encoder
 from alharness.generative.settings import AutoencoderRecipe
@@ -69,33 +68,45 @@ def obtain_codes(
     refinement, and that of the mean image to compare with.
     """
 
-    def build(folder: Path, report: Progress) -> Mapping[str, Any]:
-        encoder = train_encoder(generator, encoder_steps, report)
+    return supply.obtain(CodesMaker(generator, pool, test, encoder_steps, refine_steps))
+
+
+@dataclass(frozen=True)
+class CodesMaker(Maker[Codes]):
+    """Codes of pool and test images under a generator."""
+
+    kind = "codes"
+
+    generator: Generator
+    pool: Pool
+    test: Pool
+    encoder_steps: int
+    refine_steps: int
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "generator": self.generator.artefact_key,
+            "pool": self.pool.fingerprint,
+            "test": self.test.fingerprint,
+            "encoder_steps": self.encoder_steps,
+            "refine_steps": self.refine_steps,
+            "refine_lr": REFINE_LR,
+            "prior_weight": PRIOR_WEIGHT,
+        }
+
+    def build(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        encoder = train_encoder(self.generator, self.encoder_steps, progress)
         found, details = {}, {}
-        for name, items in (("pool", pool), ("test", test)):
-            codes, errors = encode(generator, encoder, items, refine_steps, report)
+        for name, items in (("pool", self.pool), ("test", self.test)):
+            codes, errors = encode(self.generator, encoder, items, self.refine_steps, progress)
             found[name] = codes
             details.update({f"{name}_{key}": value for key, value in errors.items()})
         write_tensors(folder / FILE, found)
         return details
 
-    identity = {
-        "generator": generator.artefact_key,
-        "pool": pool.fingerprint,
-        "test": test.fingerprint,
-        "encoder_steps": encoder_steps,
-        "refine_steps": refine_steps,
-        "refine_lr": REFINE_LR,
-        "prior_weight": PRIOR_WEIGHT,
-    }
-
-    def load(artefact: Artefact) -> Codes:
+    def load(self, artefact: Artefact) -> Codes:
         tensors = artefact.tensors(FILE)
         return Codes(tensors["pool"], tensors["test"], artefact.key)
-
-    return supply.obtain(
-        "codes", identity, build, load, details=lambda _, artefact: artefact.details
-    )
 
 
 def train_encoder(generator: Generator, steps: int, progress: Progress) -> nn.Module:

@@ -26,7 +26,7 @@ from pydantic import Field
 from sklearn.cluster import KMeans
 
 from alharness import seeds
-from alharness.artefacts import Artefact, write_tensors
+from alharness.artefacts import Artefact, Maker, write_tensors
 from alharness.errors import UserError
 from alharness.matching import features
 from alharness.progress import Progress
@@ -70,6 +70,38 @@ class Cover:
         return self.neighbours[self.starts[index] : self.starts[index + 1]].long()
 
 
+@dataclass(frozen=True)
+class CoverMaker(Maker[Cover]):
+    """The neighbourhoods of a pool's points, float32 ``[N, K]``."""
+
+    kind = "cover"
+
+    points: torch.Tensor
+    pool: str
+    extractor: str
+    n_classes: int
+    parameters: ProbCoverParameters
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "pool": self.pool,
+            "extractor": self.extractor,
+            "n_classes": self.n_classes,
+            **self.parameters.model_dump(mode="json"),
+        }
+
+    def build(self, folder: Path, progress: Progress) -> dict[str, Any]:
+        given = self.parameters
+        delta = given.delta or radius(self.points, self.n_classes, given.purity)
+        cover = within(self.points, delta, progress)
+        write_tensors(folder / FILE, {"starts": cover.starts, "neighbours": cover.neighbours})
+        return {"delta": delta, "pairs": len(cover.neighbours), "rows": len(self.points)}
+
+    def load(self, artefact: Artefact) -> Cover:
+        stored = artefact.tensors(FILE)
+        return Cover(stored["starts"], stored["neighbours"], float(artefact.details["delta"]))
+
+
 class ProbCover(Strategy):
     """Ask about the items whose neighbourhoods cover most of what no labelled item covers."""
 
@@ -85,26 +117,14 @@ class ProbCover(Strategy):
         points_NK = features.obtain_reduced_pool(
             preparation.pool, extractor, self.parameters.pca_dims, preparation.supply
         ).features
-        n_classes, given = preparation.n_classes, self.parameters
-
-        def build(folder: Path, progress: Progress) -> Mapping[str, Any]:
-            delta = given.delta or radius(points_NK, n_classes, given.purity)
-            cover = within(points_NK, delta, progress)
-            write_tensors(folder / FILE, {"starts": cover.starts, "neighbours": cover.neighbours})
-            return {"delta": delta, "pairs": len(cover.neighbours), "rows": len(points_NK)}
-
-        def load(artefact: Artefact) -> Cover:
-            stored = artefact.tensors(FILE)
-            return Cover(stored["starts"], stored["neighbours"], float(artefact.details["delta"]))
-
-        identity = {
-            "pool": preparation.pool.fingerprint,
-            "extractor": extractor.key,
-            "n_classes": n_classes,
-            **given.model_dump(mode="json"),
-        }
         self.cover = preparation.supply.obtain(
-            "cover", identity, build, load, details=lambda _, artefact: dict(artefact.details)
+            CoverMaker(
+                points_NK,
+                preparation.pool.fingerprint,
+                extractor.key,
+                preparation.n_classes,
+                self.parameters,
+            )
         )
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:

@@ -17,7 +17,7 @@ from alharness.generative.settings import (
     AutoencoderRecipe,
     GeneratorRecipe,
 )
-from alharness.generative.wgan import Training
+from alharness.generative.wgan import GeneratorTraining
 from alharness.pool import ArrayPool
 
 #: One recipe of each network is fast enough; the others differ in sizes that are made small here.
@@ -33,13 +33,13 @@ def pool(name: str, place: str = "cuda") -> ArrayPool:
     return ArrayPool(images(12, WRITTEN_FOR[name]), place)
 
 
-def weights(training: Training) -> dict[str, torch.Tensor]:
+def weights(training: GeneratorTraining) -> dict[str, torch.Tensor]:
     found = {f"G.{name}": value for name, value in training.generator.state_dict().items()}
     found |= {f"D.{name}": value for name, value in training.critic.state_dict().items()}
     return {name: value.cpu() for name, value in found.items()}
 
 
-def in_chunks(training: Training, n_steps: int) -> None:
+def in_chunks(training: GeneratorTraining, n_steps: int) -> None:
     """So many steps, two at a time, under the arithmetic of a training."""
     training.chunk_steps = lambda: 2  # type: ignore[method-assign]
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
@@ -57,13 +57,13 @@ RECIPES = [
 def test_a_generators_training_goes_on_where_it_stopped(
     name: str, device: PretendedDevice, tmp_path: Path
 ) -> None:
-    whole = Training.start(pool(name), recipe(name))
+    whole = GeneratorTraining(pool(name), recipe(name))
     in_chunks(whole, 6)
     assert device.counts.captures == 2  # the critic's step and the generator's
-    stopped = Training.start(pool(name), recipe(name))
+    stopped = GeneratorTraining(pool(name), recipe(name))
     in_chunks(stopped, 4)
     stopped.save(tmp_path / "checkpoint")
-    continued = Training.start(pool(name), recipe(name))
+    continued = GeneratorTraining(pool(name), recipe(name))
     continued.restore(tmp_path / "checkpoint")
     in_chunks(continued, 6)
     expected = weights(whole)
@@ -76,8 +76,8 @@ def test_a_generator_learns_there_what_it_learns_on_the_cpu(
     name: str, device: PretendedDevice
 ) -> None:
     small = recipe(name).model_copy(update={"dropout": False, "dequantise": False})
-    there = Training.start(pool(name), small)
-    on_cpu = Training.start(pool(name, "cpu"), small)
+    there = GeneratorTraining(pool(name), small)
+    on_cpu = GeneratorTraining(pool(name, "cpu"), small)
     for training in (there, on_cpu):
         in_chunks(training, 2)
     for ours, theirs in zip(on_cpu.curve, there.curve, strict=True):
@@ -86,8 +86,8 @@ def test_a_generator_learns_there_what_it_learns_on_the_cpu(
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_captured_steps_are_the_eager_steps(name: str, device: PretendedDevice) -> None:
-    captured = Training.start(pool(name), recipe(name))
-    eager = Training.start(pool(name), recipe(name), capture=False)
+    captured = GeneratorTraining(pool(name), recipe(name))
+    eager = GeneratorTraining(pool(name), recipe(name), capture=False)
     for training in (captured, eager):
         in_chunks(training, 4)
     expected = weights(eager)
@@ -107,12 +107,12 @@ def test_captured_steps_are_the_eager_steps(name: str, device: PretendedDevice) 
 def test_no_convolution_of_a_training_is_one_that_cudnn_refuses(
     name: str, device: PretendedDevice
 ) -> None:
-    in_chunks(Training.start(pool(name), recipe(name)), 2)
+    in_chunks(GeneratorTraining(pool(name), recipe(name)), 2)
     assert device.counts.slow_convolutions == 0
 
 
 def test_a_chunk_of_steps_is_read_once(device: PretendedDevice) -> None:
-    training = Training.start(pool("fc-8"), recipe("fc-8").model_copy(update={"steps": 20}))
+    training = GeneratorTraining(pool("fc-8"), recipe("fc-8").model_copy(update={"steps": 20}))
     in_chunks(training, 4)  # what comes first is drawn up and captured
     with device.counting() as counts:
         in_chunks(training, 6)
@@ -140,16 +140,18 @@ def test_an_autoencoders_training_goes_on_where_it_stopped(
     items = ArrayPool(images(40, shape), "cuda")
 
     def started() -> AutoencoderTraining:
-        return AutoencoderTraining.start(items, autoencoder_recipe(name))
+        training = AutoencoderTraining(items, autoencoder_recipe(name))
+        training.chunk_steps = lambda: 2  # type: ignore[method-assign]
+        return training
 
     with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
         whole, stopped, continued = started(), started(), started()
-        whole.run_chunk(2)
-        whole.run_chunk(2)
-        stopped.run_chunk(2)
+        whole.run_chunk()
+        whole.run_chunk()
+        stopped.run_chunk()
         stopped.save(tmp_path / "checkpoint")
         continued.restore(tmp_path / "checkpoint")
-        continued.run_chunk(2)
+        continued.run_chunk()
     expected = whole.networks.state_dict()
     for key, value in continued.networks.state_dict().items():
         assert torch.equal(value.cpu(), expected[key].cpu()), key

@@ -214,8 +214,7 @@ TRAINING = Story(
     finished_artefacts,
     artefacts,
     settings={
-        "alharness.generative.wgan:train": {"checkpoint_s": 0.1},
-        "alharness.generative.autoencoder:train_autoencoder": {"checkpoint_s": 0.1},
+        "alharness.generative.training:train": {"checkpoint_s": 0.1},
     },
 )
 SWEEP = Story(

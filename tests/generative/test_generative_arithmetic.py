@@ -13,10 +13,11 @@ from torch.nn import functional
 from alharness import numerics
 from alharness.artefacts import ArtefactStore, Supply, artefact_key
 from alharness.generative import GeneratorSettings, obtain_autoencoder
-from alharness.generative.autoencoder import AutoencoderTraining, train_autoencoder
+from alharness.generative.autoencoder import AutoencoderTraining
 from alharness.generative.checkpoint import CHECKPOINT
 from alharness.generative.convolution import Conv2d, convolution, inputs_only
-from alharness.generative.generator import generator_identity, obtain_generator
+from alharness.generative.generator import obtain_generator
+from alharness.generative.making import networks_identity
 from alharness.generative.networks import build_critic
 from alharness.generative.settings import (
     AUTOENCODER_RECIPES,
@@ -26,7 +27,8 @@ from alharness.generative.settings import (
     recipe_of,
     recipe_values,
 )
-from alharness.generative.wgan import Training, gradient_penalty, train
+from alharness.generative.training import Training, train
+from alharness.generative.wgan import GeneratorTraining, gradient_penalty
 from alharness.pool import ArrayPool
 from alharness.progress import silent
 
@@ -50,18 +52,17 @@ def images(shape: tuple[int, ...], n: int = 6) -> ArrayPool:
 def test_restored_moments_lie_in_memory_as_their_weights_do(name: str, tmp_path: Path) -> None:
     """On CUDA weights are channels last, and a fused step wants the same of all of a weight's tensors."""
     pool, recipe = images(WRITTEN_FOR[name]), tiny(name)
-    stopped = Training.start(pool, recipe)
+    stopped = GeneratorTraining(pool, recipe)
     stopped.run_chunk()
     stopped.save(tmp_path / CHECKPOINT)
-    continued = Training.start(pool, recipe)
+    continued = GeneratorTraining(pool, recipe)
     for network in (continued.generator, continued.critic):
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     continued.restore(tmp_path / CHECKPOINT)
 
     kernels_elsewhere = 0
-    for (_, optimiser), (_, whole) in zip(
-        continued._optimisers(), stopped._optimisers(), strict=True
-    ):
+    for name in ("generator_optimiser", "critic_optimiser"):
+        optimiser, whole = getattr(continued, name), getattr(stopped, name)
         for weight, there in zip(
             *(o.param_groups[0]["params"] for o in (optimiser, whole)), strict=True
         ):
@@ -167,29 +168,20 @@ def test_both_trainings_obey_their_recipes_precision(
 ) -> None:
     pool = images((1, 8, 8), n=40)
     seen: set[tuple[str, str, bool]] = set()
-    original = AutoencoderTraining.run_chunk, Training.run_chunk
+    original = Training.run_chunk
 
-    def autoencoder_chunk(self: AutoencoderTraining, n_steps: int) -> dict[str, float]:
-        note()
-        return original[0](self, n_steps)
-
-    def generator_chunk(self: Training) -> dict[str, float]:
-        note()
-        return original[1](self)
-
-    def note() -> None:
+    def noting(self: Training[GeneratorRecipe]) -> dict[str, float]:
         told = numerics.describe()
         seen.add((told["matmul"], told["convolution"], told["cudnn"]))
+        return original(self)
 
-    monkeypatch.setattr(AutoencoderTraining, "run_chunk", autoencoder_chunk)
-    monkeypatch.setattr(Training, "run_chunk", generator_chunk)
+    monkeypatch.setattr(Training, "run_chunk", noting)
     changes = {"steps": 2, "width": 8, "code_dim": 4, "precision": precision}
-    train_autoencoder(
-        pool, AUTOENCODER_RECIPES["fc-8"].model_copy(update=changes), tmp_path, silent
-    )
+    recipe = AUTOENCODER_RECIPES["fc-8"].model_copy(update=changes)
+    train(AutoencoderTraining(pool, recipe), tmp_path, silent)
     assert seen == {(product, product, True)}
     seen.clear()
-    train(pool, tiny("fc-8", precision=precision), tmp_path / "g", silent)
+    train(GeneratorTraining(pool, tiny("fc-8", precision=precision)), tmp_path / "g", silent)
     assert seen == {(product, product, True)}
 
 
@@ -226,7 +218,7 @@ def test_large_recipes_use_tf32_and_keep_the_names_of_their_artefacts() -> None:
         settings = GeneratorSettings(recipe="conv-32", precision=precision)
         recipe = settings.resolve("paper", (3, 32, 32))
         assert recipe_of(recipe_values(recipe)) == recipe
-        keys.add(artefact_key("generator", generator_identity(recipe, (3, 32, 32), "f")))
+        keys.add(artefact_key("generator", networks_identity(recipe, (3, 32, 32), "f")))
     assert len(keys) == 3  # the recipe's own, and two others
     small = GeneratorSettings(recipe="conv-28", precision="float32").resolve("paper", (1, 28, 28))
     assert recipe_values(small) == small.model_dump(mode="json")

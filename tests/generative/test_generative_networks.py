@@ -23,7 +23,7 @@ from alharness.generative.settings import (
     AutoencoderSettings,
     GeneratorSettings,
 )
-from alharness.generative.wgan import Training, renew_batch_norm
+from alharness.generative.wgan import GeneratorTraining, renew_batch_norm
 from alharness.pool import ArrayPool
 
 SHAPES = {**WRITTEN_FOR, "conv-small": (3, 64, 64)}  # the last one is an auto-encoder
@@ -187,7 +187,7 @@ def test_every_recipe_takes_a_step_of_training(name: str) -> None:
     recipe = GENERATOR_RECIPES[name].model_copy(update=changes)
     rng = np.random.default_rng(0)
     pool = ArrayPool(rng.integers(0, 256, size=(8, *SHAPES[name]), dtype=np.uint8), "cpu")
-    training = Training.start(pool, recipe)
+    training = GeneratorTraining(pool, recipe)
     before = [
         {key: value.clone() for key, value in module.named_parameters()}
         for module in (training.generator, training.critic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from alharness.artefacts import ArtefactStore, Supply, read_tensors
+from alharness.artefacts import ArtefactStore, Supply, read_notes, read_tensors
 from alharness.errors import UserError
 from alharness.generative import (
     AutoencoderSettings,
@@ -25,16 +26,19 @@ from alharness.generative import (
     obtain_generator,
     wgan,
 )
-from alharness.generative import autoencoder as autoencoder_module
+from alharness.generative.autoencoder import AutoencoderTraining
+from alharness.generative.checkpoint import CHECKPOINT, write_checkpoint
 from alharness.generative.networks import use_rng
 from alharness.generative.settings import (
     AUTOENCODER_RECIPES,
     GENERATOR_RECIPES,
     GeneratorRecipe,
 )
-from alharness.generative.wgan import CHECKPOINT, Training, gradient_penalty, train
+from alharness.generative.training import Training
+from alharness.generative.training import train as train_on
+from alharness.generative.wgan import GeneratorTraining, gradient_penalty
 from alharness.pool import ArrayPool
-from alharness.progress import silent
+from alharness.progress import Progress, silent
 from alharness.records import Ledger
 
 
@@ -53,7 +57,13 @@ def recipe(name: str = "fc-8", **changes: object) -> GeneratorRecipe:
     return GENERATOR_RECIPES[name].model_copy(update={**small, **changes})
 
 
-def every_weight(training: Training) -> dict[str, torch.Tensor]:
+def train(
+    pool: ArrayPool, recipe: GeneratorRecipe, folder: Path, progress: Progress, **how: float
+) -> GeneratorTraining:
+    return train_on(GeneratorTraining(pool, recipe), folder, progress, **how)
+
+
+def every_weight(training: GeneratorTraining) -> dict[str, torch.Tensor]:
     found = {f"G.{k}": v for k, v in training.generator.state_dict().items()}
     found |= {f"D.{k}": v for k, v in training.critic.state_dict().items()}
     if training.average is not None:
@@ -91,7 +101,7 @@ def test_the_penalty_of_a_dead_critic_has_a_gradient_without_nan() -> None:
 
 
 def test_the_consistency_term_against_the_obvious_computation() -> None:
-    training = Training.start(
+    training = GeneratorTraining(
         digits(), recipe(consistency=2.0, dropout=True, consistency_margin=0.01)
     )
     critic = training.critic
@@ -156,8 +166,12 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_generative_training import digits, recipe
-from alharness.generative.wgan import train
-train(digits(), recipe(steps=10**6), Path(sys.argv[2]), lambda *report: None, checkpoint_s=0.0)
+from alharness.generative.training import Training
+from alharness.generative.training import train as train_on
+from alharness.generative.training import train
+from alharness.generative.wgan import GeneratorTraining
+training = GeneratorTraining(digits(), recipe(steps=10**6))
+train(training, Path(sys.argv[2]), lambda *report: None, checkpoint_s=0.0)
 """
 
 
@@ -175,13 +189,13 @@ def test_kill_9_in_the_middle_of_a_step_or_of_a_checkpoint(tmp_path: Path) -> No
     process.send_signal(signal.SIGKILL)
     process.wait()
 
-    training = Training.start(digits(), recipe(steps=10**6))
+    training = GeneratorTraining(digits(), recipe(steps=10**6))
     training.restore(stopped / CHECKPOINT)
     reached = training.step
     assert reached >= wgan.CHUNK_STEPS
     while training.step < reached + 40:
         training.run_chunk()
-    uninterrupted = Training.start(digits(), recipe(steps=10**6))
+    uninterrupted = GeneratorTraining(digits(), recipe(steps=10**6))
     while uninterrupted.step < training.step:
         uninterrupted.run_chunk()
     assert_same_bits(every_weight(training), every_weight(uninterrupted))
@@ -193,7 +207,7 @@ def test_training_learns_and_leaves_the_random_state_alone(tmp_path: Path) -> No
     training = train(digits(), chosen, tmp_path, silent)
     assert torch.equal(torch.get_rng_state(), state)
     assert training.curve[-1][0] == 100
-    fresh = Training.start(digits(), chosen).generator
+    fresh = GeneratorTraining(digits(), chosen).generator
     z = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
     mean = digits().gather(torch.arange(120)).mean(dim=0)
     with torch.no_grad():
@@ -212,7 +226,7 @@ def test_the_pool_may_live_elsewhere(tmp_path: Path) -> None:
 
 def test_the_average_follows_the_generator(tmp_path: Path) -> None:
     training = train(digits(), recipe(steps=1, ema=0.75), tmp_path, silent)
-    start = Training.start(digits(), recipe(steps=1, ema=0.75))
+    start = GeneratorTraining(digits(), recipe(steps=1, ema=0.75))
     assert training.average is not None
     for held, before, now in zip(
         training.average.parameters(),
@@ -238,16 +252,16 @@ def test_a_diverged_training_is_said_and_not_stored(tmp_path: Path) -> None:
 
 
 def test_a_jump_of_the_critic_is_a_warning() -> None:
-    training = Training.start(digits(), recipe())
+    training = GeneratorTraining(digits(), recipe())
     training.curve = [[float(i), 2.0 - 0.1 * i, 0.0, 0.0, 0.0] for i in range(12)]
-    training._watch(1.5)
+    training.watch([1.5])
     assert training.warnings == []
-    training._watch(-50.0)
+    training.watch([-50.0])
     assert "diverging" in training.warnings[0]
 
 
 def test_a_checkpoint_of_another_recipe_or_a_torn_one_is_refused(tmp_path: Path) -> None:
-    training = Training.start(digits(), recipe())
+    training = GeneratorTraining(digits(), recipe())
     training.run_chunk()
     training.save(tmp_path / CHECKPOINT)
     with pytest.raises(UserError, match="another recipe"):
@@ -260,7 +274,7 @@ def test_a_checkpoint_of_another_recipe_or_a_torn_one_is_refused(tmp_path: Path)
 
 def test_no_turned_bit_of_a_checkpoint_goes_unseen(tmp_path: Path) -> None:
     """It is refused, or (in a file's own padding) changes nothing."""
-    training = Training.start(digits(), recipe())
+    training = GeneratorTraining(digits(), recipe())
     training.run_chunk()
     training.save(tmp_path / CHECKPOINT)
     whole = (tmp_path / CHECKPOINT).read_bytes()
@@ -270,7 +284,7 @@ def test_no_turned_bit_of_a_checkpoint_goes_unseen(tmp_path: Path) -> None:
         changed = bytearray(whole)
         changed[at] ^= 1 << rng.integers(8)
         (tmp_path / CHECKPOINT).write_bytes(changed)
-        again = Training.start(digits(), recipe())
+        again = GeneratorTraining(digits(), recipe())
         try:
             again.restore(tmp_path / CHECKPOINT)
         except UserError:
@@ -338,18 +352,20 @@ def test_an_auto_encoder_learns_and_continues_to_the_same_bits(
     pool = digits()
     (tmp_path / "whole").mkdir()
     (tmp_path / "stopped").mkdir()
-    module = autoencoder_module
-    whole = module.train_autoencoder(pool, chosen, tmp_path / "whole", silent)
+    whole = train_on(AutoencoderTraining(pool, chosen), tmp_path / "whole", silent)
 
     def kill_in_the_middle(*report: object) -> None:
         if report[1] == 30:
             raise KilledError
 
     with pytest.raises(KilledError):
-        module.train_autoencoder(
-            pool, chosen, tmp_path / "stopped", kill_in_the_middle, checkpoint_s=0.0
+        train_on(
+            AutoencoderTraining(pool, chosen),
+            tmp_path / "stopped",
+            kill_in_the_middle,
+            checkpoint_s=0.0,
         )
-    continued = module.train_autoencoder(pool, chosen, tmp_path / "stopped", silent)
+    continued = train_on(AutoencoderTraining(pool, chosen), tmp_path / "stopped", silent)
     assert_same_bits(whole.best.state_dict(), continued.best.state_dict())
     assert whole.curve == continued.curve
     assert whole.best_error < 0.7 * whole.curve[0][2]
@@ -357,6 +373,40 @@ def test_an_auto_encoder_learns_and_continues_to_the_same_bits(
     held_out = set(whole.held_out.tolist())
     assert held_out
     assert held_out.isdisjoint(whole.training.tolist())
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        GeneratorTraining(digits(), recipe(lr=1e20, steps=60)),
+        AutoencoderTraining(
+            digits(), AUTOENCODER_RECIPES["fc-8"].model_copy(update={"lr": 1e20, "steps": 60})
+        ),
+    ],
+    ids=lambda training: training.section,
+)
+def test_who_diverges_is_told_which_setting_to_lower(
+    training: Training[GeneratorRecipe], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=rf"of 60 .*Lower {training.section}\.lr"):
+        train_on(training, tmp_path, silent)
+
+
+def test_an_auto_encoders_checkpoint_of_0_2_is_continued(tmp_path: Path) -> None:
+    """It named its best error, which the curve has, and no warnings."""
+    chosen = AUTOENCODER_RECIPES["fc-8"].model_copy(update={"steps": 40, "width": 8})
+    training = AutoencoderTraining(digits(), chosen)
+    training.run_chunk()
+    training.save(tmp_path / "now")
+    tensors, notes = read_tensors(tmp_path / "now"), read_notes(tmp_path / "now")
+    of_then = {name: json.loads(notes[name]) for name in ("recipe", "step", "curve")}
+    write_checkpoint(tmp_path / "then", tensors, {**of_then, "best_error": training.best_error})
+    continued = AutoencoderTraining(digits(), chosen)
+    continued.restore(tmp_path / "then")
+    assert (continued.step, continued.best_error) == (training.step, training.best_error)
+    for each in (training, continued):
+        each.run_chunk()
+    assert_same_bits(training.best.state_dict(), continued.best.state_dict())
 
 
 def test_an_auto_encoder_is_trained_once_and_found_again(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from alharness import registry
 from alharness.artefacts import artefact_key
 from alharness.cli.options import places
 from alharness.errors import UserError
-from alharness.generative.autoencoder import autoencoder_identity
-from alharness.generative.generator import generator_identity
+from alharness.generative.making import networks_identity
 from alharness.spec import resolve
 
 FILE = Path(__file__).parent / "keys-of-0.2.0.json"
@@ -129,10 +128,10 @@ def artefact_keys() -> Iterator[tuple[str, str]]:
                 {"task": task, "strategy": "random", "profile": profile, "device": "cpu"}
             )
             recipe = spec.generator.resolve(profile, shape, task)
-            made = generator_identity(recipe, shape, "fingerprint")
+            made = networks_identity(recipe, shape, "fingerprint")
             yield f"{task} generator {profile}", artefact_key("generator", made)
             other = spec.autoencoder.resolve(profile, shape, task)
-            made = autoencoder_identity(other, shape, "fingerprint")
+            made = networks_identity(other, shape, "fingerprint")
             yield f"{task} autoencoder {profile}", artefact_key("autoencoder", made)
 
 

@@ -18,8 +18,7 @@ from alharness import registry
 from alharness.artefacts import artefact_key
 from alharness.cli.options import places
 from alharness.engine.runner import execute
-from alharness.generative.autoencoder import autoencoder_identity
-from alharness.generative.generator import generator_identity
+from alharness.generative.making import networks_identity
 from alharness.spec import resolve
 
 HERE = Path(__file__).parent
@@ -64,10 +63,10 @@ def test_artefact_keys_stay() -> None:
         spec = resolve({"task": task, "strategy": "random", "profile": profile, "device": "cpu"})
         if kind == "generator":
             recipe = spec.generator.resolve(profile, shape, task)
-            identity = generator_identity(recipe, shape, "fingerprint")
+            identity = networks_identity(recipe, shape, "fingerprint")
         else:
             other = spec.autoencoder.resolve(profile, shape, task)
-            identity = autoencoder_identity(other, shape, "fingerprint")
+            identity = networks_identity(other, shape, "fingerprint")
         assert artefact_key(kind, identity) == GOLDEN["keys"][name], name
 
 

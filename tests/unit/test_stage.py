@@ -15,8 +15,7 @@ from alharness.availability import Availability
 from alharness.engine.opening import networks_of, problem_of
 from alharness.engine.stage import Stage, set_stage
 from alharness.errors import UserError
-from alharness.generative.autoencoder import autoencoder_identity
-from alharness.generative.generator import generator_identity
+from alharness.generative.making import networks_identity
 from alharness.labelled import LabelledSet
 from alharness.scaling.measure import run_spec_of
 from alharness.scaling.study import ScalingSpec
@@ -55,10 +54,8 @@ def shape_of(task: str) -> tuple[int, ...]:
 def artefact_keys(spec: RunSpec) -> dict[str, str]:
     pool: Any = Shaped(shape_of(spec.task.name))
     networks = networks_of(spec, Opened(pool))  # type: ignore[arg-type]
-    of_generator = generator_identity(
-        networks.generator_recipe(), pool.item_shape, pool.fingerprint
-    )
-    of_autoencoder = autoencoder_identity(
+    of_generator = networks_identity(networks.generator_recipe(), pool.item_shape, pool.fingerprint)
+    of_autoencoder = networks_identity(
         networks.autoencoder_recipe(), pool.item_shape, pool.fingerprint
     )
     return {

@@ -16,7 +16,7 @@ from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.generative.autoencoder import AutoencoderTraining
 from alharness.generative.settings import AUTOENCODER_RECIPES, GENERATOR_RECIPES
-from alharness.generative.wgan import Training
+from alharness.generative.wgan import GeneratorTraining
 from alharness.learners.weights import read_weights
 from alharness.pool import ArrayPool
 from alharness.records import QueryLog, RunFolder, read_conformance
@@ -130,7 +130,7 @@ def _pool() -> ArrayPool:
 @reader
 def generator_checkpoint(folder: Path) -> Reader:
     small = {"steps": 2, "batch_size": 4, "width": 4, "critic_steps": 1, "latent_dim": 2}
-    training = Training.start(_pool(), GENERATOR_RECIPES["fc-8"].model_copy(update=small))
+    training = GeneratorTraining(_pool(), GENERATOR_RECIPES["fc-8"].model_copy(update=small))
     training.run_chunk()
     training.save(folder / "checkpoint.safetensors")
     path = folder / "checkpoint.safetensors"
@@ -141,8 +141,8 @@ def generator_checkpoint(folder: Path) -> Reader:
 def autoencoder_checkpoint(folder: Path) -> Reader:
     recipe = next(recipe for recipe in AUTOENCODER_RECIPES.values() if recipe.network == "fc")
     small = {"steps": 2, "batch_size": 4, "width": 4, "code_dim": 2}
-    training = AutoencoderTraining.start(_pool(), recipe.model_copy(update=small))
-    training.run_chunk(1)
+    training = AutoencoderTraining(_pool(), recipe.model_copy(update=small))
+    training.run_chunk()
     training.save(folder / "checkpoint.safetensors")
     path = folder / "checkpoint.safetensors"
     return from_file(path, training.restore, path.read_bytes())
