@@ -16,6 +16,7 @@ def identity(model: BaseModel) -> dict[str, Any]:
     values = model.model_dump(mode="json")
     for name, field in type(model).model_fields.items():
         value, extra = getattr(model, name), field.json_schema_extra
+        # Old runs had no such field; hashed with its default they would all get new names.
         if isinstance(extra, dict) and "added" in extra and value == field.default:
             del values[name]
         elif isinstance(value, BaseModel):

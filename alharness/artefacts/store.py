@@ -143,6 +143,7 @@ class ArtefactStore:
         """
         start = time.perf_counter()
         key = artefact_key(kind, identity)
+        # A stopped run may not go on with another generator than the one that chose its first items.
         allowed = self.pinned.get(kind, {key})
         if key not in allowed:
             raise UserError(
@@ -158,6 +159,7 @@ class ArtefactStore:
             progress(f"{damage} It is set aside and made anew.", 0, 1)
             with self._locked(kind, key, progress):
                 self._set_aside(final)
+        # Asked twice: whoever held the lock before us may have built it meanwhile.
         if not final.is_dir():
             final.parent.mkdir(parents=True, exist_ok=True)
             with self._locked(kind, key, progress):
@@ -172,6 +174,7 @@ class ArtefactStore:
         with suppress(DamagedError, FileNotFoundError):
             self.load(folder.parent.name, folder.name)
             return
+        # Kept, not deleted: days of training may be worth a look by hand.
         aside = folder.with_name(folder.name + DAMAGED)
         shutil.rmtree(aside, ignore_errors=True)
         folder.rename(aside)
@@ -219,6 +222,7 @@ class ArtefactStore:
         mode = stat.S_IMODE((partial / META).stat().st_mode)
         for path in _plain_files(partial):
             path.chmod(mode)
+        # The last act, and atomic: a folder with this name is whole.
         partial.rename(final)
         return meta
 
@@ -320,6 +324,7 @@ def default_store_root(runs_dir: str | Path = "runs") -> Path:
 
 def artefact_key(kind: str, identity: Mapping[str, Any]) -> str:
     """Hash of kind, identity and format: 16 hex digits."""
+    # Sorted and without spaces: the hash of values, not of how somebody wrote them.
     text = json.dumps([FORMAT, kind, identity], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

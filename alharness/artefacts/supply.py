@@ -83,6 +83,7 @@ class Supply:
         """
         start = time.perf_counter()
         artefact = self.store.obtain(maker.kind, maker.identity(), maker.build, self.progress)
+        # Inside the measured time: reading weights is part of what this run pays.
         loaded = maker.load(artefact)
         maker.enter(self.ledger, loaded, artefact, time.perf_counter() - start)
         return loaded

@@ -203,6 +203,7 @@ class AutoencoderTraining(Training[AutoencoderRecipe]):
         for _, loss in descend(self.optimiser, loss_of, n_steps):
             total += loss
         error = self.held_out_error()
+        # The curve gets this row only afterwards: ``best_error`` is that of the looks before.
         if error < self.best_error:
             self.best.load_state_dict(self.networks.state_dict())
         return [float(total) / n_steps, error]
@@ -210,6 +211,7 @@ class AutoencoderTraining(Training[AutoencoderRecipe]):
     def _batches(self, n_steps: int) -> Iterator[tuple[torch.Tensor, torch.Generator]]:
         """Raw items of the next steps, some steps read together, and what else they draw from."""
         recipe = self.recipe
+        # A pool on a disk is read once for many steps; what a step sees does not depend on it.
         at_once = max(1, CHUNK_BYTES // (recipe.batch_size * self.pool.item_bytes))
         for first in range(self.step, self.step + n_steps, at_once):
             steps = range(first, min(first + at_once, self.step + n_steps))

@@ -95,6 +95,7 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             by_x = _InputGradient.apply(gradient, x, weight, *ctx.geometry)
         _, weight_wanted, bias_wanted, *_ = ctx.needs_input_grad
+        # ``needs_input_grad`` is true for weights even where nobody asked for their gradients.
         if (weight_wanted or bias_wanted) and not _inputs_only[0]:
             by_weight, by_bias = _ParameterGradients.apply(
                 gradient, x, weight, *ctx.geometry, [weight_wanted, bias_wanted], ctx.bias_sizes
@@ -127,6 +128,7 @@ class _InputGradient(torch.autograd.Function):
         by_gradient = by_weight = None
         if ctx.needs_input_grad[0]:
             by_gradient = _forward(cotangent, weight, None, stride, padding)
+        # The same sum as an ordinary weight gradient, with the cotangent in the place of the images.
         if ctx.needs_input_grad[2]:
             _, by_weight, _ = _gradients(
                 gradient, cotangent, weight, stride, padding, [False, True, False], None

@@ -132,6 +132,7 @@ def _inspect(subject: Subject, folder: Path, progress: Progress) -> dict[str, fl
     progress("train the reference classifier", 1, 1, {"accuracy": accuracy})
     figures = {"reference_accuracy": accuracy}
 
+    # Equally many of each: the Fréchet distance of small samples is biased by their number.
     n = min(SAMPLES, subject.pool.n // 2, subject.test.n)
     order = torch.randperm(subject.pool.n, generator=seeds.torch_rng(subject.seed, "inspect"))
     training = subject.pool.gather(order[:n])
@@ -211,6 +212,7 @@ def _agreement(
     def label_of_match(images: torch.Tensor) -> torch.Tensor:
         return targets[nearest(images)]
 
+    # As shares of the most there can be, or tasks of 2 and of 10 classes would not compare.
     most = math.log(subject.data.n_classes)
     matched = acquisition.entropy(learner.log_probs(pool.gather(nearest(searched))))
     every = torch.cat([acquisition.entropy(part) for _, part in scan(pool, learner.log_probs)])

@@ -148,6 +148,7 @@ class LatentSearch:
             score_after=torch.cat([part.score_after for part in parts]),
             best_step=torch.cat([part.best_step for part in parts]),
         )
+        # The selection's one look at the device's numbers: everything above is only put on its way.
         if not bool(found.score_before.isfinite().all()):
             raise ValueError("a starting point of the latent search has a score that is not finite")
         return found
@@ -254,6 +255,7 @@ class _Climber:
             value = self._look(z)
         # The sum, not the mean: each latent has the gradient it would have alone.
         (gradient,) = torch.autograd.grad(value.sum(), z)
+        # Adam written out: a restart only fills these tensors, and a graph keeps their memory.
         betas = self.search.betas
         self.first_moment.lerp_(gradient, 1 - betas[0])
         self.second_moment.lerp_(gradient.square(), 1 - betas[1])
@@ -307,6 +309,7 @@ class _Climber:
             )
         first = self.t == 0
         better = first | (value.detach() > self.best_value)
+        # Still through the same selects, so that both ways are one graph.
         if not self.search.keep_best:
             better = torch.ones_like(better)
         best = self.best

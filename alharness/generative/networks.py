@@ -59,6 +59,7 @@ class Dropout(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return x
+        # Not functional.dropout: it draws from the process's generator, which a checkpoint does not hold.
         kept = torch.rand(x.shape, generator=self.rng, device=x.device) >= self.rate
         return x * (kept.to(x.dtype) / (1.0 - self.rate))
 
@@ -109,6 +110,7 @@ def build_generator(recipe: GeneratorRecipe, item_shape: tuple[int, ...]) -> nn.
 def build_critic(recipe: GeneratorRecipe, item_shape: tuple[int, ...]) -> Critic:
     """A fresh critic of pixels ``[B, C, H, W]``, from torch's random state."""
     channels, height, columns = item_shape
+    # CT's scripts drop half behind each of the first three layers.
     rates = (0.5, 0.5, 0.5) if recipe.dropout else ()
     if recipe.network == "fc":
         n_pixels = math.prod(item_shape)
@@ -260,6 +262,7 @@ def _conv_decoder(
     for level in range(n - 1, -1, -1):
         before, out = out, channels if level == 0 else width << (level - 1)
         layers.append(_deconv(before, out))
+        # 7 is no double of 4: a stage of 28x28 is made one row and column too large, and cut.
         if (2 * heights[level + 1], 2 * widths[level + 1]) != (heights[level], widths[level]):
             layers.append(_Crop(heights[level], widths[level]))
         if level:
@@ -303,6 +306,7 @@ def _resnet_widths(recipe: GeneratorRecipe, item_shape: tuple[int, ...]) -> list
 
     gan_64x64.py: 8, 8, 4, 2, 1 x DIM; gan_cifar_resnet.py: 128 throughout.
     """
+    # The longer side sets the depth, or the shorter one would fall below 4.
     doublings = len(stages(max(item_shape[1:]))) - 1
     if recipe.network == "resnet":
         return [recipe.width] * (doublings + 1)
@@ -340,6 +344,7 @@ def _linear(into: int, out: int) -> nn.Linear:
 
 def _conv(into: int, out: int, kernel: int, *, stride: int = 1, he: bool = True) -> nn.Conv2d:
     layer = Conv2d(into, out, kernel, stride=stride, padding=kernel // 2)
+    # tflib divides the fan out by the stride squared: so many outputs see one input.
     fans = into * kernel**2 + out * kernel**2 / stride**2
     _uniform(layer, math.sqrt((4.0 if he else 2.0) / fans))
     return layer

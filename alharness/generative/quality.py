@@ -49,6 +49,7 @@ def frechet_distance(real_RD: torch.Tensor, synthetic_SD: torch.Tensor) -> float
     """
     mean_r, cov_r = _moments(real_RD)
     mean_s, cov_s = _moments(synthetic_SD)
+    # A product of two covariances is not symmetric; this form is, and eigh needs no complex numbers.
     values, vectors = torch.linalg.eigh(cov_r)
     root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
     shared = torch.linalg.eigvalsh(root @ cov_s @ root).clamp(min=0.0).sqrt().sum()
@@ -87,6 +88,7 @@ def manifold_figures(
 
 def _kth_distance(features_ND: torch.Tensor, k: int) -> torch.Tensor:
     """Distance of each item to its k-th nearest other item, ``[N]``."""
+    # k + 1: the nearest of all is the item itself.
     return torch.cdist(features_ND, features_ND).kthvalue(k + 1, dim=1).values
 
 
@@ -198,6 +200,7 @@ def label_free_quality(
     real = _coarse(pool.gather(order[:n]))
     other = _coarse(pool.gather(order[n : 2 * n]))
     synthetic = _coarse(sample(n, seed=seed))
+    # Fitted on real images alone: all generators of a task are measured in one space.
     pca = PCA.fit(iter([real]), PIXEL_COMPONENTS)
     real, other, synthetic = pca(real), pca(other), pca(synthetic)
     figures = {

@@ -268,6 +268,7 @@ class GeneratorSettings(BaseModel):
         if name not in GENERATOR_RECIPES:
             raise unknown_name("generator recipe", name, ["auto", *GENERATOR_RECIPES])
         given = _given(self)
+        # Without masks both passes are one, and the term is 0 whatever its weight.
         if given.get("consistency"):
             given["dropout"] = True  # the consistency term compares two dropout masks
         return GENERATOR_RECIPES[name].model_copy(update=given)

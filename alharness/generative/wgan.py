@@ -126,6 +126,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         mix = torch.empty(n_steps, k, b)
         generator_z = torch.empty(n_steps, own, dim)
         for s in range(n_steps):
+            # The number of the step seeds its draws: where chunks begin and end changes nothing.
             rng = seeds.torch_rng(recipe.seed, "generator", "step", self.step + s)
             torch.randint(self.pool.n, (k * b,), generator=rng, out=indices[s])
             torch.randn(k, b, dim, generator=rng, out=critic_z[s])
@@ -148,6 +149,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         with torch.no_grad(), self.autocast():
             fake = self.generator(z).float()
         with self.autocast():
+            # Both batches in one pass: no layer of a critic mixes items, and one wide pass is faster.
             scores = self.critic(torch.cat([real, fake])).float()
         real_score, fake_score = scores.chunk(2)
         wasserstein = real_score.mean() - fake_score.mean()
@@ -160,6 +162,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         self.critic_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.critic_optimiser.step()
+        # Summed where it is: a host that reads a figure waits for the step.
         figures = torch.stack([wasserstein, penalty, consistency]).detach()
         self._totals[:3] += figures / recipe.critic_steps
 
@@ -181,6 +184,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
 
     def generator_step(self, z: torch.Tensor) -> None:
         """One step of the generator; adds its loss to the chunk's sums."""
+        # The critic is only looked through here: gradients by its weights would be computed for nothing.
         self.critic.requires_grad_(False)
         with self.autocast():
             loss = -self.critic(self.generator(z)).float().mean()
@@ -198,6 +202,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         self._totals.zero_()
         for offset, inputs in enumerate(self.draw(n_steps)):
             step = self.step + offset
+            # A captured step reads this generator's seed anew at each replay.
             self._rng.manual_seed(seeds.derive(self.recipe.seed, "generator", "masks", step))
             self._set_lr(step)
             for k in range(self.recipe.critic_steps):
@@ -220,6 +225,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
     def watch(self, row: list[float]) -> None:
         """Warn once when the critic's distance leaves the range it had: it should shrink with time."""
         wasserstein = row[0]
+        # Ten chunks first: at the beginning the distance rises by itself.
         past = sorted(abs(row[1]) for row in self.curve)
         if len(past) >= 10 and not self.warnings and abs(wasserstein) > 10.0 * past[-1]:
             self.warnings.append(
@@ -277,6 +283,7 @@ def renew_batch_norm(
     generator.train()
     with torch.no_grad():
         for part in latents.split(batch_size):
+            # A shorter last batch would weigh as much in the average as a whole one.
             if len(part) == batch_size:
                 generator(part.to(device))
     for norm, momentum in zip(norms, kept, strict=True):
@@ -299,6 +306,7 @@ def _adam(module: nn.Module, recipe: GeneratorRecipe, on_cuda: bool) -> torch.op
 @torch.no_grad()
 def _move_average(average: nn.Module, current: nn.Module, decay: float) -> None:
     """``average <- decay * average + (1 - decay) * current``; buffers are copied."""
+    # One launch for all weights, where a loop has one for each.
     held: list[torch.Tensor] = list(average.parameters())
     torch._foreach_lerp_(held, [*current.parameters()], 1.0 - decay)
     for buffer, other in zip(average.buffers(), current.buffers(), strict=True):

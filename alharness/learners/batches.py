@@ -54,6 +54,7 @@ class Batches:
         per_epoch = math.ceil(n / batch_size)
         rows, moves = [], []
         for step, batch in enumerate(islice(epochs_of(n, batch_size, rng), steps)):
+            # Kept while its epoch lasts: who keeps a lone last item company must be of the same epoch.
             if step % per_epoch == 0:
                 first = batch[:1]
             if len(batch) == 1 and in_company:
@@ -84,6 +85,7 @@ class Batches:
 
 def draw_moves(n: int, rng: torch.Generator, pad: int = PAD) -> torch.Tensor:
     """Flips (0 or 1) and shifts (0 to twice ``pad``, down and right) of n images, int64 ``[n, 3]``."""
+    # Flips first, then shifts: recorded runs drew in this order.
     flips = torch.rand(n, generator=rng) < 0.5
     shifts = torch.randint(0, 2 * pad + 1, (n, 2), generator=rng)
     return torch.cat([flips[:, None].long(), shifts], dim=1)

@@ -215,6 +215,7 @@ class NetworkLearner(Learner):
                 f"The classifier '{self.settings.kind}' has no dropout layer and cannot be sampled. "
                 f"{SAMPLES_REMEDY}"
             )
+        # A copy: asking for samples twice gives the same ones, and moves no generator of the caller's.
         own = torch.Generator()
         own.set_state(rng.get_state())
         certain, uncertain = self.network.halves(set(dropout_layers(self.network)))

@@ -99,6 +99,7 @@ class Adopted(HeadedNetwork):
         return cast(nn.Linear, self.network.get_submodule(self.head_name))
 
     def _before_head(self, head: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        # The head's input is the only place where features of a foreign network are known for certain.
         self._seen = given[0]
         return (self.dropout(given[0]), *given[1:])
 

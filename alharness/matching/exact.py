@@ -96,6 +96,7 @@ class ExactIndex(Index):
         )
         at = taken.to(self.device)
         norms_of_taken = self._norms[at]
+        # In place and put back: a copy of the norms would be one more pass over the pool.
         self._norms[at] = torch.inf
         try:
             for start, stop, n_parts in blocks:

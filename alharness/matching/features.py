@@ -174,6 +174,7 @@ def reduce_pool(
 ) -> ReducedPool:
     """Fit the PCA on the pool and apply it to the pool."""
     start = _now(pool)
+    # One item through the network tells the width, before memory is asked for.
     n_features = extractor(pool.gather(torch.tensor([0]))).shape[1]
     rows_per_block = max(1, (1 << 24) // n_features)
     raw: torch.Tensor | None = None

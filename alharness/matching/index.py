@@ -100,6 +100,7 @@ class GrowingIndex(Index):
                     yield at, distance, n_given
             if k == self.n:
                 return
+            # Doubling: a library starts over each time, so that all attempts cost at most twice the last.
             k = min(2 * k, self.n)
 
     def _floor(self, found: NDArray[Any]) -> float:

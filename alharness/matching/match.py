@@ -65,6 +65,7 @@ def match(
     _enough(index, taken, queries)
     chosen: dict[int, tuple[float, int]] = {}
     for neighbours in index.neighbours(queries, taken, work):
+        # Greedy in the order of the queries (decisions 1.7).
         at, distance, rank = next(found for found in neighbours if found[0] not in chosen)
         chosen[at] = distance, rank
     return _matches(chosen)

@@ -113,6 +113,7 @@ class AnnotatorMaker(Maker[NetworkAnnotator]):
 
     def build(self, folder: Path, progress: Progress) -> dict[str, Any]:
         device = self.pool.device
+        # Built in the middle of a run, whose random numbers must not move by it.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seeds.derive(0, "annotator"))  # initial weights and dropout
             network = self.fresh().to(device)

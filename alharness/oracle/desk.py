@@ -177,6 +177,7 @@ class Desk:
             with beside(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
                 _write_table(file, mark, help_, columns, len(images))
         lines = _decoded(table).splitlines()
+        # A spreadsheet may quote the line or fill it up with separators.
         if mark not in (line.strip().strip('",;\t') for line in lines):
             raise UserError(
                 f"'{table}' belongs to another query than this run asks now. Move the folder "

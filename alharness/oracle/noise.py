@@ -25,7 +25,9 @@ def with_noise(
     """
     n = len(targets)
     rng = seeds.rng(data_seed, "noise")
+    # One permutation for all shares: a larger share begins with the items of a smaller one.
     wrong = rng.permutation(n)[: round(share * n)]
+    # Drawn for all items, so that an item's wrong class does not depend on the share.
     shift = rng.integers(1, n_classes, size=n)
     noisy = targets.copy()
     noisy[wrong] = (targets[wrong] + shift[wrong]) % n_classes

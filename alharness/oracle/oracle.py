@@ -161,6 +161,7 @@ class Oracle:
     def to_items(self, query: PoolQuery, cycle: int) -> Annotation:
         """Labels of pool items: from the hidden targets, or from a person."""
         indices, targets = query.indices, self.vault.reveal(query.indices)
+        # The initial set comes from the targets: nobody types 100 labels before the first choice.
         if self._person is not None and self._pool is not None and cycle >= 0:
             targets = self._person.labels(self._pool.gather(indices).cpu(), cycle)
         known = targets >= 0
@@ -219,6 +220,7 @@ class Oracle:
             return replace(annotation, items=points.flatten(0, 1), item_targets=targets.flatten())
         changing = change < n_points
         at, second = changing.nonzero().squeeze(1), change[changing]
+        # The class changes somewhere between two neighbouring points of the line: in the middle.
         boundary = (points[at, second - 1] + points[at, second]) / 2
         indices = query.pool_indices[known]
         targets = self.vault.reveal(indices)
@@ -270,6 +272,7 @@ def first_change(labels_QP: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     positions = torch.arange(n_points)
     seen = labels_QP >= 0
     start = torch.where(seen, positions, n_points).amin(dim=1)
+    # A line without labels has no start; its clamped place holds -1, which is the answer.
     first = labels_QP.gather(1, start.clamp_max(n_points - 1)[:, None]).squeeze(1)
     other = seen & (labels_QP != first[:, None])
     change = torch.where(other, positions, n_points).amin(dim=1)

@@ -41,6 +41,7 @@ class Vault:
     def __init__(self, targets: NDArray[np.int64] | torch.Tensor, n_classes: int) -> None:
         plain = np.asarray(targets, dtype=np.int64)
         self._key = np.uint64(secrets.randbits(64))
+        # A pad per item: equal classes do not look equal, and a few can be revealed without the rest.
         self._enciphered = plain.view(np.uint64) ^ self._pad(np.arange(len(plain)))
         self._n_classes = n_classes
         self.decoys = torch.zeros(len(plain), dtype=torch.int64)
@@ -55,6 +56,7 @@ class Vault:
 
     def _deal(self, number: int) -> None:
         drawn = seeds.rng(number, "decoys").integers(self._n_classes, size=len(self.decoys))
+        # In place: a plug-in that kept the tensor sees other decoys too, and is found by that.
         self.decoys.copy_(torch.from_numpy(drawn))
 
     @staticmethod

@@ -83,6 +83,7 @@ class Chart:
     @cached_property
     def svg(self) -> str:
         """The picture as an SVG element."""
+        # Neither date nor version: the same numbers give the same bytes.
         text = self._drawn("svg", metadata={"Date": None, "Creator": None}).decode()
         # What stands before <svg> (XML declaration, document type) has no place inside a page.
         text = text[text.index("<svg") :]

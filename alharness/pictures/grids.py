@@ -36,6 +36,7 @@ def save_grid(path: Path, images: torch.Tensor, columns: int = 8) -> None:
     from PIL import Image
 
     sheet = grid(images, columns)
+    # Digits of 8x8 would be a stamp; whole factors keep pixels square.
     factor = max(1, 448 // max(sheet.shape[:2]))
     picture = Image.fromarray(sheet.numpy())
     if factor > 1:
@@ -59,6 +60,7 @@ def save_curve(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float
     """Draw a training curve, one panel per column over the first one, as PNG."""
     from matplotlib.figure import Figure
 
+    # A recipe without consistency term has a column of zeros.
     shown = [at for at in range(1, len(columns)) if any(row[at] for row in rows)]
     figure = Figure(figsize=(6.0, 1.8 * max(1, len(shown))), layout="constrained")
     panels = figure.subplots(max(1, len(shown)), 1, squeeze=False)[:, 0]
