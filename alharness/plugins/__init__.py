@@ -1,0 +1,45 @@
+"""Names -> objects, through entry points; nothing is imported before it is chosen.
+
+A name is one of
+
+* an entry point of the group ``alharness.strategies``, ``alharness.tasks`` or ``alharness.learners``
+  (ours like anyone's),
+* ``package.module:Class``, for a class that is importable but not installed as a plug-in,
+* ``./file.py:Class``, for a class in a file,
+* any of these with ``:ARGUMENT`` behind it, for plug-ins that take one (``folder:PATH``,
+  ``augmented:mnist-two:1000000``, ``subset:500:max-entropy``, ``./mine.py:Task:ARGUMENT``).
+"""
+
+from __future__ import annotations
+
+from alharness.plugins.loading import describe, load
+from alharness.plugins.names import (
+    LEARNERS,
+    STRATEGIES,
+    TASKS,
+    Listing,
+    distribution_of,
+    find,
+    listings,
+    names,
+    provider,
+    split,
+)
+from alharness.plugins.source import INSTALLED, identity_of
+
+__all__ = [
+    "INSTALLED",
+    "LEARNERS",
+    "STRATEGIES",
+    "TASKS",
+    "Listing",
+    "describe",
+    "distribution_of",
+    "find",
+    "identity_of",
+    "listings",
+    "load",
+    "names",
+    "provider",
+    "split",
+]

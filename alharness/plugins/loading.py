@@ -1,0 +1,121 @@
+"""Names -> objects; nothing is imported before it is chosen."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from alharness.errors import UserError, blamed, unknown_name
+from alharness.plugins.names import TASKS, distribution_of, find, names
+from alharness.plugins.source import digest_of, make_importable, read_source, sources_of
+
+#: Files that a user may name as a data set, and the task that reads them.
+FILES = {".npz": "npz", **dict.fromkeys((".csv", ".tsv", ".parquet", ".pq"), "table")}
+
+
+def load(kind: str, group: str, name: str) -> Any:
+    """The object behind a name of any form, not yet checked for its type.
+
+    Args:
+        kind: what it should be, in a user's words.
+        group: where it would be installed.
+        name: without an argument.
+
+    Raises:
+        UserError: there is no such thing, or it cannot be loaded.
+    """
+    with blamed(f"{kind} '{name}'", "a module that can be imported"):
+        return _load(kind, group, name)
+
+
+def _load(kind: str, group: str, name: str) -> Any:
+    point = find(group, name)
+    if point is not None:
+        try:
+            return point.load()
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"The {kind} '{name}' of {distribution_of(point)} cannot be loaded from "
+                f"'{point.value}': {error}. Reinstall or mend that distribution."
+            ) from error
+    module_name, colon, attribute = name.rpartition(":")
+    if not colon or not module_name or not attribute:
+        raise _misnamed(kind, group, name)
+    if module_name.endswith(".py"):
+        module = _import_file(kind, Path(module_name))
+    elif "/" in module_name:
+        raise UserError(
+            f"'{name}' looks like a file but not like a Python file. Expected ./file.py:Class."
+        )
+    else:
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is not None and not module_name.startswith(error.name):
+                raise  # the module exists and fails on an import of its own
+            raise unknown_name(kind, name, names(group)) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise unknown_name(f"{kind} class in {module_name}", attribute, classes) from None
+
+
+def _misnamed(kind: str, group: str, name: str) -> UserError:
+    """What to say of a name that is none: a file without its class, a folder, or a slip."""
+    path = Path(name)
+    if path.suffix == ".py" and path.is_file():
+        try:
+            tree = ast.parse(path.read_bytes())
+        except SyntaxError:
+            return UserError(f"'{name}' is a file; name the class in it, as in {name}:Class.")
+        found = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+        which = " or ".join(f"{name}:{one}" for one in found) or f"{name}:Class"
+        return UserError(f"'{name}' is a file; name the {kind} in it: {which}.")
+    if group == TASKS and path.is_dir() and any(path.rglob("*.parquet")):
+        return UserError(
+            f"'{name}' is a folder. For images in parquet files: --dataset parquet:{name}"
+        )
+    if group == TASKS and path.is_dir():
+        return UserError(
+            f"'{name}' is a folder. For images in one folder per class: --dataset folder:{name}"
+        )
+    if group == TASKS and path.suffix.lower() in FILES:
+        task = FILES[path.suffix.lower()]
+        return UserError(f"'{name}' is a file of data. Name what reads it: --dataset {task}:{name}")
+    return unknown_name(kind, name, names(group))
+
+
+def _import_file(kind: str, path: Path) -> ModuleType:
+    """Import a file under a name derived from its path and content: once per process and version."""
+    content = read_source(kind, path)
+    make_importable(path)
+    sources = sources_of(None, content)
+    told = str(path.resolve()).encode() + b"\0" + digest_of(sources).encode()
+    module_name = f"alharness_file_{path.stem}_{hashlib.sha256(told).hexdigest()[:8]}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    for name in sources:  # local modules may have been imported as they were before an edit
+        sys.modules.pop(name, None)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def describe(found: Any) -> str:
+    """What was found, in a user's words: ``the class Newest``, ``a int``."""
+    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
