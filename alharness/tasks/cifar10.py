@@ -6,14 +6,13 @@ The pool is the 50,000 training images, the test set the 10,000 test images (the
 
 from __future__ import annotations
 
-import hashlib
-import io
 import lzma
 import pickle
 import tarfile
+import warnings
 import zlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import plan_import
 from alharness.tasks.originals.conversion import Plan
-from alharness.tasks.originals.dataset import Dataset, check_targets, fetching
+from alharness.tasks.originals.dataset import Dataset, fetching
 from alharness.tasks.originals.images import Fit
 from alharness.tasks.originals.tree import in_words, read_limited, refuse_large
 from alharness.tasks.selection import CachedTask, Selection
@@ -54,7 +53,6 @@ CLASSES = (
     "ship",
     "truck",
 )
-COUNTS = {"train": 50_000, "test": 10_000}
 CLASS_COUNTS = {"train": (5_000,) * 10, "test": (1_000,) * 10}
 SHAPE = (3, 32, 32)
 
@@ -66,7 +64,7 @@ class Cifar10(Dataset):
     title = "CIFAR-10"
     size = "170 MB"
     files = f"{ARCHIVE} or {FOLDER}/"
-    counts = COUNTS
+    digests = MD5
 
     def find(self, root: Path) -> Path | None:
         candidates = (root / ARCHIVE, root / FOLDER, root / "cifar10" / ARCHIVE)
@@ -82,7 +80,7 @@ class Cifar10(Dataset):
     def parts(self, originals: Path) -> Sequence[Path]:
         if originals.is_file():
             return [originals]
-        return [originals / name for name in MD5 if (originals / name).is_file()]
+        return [originals / name for name in self.digests if (originals / name).is_file()]
 
     def fetch(self, root: Path) -> None:
         from torchvision.datasets import CIFAR10
@@ -91,36 +89,29 @@ class Cifar10(Dataset):
             CIFAR10(str(root), download=True)
 
     def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
-        files = _files(originals)
-        parts, labels, origin = [], [], {}
-        foreign = []
-        for number, (name, official) in enumerate(MD5.items()):
-            progress("read CIFAR-10", number, len(MD5))
-            found = hashlib.md5(files[name]).hexdigest()
-            if found != official:
-                foreign.append(name)
-                if not partial:
-                    raise UserError(
-                        f"{name} in {originals} is not the official file (expected MD5 {official}, "
-                        f"found {found}): truncated or changed. Fetch it again."
-                    )
-            images, targets = read_batch(files[name], f"{name} in {originals}")
-            parts.append(images)
-            labels.append(targets)
-            origin[name] = found
+        files = _files(originals, set(self.digests))
+        parts: list[NDArray[np.uint8]] = []
+        labels: list[int] = []
+        for number, name in enumerate(self.digests):
+            progress("read CIFAR-10", number, len(self.digests))
+            if name not in files:
+                raise UserError(
+                    f"CIFAR-10 in {originals} lacks {name}: unpacked by half or truncated. Fetch or "
+                    "unpack it again."
+                )
+            batch = _batch(self.official(name, files[name], originals))
+            parts.append(batch["data"].reshape(-1, *SHAPE))
+            labels += batch["labels"]
         images = np.concatenate(parts)
-        targets = np.concatenate(labels)
-        check_targets(targets, CLASSES, f"CIFAR-10 in {originals}")
-        splits = {"train": sum(len(part) for part in parts[:-1]), "test": len(parts[-1])}
-        self.check_counts(splits, originals, partial)
+        n_test = len(parts[-1])
         return Plan(
             shape=(len(images), *SHAPE),
             read=lambda start, stop: images[start:stop],
-            labels=targets,
+            labels=np.array(labels, dtype=np.int64),
             label_names=CLASSES,
-            splits=splits,
-            origin=origin,
-            **self.told("CIFAR-10, official Python batches", "Python batches", foreign, splits),
+            splits={"train": len(images) - n_test, "test": n_test},
+            origin=self.digests,
+            notes={"source": "CIFAR-10, official Python batches"},
         )
 
     def plan_import(self, path: Path, *, partial: bool, progress: Progress) -> Plan:
@@ -131,109 +122,37 @@ class Cifar10(Dataset):
 CIFAR10_DATASET = Cifar10()
 
 
-def _files(originals: Path) -> dict[str, bytes]:
-    """Contents of the batch files, from the archive or the folder."""
+def _files(originals: Path, names: Collection[str]) -> dict[str, bytes]:
+    """Contents of the batch files that are there, from the archive or the folder."""
     contents: dict[str, bytes] = {}
     try:
         if originals.is_dir():
-            contents = {
-                name: read_limited(originals / name) for name in MD5 if (originals / name).is_file()
-            }
-        else:
-            with tarfile.open(originals) as archive:
-                for member in archive:
-                    name = Path(member.name).name
-                    if name in MD5 and member.isfile():
-                        refuse_large(member.size)
-                        if name in contents:
-                            raise ValueError(f"it holds two files {name}")
-                        file = archive.extractfile(member)
-                        assert file is not None
-                        contents[name] = file.read()
-                # To its end, where the sum stands that tells of damage in what was unpacked.
-                while archive.fileobj is not None and archive.fileobj.read(1 << 20):
-                    pass
+            there = (originals / name for name in names)
+            return {path.name: read_limited(path) for path in there if path.is_file()}
+        with tarfile.open(originals) as archive:
+            for member in archive:
+                name = PurePosixPath(member.name).name
+                if name in names and (file := archive.extractfile(member)) is not None:
+                    refuse_large(member.size)
+                    contents[name] = file.read()
     except (OSError, EOFError, tarfile.TarError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
             f"{originals} cannot be read ({in_words(error)}): truncated or changed. Fetch it again."
         ) from error
-    missing = [name for name in MD5 if name not in contents]
-    if missing:
-        raise UserError(
-            f"CIFAR-10 in {originals} lacks {', '.join(missing)}: unpacked by half or truncated. "
-            "Fetch or unpack it again."
-        )
     return contents
 
 
-class _Array:
-    """What a pickle says of an array, before anything is believed."""
+def _batch(content: bytes) -> dict[str, Any]:
+    """``data``, uint8 ``[N, 3072]``, and ``labels``, as torchvision reads them.
 
-    def __init__(self, *arguments: object) -> None:
-        self.arguments = arguments
-        self.state: tuple[Any, ...] = ()
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.state = state
-
-    def values(self) -> NDArray[np.uint8]:
-        """The bytes in their shape.
-
-        Raises:
-            ValueError: these are no bytes, or not as many.
-        """
-        _, shape, kind, in_columns, raw = self.state
-        if not isinstance(kind, _Array) or kind.arguments[0] not in ("u1", "|u1") or in_columns:
-            raise ValueError("its data are no plain array of bytes")
-        # Python 2 had one type for bytes and text.
-        content = raw.encode("latin1") if isinstance(raw, str) else raw
-        return np.frombuffer(content, np.uint8).reshape(shape)
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    return text.encode("latin1")
-
-
-class _PlainUnpickler(pickle._Unpickler):
-    """Reads what CIFAR-10's batches are made of and nothing else: no code of theirs is ever run.
-
-    The format is a pickle, so there is no way round one; only the names that describe a numpy array
-    (and the one that builds bytes) are known to this one, and stand for descriptions: numpy itself
-    would believe a damaged state. It is the one written in Python: the other makes room for as many
-    objects as a damaged file numbers, tens of gigabytes.
+    Args:
+        content: the makers' own, proved by its digest: reading a pickle runs whatever it holds.
     """
-
-    KNOWN: ClassVar[dict[tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): _Array,
-        ("numpy._core.multiarray", "_reconstruct"): _Array,  # numpy 2 has moved it
-        ("numpy", "ndarray"): _Array,
-        ("numpy", "dtype"): _Array,
-        ("_codecs", "encode"): _encoded,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.KNOWN:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return self.KNOWN[module, name]
-
-
-def read_batch(content: bytes, where: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images uint8 ``[N, 3, 32, 32]`` and labels of one batch file.
-
-    Raises:
-        UserError: not such a file.
-    """
-    try:
-        batch = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
-        images = batch["data"].values().reshape(-1, *SHAPE)
-        labels = np.asarray(batch["labels"], dtype=np.int64)
-        if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images but {len(labels)} labels")
-    except Exception as error:  # a damaged pickle raises whatever it likes
-        raise UserError(
-            f"{where} is not a CIFAR-10 batch ({in_words(error)}): damaged or foreign. Fetch it again."
-        ) from error
-    return images, labels
+    with warnings.catch_warnings():
+        # numpy 1 of 2009 wrote what numpy 2 calls deprecated.
+        warnings.simplefilter("ignore")
+        batch: dict[str, Any] = pickle.loads(content, encoding="latin1")
+    return batch
 
 
 class _Cifar10Task(CachedTask):

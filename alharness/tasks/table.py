@@ -89,11 +89,14 @@ class Table(OwnFile):
         if not columns:
             raise UserError(f"{where} has no column beside '{target}'; expected features.")
         self._refuse_nameless(columns, where)
-        if split_column is None:
-            refuse_splits(columns, frame, where)
         refuse_missing(frame[target], where, "or name another column with task.target")
+        # Before anything is asked of texts: pandas keeps what is missing as a float among them.
         for name in columns:
             refuse_missing(frame[name], where, f"or leave the column out with task.drop={name}")
+        if split_column is None:
+            refuse_splits(columns, frame, where)
+        else:
+            refuse_missing(frame[split_column], where, f"or set task.drop={split_column}")
         labels = labels_of(frame[target], where)
         classes = encode(labels, None, f"column '{target}' of {where}")
         targets = numbers(labels, classes, named=False)

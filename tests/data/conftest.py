@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import pickle
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,7 +19,11 @@ import pytest
 from PIL import Image
 
 from alharness.tasks.base import DataLocations
+from alharness.tasks.cifar10 import CIFAR10_DATASET
 from alharness.tasks.faces import write_as_celeba
+from alharness.tasks.mnist import MNIST_DATASET
+from alharness.tasks.originals.dataset import Dataset
+from alharness.tasks.svhn import SVHN_DATASET
 
 RNG = np.random.default_rng(0)
 
@@ -35,28 +40,42 @@ def pictures(n: int, shape: tuple[int, ...]) -> np.ndarray:
     return RNG.integers(0, 256, size=(n, *shape)).astype(np.uint8)
 
 
+@pytest.fixture
+def declare(monkeypatch: pytest.MonkeyPatch) -> Callable[[Dataset, Mapping[str, bytes]], None]:
+    """Says that these contents are a data set's official ones, in this test."""
+
+    def write(dataset: Dataset, contents: Mapping[str, bytes]) -> None:
+        digests = {name: hashlib.md5(content).hexdigest() for name, content in contents.items()}
+        monkeypatch.setattr(dataset, "digests", digests)
+
+    return write
+
+
+Declare = Callable[[Dataset, Mapping[str, bytes]], None]
+
+
 def _idx(values: np.ndarray) -> bytes:
     head = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
     return head + values.astype(np.uint8).tobytes()
 
 
 @pytest.fixture
-def mini_mnist() -> Callable[[Path], Path]:
-    """Writes 120 training and 40 test digits as the four archives."""
+def mini_mnist(declare: Declare) -> Callable[[Path], Path]:
+    """Writes 120 training and 40 test digits as the four archives, and declares them official."""
 
     def write(root: Path, packed: bool = True) -> Path:
         folder = root / "MNIST" / "raw"
         folder.mkdir(parents=True)
+        contents = {}
         for prefix, n in (("train", 120), ("t10k", 40)):
-            files = {
-                f"{prefix}-images-idx3-ubyte": pictures(n, (28, 28)),
-                f"{prefix}-labels-idx1-ubyte": np.arange(n) % 10,
-            }
-            for name, values in files.items():
-                if packed:
-                    (folder / f"{name}.gz").write_bytes(gzip.compress(_idx(values)))
-                else:
-                    (folder / name).write_bytes(_idx(values))
+            contents[f"{prefix}-images-idx3-ubyte"] = _idx(pictures(n, (28, 28)))
+            contents[f"{prefix}-labels-idx1-ubyte"] = _idx(np.arange(n) % 10)
+        for name, content in contents.items():
+            if packed:
+                (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+            else:
+                (folder / name).write_bytes(content)
+        declare(MNIST_DATASET, contents)
         return folder
 
     return write
@@ -90,11 +109,12 @@ def python2_pickle() -> Callable[[object], bytes]:
 
 
 @pytest.fixture
-def mini_cifar10() -> Callable[[Path], Path]:
-    """Writes five training batches of 40 images and a test batch of 60 into the official archive."""
+def mini_cifar10(declare: Declare) -> Callable[[Path], Path]:
+    """Writes five batches of 40 images and one of 60 into the archive, and declares them official."""
 
     def write(root: Path) -> Path:
         path = root / "cifar-10-python.tar.gz"
+        contents = {}
         with tarfile.open(path, "w:gz") as archive:
             names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
             for name in names:
@@ -105,18 +125,19 @@ def mini_cifar10() -> Callable[[Path], Path]:
                     "data": pictures(n, (3072,)),
                     "filenames": [f"{number}.png" for number in range(n)],
                 }
-                content = as_python2_pickle(batch)
+                content = contents[name] = as_python2_pickle(batch)
                 info = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
+        declare(CIFAR10_DATASET, contents)
         return path
 
     return write
 
 
 @pytest.fixture
-def mini_svhn() -> Callable[[Path], Path]:
-    """Writes the three .mat files with 60, 90 and 50 images."""
+def mini_svhn(declare: Declare) -> Callable[[Path], Path]:
+    """Writes the three .mat files with 60, 90 and 50 images, and declares them official."""
 
     def write(root: Path) -> Path:
         from scipy.io import savemat
@@ -125,6 +146,9 @@ def mini_svhn() -> Callable[[Path], Path]:
             labels = (np.arange(n) % 10)[:, None].astype(np.uint8)
             labels[labels == 0] = 10  # as the makers write the digit 0
             savemat(root / f"{split}_32x32.mat", {"X": pictures(32, (32, 3, n)), "y": labels})
+        files = root.glob("*_32x32.mat")
+        names = sorted(files, key=lambda path: "train extra test".find(path.name.split("_")[0]))
+        declare(SVHN_DATASET, {path.name: path.read_bytes() for path in names})
         return root
 
     return write

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,9 +18,8 @@ from PIL import Image
 from alharness.cli import call
 from alharness.errors import UserError
 from alharness.registry import resolve_task
-from alharness.tasks import mnist
 from alharness.tasks.base import DataLocations
-from alharness.tasks.mnist import MNIST_DATASET, read_idx
+from alharness.tasks.mnist import MNIST_DATASET
 from alharness.tasks.originals.cache import (
     CONTENTS,
     IMAGES,
@@ -124,7 +122,7 @@ def test_a_damaged_cache_is_built_anew_or_refused_in_one_line(
     locations: DataLocations, mini_mnist: Write
 ) -> None:
     mini_mnist(locations.data_root)
-    cache = MNIST_DATASET.prepare(locations, partial=True)
+    cache = MNIST_DATASET.prepare(locations)
     before = resolve_task("mnist-two").load(locations)
     labels = cache.path / LABELS
     content = labels.read_bytes()
@@ -218,74 +216,35 @@ def test_a_path_may_be_as_long_as_the_system_allows(
     assert len(resolve_task(f"folder:{root}").load(locations).test_targets) == 4
 
 
-def idx(values: np.ndarray) -> bytes:
-    head = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
-    return head + values.astype(np.uint8).tobytes()
-
-
-@pytest.fixture
-def official(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Writes files that are the official MNIST in this test, or others of the same shape."""
-    import hashlib
-
-    def write(root: Path, *, seed: int = 0, declare: bool = False) -> Path:
-        folder = root / "MNIST" / "raw"
-        folder.mkdir(parents=True)
-        rng = np.random.default_rng(seed)
-        md5 = {}
-        for prefix, n in (("train", 120), ("t10k", 40)):
-            for name, values in (
-                (f"{prefix}-images-idx3-ubyte", rng.integers(0, 256, (n, 28, 28))),
-                (f"{prefix}-labels-idx1-ubyte", np.arange(n) % 10),
-            ):
-                content = idx(values)
-                (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-                md5[name] = hashlib.md5(content).hexdigest()
-        if declare:
-            monkeypatch.setattr(mnist, "MD5", md5)
-            monkeypatch.setattr(MNIST_DATASET, "counts", {"train": 120, "test": 40})
-        return root
-
-    return write
-
-
 def test_other_files_under_official_names_are_never_called_official(
     tmp_path: Path,
-    official: Write,
+    mini_mnist: Write,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    genuine = official(tmp_path / "genuine", declare=True)
-    fashion = official(tmp_path / "fashion", seed=1)
-    cache = tmp_path / "cache"
+    fashion, genuine, cache = tmp_path / "fashion", tmp_path / "genuine", tmp_path / "cache"
+    mini_mnist(fashion)
+    mini_mnist(genuine)  # the last one written is the official one
     nowhere = DataLocations(tmp_path / "nowhere", cache)
-    foreign = MNIST_DATASET.prepare(nowhere, source=fashion, partial=True)
-    assert foreign.partial
-    # Without the originals it is what there is, and says what it is.
-    noted = resolve_task("mnist-two").load(nowhere)
-    assert "official" not in noted.notes["source"]
-    assert "not the official train-images-idx3-ubyte.gz" in noted.notes["partial"]
-    # Where the genuine ones are, they are used; and go on being used when they are gone.
+    with pytest.raises(UserError, match=r"is not the official file.*torchvision:NAME"):
+        MNIST_DATASET.prepare(nowhere, source=fashion)
     data = resolve_task("mnist-two").load(DataLocations(genuine, cache))
     assert data.notes["source"] == "MNIST, official idx files"
-    assert "partial" not in data.notes
-    assert data.fingerprint != noted.fingerprint
+    # They go on being used when they are gone; --data-root is honoured although there is a cache.
     assert resolve_task("mnist-two").load(nowhere).fingerprint == data.fingerprint
     with pytest.raises(UserError, match=r"not the official file.*made of other files"):
-        resolve_task("mnist-two").load(DataLocations(official(tmp_path / "third", seed=2), cache))
-    # --data-root is honoured although there are caches.
-    assert resolve_task("mnist-two").load(DataLocations(fashion, cache)).fingerprint == (
-        noted.fingerprint
-    )
+        resolve_task("mnist-two").load(DataLocations(fashion, cache))
     monkeypatch.setenv("ALHARNESS_CACHE", str(cache))
     assert call(["data", "list"]) == 0
-    assert "160 images ready, 160 images ready (partial)" in capsys.readouterr().out
+    assert "160 images ready" in capsys.readouterr().out
     assert call(["data", "prepare", "mnist", "--source", str(fashion)]) == 2
 
 
-def test_the_official_content_in_another_form_is_official(tmp_path: Path, official: Write) -> None:
-    root = official(tmp_path / "root", declare=True)
-    raw = root / "MNIST" / "raw"
+def test_the_official_content_in_another_form_is_official(
+    tmp_path: Path, mini_mnist: Write
+) -> None:
+    root = tmp_path / "root"
+    raw = mini_mnist(root)
     digests = set()
     for number in range(4):
         for path in list(raw.iterdir()):
@@ -305,24 +264,10 @@ def test_the_official_content_in_another_form_is_official(tmp_path: Path, offici
     assert len(digests) == 1
 
 
-def test_packed_files_are_not_unpacked_without_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "train-images-idx3-ubyte.gz"
-    monkeypatch.setattr(mnist, "MAX_BYTES", 10_000)
-    path.write_bytes(gzip.compress(bytes(20_000)))
-    with pytest.raises(UserError, match="unpacks to more than 10,000 bytes"):
-        read_idx(path, None)
-    for damage in (b"\x1f\x8b\x08" + bytes(40), gzip.compress(b"x" * 900)[:-9], b""):
-        path.write_bytes(damage)
-        with pytest.raises(UserError, match="cannot be read as an idx file"):
-            read_idx(path, None)
-
-
 def test_knowing_that_nothing_has_changed_costs_no_reading(
-    locations: DataLocations, official: Write, monkeypatch: pytest.MonkeyPatch
+    locations: DataLocations, mini_mnist: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    official(locations.data_root, declare=True)
+    mini_mnist(locations.data_root)
     task = resolve_task("mnist-two")
     fingerprint = task.load(locations).fingerprint
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from alharness.registry import resolve_task
 from alharness.tasks.base import DataLocations
 from alharness.tasks.cifar10 import CIFAR10_DATASET
 from alharness.tasks.mnist import MNIST_DATASET
+from alharness.tasks.originals.dataset import Dataset
+
+Declare = Callable[[Dataset, Mapping[str, bytes]], None]
 
 
 def fingerprints(name: str, locations: DataLocations, **parameters: object) -> tuple[str, str]:
@@ -44,16 +47,18 @@ def _pictures(n: int, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(7).integers(0, 256, (n, *shape)).astype(np.uint8)
 
 
-def test_idx_files(locations: DataLocations) -> None:
+def test_idx_files(locations: DataLocations, declare: Declare) -> None:
     folder = locations.data_root / "MNIST" / "raw"
     folder.mkdir(parents=True)
+    contents = {}
     for prefix, n in (("train", 60), ("t10k", 20)):
         files = {"images-idx3": _pictures(n, (28, 28)), "labels-idx1": np.arange(n) % 10}
         for name, values in files.items():
             head = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
-            content = gzip.compress(head + values.astype(np.uint8).tobytes())
-            (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(content)
-    MNIST_DATASET.prepare(locations, partial=True)
+            content = head + values.astype(np.uint8).tobytes()
+            (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(gzip.compress(content))
+            contents[f"{prefix}-{name}-ubyte"] = content
+    declare(MNIST_DATASET, contents)
     assert fingerprints("mnist-two", locations) == ("3c2597cdfa668cc8", "bb410e50921250a2")
     assert fingerprints("mnist-ten", locations) == ("1586d6aaeb74a2e0", "9081c77b69600926")
 
@@ -72,14 +77,16 @@ def test_class_folders(locations: DataLocations) -> None:
 
 
 def test_a_genuine_cifar10_archive(
-    locations: DataLocations, python2_pickle: Callable[[object], bytes]
+    locations: DataLocations, python2_pickle: Callable[[object], bytes], declare: Declare
 ) -> None:
     folder = locations.data_root / "cifar-10-batches-py"
     folder.mkdir()
+    contents = {}
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
         batch = {"labels": [label % 10 for label in range(20)], "data": _pictures(20, (3072,))}
-        (folder / name).write_bytes(python2_pickle(batch))
-    CIFAR10_DATASET.prepare(locations, partial=True)
+        contents[name] = python2_pickle(batch)
+        (folder / name).write_bytes(contents[name])
+    declare(CIFAR10_DATASET, contents)
     assert fingerprints("cifar10-two", locations) == ("9c5c11588d8130d8", "7c42be7e6eb16984")
     assert fingerprints("cifar10-ten", locations) == ("39a683e80dbf0496", "3eb6a8d2e47de181")
 

@@ -207,6 +207,8 @@ TABLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"target": "size"}, {}, "float64 numbers, which are no classes"),
     ({}, {"y": 1}, "Which column .* Set task.target to one of: size, count"),
     ({}, {"size": [None, *range(N - 1)]}, "'size' .* has 1 missing values, the first in row 1"),
+    ({}, {"colour": ["red", *[None] * 3, *["blue"] * (N - 4)]}, "'colour' .* 3 missing values"),
+    ({"split_column": "k"}, {"k": ["train", None, *["test"] * (N - 2)]}, "'k' .* 1 missing values"),
     ({}, {"count": [np.inf, *range(N - 1)]}, "infinite in row 1"),
     ({"split_column": "colour"}, {}, "must say train .* and test; found 'blue'"),
     ({"drop": "size,count,colour,ripe,same"}, {}, "no column beside 'class'"),

@@ -35,7 +35,6 @@ def load(name: str, locations: DataLocations) -> TaskData:
 
 def test_mnist_from_four_archives(locations: DataLocations, mini_mnist: Write) -> None:
     folder = mini_mnist(locations.data_root)
-    MNIST_DATASET.prepare(locations, partial=True)
     two, ten = load("mnist-two", locations), load("mnist-ten", locations)
     assert ten.pool_images.shape == (120, 1, 28, 28)
     assert two.pool_images.shape == (24, 1, 28, 28)
@@ -44,7 +43,6 @@ def test_mnist_from_four_archives(locations: DataLocations, mini_mnist: Write) -
     labels = np.arange(120) % 10
     np.testing.assert_array_equal(two.pool_targets, (labels[(labels == 5) | (labels == 7)] == 7))
     np.testing.assert_array_equal(two.pool_images[0], ten.pool_images[5])
-    assert "partial" in two.notes
     assert two.fingerprint != ten.fingerprint
     findings = MNIST_DATASET.verify(locations)
     assert "digests agree" in findings[0]
@@ -60,9 +58,7 @@ def test_mnist_packed_and_unpacked_are_the_same(tmp_path: Path, mini_mnist: Writ
     for path in packed.iterdir():
         (unpacked / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
     digests = {
-        MNIST_DATASET.prepare(
-            DataLocations(tmp_path / name, tmp_path / f"cache-{name}"), partial=True
-        ).digest
+        MNIST_DATASET.prepare(DataLocations(tmp_path / name, tmp_path / f"cache-{name}")).digest
         for name in ("packed", "unpacked")
     }
     assert len(digests) == 1
@@ -70,7 +66,7 @@ def test_mnist_packed_and_unpacked_are_the_same(tmp_path: Path, mini_mnist: Writ
 
 def test_cifar10_from_the_official_archive(locations: DataLocations, mini_cifar10: Write) -> None:
     mini_cifar10(locations.data_root)
-    cache = CIFAR10_DATASET.prepare(locations, partial=True)
+    cache = CIFAR10_DATASET.prepare(locations)
     assert cache.meta["splits"] == {"train": [0, 200], "test": [200, 260]}
     ten, two = load("cifar10-ten", locations), load("cifar10-two", locations)
     assert ten.pool_images.shape == (200, 3, 32, 32)
@@ -102,7 +98,6 @@ def test_cifar10_imported_from_class_folders(tmp_path: Path, class_folders: Writ
 
 def test_svhn_from_mat_files(locations: DataLocations, mini_svhn: Write) -> None:
     mini_svhn(locations.data_root)
-    SVHN_DATASET.prepare(locations, partial=True)
     data = load("svhn", locations)
     assert data.pool_images.shape == (150, 3, 32, 32)  # train, then extra
     np.testing.assert_array_equal(data.pool_targets[:60], np.arange(60) % 10)
@@ -171,7 +166,7 @@ def test_opening_a_cache_costs_milliseconds_and_no_originals(
     locations: DataLocations, mini_mnist: Write
 ) -> None:
     mini_mnist(locations.data_root)
-    MNIST_DATASET.prepare(locations, partial=True)
+    MNIST_DATASET.prepare(locations)
     shutil.rmtree(locations.data_root)
     start = time.perf_counter()
     load("mnist-ten", locations)

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from alharness.tasks.originals.cache import (
 )
 from alharness.tasks.originals.conversion import Plan, building_anew, convert, locked, noting
 from alharness.tasks.originals.locations import DataLocations
-from alharness.tasks.originals.tree import file_facts, listed
+from alharness.tasks.originals.tree import file_facts
 
 #: What a cache may be (``Plan.standing``), and what its folder's name ends with; the first one that
 #: is there is used where no originals say otherwise.
@@ -45,7 +45,8 @@ class Dataset(ABC):
         title: one line for people.
         size: what fetching costs, for instance ``12 MB``.
         files: what is looked for, in words.
-        counts: official number of items in each split.
+        digests: MD5 of each original that is taken in the makers' own content only.
+        counts: official number of items in each split, where fewer are taken when that is allowed.
         needs_originals: false for what is made on this machine.
     """
 
@@ -53,7 +54,8 @@ class Dataset(ABC):
     title: str
     size: str
     files: str
-    counts: Mapping[str, int]
+    digests: Mapping[str, str] = MappingProxyType({})
+    counts: Mapping[str, int] = MappingProxyType({})
     needs_originals: bool = True
 
     @abstractmethod
@@ -70,7 +72,7 @@ class Dataset(ABC):
 
         Args:
             originals: what ``find`` gave.
-            partial: accept fewer items than the official ones, and unknown digests.
+            partial: accept fewer items than the official ones; nothing to a data set with digests.
             progress: called during long reading.
 
         Raises:
@@ -149,6 +151,11 @@ class Dataset(ABC):
         Raises:
             UserError: originals missing or bad, or the cache cannot be written.
         """
+        if partial and self.digests and not as_images:
+            raise UserError(
+                f"{self.title} is taken as its makers published it: there is no part of it to accept. "
+                "Leave --partial out; data of your own are folder:PATH, npz:PATH or torchvision:NAME."
+            )
         standings = ["complete"] if whole else list(STANDINGS)
         found = None
         if source is None:
@@ -295,24 +302,22 @@ class Dataset(ABC):
         """Whether a whole cache must be built anew all the same; what is drawn may be drawn otherwise."""
         return False
 
-    def told(
-        self, official: str, otherwise: str, foreign: Sequence[str], found: Mapping[str, int]
-    ) -> dict[str, Any]:
-        """Notes and standing of a plan: the data set, or other files in its form.
+    def official(self, name: str, content: bytes, where: Path) -> bytes:
+        """The content of the original ``name``, if it is what the makers published.
 
-        Args:
-            official: what the complete data set is called.
-            otherwise: what files of other content are called.
-            foreign: files whose digests are not the official ones.
-            found: items per split.
+        The very bytes whose digest was compared are given to a library's reader: it meets no others.
+
+        Raises:
+            UserError: it is another content.
         """
-        if not foreign and dict(found) == dict(self.counts):
-            return {"notes": {"source": official}, "standing": "complete"}
-        why = f"not the official {listed(foreign)}" if foreign else "not the complete data set"
-        return {
-            "notes": {"source": f"{otherwise} in {self.title}'s form", "partial": why},
-            "standing": "partial",
-        }
+        found = hashlib.md5(content).hexdigest()
+        if found != self.digests[name]:
+            raise UserError(
+                f"{name} in {where} is not the official file (expected MD5 {self.digests[name]}, found "
+                f"{found} of {len(content):,} bytes): truncated, changed, or another data set in this "
+                "form. Fetch it again; data of your own are folder:PATH, npz:PATH or torchvision:NAME."
+            )
+        return content
 
     def check_counts(self, found: dict[str, int], where: Path, partial: bool) -> bool:
         """Whether the counts are the official ones.
