@@ -27,6 +27,7 @@ from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.learners.kinds import find_kind, kind_of
 from alharness.learners.settings import LearnerSettings
 from alharness.oracle import OracleSettings
+from alharness.records.facts import Choice
 from alharness.strategy import Strategy
 from alharness.tasks.base import PoolSettings, Profile, TaskPlugin
 
@@ -41,19 +42,6 @@ TOP_LEVEL = ("profile", "seed", "data_seed", "budget", "query_size", "initial_si
 
 #: Sections of a spec; ``--set SECTION.NAME=VALUE`` reaches into them.
 SECTIONS = ("task", "strategy", "learner", "pool", "oracle", "generator", "autoencoder")
-
-
-class Choice(BaseModel):
-    """A plug-in by name, with its parameters beside the name."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    name: str
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """All parameters; in a resolved spec every one is there."""
-        return dict(self.model_extra or {})
 
 
 class RunSpec(BaseModel):

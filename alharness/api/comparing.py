@@ -15,13 +15,13 @@ from alharness.comparison.comparison import comparisons
 from alharness.comparison.formats import FORMATS, SHOWN, format_of
 from alharness.comparison.metrics import MERITS
 from alharness.comparison.report import Report, build
-from alharness.comparison.runs import Run
 from alharness.comparison.tables import Table
 from alharness.errors import UserError
 from alharness.executors.sweeps import Choices, expand, read_sweep
 from alharness.executors.targets import Found, found_below, found_of_sweep
 from alharness.files import write_text
 from alharness.pictures.charts import Chart
+from alharness.records import Run
 
 if TYPE_CHECKING:
     from pandas import DataFrame

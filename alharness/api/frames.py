@@ -8,8 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alharness.comparison.runs import Run, display_label, flatten, read_runs
-from alharness.records import CycleRecord
+from alharness.comparison.runs import display_label
+from alharness.files import flatten
+from alharness.records import CycleRecord, Run, read_runs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -75,7 +76,7 @@ def _rows(run: Run) -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]
     who = {
         "task": run.task,
         "strategy": run.strategy,
-        "label": display_label(run.strategy, run.parameters) if run.spec else "?",
+        "label": display_label(run.strategy, run.parameters) if run.has_spec else "?",
         "seed": seed,
         "data_seed": data_seed,
         "run_key": run.folder.name,
@@ -84,7 +85,7 @@ def _rows(run: Run) -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]
     }
     settings = {
         key: value
-        for key, value in flatten(run.spec).items()
+        for key, value in run.spec.settings.items()
         if key not in ("task", "task.name", "strategy", "strategy.name", *who)
     }
     return [(who, _recorded(record), settings) for record in run.records]

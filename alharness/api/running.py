@@ -16,13 +16,13 @@ from alharness.api.frames import frame_of
 from alharness.api.naming import choice_of, settings_of
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.figures import learning_curves
-from alharness.comparison.runs import Run, display_label, read_run
+from alharness.comparison.runs import display_label
 from alharness.comparison.series import Series
 from alharness.engine.opening import Places
 from alharness.engine.runner import Observer, execute
 from alharness.files import merge
 from alharness.pictures.charts import Chart
-from alharness.records import CycleRecord, RunFolder
+from alharness.records import CycleRecord, Run, RunFolder, read_run
 from alharness.spec import RunSpec, resolve
 from alharness.strategy import Strategy
 from alharness.tasks.base import DataLocations, TaskPlugin

@@ -17,7 +17,6 @@ from alharness.api.comparing import ComparisonResult, result_of
 from alharness.api.frames import frame_of
 from alharness.api.naming import choice_of, settings_of
 from alharness.api.running import AnyPath, places_of, tracking_uri
-from alharness.comparison.runs import Run, read_or_mark
 from alharness.errors import UserError
 from alharness.executors.base import Event, Executor
 from alharness.executors.driver import Follow, drive
@@ -33,6 +32,7 @@ from alharness.executors.sweeps import (
     standing,
 )
 from alharness.executors.targets import found_of_sweep
+from alharness.records import Run
 from alharness.spec import explain
 
 if TYPE_CHECKING:
@@ -63,9 +63,7 @@ class SweepResult:
     @property
     def runs(self) -> list[Run]:
         """What the folders of its runs tell."""
-        return [
-            read_or_mark(job.folder.path, job.spec.model_dump(mode="json")) for job in self.jobs
-        ]
+        return [job.read() for job in self.jobs]
 
     @property
     def cycles(self) -> DataFrame:

@@ -180,7 +180,7 @@ class Plain(_Base):
 
     def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
         self.explain(headline(spec))
-        forecast = folder.environment().get("task", {}).get("forecast", "")
+        forecast = folder.facts().task.forecast
         if forecast:
             self.explain(forecast)
         self.say("  ".join(f"{name:>9}" for name in COLUMNS))

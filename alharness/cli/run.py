@@ -139,7 +139,7 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
     ]
     for line in quality:
         _row("quality", line)
-    if folder.environment().get("task", {}).get("synthetic"):
+    if folder.facts().task.synthetic:
         _row("data", "synthetic (drawn, not photographed)")
     _row("records", str(folder.path))
     for path in sorted(folder.path.glob("*.png")):

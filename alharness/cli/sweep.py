@@ -302,16 +302,15 @@ def plan(spec: Path | None, runs_dir: Path, out: Path, **options: Any) -> None:
 @click.option("--fresh", is_flag=True, help="Throw away what exists of this run.")
 def run_one(plan_file: Path, index: int, data_root: Path | None, fresh: bool) -> int:
     """Carry out one run of a plan, without MLflow ('alharness sync' makes the view afterwards)."""
-    from alharness.comparison.runs import write_failure
     from alharness.executors.base import carry_out, payload
     from alharness.executors.plans import read_plan
 
     job = read_plan(plan_file).job(index, plan_file)
     click.echo(job.name)
-    write_failure(job.folder.path, None)
+    job.folder.write_failure(None)
     reason, details = carry_out(payload(job, places(job.runs_dir, data_root), fresh=fresh))
     if reason:
-        write_failure(job.folder.path, reason, details)
+        job.folder.write_failure(reason, details)
         click.echo(f"failed: {reason}", err=True)
         return 1
     return 0

@@ -66,7 +66,6 @@ def _bring_up_to_date(
     folders: Sequence[RunFolder], tracking: Tracking, *, everything: bool
 ) -> Counter[str]:
     """Sync every folder that can be; counts of what was added, and of what was left out and why."""
-    from alharness.comparison.runs import read_failure
     from alharness.files import locked, refusal
     from alharness.tracking import sync_run
     from alharness.tracking.marks import is_kept_out
@@ -80,7 +79,7 @@ def _bring_up_to_date(
             click.echo(f"{number} of {len(folders)} runs", err=True)
         left_out = ""
         if not everything:
-            failed = read_failure(folder.path) is not None
+            failed = folder.failure() is not None
             left_out = "kept out" if is_kept_out(folder) else "failed" if failed else ""
         try:
             with locked(folder.lock, 0):

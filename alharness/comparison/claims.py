@@ -16,7 +16,6 @@ from pydantic import Field
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import BASELINE, Comparison
-from alharness.comparison.runs import Array, Run
 from alharness.comparison.series import Series, paired, shared_grid
 from alharness.comparison.statistics import (
     ALPHA,
@@ -26,6 +25,8 @@ from alharness.comparison.statistics import (
     signed_ranks,
 )
 from alharness.comparison.verdicts import Claim, Verdict, Word, read_blocks
+from alharness.records import Run
+from alharness.records.runs import Array
 
 #: The claims of the paper's Section 5, which ship with the package.
 FILE = Path(__file__).with_name("claims.toml")
@@ -109,7 +110,7 @@ def check(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> Verdict:
         words.append(word)
         told.append(f"{name}: {text}")
         told[-1] += _reach(claim, present[name])
-    profiles = sorted({str(run.spec.get("profile", "?")) for run in comparison.runs})
+    profiles = sorted({run.spec.profile for run in comparison.runs})
     return Verdict(claim, _together(words), f"{'; '.join(told)} [{', '.join(profiles)} profile]")
 
 
@@ -140,12 +141,11 @@ def _by_name(comparison: Comparison) -> dict[str, Series]:
 
 def _is_plain(run: Run) -> bool:
     """Whether the oracle labels everything, and the recipes of networks are left to the profile."""
-    if run.spec.get("oracle", {}).get("mode") != "hard":
+    if run.spec.oracle.get("mode") != "hard":
         return False
-    recipes = [run.spec.get(section, {}) for section in ("generator", "autoencoder")]
     return all(
         value is None or (key, value) in (("recipe", "auto"), ("seed", 0))
-        for recipe in recipes
+        for recipe in (run.spec.generator, run.spec.autoencoder)
         for key, value in recipe.items()
     )
 

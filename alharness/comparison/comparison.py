@@ -21,9 +21,11 @@ from alharness.comparison.protocol import (
     told_value,
 )
 from alharness.comparison.remarks import artefact_notes, data_notes, session_notes, start_notes
-from alharness.comparison.runs import Pair, Run, describe
+from alharness.comparison.runs import describe
 from alharness.comparison.series import Covered, LeftOut, Series, covered
 from alharness.errors import unknown_name
+from alharness.records import Run
+from alharness.records.runs import Pair
 
 #: The strategy that every other one is measured against, unless the user says otherwise (R8).
 BASELINE = "random"
@@ -180,8 +182,8 @@ def _with_unreadable(found: Sequence[Comparison], damaged: Sequence[Run]) -> lis
     added: dict[int, list[LeftOut]] = defaultdict(list)
     for run in damaged:
         folder = run.folder.resolve().parent.parent
-        task = run.task if run.spec else folder.name
-        home = next((c for c in found if run.spec and c.task == task), beside.get(folder))
+        task = run.task if run.has_spec else folder.name
+        home = next((c for c in found if run.has_spec and c.task == task), beside.get(folder))
         if home is None:
             home = beside[folder] = Comparison(task, {}, (), (), (), ())
             found = [*found, home]
@@ -208,7 +210,7 @@ def _comparison(
     left_out += [*dropped, *copies]
     notes += [*data_notes(series), *start_notes(series), *artefact_notes(series)]
     notes += session_notes([*(run for item in series for run in item.runs), *bounds])
-    if any(run.environment.get("task", {}).get("synthetic") for run in finished):
+    if any(run.facts.task.synthetic for run in finished):
         notes.append("The data of this task are drawn or generated, not photographs.")
     return Comparison(task, dict(split), tuple(series), bounds, tuple(left_out), tuple(notes))
 
@@ -217,7 +219,7 @@ def _why_left_out(run: Run) -> str:
     if run.failure is not None:
         return run.failure
     if run.records:
-        budget = run.spec.get("budget", "?")
+        budget = "?" if run.spec.budget is None else run.spec.budget
         return f"{run.records[-1].n_asked} of {budget} annotations; run the sweep again to continue"
     return "no record yet"
 

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from alharness.comparison import metrics
 from alharness.comparison.claims import claims
 from alharness.comparison.comparison import BASELINE, Comparison
-from alharness.comparison.runs import AXES, METRICS, Array
 from alharness.comparison.series import Series, paired, shared_grid
 from alharness.comparison.statistics import ROUNDING, RankTest
 from alharness.pictures.charts import (
@@ -32,6 +31,8 @@ from alharness.pictures.charts import (
     name_bars,
     short,
 )
+from alharness.records.metrics import AXES, METRICS
+from alharness.records.runs import Array
 
 #: The baseline is always the same: grey, so that every other colour stands for a method.
 BASELINE_COLOUR = "#666666"
@@ -447,11 +448,11 @@ def class_balance(comparison: Comparison) -> Chart | None:
     shares = {label: found for label, found in shares.items() if len(found)}
     if not shares:
         return None
-    task = comparison.runs[0].environment.get("task", {})
+    task = comparison.runs[0].facts.task
     n_classes = max(len(found) for found in shares.values())
-    names = list(task.get("class_names", []))[:n_classes]
+    names = task.class_names[:n_classes]
     names += [f"class {i}" for i in range(len(names), n_classes)]
-    counts = task.get("test_counts")
+    counts = task.test_counts
     if counts:
         shares = {**shares, "(test set)": np.array(counts, dtype=float) / max(sum(counts), 1)}
     labels = list(reversed(shares))

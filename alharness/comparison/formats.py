@@ -16,10 +16,10 @@ from typing import Any
 
 from alharness.comparison.metrics import MERITS
 from alharness.comparison.report import Report, Section
-from alharness.comparison.runs import METRICS
 from alharness.comparison.tables import Table
 from alharness.errors import UserError, unknown_name
 from alharness.pictures.charts import Cell, as_csv
+from alharness.records.metrics import METRICS
 
 #: Tables that a comparison in text shows.
 SHOWN = ("results", "labels_to_target", "tests", "left_out")

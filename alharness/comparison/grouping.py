@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from alharness.comparison.runs import Course, Pair, Run, describe, display_label, flatten
+from alharness.comparison.runs import describe, display_label
 from alharness.comparison.series import LeftOut, Series
 from alharness.errors import UserError
+from alharness.records import Run
+from alharness.records.runs import Course, Pair
 
 #: Fields of a spec that do not make another strategy of it.
 _NOT_STRATEGY = ("seed", "data_seed", "task.", "device")
@@ -32,7 +34,7 @@ def series_of(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
     for label, alike in by_label.items():
         same, unused = _told_apart(alike)
         dropped += unused
-        flats = [flatten(group[0].spec) for group in same]
+        flats = [group[0].spec.settings for group in same]
         differing = sorted(
             key
             for key in {key for flat in flats for key in flat}
@@ -79,7 +81,7 @@ def bound_runs(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[LeftOut]]:
 
 
 def _identity(run: Run) -> str:
-    flat = flatten(run.spec)
+    flat = run.spec.settings
     kept = {key: flat[key] for key in flat if not key.startswith(_NOT_STRATEGY)}
     return json.dumps(kept, sort_keys=True, default=str)
 
@@ -134,7 +136,7 @@ def _twins(group: Sequence[Run], other: Sequence[Run]) -> list[Run] | None:
 
     Twins have the same seeds, course, costs and prepared things, and differ in optional settings only.
     """
-    one, two = flatten(group[0].spec), flatten(other[0].spec)
+    one, two = group[0].spec.settings, other[0].spec.settings
     differing = {key for key in {*one, *two} if one.get(key) != two.get(key)}
     if not all(key.startswith((*_OPTIONAL, *_NOT_STRATEGY)) for key in differing):
         return None

@@ -18,12 +18,11 @@ from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
-from alharness.comparison.runs import Run
 from alharness.comparison.series import Series
 from alharness.comparison.tables import Table, number
 from alharness.errors import UserError
 from alharness.pictures.charts import WIDTH, Chart, entry, legend, make_chart, name_bars
-from alharness.records import RunFolder
+from alharness.records import Run, RunFolder
 from alharness.records.query_log import QueryLog
 
 #: What a strategy calls the entropy of its images, the depth of their matches, and the images' classes.

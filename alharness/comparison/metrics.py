@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from alharness.comparison.comparison import Comparison
-from alharness.comparison.runs import METRICS, Array, Run
 from alharness.comparison.series import Covered, Series, paired, shared_grid
 from alharness.comparison.statistics import (
     ALPHA,
@@ -23,7 +22,9 @@ from alharness.comparison.statistics import (
     settled,
     tied,
 )
-from alharness.records import timed_selections
+from alharness.records import Run, timed_selections
+from alharness.records.metrics import METRICS
+from alharness.records.runs import Array
 
 #: Shares of the fully supervised bound that "labels to reach" is asked for.
 TARGETS = (0.95, 0.98, 0.99)
@@ -410,7 +411,7 @@ def class_shares(series: Series) -> Array:
 def majority_accuracy(comparison: Comparison) -> float | None:
     """Accuracy of always naming the largest class of the test set, where the records tell it."""
     for run in [*comparison.bounds, *comparison.runs]:
-        counts = run.environment.get("task", {}).get("test_counts")
+        counts = run.facts.task.test_counts
         if counts:
             return float(max(counts) / sum(counts))
     return None
@@ -419,7 +420,7 @@ def majority_accuracy(comparison: Comparison) -> float | None:
 def is_imbalanced(comparison: Comparison) -> bool:
     """Whether accuracy alone would hide something (R7)."""
     for run in [*comparison.bounds, *comparison.runs]:
-        counts = run.environment.get("task", {}).get("test_counts")
+        counts = run.facts.task.test_counts
         if counts:
             return bool(min(counts) < IMBALANCE * sum(counts) / len(counts))
     return False

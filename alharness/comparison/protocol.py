@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from alharness.comparison.runs import Run, flatten
 from alharness.errors import UserError, unknown_name
+from alharness.files import flatten
+from alharness.records import Run
 
 
 def require_one_protocol(runs: Sequence[Run]) -> None:
@@ -35,7 +36,7 @@ NOT_RECORDED = "(not recorded)"
 
 def require_known(split_by: Sequence[str], runs: Sequence[Run]) -> None:
     """A field that no run has would split nothing, in silence."""
-    known = {name for run in runs for name in [*run.protocol, *flatten(run.spec)]}
+    known = {name for run in runs for name in [*run.protocol, *run.spec.settings]}
     for name in split_by:
         if runs and name not in known:
             raise unknown_name("field of the runs", name, known)
@@ -45,7 +46,7 @@ def split_value(run: Run, name: str) -> str:
     """A field of the protocol, else of the spec (dotted)."""
     if name in run.protocol:
         return run.protocol[name]
-    return str(flatten(run.spec).get(name, "-"))
+    return str(run.spec.settings.get(name, "-"))
 
 
 def told_value(value: str, values: Sequence[str]) -> str:

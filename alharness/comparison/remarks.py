@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from alharness.comparison.protocol import NOT_RECORDED
-from alharness.comparison.runs import Pair, Run, describe
+from alharness.comparison.runs import describe
 from alharness.comparison.series import Series
-from alharness.records import doubts
+from alharness.records import Run, doubts
+from alharness.records.runs import Pair
 
 #: Runs that a note names, of many.
 MOST_TOLD = 3
@@ -20,7 +21,7 @@ def data_notes(series: Sequence[Series]) -> list[str]:
         doubt: None
         for item in series
         for run in item.runs
-        for doubt in doubts(run.environment.get("task", {}).get("notes", {}))
+        for doubt in doubts(run.facts.task.notes)
     }
     return [f"The data of these runs: {doubt}" for doubt in found]
 
@@ -89,7 +90,7 @@ def _changes(run: Run) -> str:
             **session.hardware,
             **session.versions,
             "commit": session.checkout,
-            "strategy from": session.origin,
+            "strategy from": session.distribution,
         }
         for session in run.sessions
     ]

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from alharness.comparison import figures, generators, losses, metrics, statistics, tables
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import Row
-from alharness.comparison.runs import AXES, METRICS, Pair, axis_field, describe, find_metric
+from alharness.comparison.runs import describe
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import Table, number, p_value
 from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
 from alharness.records import RunFolder
+from alharness.records.metrics import AXES, METRICS, axis_field, find_metric
+from alharness.records.runs import Pair
 
 #: Fewest data sets for a critical-difference diagram.
 MIN_TASKS = 3
@@ -221,22 +223,18 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     runs = [*comparison.runs, *comparison.bounds]
     if not runs:
         return []
-    run = runs[0]
-    task = run.environment.get("task", {})
-    spec = run.spec
+    task, spec = runs[0].facts.task, runs[0].spec
     seeds = sorted({run.pair for run in comparison.runs})
-    learner = spec.get("learner", {})
     facts = [
-        ("pool / test", f"{task.get('n_pool', '?')} / {task.get('n_test', '?')} items"),
+        ("pool / test", f"{_told(task.n_pool)} / {_told(task.n_test)} items"),
         (
             "annotations",
-            f"{spec.get('initial_size')} at the start, {spec.get('query_size')} per cycle, "
-            f"{spec.get('budget')} in all",
+            f"{spec.initial_size} at the start, {spec.query_size} per cycle, {spec.budget} in all",
         ),
-        ("classifier", str(learner.get("kind", "?"))),
-        ("profile", ", ".join(sorted({str(r.spec.get("profile", "?")) for r in runs}))),
+        ("classifier", str(spec.learner.get("kind", "?"))),
+        ("profile", ", ".join(sorted({r.spec.profile for r in runs}))),
         ("seeds", _seeds_told(seeds)),
-        ("data fingerprint", str(task.get("fingerprint", "?"))),
+        ("data fingerprint", _told(task.fingerprint)),
     ]
     unproven = [r for r in runs if not RunFolder(r.folder).is_proven(r.records)]
     if unproven:
@@ -246,8 +244,12 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
                 f"{len(unproven)} of {len(runs)} runs, made before there were any",
             )
         )
-    facts += [(str(key), str(value)) for key, value in task.get("notes", {}).items()]
+    facts += [(str(key), str(value)) for key, value in task.notes.items()]
     return facts
+
+
+def _told(fact: object) -> str:
+    return "?" if fact is None else str(fact)
 
 
 def _seeds_told(pairs: Sequence[Pair]) -> str:
@@ -270,8 +272,8 @@ def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
             f"The {METRICS[metric].description} is not defined here: nothing is ranked, tested or drawn "
             "by it. Choose another one with --metric."
         )
-    facts = comparison.runs[0].environment.get("task", {})
-    counts, names = facts.get("test_counts") or [], facts.get("class_names") or []
+    task = comparison.runs[0].facts.task
+    counts, names = task.test_counts, task.class_names
     absent = [
         f"'{names[i]}'" if i < len(names) else f"class {i}" for i, n in enumerate(counts) if n == 0
     ]

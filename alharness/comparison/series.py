@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from alharness.comparison.runs import Array, Pair, Run
+from alharness.records import Run
+from alharness.records.runs import Array, Pair
 
 
 @dataclass(frozen=True)

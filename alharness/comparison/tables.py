@@ -13,12 +13,14 @@ import numpy as np
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import TARGETS, Row
-from alharness.comparison.runs import AXES, METRICS, Run, Session, flatten
 from alharness.comparison.series import Covered, Series
 from alharness.comparison.statistics import MIN_PAIRS, PairedTest
 from alharness.errors import UserError
-from alharness.records import LedgerEntry, read_conformance
+from alharness.files import flatten
+from alharness.records import LedgerEntry, Run, read_conformance
+from alharness.records.facts import Session
 from alharness.records.folder import CONFORMANCE
+from alharness.records.metrics import AXES, METRICS
 
 
 @dataclass(frozen=True)
@@ -307,7 +309,7 @@ def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
                 versions = ", ".join(f"{k} {v}" for k, v in session.versions.items())
                 places.add((hardware, versions))
                 contract = _contract(run, session)
-                origins.add((run.strategy, session.origin, session.checkout, contract))
+                origins.add((run.strategy, session.distribution, session.checkout, contract))
             for place in places:
                 machines[place] += 1
             n_continued += len(places) > 1
@@ -338,11 +340,11 @@ def _contract(run: Run, session: Session) -> str:
         found = read_conformance(above[2]).get(run.strategy) if len(above) > 2 else None
         if found is None:
             return "not checked"
-        if found["distribution"] != session.origin:
+        if found["distribution"] != session.distribution:
             return f"checked as {found['distribution']}"
         if found["failed"]:
             return f"FAILS {', '.join(found['failed'])}"
-        same = found["commit"] == session.commit
+        same = found["commit"] == session.git_commit
         return f"keeps it ({found['passed']} checks{'' if same else ', at another commit'})"
     except (UserError, KeyError, TypeError, AttributeError):
         # A list of checks is no record: its damage leaves the runs what they are.

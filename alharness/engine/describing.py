@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +12,8 @@ from alharness.engine import environment
 from alharness.engine.opening import OpenTask
 from alharness.errors import UserError
 from alharness.files import write_text
-from alharness.records import RunFolder
+from alharness.records import RunFacts, RunFolder
+from alharness.records.facts import Session, StrategyFacts, TaskFacts
 from alharness.spec import RunSpec, protocol_fields
 
 
@@ -22,44 +21,44 @@ def describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: in
     """``spec.toml`` and ``env.json``; refuses to continue a run on other data."""
     data, pool = task.data, task.pool
     protocol = protocol_fields(spec, data.fingerprint)
-    before = folder.environment()
-    known: Mapping[str, Any] = before.get("task", {})
-    if resumed_at and known.get("fingerprint") not in (None, data.fingerprint):
-        raise other_data(spec, folder, known["fingerprint"], data.fingerprint)
+    before = folder.facts()
+    made_on = before.task.fingerprint
+    if resumed_at and made_on is not None and made_on != data.fingerprint:
+        raise other_data(spec, folder, made_on, data.fingerprint)
     origin = registry.provider(registry.STRATEGIES, spec.strategy.name)
-    session = {
-        "started_ms": time.time_ns() // 1_000_000,
-        "first_cycle": resumed_at,
-        "versions": environment.versions(),
-        "hardware": environment.hardware(torch.device(spec.device)),
-        "arithmetic": numerics.describe(),
-        "git_commit": environment.git_commit(),
-        "distribution": origin,
-    }
-    sessions = [*before.get("sessions", []), session]
-    folder.write_environment(
-        {
-            "protocol": protocol,
-            "run_key": spec.run_key,
-            "task": {
-                "fingerprint": data.fingerprint,
-                "class_names": list(data.class_names),
-                "n_pool": pool.n,
-                "n_test": len(data.test_targets),
-                "test_counts": np.bincount(data.test_targets, minlength=data.n_classes).tolist(),
-                "item_shape": list(pool.item_shape),
-                "residency": pool.residency,
-                "forecast": str(task.forecast),
-                "synthetic": data.synthetic,
-                "notes": dict(data.notes),
-            },
-            "strategy": {"distribution": origin},
-            "versions": sessions[0]["versions"],
-            "hardware": sessions[0]["hardware"],
-            "git_commit": sessions[0]["git_commit"],
-            "sessions": sessions,
-        },
+    session = Session(
+        started_ms=time.time_ns() // 1_000_000,
+        first_cycle=resumed_at,
+        versions=environment.versions(),
+        hardware=environment.hardware(torch.device(spec.device)),
+        arithmetic=numerics.describe(),
+        git_commit=environment.git_commit(),
+        distribution=origin,
     )
+    first, *_ = sessions = [*before.sessions, session]
+    facts = RunFacts(
+        protocol=protocol,
+        run_key=spec.run_key,
+        task=TaskFacts(
+            fingerprint=data.fingerprint,
+            class_names=list(data.class_names),
+            n_pool=pool.n,
+            n_test=len(data.test_targets),
+            test_counts=np.bincount(data.test_targets, minlength=data.n_classes).tolist(),
+            item_shape=list(pool.item_shape),
+            residency=pool.residency,
+            forecast=str(task.forecast),
+            synthetic=data.synthetic,
+            notes=dict(data.notes),
+        ),
+        strategy=StrategyFacts(distribution=origin),
+        # Of the session that began the run: those that went on say themselves what they had.
+        versions=first.versions,
+        hardware=first.hardware,
+        git_commit=first.git_commit,
+        sessions=sessions,
+    )
+    folder.write_facts(facts)
     write_text(folder.spec, spec.to_toml())
 
 

@@ -147,7 +147,7 @@ class _Audience:
     def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
         for observer in self.observers:
             observer.started(spec, folder, done)
-        for doubt in doubts(folder.environment().get("task", {}).get("notes", {})):
+        for doubt in doubts(folder.facts().task.notes):
             self.warn(f"The data of '{spec.task.name}': {doubt}")
 
     def cycle(self, record: CycleRecord) -> None:
@@ -163,7 +163,7 @@ def _return_finished(spec: RunSpec, places: Places, folder: RunFolder, audience:
     """A finished run, proved: its files, and the data that it was made on."""
     records = folder.records()
     proved_log(folder, records)
-    made_on = folder.environment().get("task", {}).get("fingerprint")
+    made_on = folder.facts().task.fingerprint
     present = present_fingerprint(spec, places)
     if present is None:
         audience.warn(

@@ -11,7 +11,6 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alharness.comparison.runs import write_failure
 from alharness.errors import UserError
 from alharness.executors.base import Event, Executor
 from alharness.executors.sweeps import Job
@@ -144,11 +143,11 @@ def drive(
             job = event.job
             if job is not None:
                 if event.kind == "started":
-                    write_failure(job.folder.path, None)
+                    job.folder.write_failure(None)
                     if follow is not None or keep_out:
                         _mark(job, keep_out)
                 elif event.kind == "failed":
-                    write_failure(job.folder.path, event.text, event.details)
+                    job.folder.write_failure(event.text, event.details)
                     outcome.failed.append((job, event.text))
                 elif event.kind == "finished":
                     outcome.finished.append(job)

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge, read_toml
-from alharness.records import CycleRecord, RunFolder
+from alharness.records import CycleRecord, Run, RunFolder, SpecFacts
+from alharness.records.runs import read_or_mark
 from alharness.spec import RunSpec, explain, resolve
 from alharness.tasks.base import Profile
 
@@ -119,6 +120,15 @@ class Job:
     def present(self) -> Job:
         """The one of the candidates that has been carried out; this machine's where none was."""
         return next((run for run in self.candidates() if run.folder.cycles.exists()), self)
+
+    @property
+    def facts(self) -> SpecFacts:
+        """The spec as its folder tells it when the run exists."""
+        return SpecFacts.model_validate(self.spec.model_dump(mode="json"))
+
+    def read(self) -> Run:
+        """What its folder tells; one that cannot be read says why."""
+        return read_or_mark(self.folder.path, self.facts)
 
     @property
     def folder(self) -> RunFolder:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alharness.comparison.comparison import Comparison, comparisons
-from alharness.comparison.runs import Run, read_or_mark, read_runs
 from alharness.comparison.series import LeftOut
 from alharness.errors import UserError
 from alharness.executors.sweeps import Job, Sweep
+from alharness.records import read_runs
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,11 @@ def found_of_sweep(
     """
     present, expected = [], []
     for job in [job.present() for job in asked]:
-        spec = job.spec.model_dump(mode="json")
-        run = read_or_mark(job.folder.path, spec)
-        if run.spec:
+        run = job.read()
+        if run.has_spec:
             present.append(run)
         else:
-            expected.append(Run(run.folder, spec, failure=run.failure))
+            expected.append(replace(run, spec=job.facts))
     if not present and not any(run.failure for run in expected):
         where = f" in '{asked[0].runs_dir}'" if asked else ""
         raise UserError(

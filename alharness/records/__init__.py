@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from alharness.records.doubts import DOUBTS, doubts
-from alharness.records.folder import RunFolder, keep_conformance, read_conformance, run_folders
+from alharness.records.facts import RunFacts, SpecFacts
+from alharness.records.folder import RunFolder, keep_conformance, read_conformance
 from alharness.records.ledger import Ledger, LedgerEntry, each_once
 from alharness.records.proof import CURE, cycles_of
 from alharness.records.query_log import INITIAL, QueryLog
@@ -19,6 +20,7 @@ from alharness.records.records import (
     read_records,
     timed_selections,
 )
+from alharness.records.runs import Run, read_run, read_runs, run_folders
 
 __all__ = [
     "CURE",
@@ -32,7 +34,10 @@ __all__ = [
     "QueryFigures",
     "QueryLog",
     "RecordFile",
+    "Run",
+    "RunFacts",
     "RunFolder",
+    "SpecFacts",
     "TestFigures",
     "Times",
     "append_record",
@@ -42,6 +47,8 @@ __all__ = [
     "keep_conformance",
     "read_conformance",
     "read_records",
+    "read_run",
+    "read_runs",
     "run_folders",
     "timed_selections",
 ]

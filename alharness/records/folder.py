@@ -6,12 +6,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alharness.files import read_sealed, write_sealed
-from alharness.records.proof import digests_of, prove_files
+from pydantic import ValidationError
+
+from alharness.errors import DamagedError
+from alharness.files import (
+    explained,
+    parse_json,
+    parse_toml,
+    read_sealed,
+    write_json,
+    write_sealed,
+)
+from alharness.records.facts import RunFacts, SpecFacts, first_fault
+from alharness.records.proof import CURE, digests_of, prove_files
 from alharness.records.records import CycleRecord, RecordFile
 
 #: Below the root of all runs: what ``alharness check`` found of each strategy (R18).
 CONFORMANCE = "conformance.json"
+
+#: Written beside the records when a run ended in an error; removed when it is tried again.
+FAILURE = "failure.json"
 
 
 def keep_conformance(runs_dir: Path, strategy: str, found: Mapping[str, Any]) -> Path:
@@ -88,19 +102,60 @@ class RunFolder:
         """Digests of the files beside the records."""
         return digests_of([self.spec, self.env, self.queries])
 
-    def write_environment(self, value: Mapping[str, Any]) -> None:
+    def write_facts(self, facts: RunFacts) -> None:
         """Write ``env.json``."""
-        write_sealed(self.env, value)
+        write_sealed(self.env, facts.as_written())
 
-    def environment(self) -> dict[str, Any]:
-        """What ``env.json`` says; empty when the run never got so far.
+    def facts(self) -> RunFacts:
+        """What ``env.json`` says; all defaults when the run never got so far.
 
         Raises:
-            UserError: the file is damaged.
+            UserError: the file is damaged, or cannot be read.
         """
         if not self.env.exists():
-            return {}
-        return read_sealed(self.env, "Restore it, or start the run over with --fresh.")
+            return RunFacts()
+        values = read_sealed(self.env, CURE)
+        try:
+            return RunFacts.model_validate(values)
+        except ValidationError as error:
+            raise _damaged(self.env, first_fault(error)) from error
+
+    def spec_facts(self) -> SpecFacts | None:
+        """What ``spec.toml`` says; None when the run never got so far.
+
+        Raises:
+            UserError: the file is damaged, cannot be read, or is missing beside records.
+        """
+        if not self.spec.exists():
+            if self.cycles.exists():
+                raise _damaged(self.spec, "it is missing")
+            return None
+        try:
+            with explained(self.spec, "read"):
+                values = parse_toml(self.spec.read_text(encoding="utf-8"))
+            return SpecFacts.model_validate(values)
+        except ValidationError as error:
+            raise _damaged(self.spec, first_fault(error)) from error
+        except ValueError as error:  # not TOML, not text
+            raise _damaged(self.spec, str(error)) from error
+
+    def failure(self) -> str | None:
+        """Why the last attempt at the run ended in an error."""
+        file = self.path / FAILURE
+        if not file.exists():
+            return None
+        try:
+            return str(parse_json(file.read_text(encoding="utf-8"))["reason"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return f"unknown: '{file}' is damaged"
+
+    def write_failure(self, reason: str | None, details: str = "") -> None:
+        """Leave the reason of a failed attempt beside the records; None takes an old one away."""
+        file = self.path / FAILURE
+        if reason is None:
+            file.unlink(missing_ok=True)
+        else:
+            write_json(file, {"reason": reason, "traceback": details.splitlines()})
 
     def is_finished(self) -> bool:
         """Whether the budget is spent."""
@@ -108,6 +163,5 @@ class RunFolder:
         return bool(records) and records[-1].final
 
 
-def run_folders(runs_dir: Path) -> list[RunFolder]:
-    """All run folders below ``runs_dir``, sorted by path."""
-    return [RunFolder(path.parent) for path in sorted(runs_dir.glob("*/*/*/spec.toml"))]
+def _damaged(file: Path, why: str) -> DamagedError:
+    return DamagedError(f"'{file}' is damaged ({why}). {CURE}")

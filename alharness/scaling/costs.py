@@ -16,7 +16,6 @@ from scipy.optimize import nnls
 
 from alharness import seeds
 from alharness.comparison.comparison import Comparison
-from alharness.comparison.runs import METRICS
 from alharness.comparison.tables import Table, number
 from alharness.errors import UserError
 from alharness.pictures.charts import (
@@ -29,6 +28,7 @@ from alharness.pictures.charts import (
     make_chart,
     plain_number,
 )
+from alharness.records.metrics import METRICS
 from alharness.scaling.estimates import Line, lines
 from alharness.scaling.study import Study
 
@@ -119,7 +119,7 @@ def costs(
     Raises:
         UserError: the study has none of the comparison's strategies.
     """
-    query_size = comparison.runs[0].spec.get("query_size") if comparison.runs else None
+    query_size = comparison.runs[0].spec.query_size if comparison.runs else None
     timed = _of_size(study, query_size)
     both = [series for series in comparison.series if series.name in timed]
     if not both:

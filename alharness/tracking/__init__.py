@@ -15,7 +15,6 @@ from alharness.tracking.stores import check_uri, default_uri, shown
 from alharness.tracking.view import (
     DEFAULT_EXPERIMENT,
     Tracking,
-    flat,
     open_tracking,
     sync_run,
 )
@@ -28,7 +27,6 @@ __all__ = [
     "check_uri",
     "cycle_metrics",
     "default_uri",
-    "flat",
     "open_tracking",
     "shown",
     "sync_run",

@@ -91,8 +91,7 @@ class TrackingObserver:
 
         def go() -> None:
             assert self._tracking is not None
-            environment = folder.environment()
-            self._run_id = self._tracking.open_run(spec, folder, environment, self.parent, done)
+            self._run_id = self._tracking.open_run(spec, folder, folder.facts(), self.parent, done)
             logged = self._tracking.logged_cycles(self._run_id) if done else set()
             missing = [record for record in done if record.cycle not in logged]
             self._tracking.log_records(self._run_id, missing)

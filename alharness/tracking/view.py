@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from alharness.errors import UserError
-from alharness.files import read_toml
-from alharness.records import CycleRecord, RunFolder
+from alharness.files import flatten, read_toml
+from alharness.records import CycleRecord, RunFacts, RunFolder
 from alharness.spec import RunSpec
 from alharness.tracking.metrics import clean, cycle_metrics, renamed
 from alharness.tracking.stores import (
@@ -94,7 +94,7 @@ class Tracking:
         self,
         spec: RunSpec,
         folder: RunFolder,
-        environment: Mapping[str, Any],
+        facts: RunFacts,
         parent: str | None,
         records: Sequence[CycleRecord] = (),
     ) -> str:
@@ -104,19 +104,19 @@ class Tracking:
         ``--fresh``): it is deleted, and a new one takes its place.
         """
         found = self.find_run(folder, records, replace=True)
-        tags = _tags(spec, folder, environment)
+        tags = _tags(spec, folder, facts)
         if parent is not None:
             tags["mlflow.parentRunId"] = parent
         params = {
-            clean(key): value[:LONGEST_VALUE]
-            for key, value in flat(spec.model_dump(mode="json")).items()
+            clean(key): str(value)[:LONGEST_VALUE]
+            for key, value in flatten(spec.model_dump(mode="json")).items()
         }
         if found is None:
             # The folder's name, not the spec's hash now: a later version hashes further settings.
             tags[f"{PREFIX}run_key"] = folder.path.name
             name = f"{spec.task.name} {spec.strategy.name} s{spec.seed}"[:200]
             found = self.client.create_run(
-                self.experiment_id, start_time=_started_ms(environment), run_name=name, tags=tags
+                self.experiment_id, start_time=_started_ms(facts), run_name=name, tags=tags
             )
         elif found.info.status != "RUNNING":
             self.client.update_run(found.info.run_id, status="RUNNING")
@@ -126,7 +126,7 @@ class Tracking:
         left = {key: text for key, text in params.items() if key not in found.data.params}
         self._write_facts(run_id, new, left)
         if not getattr(found.inputs, "dataset_inputs", None):
-            self._log_dataset(run_id, spec, environment)
+            self._log_dataset(run_id, spec, facts)
         return run_id
 
     def find_run(
@@ -181,11 +181,10 @@ class Tracking:
                 params=[fact for fact in part if isinstance(fact, self.entities.Param)],
             )
 
-    def _log_dataset(self, run_id: str, spec: RunSpec, environment: Mapping[str, Any]) -> None:
-        task = environment.get("task", {})
+    def _log_dataset(self, run_id: str, spec: RunSpec, facts: RunFacts) -> None:
         dataset = self.entities.Dataset(
             name=spec.task.name[:500],
-            digest=str(task.get("fingerprint", "unknown"))[:36],
+            digest=(facts.task.fingerprint or "unknown")[:36],
             source_type="local",
             source="{}",
         )
@@ -275,36 +274,23 @@ def open_tracking(
         raise store_error(uri, error) from error
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values as ``section.name`` -> text, for parameters."""
-    found: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found.update(flat(value, f"{prefix}{key}."))
-        else:
-            found[f"{prefix}{key}"] = str(value)
-    return found
-
-
-def _tags(spec: RunSpec, folder: RunFolder, environment: Mapping[str, Any]) -> dict[str, str]:
+def _tags(spec: RunSpec, folder: RunFolder, facts: RunFacts) -> dict[str, str]:
     """Volatile facts: tags may change from session to session, parameters may not."""
-    facts: dict[str, Any] = {
+    told: dict[str, Any] = {
         "folder": str(folder.path.resolve()),
         "strategy": spec.strategy.name,
         "task": spec.task.name,
-        "git_commit": environment.get("git_commit", ""),
-        "synthetic_data": environment.get("task", {}).get("synthetic", False),
-        **{f"version.{key}": value for key, value in environment.get("versions", {}).items()},
-        **{f"hardware.{key}": value for key, value in environment.get("hardware", {}).items()},
+        "git_commit": facts.git_commit,
+        "synthetic_data": facts.task.synthetic,
+        **{f"version.{key}": value for key, value in facts.versions.items()},
+        **{f"hardware.{key}": value for key, value in facts.hardware.items()},
     }
-    return {f"{PREFIX}{clean(key)}": str(value)[:LONGEST_VALUE] for key, value in facts.items()}
+    return {f"{PREFIX}{clean(key)}": str(value)[:LONGEST_VALUE] for key, value in told.items()}
 
 
-def _started_ms(environment: Mapping[str, Any]) -> int | None:
+def _started_ms(facts: RunFacts) -> int | None:
     """When the run's first session began; None for now."""
-    sessions = environment.get("sessions") or [{}]
-    started = sessions[0].get("started_ms")
-    return started if isinstance(started, int) else None
+    return facts.sessions[0].started_ms if facts.sessions else None
 
 
 def files_of(folder: RunFolder) -> list[Path]:
@@ -334,10 +320,10 @@ def sync_run(
     Raises:
         UserError: the folder cannot be read; anything else is the store's.
     """
-    spec, records, environment = read_folder(folder)
+    spec, records, facts = read_folder(folder)
     if only_known and tracking.find_run(folder, records) is None:
         return None
-    run_id = tracking.open_run(spec, folder, environment, parent, records)
+    run_id = tracking.open_run(spec, folder, facts, parent, records)
     logged = tracking.logged_cycles(run_id)
     missing = [record for record in records if record.cycle not in logged]
     tracking.log_records(run_id, missing)
@@ -350,7 +336,7 @@ def sync_run(
     return len(missing)
 
 
-def read_folder(folder: RunFolder) -> tuple[RunSpec, list[CycleRecord], dict[str, Any]]:
+def read_folder(folder: RunFolder) -> tuple[RunSpec, list[CycleRecord], RunFacts]:
     """What a run folder says of itself.
 
     Raises:
@@ -358,7 +344,7 @@ def read_folder(folder: RunFolder) -> tuple[RunSpec, list[CycleRecord], dict[str
     """
     try:
         spec = RunSpec.model_validate(read_toml(folder.spec))
-        return spec, folder.records(), folder.environment()
+        return spec, folder.records(), folder.facts()
     except UserError:
         raise
     except (OSError, ValueError) as error:  # pydantic's, json's and decoding errors are ValueErrors

@@ -219,9 +219,9 @@ def forecast_with_the_pool_loaded(place: Place) -> Found:
                 fits = False
         too_little, enough = (too_little, middle) if fits else (middle, enough)
     with limited(enough):
-        about = run(wanted, place.scratch / "forecast", max_cycles=1).environment()["task"]
-    good = about["residency"] == "device" and "kept on the device" in about["forecast"]
-    return holds(good, "kept on the device", about["forecast"])
+        about = run(wanted, place.scratch / "forecast", max_cycles=1).facts().task
+    good = about.residency == "device" and "kept on the device" in about.forecast
+    return holds(good, "kept on the device", about.forecast)
 
 
 def two_workers(place: Place) -> Found:

@@ -9,9 +9,11 @@ import pytest
 
 from alharness.comparison.comparison import comparisons
 from alharness.comparison.report import build
-from alharness.comparison.runs import display_label, read_run, read_runs, write_failure
+from alharness.comparison.runs import display_label
 from alharness.comparison.series import paired
 from alharness.errors import UserError
+from alharness.records import Run, RunFolder, SpecFacts, read_run, read_runs
+from alharness.records.facts import Choice
 
 
 def test_runs_of_two_protocols_are_refused_and_the_field_is_named(make_run: Any) -> None:
@@ -59,7 +61,7 @@ def test_unfinished_and_failed_runs_are_named_and_take_no_part(make_run: Any) ->
     make_run("random", 0)
     make_run("random", 1, [0.7, 0.8], finished=False, spec={"budget": 70})
     failed = make_run("margin", 0, [0.7], finished=False, spec={"budget": 70})
-    write_failure(failed, "out of memory")
+    RunFolder(failed).write_failure("out of memory")
     found = comparisons(read_runs(make_run.root))[0]
     assert [len(s.runs) for s in found.series] == [1]
     told = {(item.run, item.state): item.reason for item in found.left_out}
@@ -70,7 +72,8 @@ def test_unfinished_and_failed_runs_are_named_and_take_no_part(make_run: Any) ->
 def test_expected_runs_that_do_not_exist_are_missing(make_run: Any, tmp_path: Path) -> None:
     make_run("random", 0)
     absent = read_run(tmp_path / "runs" / "digits-two" / "random" / "absent")
-    absent = type(absent)(absent.folder, {"task": "digits-two", "strategy": "random", "seed": 7})
+    spec = SpecFacts(task=Choice(name="digits-two"), strategy=Choice(name="random"), seed=7)
+    absent = Run(absent.folder, spec)
     found = comparisons(read_runs(make_run.root), expected=[absent])[0]
     assert [(item.run, item.state) for item in found.left_out] == [
         ("digits-two / random / seed 7", "not started")

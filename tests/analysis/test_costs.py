@@ -9,9 +9,9 @@ import pytest
 
 from alharness.cli import call
 from alharness.comparison.comparison import Comparison, comparisons
-from alharness.comparison.runs import read_runs
 from alharness.errors import UserError
 from alharness.files import append_line, write_json
+from alharness.records import read_runs
 from alharness.scaling.costs import chart, costs, extrapolated, selection, table
 from alharness.scaling.estimates import Line, lines
 from alharness.scaling.study import Measurement, ScalingSpec, Study

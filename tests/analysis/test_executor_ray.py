@@ -55,8 +55,8 @@ def test_lost_and_preempted_workers_are_replaced_and_nothing_is_lost(
     assert sorted(path.name for path in tmp_path.glob("lost-*")) == ["lost-SIGKILL", "lost-SIGTERM"]
     assert "1 of 1 runs are finished" in capfd.readouterr().out
     (folder,) = run_folders(runs)
-    sessions = folder.environment()["sessions"]
-    assert [session["first_cycle"] for session in sessions] == [0, 1, 2], "it was continued"
+    sessions = folder.facts().sessions
+    assert [session.first_cycle for session in sessions] == [0, 1, 2], "it was continued"
     spec = RunSpec.model_validate(read_toml(folder.spec))
     again = execute(spec, Places(tmp_path / "local", DataLocations.resolve()))
     assert [r.without_times() for r in again.records()] == [

@@ -13,8 +13,8 @@ from PIL import Image
 
 from alharness.comparison import figures
 from alharness.comparison.comparison import comparisons
-from alharness.comparison.runs import read_runs
 from alharness.comparison.statistics import rank_test
+from alharness.records import read_runs
 
 Make = Callable[..., Path]
 

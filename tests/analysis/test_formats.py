@@ -18,7 +18,7 @@ from alharness.comparison.comparison import comparisons
 from alharness.comparison.formats import FORMATS, as_table
 from alharness.comparison.page import render
 from alharness.comparison.report import build
-from alharness.comparison.runs import read_runs
+from alharness.records import read_runs
 
 Make = Callable[..., Path]
 GAINS = {"random": 0.0, "./mine.py:Gini": 0.02}

@@ -18,8 +18,8 @@ from alharness.comparison.comparison import comparisons
 from alharness.comparison.figures import class_balance, selection_times
 from alharness.comparison.page import safe_names, write
 from alharness.comparison.report import Report, build
-from alharness.comparison.runs import read_runs
 from alharness.pictures.charts import plain_number, short
+from alharness.records import read_runs
 
 Make = Callable[..., Path]
 

@@ -12,7 +12,7 @@ import pytest
 from alharness.comparison.comparison import Comparison, comparisons
 from alharness.comparison.generators import gain_by_quality
 from alharness.comparison.losses import chart, losses, table
-from alharness.comparison.runs import read_runs
+from alharness.records import read_runs
 
 SEARCHED = {"synthetic_entropy": 0.6, "match_depth_mean": 1.5}
 

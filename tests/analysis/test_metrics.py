@@ -12,7 +12,7 @@ import pytest
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import comparisons
-from alharness.comparison.runs import read_runs
+from alharness.records import read_runs
 
 Make = Callable[..., Path]
 

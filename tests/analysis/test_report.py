@@ -20,8 +20,8 @@ from alharness.comparison.comparison import comparisons
 from alharness.comparison.metrics import Row
 from alharness.comparison.page import render, write
 from alharness.comparison.report import Report, build, sentence
-from alharness.comparison.runs import read_runs
 from alharness.comparison.statistics import paired_tests
+from alharness.records import read_runs
 
 Make = Callable[..., Path]
 GAINS = {"random": 0.0, "max-entropy": 0.02, "asal-gray": 0.008}

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from alharness.cli import call
-from alharness.comparison.runs import Run
 from alharness.comparison.tables import _contract
-from alharness.records import keep_conformance, read_conformance
+from alharness.records import Run, RunFacts, SpecFacts, keep_conformance, read_conformance
+from alharness.records.facts import Choice, StrategyFacts
 
 OURS = {"distribution": "alharness 1", "commit": "abc", "passed": 20, "skipped": 5, "failed": []}
 
 
 def run(root: Path, commit: str = "abc") -> Run:
-    environment = {"git_commit": commit, "strategy": {"distribution": "alharness 1"}}
-    return Run(root / "task" / "random" / "key", {"strategy": {"name": "random"}}, environment)
+    spec = SpecFacts(task=Choice(name="task"), strategy=Choice(name="random"))
+    facts = RunFacts(git_commit=commit, strategy=StrategyFacts(distribution="alharness 1"))
+    return Run(root / "task" / "random" / "key", spec, facts)
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_a_class_of_a_file_is_the_run_of_the_command(here: Path) -> None:
     strategy = importlib.import_module("lowest_of_mine").Lowest
     found = alharness.run(strategy, "digits-ten", **TINY)
     assert found.run.strategy == "./lowest_of_mine.py:Lowest"
-    assert found.run.spec["plugins"].keys() == {"./lowest_of_mine.py"}
+    assert found.run.spec.plugins.keys() == {"./lowest_of_mine.py"}
     typed = ["--strategy", "./lowest_of_mine.py:Lowest", "--dataset", "digits-ten", *TYPED]
     assert call(["run", *typed]) == 0
     assert [folder.path for folder in run_folders(Path("runs"))] == [found.folder]
@@ -221,7 +221,7 @@ def test_a_classifiers_class_may_stand_for_its_kind(tmp_path: Path) -> None:
         "margin", "digits-ten", runs_dir=tmp_path, budget=60, query_size=20,
         **{"learner.kind": GaussianNB},
     )  # fmt: skip
-    assert found.run.spec["learner"]["kind"] == "sklearn.naive_bayes:GaussianNB"
+    assert found.run.spec.learner["kind"] == "sklearn.naive_bayes:GaussianNB"
     assert found.accuracy > 0.3
 
 

@@ -13,13 +13,13 @@ import pytest
 from mlflow.utils.validation import _validate_metric_name
 
 from alharness.cli import call
+from alharness.files import flatten
 from alharness.records import CycleRecord, LedgerEntry, RunFolder, run_folders
 from alharness.tracking import (
     Tracking,
     TrackingObserver,
     cycle_metrics,
     default_uri,
-    flat,
     open_tracking,
     patience,
     sync_run,
@@ -134,9 +134,9 @@ def test_sync_without_runs_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_nested_settings_become_flat_parameters() -> None:
-    assert flat({"a": 1, "b": {"c": None, "d": {"e": "x"}}}) == {
-        "a": "1",
-        "b.c": "None",
+    assert flatten({"a": 1, "b": {"c": None, "d": {"e": "x"}}}) == {
+        "a": 1,
+        "b.c": None,
         "b.d.e": "x",
     }
 
@@ -277,7 +277,7 @@ def test_times_of_a_synced_run_are_those_of_its_records(
     folder = run_folders(runs)[0]
     assert sync_run(folder, tracking) == 3
     (run,) = tracking.client.search_runs([tracking.experiment_id])
-    assert run.info.start_time == folder.environment()["sessions"][0]["started_ms"]
+    assert run.info.start_time == folder.facts().sessions[0].started_ms
     assert run.info.end_time == folder.records()[-1].ts_ms
 
 

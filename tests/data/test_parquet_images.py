@@ -116,7 +116,7 @@ def test_it_runs_from_the_command_line(hub: Path, tmp_path: Path) -> None:
     command = ["run", "--strategy", "margin", "--dataset", f"parquet:{hub}"]
     assert call([*command, *sizes, *few, *where]) == 0
     (folder,) = run_folders(tmp_path / "runs")
-    assert folder.environment()["task"]["class_names"] == ["cat", "dog", "eel"]
+    assert folder.facts().task.class_names == ["cat", "dog", "eel"]
 
 
 def test_the_hubs_own_conversion_says_the_split_by_folders(tmp_path: Path) -> None:

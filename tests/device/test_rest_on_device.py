@@ -95,7 +95,7 @@ def test_a_pool_that_the_device_cannot_hold_stays_on_the_host(tmp_path: Path) ->
     with pretended_cuda() as device:
         device.memory.total = least_memory_for_the_pool() - 1000
         folder = run(spec("random", "linear", "cuda"), tmp_path, max_cycles=1)
-    assert folder.environment()["task"]["residency"] == "host"
+    assert folder.facts().task.residency == "host"
 
 
 def test_the_record_says_where_the_pool_was_put(tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_the_record_says_where_the_pool_was_put(tmp_path: Path) -> None:
         device.memory.total = least_memory_for_the_pool()
         expected = str(digits_forecast())
         folder = run(spec("random", "linear", "cuda"), tmp_path, max_cycles=1)
-    about = folder.environment()["task"]
-    assert about["residency"] == "device"
-    assert about["forecast"] == expected
+    about = folder.facts().task
+    assert about.residency == "device"
+    assert about.forecast == expected
 
 
 # -- checks and studies ------------------------------------------------------------------------------

@@ -67,5 +67,5 @@ def test_where_the_pool_lies_changes_nothing(residency: str, tmp_path: Path) -> 
     with pretended_cuda():
         usual = run(spec("max-entropy", "cnn", "cuda"), tmp_path / "usual")
         other = run(spec("max-entropy", "cnn", "cuda", **settings), tmp_path / "other")
-    assert other.environment()["task"]["residency"] == residency
+    assert other.facts().task.residency == residency
     assert course(usual) == course(other)

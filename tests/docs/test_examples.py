@@ -40,8 +40,8 @@ def test_my_data_can_be_learned(tmp_path: Path) -> None:
     dataset = f"{EXAMPLES / 'my_data.py'}:Shapes"
     assert run(tmp_path, "--strategy", "margin", "--dataset", dataset) == 0
     (folder,) = run_folders(tmp_path)
-    assert folder.environment()["task"]["class_names"] == ["disc", "ring"]
-    assert folder.environment()["task"]["synthetic"] is True
+    assert folder.facts().task.class_names == ["disc", "ring"]
+    assert folder.facts().task.synthetic is True
     assert folder.records()[-1].test.accuracy > 0.7
 
 

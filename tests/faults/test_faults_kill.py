@@ -81,8 +81,8 @@ def test_killed_and_started_again(plugin: Path, tmp_path: Path) -> None:
         assert a.cycles(name) == b.cycles(name)
         for cycle in a.cycles(name):
             assert a.rows(name, cycle).tobytes() == b.rows(name, cycle).tobytes()
-    sessions = found.environment()["sessions"]
-    assert [session["first_cycle"] for session in sessions] == [0, n_left]
+    sessions = found.facts().sessions
+    assert [session.first_cycle for session in sessions] == [0, n_left]
 
     # One MLflow run, FINISHED, no doubled points.
     from alharness.tracking import default_uri, open_tracking
@@ -143,8 +143,8 @@ def test_a_finished_run_is_not_run_again_and_fresh_starts_over(
     for _ in range(2):
         subprocess.run(command(plugin, runs, "--quiet", "--no-tracking"), check=True)
     folder = only_folder(runs)
-    (session,) = folder.environment()["sessions"]
-    assert session["distribution"] == folder.environment()["strategy"]["distribution"]
+    (session,) = folder.facts().sessions
+    assert session.distribution == folder.facts().strategy.distribution
     stamp = folder.records()[0].ts_ms
     subprocess.run(command(plugin, runs, "--quiet", "--no-tracking", "--fresh"), check=True)
     assert folder.records()[0].ts_ms > stamp

@@ -126,10 +126,10 @@ def test_no_turned_bit_in_the_environment_goes_unseen(
     made: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = copied(made["stopped"], tmp_path)
-    expected = folder.environment()
+    expected = folder.facts()
     for changed in flips(folder.env.read_bytes(), 3):
         folder.env.write_bytes(changed)
-        assert not silent(folder.environment, expected)
+        assert not silent(folder.facts, expected)
 
 
 def _empty(path: Path, other: Path) -> None:
@@ -219,7 +219,7 @@ def _without_checksums(folder: RunFolder) -> None:
             values.pop(name, None)
         lines.append(json.dumps(values, separators=(",", ":")) + "\n")
     folder.cycles.write_text("".join(lines), encoding="utf-8")
-    values = folder.environment()
+    values = folder.facts().as_written()
     folder.env.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from alharness.cli import call
-from alharness.comparison.runs import write_failure
 from alharness.records import run_folders
 from alharness.tracking import Tracking, default_uri, open_tracking, stores
 from alharness.tracking.stores import ready_database, sqlite_path, sqlite_uri
@@ -340,7 +339,7 @@ def test_sync_leaves_out_what_was_kept_out_and_what_failed_unless_asked(
     failed = run_folders(runs)[0]
     failed.cycles.write_bytes(failed.cycles.read_bytes().splitlines(keepends=True)[0])
     (failed.path / "no-tracking").unlink()
-    write_failure(failed.path, "KeyError: 'x'")
+    failed.write_failure("KeyError: 'x'")
     assert call(["sync", "--runs-dir", str(runs)]) == 0
     out = capfd.readouterr().out
     assert "2 runs: 0 cycles added, 1 made with --no-tracking, 1 failed (left out" in out

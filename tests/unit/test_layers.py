@@ -163,3 +163,14 @@ def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "IMPORTED []" in done.stdout
+
+
+def test_what_a_run_was_is_read_without_torch() -> None:
+    """Reports, the view in MLflow and the list of runs take facts; none of them trains a network."""
+    code = (
+        "import sys\n"
+        "import alharness.records\n"
+        "print('IMPORTED', sorted({'torch', 'mlflow', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "IMPORTED []" in done.stdout

@@ -111,13 +111,13 @@ def test_what_was_wrong_is_recorded_and_the_test_set_is_not(
             assert annotation is not None
             assert annotation.n_wrong == wrong.sum() > 0
     assert run.cycles["annotation.n_wrong"][0] == run.records[0].annotation.n_wrong  # type: ignore[union-attr]
-    notes = run.run.environment["task"]["notes"]["labels"]
+    notes = run.run.facts.task.notes["labels"]
     assert notes.startswith(f"{round(0.25 * len(truth)):,} of the {len(truth):,} labels")
-    clean = runs["clean"].run.environment["task"]
-    assert clean["test_counts"] == run.run.environment["task"]["test_counts"]
-    assert clean["fingerprint"] == run.run.environment["task"]["fingerprint"]
+    clean = runs["clean"].run.facts.task
+    assert clean.test_counts == run.run.facts.task.test_counts
+    assert clean.fingerprint == run.run.facts.task.fingerprint
     assert "n_wrong" not in (runs["clean"].folder / "cycles.jsonl").read_text()
-    assert "labels" not in clean["notes"]
+    assert "labels" not in clean.notes
 
 
 def test_noisy_and_clean_runs_are_not_compared_unsaid(

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from alharness.artefacts import ArtefactStore, read_notes, write_tensors
-from alharness.comparison.runs import read_failure, read_run
 from alharness.engine.opening import Places
 from alharness.engine.runner import execute
 from alharness.errors import UserError
@@ -19,7 +18,7 @@ from alharness.generative.settings import AUTOENCODER_RECIPES, GENERATOR_RECIPES
 from alharness.generative.wgan import GeneratorTraining
 from alharness.learners.weights import read_weights
 from alharness.pool import ArrayPool
-from alharness.records import QueryLog, RunFolder, read_conformance
+from alharness.records import QueryLog, RunFolder, read_conformance, read_run
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 from alharness.tasks.originals.cache import CacheMissingError, ImageCache
@@ -47,8 +46,7 @@ def _file_of_a_run(folder: Path, name: str, *, seal: bool = True) -> Reader:
     path = run.path / name
     whole = path.read_bytes()
     if not seal:  # as version 0.1.0 wrote it
-        values = {key: value for key, value in run.environment().items() if key != "sealed"}
-        whole = json.dumps(values, indent=2).encode()
+        whole = json.dumps(run.facts().as_written(), indent=2).encode()
         lines = run.cycles.read_text().splitlines()[:1]
         plain = {key: value for key, value in json.loads(lines[0]).items() if key != "chain"}
         run.cycles.write_text(json.dumps({**plain, "files": None, "rows": None}) + "\n")
@@ -89,7 +87,7 @@ def rows_alone(folder: Path) -> Reader:
 @reader
 def failure_file(folder: Path) -> Reader:
     whole = b'{"reason": "KeyError", "traceback": ["a"]}'
-    return from_file(folder / "failed.json", lambda path: read_failure(folder), whole)
+    return from_file(folder / "failure.json", lambda path: RunFolder(folder).failure(), whole)
 
 
 @reader

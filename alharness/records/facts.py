@@ -1,0 +1,175 @@
+"""What a run says of itself beside its records, as typed values: ``spec.toml`` and ``env.json``.
+
+Every reader of a run's folder (comparison, tracking, executors, commands) takes these. A field that an
+earlier version did not write has its default here, which stands for what was the case then; a field
+that a later version writes is kept as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from alharness.files import flatten
+
+#: Fields of the protocol that runs do not write where they are as they always were.
+UNWRITTEN = {"noise": "0.0"}
+
+
+class _Written(BaseModel):
+    """A part of a run's files. ``model_fields_set`` tells what the file really says."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    def as_written(self) -> dict[str, Any]:
+        """The values that the file has or gets, in the file's order; defaults are not added."""
+        return self.model_dump(exclude_unset=True)
+
+
+class Choice(_Written):
+    """A plug-in by name, with its parameters beside the name."""
+
+    name: str
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """All parameters; in a resolved spec every one is there."""
+        return dict(self.model_extra or {})
+
+
+class SpecFacts(_Written):
+    """``spec.toml`` as it stands: nothing is resolved, so no plug-in is needed.
+
+    The fields have the order of the file.
+    """
+
+    protocol: int | None = None
+    profile: str = "?"
+    seed: int = 0
+    data_seed: int | None = None
+    budget: int | None = None
+    query_size: int | None = None
+    initial_size: int | None = None
+    device: str = "?"
+    task: Choice
+    strategy: Choice
+    learner: dict[str, Any] = {}
+    pool: dict[str, Any] = {}
+    oracle: dict[str, Any] = {}
+    generator: dict[str, Any] = {}
+    autoencoder: dict[str, Any] = {}
+    plugins: dict[str, str] = {}
+
+    @field_validator("task", "strategy", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting under its dotted name, as in ``--set``."""
+        return flatten(self.as_written())
+
+
+#: In place of a spec that is not there, or cannot be read.
+NO_SPEC = SpecFacts(task=Choice(name="?"), strategy=Choice(name="?"))
+
+
+class TaskFacts(_Written):
+    """The data that a run was made on."""
+
+    fingerprint: str | None = None
+    class_names: list[Any] = []
+    n_pool: int | None = None
+    n_test: int | None = None
+    test_counts: list[int] = []
+    item_shape: list[int] = []
+    residency: str = ""
+    forecast: str = ""
+    synthetic: bool = False
+    notes: dict[str, Any] = {}
+
+
+class StrategyFacts(_Written):
+    """Where the run's strategy came from: distribution and version."""
+
+    distribution: str = "?"
+
+
+class Session(_Written):
+    """What one session of a run ran on: a run may be stopped, and continued elsewhere (R12, R18).
+
+    Attributes:
+        started_ms: when it began, milliseconds since 1970.
+        first_cycle: the first cycle that it could make.
+        versions, hardware, arithmetic: name -> value.
+        git_commit: of the checkout that alharness ran from; empty where there was none.
+        distribution: what the strategy came from.
+    """
+
+    started_ms: int | None = None
+    first_cycle: int = 0
+    versions: dict[str, Any] = {}
+    hardware: dict[str, Any] = {}
+    arithmetic: dict[str, Any] = {}
+    git_commit: str = ""
+    distribution: str = "?"
+
+    @property
+    def checkout(self) -> str:
+        """The commit in short, and whether files of alharness were edited."""
+        edited = " with changes" if self.git_commit.endswith("+changes") else ""
+        return self.git_commit[:12] + edited
+
+
+class RunFacts(_Written):
+    """``env.json``: what a run was made on, with one session for each time that it was started.
+
+    ``versions``, ``hardware`` and ``git_commit`` are those of the first session.
+    """
+
+    protocol: dict[str, Any] = {}
+    run_key: str = ""
+    task: TaskFacts = TaskFacts()
+    strategy: StrategyFacts = StrategyFacts()
+    versions: dict[str, Any] = {}
+    hardware: dict[str, Any] = {}
+    git_commit: str = ""
+    sessions: list[Session] = []
+
+    @property
+    def compared(self) -> dict[str, str]:
+        """What has to agree between runs that are compared (R13)."""
+        written = {key: str(value) for key, value in self.protocol.items()}
+        return {**UNWRITTEN, **written} if written else {}
+
+    def sessions_of(self, n_records: int) -> list[Session]:
+        """The sessions that made a run's records, in their order; a run of no session has one all the same.
+
+        Args:
+            n_records: how many records there are; sessions that ended before their first cycle made none.
+        """
+        firsts = [session.first_cycle for session in self.sessions]
+        ends = [*firsts[1:], n_records]
+        made = [s for s, end in zip(self.sessions, ends, strict=False) if s.first_cycle < end]
+        # 0.1.0 named the strategy's distribution once for the run, and its first files had no sessions.
+        run = {
+            "versions": self.versions,
+            "hardware": self.hardware,
+            "git_commit": self.git_commit,
+            "distribution": self.strategy.distribution,
+        }
+        return [
+            Session.model_validate({**run, **session.as_written()})
+            for session in made or [Session()]
+        ]
+
+
+def first_fault(error: Any) -> str:
+    """The first of pydantic's complaints about a file, with its place, in one line."""
+    found: Mapping[str, Any] = error.errors()[0]
+    place = ".".join(str(part) for part in found["loc"])
+    why = str(found["msg"]).lower()
+    return f"{place}: {why}" if place else why

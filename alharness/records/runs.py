@@ -1,0 +1,195 @@
+"""Finished, stopped and failed runs as their folders tell them: the one reader of a run's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alharness.errors import UserError
+from alharness.files import explained
+from alharness.records.facts import NO_SPEC, RunFacts, Session, SpecFacts
+from alharness.records.folder import RunFolder
+from alharness.records.ledger import LedgerEntry
+from alharness.records.metrics import axis_field, find_metric
+from alharness.records.records import CycleRecord
+
+Array = NDArray[np.float64]
+#: (seed, data seed): runs of different strategies with the same pair are compared one to one.
+Pair = tuple[int, int]
+#: What was labelled and learned, cycle by cycle: digests of both, accuracy and log loss.
+Course = tuple[tuple[str, str, float, float], ...]
+
+#: A folder that holds one of these is a run's.
+RUN_MARKS = ("spec.toml", "cycles.jsonl")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as its folder tells it.
+
+    Attributes:
+        folder: where it lies.
+        spec: its settings, ``spec.toml``; ``NO_SPEC`` where there is none.
+        facts: what it was made on, ``env.json``; all defaults when the run never got so far.
+        records: all complete cycles.
+        failure: why its last attempt ended in an error; None when it did not.
+        damage: why it cannot be read; then spec, facts and records say nothing.
+    """
+
+    folder: Path
+    spec: SpecFacts = NO_SPEC
+    facts: RunFacts = field(default_factory=RunFacts)
+    records: tuple[CycleRecord, ...] = ()
+    failure: str | None = None
+    damage: str | None = None
+
+    @property
+    def has_spec(self) -> bool:
+        """Whether it is known what the run was to do."""
+        return self.spec is not NO_SPEC
+
+    @property
+    def task(self) -> str:
+        return self.spec.task.name
+
+    @property
+    def strategy(self) -> str:
+        """The strategy's name without its parameters."""
+        return self.spec.strategy.name
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The strategy's parameters."""
+        return self.spec.strategy.parameters
+
+    @property
+    def pair(self) -> Pair:
+        seed, data_seed = self.spec.seed, self.spec.data_seed
+        return seed, seed if data_seed is None else data_seed
+
+    @property
+    def course(self) -> Course:
+        """Equal for runs of which one copies the other."""
+        return tuple(
+            (r.labelled_digest, r.learner_digest, r.test.accuracy, r.test.log_loss)
+            for r in self.records
+        )
+
+    @property
+    def sessions(self) -> list[Session]:
+        """What made its records, in their order."""
+        return self.facts.sessions_of(len(self.records))
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.records) and self.records[-1].final
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the whole pool was labelled from the start: the fully supervised bound."""
+        n_pool = self.facts.task.n_pool
+        return bool(self.records) and n_pool is not None and self.records[0].n_labelled >= n_pool
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """What has to agree between runs that are compared (R13)."""
+        return self.facts.compared
+
+    def x(self, axis: str) -> Array:
+        """Position of every cycle on an x-axis, ``[K]``."""
+        name = axis_field(axis)
+        return np.array([getattr(record, name) for record in self.records], dtype=np.float64)
+
+    def y(self, metric: str) -> Array:
+        """A test figure of every cycle, ``[K]``; NaN where it is not defined."""
+        found = find_metric(metric)
+        counts = self.facts.task.test_counts
+        if counts and not found.defined(counts):
+            return np.full(len(self.records), np.nan)
+        # None becomes NaN.
+        return np.array([found.function(record) for record in self.records], dtype=np.float64)
+
+    @property
+    def preparation(self) -> list[LedgerEntry]:
+        """The ledger of one-off costs, each thing once."""
+        return self.records[0].time.prepared if self.records else []
+
+    @property
+    def preparation_s(self) -> float:
+        """What its preparation costs to build, whether or not this run found it ready made."""
+        return float(sum(entry.seconds for entry in self.preparation))
+
+    def state(self) -> str:
+        """``finished``, ``failed``, ``unfinished``, ``not started`` or ``unreadable``."""
+        if self.damage is not None:
+            return "unreadable"
+        if self.finished:
+            return "finished"
+        if self.failure is not None:
+            return "failed"
+        return "unfinished" if self.records else "not started"
+
+
+def read_run(path: Path) -> Run:
+    """Read one run folder; a folder without records is a run that has not started.
+
+    Raises:
+        UserError: a file is damaged, or cannot be read.
+    """
+    folder = RunFolder(path)
+    with explained(path, "read"):
+        spec, facts = folder.spec_facts(), folder.facts()
+        return Run(path, spec or NO_SPEC, facts, tuple(folder.records()), folder.failure())
+
+
+def read_or_mark(path: Path, spec: SpecFacts = NO_SPEC) -> Run:
+    """A run, or one that says why it cannot be read.
+
+    Args:
+        path: its folder.
+        spec: what it was to run, where that is known otherwise.
+    """
+    try:
+        return read_run(path)
+    except UserError as error:
+        return Run(path, spec, damage=str(error))
+
+
+def read_runs(runs_dir: Path) -> list[Run]:
+    """All runs below a directory, which may also be one run folder or a part of the tree.
+
+    A run that cannot be read stands among them with its ``damage`` and stops no other one.
+
+    Raises:
+        UserError: no such directory, no run in it, or none that can be read.
+    """
+    if not runs_dir.is_dir():
+        raise UserError(
+            f"There is no directory '{runs_dir}' (looked in {Path.cwd()}). Name a directory of runs, "
+            "or make runs with 'alharness run' or 'alharness sweep'."
+        )
+    with explained(runs_dir, "read"):
+        paths = _marked(runs_dir, "") or _marked(runs_dir, "*/*/*/") or _marked(runs_dir, "**/")
+    if not paths:
+        raise UserError(
+            f"There are no runs in '{runs_dir}'. Make some with 'alharness run' or 'alharness sweep'."
+        )
+    runs = [read_or_mark(path) for path in paths]
+    if all(run.damage is not None for run in runs):
+        others = f" None of the {len(runs)} runs in '{runs_dir}' can be read." if runs[1:] else ""
+        raise UserError(f"{runs[0].damage}{others}")
+    return runs
+
+
+def _marked(runs_dir: Path, pattern: str) -> list[Path]:
+    """Folders of runs where a pattern leads to."""
+    return sorted({path.parent for mark in RUN_MARKS for path in runs_dir.glob(pattern + mark)})
+
+
+def run_folders(runs_dir: Path) -> list[RunFolder]:
+    """All run folders below ``runs_dir``, sorted by path."""
+    return [RunFolder(path.parent) for path in sorted(runs_dir.glob("*/*/*/spec.toml"))]
