@@ -121,7 +121,7 @@ def find_strategy(name: str) -> StrategyPlugin:
         raise UserError(f"The strategy '{key}' takes nothing after a colon; found '{name}'.")
     with blamed(f"strategy '{name}'", "what parse returns"):
         arguments, inner = found.parse(argument or "")
-    return StrategyPlugin(found, arguments, find_strategy(inner))
+    return StrategyPlugin(found, arguments, None if inner is None else find_strategy(inner))
 
 
 def resolve_strategy(name: str, **parameters: Any) -> Strategy:

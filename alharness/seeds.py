@@ -61,6 +61,23 @@ def kept() -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
+@contextmanager
+def sealed(seed: int) -> Iterator[None]:
+    """The global generators of torch, numpy and random begin at ``seed``, and are put back afterwards.
+
+    For foreign code that draws from them: what it draws is then a function of the seed, and nobody else's
+    draws move.
+    """
+    import numpy as np
+    import torch
+
+    with kept():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - the state that foreign code draws from
+        torch.random.default_generator.manual_seed(seed)  # the CPU's: devices are not drawn on
+        yield
+
+
 def uniforms(seed: int, indices: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.float64]:
     """``n`` numbers in [0, 1) for each index: a function of (seed, index) and of nothing else.
 

@@ -22,7 +22,8 @@ import copy
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -75,7 +76,9 @@ class Preparation:
         test: the test images, for strategies that move the problem elsewhere (ADBA); no targets.
         n_classes: number of classes.
         seed: the run's seed, for ``seeds.rng(seed, purpose)``.
-        learner_settings: how classifiers are trained, for a strategy that brings one of its own.
+        learner_settings: how classifiers are trained. A strategy that trains some of its own (expected
+            error reduction, a discriminator) keeps ``learner_factory(preparation.learner_settings)`` of
+            ``alharness.learners.factory`` and calls ``fit`` of what it makes, in ``select``, timed.
         supply: where costly things are kept, what they cost is entered, and who is told of long work.
         generator: gives the task's image generator with its critic (``alharness.generative``), trained
             once and shared (Sec. 3.1).
@@ -219,9 +222,74 @@ class CycleView:
                 _require_scores(score, found, len(part))
                 scores[at : at + len(part)] = found
                 at += len(part)
-        self.work.add("pool_items_scored", len(wanted))
-        self.work.add("bytes_read", len(wanted) * self.pool.item_bytes)
+        self._count("pool_items_scored", len(wanted))
         return scores
+
+    def rows(self, indices: torch.Tensor | None = None) -> torch.Tensor:
+        """Pool items as flat rows, float32 ``[n, D]`` on the device, counted as featurised.
+
+        Args:
+            indices: pool indices in any order; all unlabelled ones by default. So in ``features``,
+                ``log_probs`` and ``samples``.
+        """
+        return self._gathered(lambda items: items.flatten(1), indices, "pool_items_featurised")
+
+    def features(self, indices: torch.Tensor | None = None) -> torch.Tensor:
+        """The classifier's features (input of its last layer), float32 ``[n, D]``, counted as featurised."""
+        return self._gathered(self.learner.features, indices, "pool_items_featurised")
+
+    def log_probs(self, indices: torch.Tensor | None = None) -> torch.Tensor:
+        """The classifier's log probabilities ``[n, C]``, counted as scored."""
+        return self._gathered(self.learner.log_probs, indices, "pool_items_scored")
+
+    def samples(self, indices: torch.Tensor | None = None, n_samples: int = 20) -> torch.Tensor:
+        """Log probabilities under several sets of the classifier's parameters, ``[S, n, C]``, as scored.
+
+        Every item is judged by the same sets, which follow from seed and cycle. S is ``n_samples`` for a
+        network with dropout; an ensemble has its members.
+
+        Raises:
+            UserError: this classifier has one set of parameters only.
+        """
+        rng = self.torch_rng("committee")
+
+        def sampled(items: torch.Tensor) -> torch.Tensor:
+            return self.learner.sample_log_probs(items, n_samples, rng)
+
+        return self._gathered(sampled, indices, "pool_items_scored", dim=1)
+
+    def _gathered(
+        self,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        indices: torch.Tensor | None,
+        counter: str,
+        *,
+        dim: int = 0,
+    ) -> torch.Tensor:
+        """``function`` of items, block by block without gradients; items lie along ``dim`` of the result."""
+        wanted = self.unlabelled if indices is None else torch.as_tensor(indices, dtype=torch.int64)
+        with torch.no_grad():
+            parts = [found for _, found in scan(self.pool, function, wanted, work=self.work)]
+            # One item of no account says the width of an empty result.
+            empty = (
+                [] if parts else [function(self.pool.gather(torch.tensor([0]))).narrow(dim, 0, 0)]
+            )
+        self._count(counter, len(wanted))
+        return torch.cat(parts or empty, dim=dim)
+
+    def _count(self, counter: str, n: int) -> None:
+        self.work.add(counter, n)
+        self.work.add("bytes_read", n * self.pool.item_bytes)
+
+    @contextmanager
+    def sealed(self, *purpose: str | int) -> Iterator[None]:
+        """Around foreign code that draws from the global generators of torch, numpy or random.
+
+        They are seeded from (seed, cycle, purpose) inside and put back afterwards, so the query is a
+        function of the view. Own code draws from ``rng`` and ``torch_rng``.
+        """
+        with seeds.sealed(seeds.derive(self.seed, "select", self.cycle, *purpose)):
+            yield
 
 
 def draw_unlabelled(view: CycleView, size: int, *purpose: str | int) -> torch.Tensor:
@@ -265,14 +333,18 @@ class Strategy(ABC):
     Parameters: ClassVar[type[Parameters]] = Parameters
     #: Where the method comes from: paper and section, shown by ``alharness show``.
     source: ClassVar[str] = ""
-    #: For a strategy around another one: what follows the colon of its name, as a user reads it.
+    #: What follows the colon of its name, as a user reads it; ``STRATEGY`` in it for one around another one.
     takes: ClassVar[str] = ""
+    #: For such a strategy: an argument with which it can be tried.
+    example: ClassVar[str] = ""
     #: Which tasks it can serve; a reason when it cannot (see ``unsuitable``).
     binary_only: ClassVar[bool] = False
     #: What it needs of the classifier beyond predictions: ``gradients`` of the logits with respect to the
     #: items, ``samples`` of the parameters (``Learner.sample_log_probs``), ``activations`` of a network's
     #: hidden layers (``alharness.learners.loss_prediction``). Checked before data are loaded.
     learner_needs: frozenset[Literal["gradients", "samples", "activations"]] = frozenset()
+    #: A known fault or limit that whoever reads its figures must know; told at every run of it.
+    caveat: str = ""
     #: True for strategies that ask about synthetic items and need an oracle that can see.
     asks_synthetic: ClassVar[bool] = False
     #: True for the fully supervised bound only: the whole pool is labelled before cycle 0.
@@ -284,11 +356,12 @@ class Strategy(ABC):
         self.parameters = type(self).Parameters(**parameters)
 
     @classmethod
-    def parse(cls, argument: str) -> tuple[dict[str, Any], str]:
+    def parse(cls, argument: str) -> tuple[dict[str, Any], str | None]:
         """What follows the colon of the name, for classes that say in ``takes`` that they take it.
 
         Returns:
-            keyword arguments for the constructor, and the name of the strategy that it gets as ``inner``.
+            keyword arguments for the constructor, and the name of the strategy that it gets as ``inner``;
+            None where the argument names no strategy (``peer:NAME``).
 
         Raises:
             UserError: the argument is not of that form.
@@ -417,10 +490,7 @@ class CommitteeStrategy(Strategy):
         def judged(items: torch.Tensor) -> torch.Tensor:
             return score(view.learner.sample_log_probs(items, n_samples, rng))
 
-        parts = [found for _, found in scan(view.pool, judged, candidates, work=view.work)]
-        view.work.add("pool_items_scored", len(candidates))
-        view.work.add("bytes_read", len(candidates) * view.pool.item_bytes)
-        return torch.cat(parts, dim=dim)
+        return view._gathered(judged, candidates, "pool_items_scored", dim=dim)
 
 
 class NarrowingStrategy(Strategy):
@@ -454,7 +524,7 @@ class NarrowingStrategy(Strategy):
             raise self._refusal()
 
     @classmethod
-    def parse(cls, argument: str) -> tuple[dict[str, Any], str]:
+    def parse(cls, argument: str) -> tuple[dict[str, Any], str | None]:
         number, _, inner = argument.partition(":")
         if not number.isdecimal() or int(number) < 1 or not inner:
             raise UserError(

@@ -85,9 +85,12 @@ def _show_strategy(name: str) -> None:
     if found.source:
         click.echo(f"Source: {found.source}")
     if found.takes and ":" not in name:
-        click.echo(f"Used as {name}:{found.takes}; its parameters are those of STRATEGY.")
-        return
-    _fields("Parameters (--set strategy.NAME=VALUE)", registry.find_strategy(name).parameters)
+        own = "; its parameters are those of STRATEGY" if "STRATEGY" in found.takes else ""
+        click.echo(f"Used as {name}:{found.takes}{own}.")
+        if own:
+            return
+    known = found.Parameters if ":" not in name else registry.find_strategy(name).parameters
+    _fields("Parameters (--set strategy.NAME=VALUE)", known)
 
 
 def _show_task(name: str) -> None:

@@ -29,6 +29,7 @@ class Seals(NarrowingStrategy):
 
     source = "Coleman et al. 2022"
     takes = "K:STRATEGY"
+    example = "20:max-entropy"
     takes_as = "seals"
     counts = "neighbours"
     follows_order = True  # an auto-encoder is trained on the pool in its order

@@ -21,6 +21,7 @@ class SubsetStrategy(NarrowingStrategy):
 
     source = "control: constant time without a generator"
     takes = "SIZE:STRATEGY"
+    example = "20:max-entropy"
     takes_as = "subset"
     counts = "candidates"
 
