@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,11 +35,11 @@ from alharness.files import append_line, explained, write_json, write_text
 from alharness.labelled import LabelledSet
 from alharness.learners.factory import learner_factory
 from alharness.learners.learner import Learner
-from alharness.matching import build_index, features, match
+from alharness.matching import Index, build_index, features, match
 from alharness.pool import ArrayPool, Pool, PoolWrapper
 from alharness.progress import Progress, silent
 from alharness.records import Ledger, each_once
-from alharness.scaling.study import READ, Measurement, ScalingSpec, Study
+from alharness.scaling.study import READ, Key, Measurement, ScalingSpec, Study
 from alharness.spec import RunSpec, current_device, resolve, resolve_device
 from alharness.tasks.base import TaskData, load_data
 from alharness.timing import Stopwatch, WorkCounters, synchronise
@@ -67,7 +67,7 @@ def _run_study(
         "machine": machine,
         "arithmetic": numerics.describe(),
     }
-    done: set[tuple[str, str, int, int, int]] = set()
+    done: set[Key] = set()
     log = folder / "timing.jsonl"
     if (folder / "study.json").exists():
         before = Study.read(folder) if log.exists() else None
@@ -110,15 +110,40 @@ def measure(
     spec: ScalingSpec,
     places: Places,
     device: torch.device,
-    done: set[tuple[str, str, int, int, int]],
+    done: set[Key],
     progress: Progress = silent,
 ) -> Iterator[Measurement]:
     """All measurements of a spec that are not in ``done``."""
     source = _Source(spec, places, device, progress)
-    if spec.sizes and spec.strategies:
-        yield from _selections(spec, source, done, progress)
-    if spec.rows and spec.indices:
-        yield from _matches(spec, source, done, progress)
+    for study in (_Selections(spec, source, progress), _Matches(spec, source, progress)):
+        yield from _measured(study, spec, done, progress)
+
+
+def _measured(
+    study: _Selections | _Matches, spec: ScalingSpec, done: set[Key], progress: Progress
+) -> Iterator[Measurement]:
+    """One study: everything is prepared and warm before anything is timed."""
+    wanted = [
+        (name, n, q, repeat)
+        # Repeats outermost: all names and sizes take turns, and a busy minute hits all alike.
+        for repeat in range(spec.repeats)
+        for n, name, q in itertools.product(study.sizes, study.names, spec.query_sizes)
+        if q <= n // 2 and (study.kind, name, n, q, repeat) not in done
+    ]
+    if not wanted:
+        return
+    sizes = sorted({n for _, n, _, _ in wanted}, key=study.sizes.index)
+    study.open(max(sizes))
+    for n in sizes:
+        for name in dict.fromkeys(name for name, size, _, _ in wanted if size == n):
+            progress(f"prepare {name} for {n:,} {study.items}", 0, 1)
+            prepared = study.prepare(name, n)
+            if prepared.key not in done:
+                yield prepared
+            study.warm_up(name, n)
+    for number, (name, n, q, repeat) in enumerate(wanted):
+        yield study.ask(name, n, q, repeat)
+        progress(f"{study.kind} by {name} from {n:,} {study.items}", number + 1, len(wanted))
 
 
 class _Source:
@@ -259,104 +284,93 @@ class _Timed:
         )
 
 
-def _selections(
-    spec: ScalingSpec,
-    source: _Source,
-    done: set[tuple[str, str, int, int, int]],
-    progress: Progress,
-) -> Iterator[Measurement]:
-    wanted = [
-        (name, n, q, repeat)
-        for repeat in range(spec.repeats)  # outermost: all strategies and sizes take turns
-        for n, name, q in itertools.product(spec.sizes, spec.strategies, spec.query_sizes)
-        if q <= n // 2 and ("select", name, n, q, repeat) not in done
-    ]
-    if not wanted:
-        return
-    learner = source.learner()
-    stages: dict[tuple[str, int], _Timed] = {}
-    slowest: dict[str, float] = {}  # seconds of the last warm-up
-    for n in dict.fromkeys(n for _, n, _, _ in wanted):
-        data, pool = source.enlarged(n)
-        for name in dict.fromkeys(name for name, size, _, _ in wanted if size == n):
-            progress(f"prepare {name} on {n:,}", 0, 1)
-            stage = stages[name, n] = source.timed(name, data, pool, learner)
-            entries = each_once(stage.stage.ledger.entries)
-            if ("prepare", name, n, 0, 0) not in done:
-                yield Measurement(
-                    kind="prepare",
-                    name=name,
-                    n=n,
-                    query_size=0,
-                    repeat=0,
-                    seconds=sum(entry.seconds for entry in entries),
-                    phases={entry.name: entry.seconds for entry in entries},
-                    feature_bytes=next(
-                        (e.details["bytes"] for e in entries if "bytes" in e.details), None
-                    ),
-                    residency=pool.residency,
-                )
-            # A selection of seconds warms itself up; doing it twice would double the study.
-            if slowest.get(name, 0.0) < 1.0:
-                slowest[name] = max(
-                    stage.ask(q, repeat=spec.repeats).seconds
-                    for q in spec.query_sizes
-                    if q <= n // 2
-                )
-    for number, (name, n, q, repeat) in enumerate(wanted):
-        yield stages[name, n].ask(q, repeat)
-        progress(f"select {name} from {n:,}", number + 1, len(wanted))
+class _Selections:
+    """Strategies on pools of growing size (Fig. 6a, Table 2)."""
 
+    kind: Literal["select"] = "select"
+    items = "images"
 
-def _matches(
-    spec: ScalingSpec,
-    source: _Source,
-    done: set[tuple[str, str, int, int, int]],
-    progress: Progress,
-) -> Iterator[Measurement]:
-    wanted = [
-        (name, n, q, repeat)
-        for repeat in range(spec.repeats)
-        for n, name, q in itertools.product(spec.rows, spec.indices, spec.query_sizes)
-        if q <= n // 2 and ("match", name, n, q, repeat) not in done
-    ]
-    if not wanted:
-        return
-    reduced = features.reduce_pool(source.task.pool, features.pixels(), progress=progress)
-    queries = features.pool_features(source.task.test, reduced.space.extractor, reduced.space.pca)
-    most = max(n for _, n, _, _ in wanted)
-    rows = more_rows(reduced.features, most, spec.seed)
-    indices = {}
-    for name, n in dict.fromkeys((name, n) for name, n, _, _ in wanted):
-        progress(f"index {name} of {n:,} rows", 0, 1)
-        synchronise(source.device)
-        start = time.perf_counter()
-        indices[name, n] = build_index(name, rows[:n])
-        synchronise(source.device)
-        if ("prepare", name, n, 0, 0) not in done:
-            yield Measurement(
-                kind="prepare",
-                name=name,
-                n=n,
-                query_size=0,
-                repeat=0,
-                seconds=time.perf_counter() - start,
+    def __init__(self, spec: ScalingSpec, source: _Source, progress: Progress) -> None:
+        self.spec, self.source, self.progress = spec, source, progress
+        self.names, self.sizes = spec.strategies, spec.sizes
+        self._stages: dict[tuple[str, int], _Timed] = {}
+        self._pools: dict[int, tuple[TaskData, Pool]] = {}
+        self._slowest: dict[str, float] = {}  # seconds of the last warm-up
+
+    def open(self, largest: int) -> None:
+        self._learner = self.source.learner()
+
+    def prepare(self, name: str, n: int) -> Measurement:
+        if n not in self._pools:
+            self._pools[n] = self.source.enlarged(n)
+        data, pool = self._pools[n]
+        stage = self._stages[name, n] = self.source.timed(name, data, pool, self._learner)
+        entries = each_once(stage.stage.ledger.entries)
+        return Measurement(
+            kind="prepare",
+            name=name,
+            n=n,
+            query_size=0,
+            repeat=0,
+            seconds=sum(entry.seconds for entry in entries),
+            phases={entry.name: entry.seconds for entry in entries},
+            feature_bytes=next((e.details["bytes"] for e in entries if "bytes" in e.details), None),
+            residency=pool.residency,
+        )
+
+    def warm_up(self, name: str, n: int) -> None:
+        # A selection of seconds warms itself up; doing it twice would double the study.
+        if self._slowest.get(name, 0.0) < 1.0:
+            self._slowest[name] = max(
+                self.ask(name, n, q, self.spec.repeats).seconds
+                for q in self.spec.query_sizes
+                if q <= n // 2
             )
-    taken = torch.arange(0, 100)
-    for number, (name, n, q, repeat) in enumerate(wanted):
-        index = indices[name, n]
-        rng = seeds.torch_rng(spec.seed, "timing queries", repeat)
-        points = queries[torch.randint(len(queries), (q,), generator=rng).to(queries.device)]
-        if repeat == 0 or number == 0:
-            match(index, points[:1], taken=taken)  # warm-up
-        work, stopwatch = WorkCounters(), Stopwatch(source.device)
-        with _peak_memory(source.device) as peak, stopwatch.phase("match"):
-            match(index, points, taken=taken, work=work)
-        yield Measurement(
+
+    def ask(self, name: str, n: int, query_size: int, repeat: int) -> Measurement:
+        return self._stages[name, n].ask(query_size, repeat)
+
+
+class _Matches:
+    """Indices on growing numbers of feature rows (Sec. 3.2, 5.5)."""
+
+    kind: Literal["match"] = "match"
+    items = "rows"
+
+    def __init__(self, spec: ScalingSpec, source: _Source, progress: Progress) -> None:
+        self.source, self.progress, self.seed = source, progress, spec.seed
+        self.names, self.sizes = spec.indices, spec.rows
+        self._indices: dict[tuple[str, int], Index] = {}
+        self._taken = torch.arange(0, 100)
+
+    def open(self, largest: int) -> None:
+        task = self.source.task
+        reduced = features.reduce_pool(task.pool, features.pixels(), progress=self.progress)
+        space = reduced.space
+        self._queries = features.pool_features(task.test, space.extractor, space.pca)
+        self._rows = more_rows(reduced.features, largest, self.seed)
+
+    def prepare(self, name: str, n: int) -> Measurement:
+        synchronise(self.source.device)
+        start = time.perf_counter()
+        self._indices[name, n] = build_index(name, self._rows[:n])
+        synchronise(self.source.device)
+        seconds = time.perf_counter() - start
+        return Measurement(kind="prepare", name=name, n=n, query_size=0, repeat=0, seconds=seconds)
+
+    def warm_up(self, name: str, n: int) -> None:
+        match(self._indices[name, n], self._points(1, 0), taken=self._taken)
+
+    def ask(self, name: str, n: int, query_size: int, repeat: int) -> Measurement:
+        points = self._points(query_size, repeat)
+        work, stopwatch = WorkCounters(), Stopwatch(self.source.device)
+        with _peak_memory(self.source.device) as peak, stopwatch.phase("match"):
+            match(self._indices[name, n], points, taken=self._taken, work=work)
+        return Measurement(
             kind="match",
             name=name,
             n=n,
-            query_size=q,
+            query_size=query_size,
             repeat=repeat,
             seconds=stopwatch.seconds["match"],
             phases=dict(stopwatch.seconds),
@@ -364,7 +378,11 @@ def _matches(
             peak_host_bytes=peak.host,
             peak_device_bytes=peak.device,
         )
-        progress(f"match {name} in {n:,} rows", number + 1, len(wanted))
+
+    def _points(self, n: int, repeat: int) -> torch.Tensor:
+        rng = seeds.torch_rng(self.seed, "timing queries", repeat)
+        drawn = torch.randint(len(self._queries), (n,), generator=rng)
+        return self._queries[drawn.to(self._queries.device)]
 
 
 def more_rows(features_NK: torch.Tensor, n: int, seed: int) -> torch.Tensor:

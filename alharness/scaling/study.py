@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from alharness.errors import UserError
 from alharness.files import parse_json, refusal
 
+#: Kind, name, n, query size and repeat: what is not measured again when a study goes on.
+Key = tuple[str, str, int, int, int]
+
 #: Phase of computing the items of a virtual pool: a stand-in for images in memory, not selection.
 READ = "virtual_items"
 #: Phases that are not part of the selection's time.
@@ -75,8 +78,8 @@ class Measurement(BaseModel):
     residency: str = ""
 
     @property
-    def key(self) -> tuple[str, str, int, int, int]:
-        """What was measured: not measured again when a study goes on."""
+    def key(self) -> Key:
+        """What was measured."""
         return self.kind, self.name, self.n, self.query_size, self.repeat
 
 
