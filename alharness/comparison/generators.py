@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
-from alharness.comparison.comparison import Comparison
+from alharness.comparison.comparison import BASELINE, Comparison
 from alharness.comparison.series import Series
 from alharness.comparison.statistics import interval
-from alharness.comparison.tables import Table, number
-from alharness.pictures.charts import COLOURS, MARKERS, WIDTH, Chart, entry, legend, make_chart
+from alharness.comparison.tables import TextTable, number
+from alharness.pictures.charts import WIDTH, Chart, entry, legend, make_chart
+from alharness.pictures.styles import line_styles
 
 #: Figures of a generator's inspection that results are read beside: name, heading.
 INSPECTED = {
@@ -29,7 +30,9 @@ INSPECTED = {
 }
 
 
-def table(comparison: Comparison, inspections: Mapping[str, Mapping[str, float]]) -> list[Table]:
+def table(
+    comparison: Comparison, inspections: Mapping[str, Mapping[str, float]]
+) -> list[TextTable]:
     """The generators that runs rest on, as their inspections found them."""
     users: dict[str, list[str]] = defaultdict(list)
     for series in comparison.series:
@@ -52,7 +55,9 @@ def table(comparison: Comparison, inspections: Mapping[str, Mapping[str, float]]
     if not users.keys() <= inspections.keys():
         caption += ". Dashes: not inspected yet, see 'alharness generator inspect --help'"
     return [
-        Table("generators", caption, ("generator", "used by", *INSPECTED.values()), tuple(cells))
+        TextTable(
+            "generators", caption, ("generator", "used by", *INSPECTED.values()), tuple(cells)
+        )
     ]
 
 
@@ -92,13 +97,13 @@ def gain_by_quality(
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         axes.axhline(0, color="#444444", lw=1)
-        for place, (name, found) in enumerate(points.items()):
+        styles = line_styles(points, baseline=BASELINE)
+        for name, found in points.items():
             x = [point[0] for point in found]
             gain = np.array([point[2] for point in found])
             reach = np.array([[point[2] - point[3], point[4] - point[2]] for point in found]).T
             axes.errorbar(
-                x, gain, yerr=np.abs(reach), capsize=3, label=entry(name),
-                color=COLOURS[place % len(COLOURS)], marker=MARKERS[place % len(MARKERS)],
+                x, gain, yerr=np.abs(reach), capsize=3, label=entry(name), **styles[name]
             )  # fmt: skip
         axes.set_xlim(left=0)
         axes.set_xlabel("Fréchet distance of the generator, auto-encoder features (left: better)")

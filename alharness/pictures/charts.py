@@ -11,7 +11,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -188,6 +188,41 @@ def short(name: str, longest: int = LONGEST) -> str:
 def name_bars(axes: Axes, names: Sequence[str]) -> None:
     """Names beside horizontal bars at 0, 1, ...: two of equal sound stay two bars."""
     axes.set_yticks(range(len(names)), [short(name) for name in names])
+
+
+#: Told apart without colour: by the pattern of a bar.
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "ooo", "---", "+++")
+
+
+def stacked_bars(
+    axes: Axes,
+    labels: Sequence[str],
+    lengths: Mapping[str, Sequence[float]],
+    *,
+    colours: Sequence[Any] | None = None,
+) -> list[float]:
+    """Horizontal bars made of parts, with their names and a legend.
+
+    Args:
+        labels: one for each bar, from below.
+        lengths: name of a part -> its length in each bar.
+        colours: of the parts, without patterns; the palette with patterns by default.
+
+    Returns:
+        length of each bar.
+    """
+    left = [0.0] * len(labels)
+    for i, (name, widths) in enumerate(lengths.items()):
+        axes.barh(
+            range(len(labels)), widths, left=left, label=entry(name), edgecolor="white", linewidth=0.4,
+            color=COLOURS[i % len(COLOURS)] if colours is None else colours[i],
+            hatch=HATCHES[i % len(HATCHES)] if colours is None else "",
+        )  # fmt: skip
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    name_bars(axes, labels)
+    axes.grid(axis="y", visible=False)
+    legend(axes)
+    return left
 
 
 def logarithmic(axes: Axes, *which: Literal["x", "y"]) -> None:

@@ -15,12 +15,10 @@ from matplotlib.figure import Figure
 from scipy.optimize import nnls
 
 from alharness import seeds
-from alharness.comparison.comparison import Comparison
-from alharness.comparison.tables import Table, number
+from alharness.comparison.comparison import BASELINE, Comparison
+from alharness.comparison.tables import TextTable, number
 from alharness.errors import UserError
 from alharness.pictures.charts import (
-    COLOURS,
-    MARKERS,
     Chart,
     entry,
     legend,
@@ -28,6 +26,7 @@ from alharness.pictures.charts import (
     make_chart,
     plain_number,
 )
+from alharness.pictures.styles import line_styles
 from alharness.records.metrics import METRICS
 from alharness.scaling.estimates import Line, lines
 from alharness.scaling.study import Study
@@ -177,14 +176,14 @@ def _marked(rows: Sequence[Cost], *, more_is_better: bool) -> tuple[Cost, ...]:
     return tuple(marked)
 
 
-def table(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Table:
+def table(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> TextTable:
     """Seconds by pool size; a star where no strategy is both better and cheaper."""
     by_label = {row.label: row for row in next(iter(found.values()))}
     cells = []
     for label in sorted(by_label, key=lambda label: -by_label[label].score):
         at = [next(row for row in rows if row.label == label) for rows in found.values()]
         cells.append((label, number(by_label[label].score), *map(_told, at)))
-    return Table(
+    return TextTable(
         "costs",
         "Accuracy and cost: the test figure at the end of the budget, and seconds of preparation plus one "
         "selection by pool size (* no other strategy is better for as many seconds of the whole budget or "
@@ -213,7 +212,8 @@ def _digits(seconds: float) -> float:
 def chart(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Chart:
     """One panel per pool size: test figure against the seconds of the whole budget."""
     by_score = sorted({(-row.score, row.label) for rows in found.values() for row in rows})
-    places = {label: place for place, (_, label) in enumerate(by_score)}
+    labels = [label for _, label in by_score]
+    styles = line_styles(labels, baseline=BASELINE)
 
     def draw(figure: Figure) -> None:
         panels = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
@@ -223,11 +223,10 @@ def chart(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Char
                 [row.seconds for row in front], [row.score for row in front], where="post",
                 color="#999999", lw=1,
             )  # fmt: skip
-            for row in sorted(rows, key=lambda row: places[row.label]):
-                place = places[row.label]
-                colour = COLOURS[place % len(COLOURS)]
+            for row in sorted(rows, key=lambda row: labels.index(row.label)):
+                colour, marker = styles[row.label]["color"], styles[row.label]["marker"]
                 axes.plot(
-                    row.seconds, row.score, MARKERS[place % len(MARKERS)], ms=7, color=colour,
+                    row.seconds, row.score, "o" if marker == "None" else marker, ms=7, color=colour,
                     mfc=colour if row.best else "white", label=entry(row.label),
                 )  # fmt: skip
             logarithmic(axes, "x")

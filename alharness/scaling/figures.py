@@ -12,20 +12,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alharness.comparison.comparison import BASELINE
 from alharness.comparison.verdicts import Estimate
 from alharness.files import write_text
 from alharness.pictures.charts import (
-    COLOURS,
     MARKERS,
-    STYLES,
     Chart,
     as_csv,
     entry,
     legend,
     logarithmic,
     make_chart,
-    name_bars,
+    stacked_bars,
 )
+from alharness.pictures.styles import line_styles
 from alharness.scaling.estimates import (
     HEADER,
     SLOPE_HEADER,
@@ -62,18 +62,15 @@ def _label(line: Line, many_query_sizes: bool) -> str:
     return f"{line.name}, {line.query_size} items" if many_query_sizes else line.name
 
 
-def _colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)]
-
-
-def _style(place: int) -> dict[str, Any]:
-    return {
-        "color": _colour(place),
-        "linestyle": STYLES[place % len(STYLES)],
-        "marker": MARKERS[place % len(MARKERS)],
-        "markersize": 5,
-        "linewidth": 1.5,
-    }
+def _styles_of(found: Sequence[Line]) -> list[dict[str, Any]]:
+    """How each line is drawn: as in reports of accuracy; query sizes of one name differ by marker."""
+    by_name = line_styles((line.name for line in found), baseline=BASELINE)
+    sizes = sorted({line.query_size for line in found})
+    styles = [{**by_name[line.name], "markersize": 5, "linewidth": 1.5} for line in found]
+    if len(sizes) > 1:
+        for line, style in zip(found, styles, strict=True):
+            style["marker"] = MARKERS[sizes.index(line.query_size) % len(MARKERS)]
+    return styles
 
 
 def _both_logarithmic(axes: Axes, x: str, y: str) -> None:
@@ -93,7 +90,7 @@ def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for place, line in enumerate(found):
+        for line, style in zip(found, _styles_of(found), strict=True):
             spent = [line.time(n) for n in line.sizes]
             exponent = time_slope(line)
             label = _label(line, many) + (f"\n  time ~ n^b, b = {exponent}" if exponent else "")
@@ -105,7 +102,7 @@ def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
                 yerr=np.maximum(reach, 0),
                 label=entry(label),
                 capsize=2,
-                **_style(place),
+                **style,
             )
         _both_logarithmic(axes, "pool size" if kind == "select" else "feature rows", "seconds")
         legend(axes)
@@ -139,11 +136,12 @@ def _work_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
     n_rows = max(1, -(-len(panels) // 2))
 
     def draw(figure: Figure) -> None:
+        styles = _styles_of(found)
         grid = figure.subplots(n_rows, 2, squeeze=False).flat
         for axes, (name, curves) in zip(grid, panels.items(), strict=False):
             for place, counts in curves.items():
                 label = _label(found[place], many)
-                axes.plot(found[place].sizes, counts, label=entry(label), **_style(place))
+                axes.plot(found[place].sizes, counts, label=entry(label), **styles[place])
             axes.set_title(name.replace("_", " "), fontsize=10)
             _both_logarithmic(axes, "", "count")
             legend(axes, fontsize=7, loc="best")
@@ -170,29 +168,15 @@ def _phase_chart(found: Sequence[Line]) -> Chart:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         labels = [label for label, _ in bars][::-1]
-        left = np.zeros(len(bars))
-        for place, name in enumerate(names):
-            shares = np.array(
-                [100 * p.get(name, 0.0) / max(sum(p.values()), 1e-12) for _, p in bars][::-1]
-            )
-            axes.barh(
-                range(len(labels)),
-                shares,
-                left=left,
-                label=entry(name),
-                color=COLOURS[place % len(COLOURS)],
-                hatch="///" * (place // len(COLOURS)),
-                edgecolor="white",
-                linewidth=0.4,
-            )
-            left += shares
-        name_bars(axes, labels)
+        shares = {
+            name: [100 * p.get(name, 0.0) / max(sum(p.values()), 1e-12) for _, p in bars[::-1]]
+            for name in names
+        }
+        stacked_bars(axes, labels, shares)
         axes.set_xlabel("share of the selection's time in %")
         axes.set_xlim(0, 100)
         axes.set_ylim(-0.6, len(bars) - 0.4)
         axes.tick_params(axis="y", labelsize=8)
-        axes.grid(axis="y", visible=False)
-        legend(axes)
 
     return make_chart(
         "select_phases",
@@ -211,7 +195,8 @@ def _transition_chart(points: Sequence[tuple[str, str, int, int, Estimate]]) -> 
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for place, (label, curve) in enumerate(curves.items()):
+        styles = line_styles(curves, baseline="")  # a curve is of two strategies
+        for label, curve in curves.items():
             sizes, cycles = zip(*curve, strict=True)
             middle = np.array([e.value for e in cycles])
             below = middle - np.array([e.low for e in cycles])
@@ -219,11 +204,16 @@ def _transition_chart(points: Sequence[tuple[str, str, int, int, Estimate]]) -> 
             open_above = np.array([math.isinf(e.high) for e in cycles])
             above = np.where(open_above, 0.0, np.array([e.high for e in cycles]) - middle)
             axes.errorbar(
-                sizes, middle, yerr=[below, above], label=entry(label), capsize=2, **_style(place)
+                sizes, middle, yerr=[below, above], label=entry(label), capsize=2, **styles[label]
             )
             reach = np.where(open_above, middle, 0.0)
             axes.errorbar(
-                sizes, middle, yerr=reach, lolims=open_above, fmt="none", ecolor=_colour(place)
+                sizes,
+                middle,
+                yerr=reach,
+                lolims=open_above,
+                fmt="none",
+                ecolor=styles[label]["color"],
             )
         _both_logarithmic(axes, "pool size", "cycles until the preparation has paid")
         legend(axes)
