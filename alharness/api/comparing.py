@@ -15,7 +15,7 @@ from alharness.comparison.comparison import comparisons
 from alharness.comparison.formats import FORMATS, SHOWN, format_of
 from alharness.comparison.metrics import MERITS
 from alharness.comparison.report import Report, build
-from alharness.comparison.tables import Table
+from alharness.comparison.tables import TextTable
 from alharness.errors import UserError
 from alharness.executors.sweeps import Choices, expand, read_sweep
 from alharness.executors.targets import Found, found_below, found_of_sweep
@@ -98,7 +98,7 @@ class ComparisonResult:
         return "".join(parts)
 
 
-def _html(table: Table) -> str:
+def _html(table: TextTable) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
     rows = "".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows
@@ -125,8 +125,8 @@ def compare(
             all of ``runs_dir``.
         runs_dir: root of all runs; ``ALHARNESS_RUNS``, else ``runs``.
         axis: ``queries`` (annotations asked for), ``labels`` or ``cost``.
-        metric: ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``average_precision`` or
-            ``log_loss``.
+        metric: a figure of the test set by its name in the record, such as ``accuracy``;
+            ``alharness.records.METRICS`` holds all of them.
         against: strategy to test the others against; the random baseline by default.
         split_by: settings whose values make comparisons of their own, for instance ``query_size``.
         labels: what strategies are called, for instance ``{"./mine.py:Gini": "Gini"}``.

@@ -36,14 +36,6 @@ from alharness.cli.selection import (
     metavar="FILE",
     help="Also write the results there: .csv, .md, .tex, .json or .txt.",
 )
-@click.option(
-    "--csv",
-    "csv_path",
-    type=click.Path(path_type=Path),
-    default=None,
-    metavar="FILE",
-    help="Also write the results there as CSV.",
-)
 def compare(
     targets: tuple[Path, ...],
     runs_dir: Path,
@@ -54,7 +46,6 @@ def compare(
     labels: tuple[str, ...],
     chosen: str | None,
     out: Path | None,
-    csv_path: Path | None,
     **options: Any,
 ) -> int:
     """Compare finished runs in a table.
@@ -82,8 +73,7 @@ def compare(
         click.echo(as_table(report, width), nl=False)
     else:
         click.echo(FORMATS[wanted](report), nl=False)
-    for path, form in ((out, wanted), (csv_path, "csv")):
-        if path is not None:
-            write_text(path, FORMATS[form](report))
-            click.echo(f"wrote {path}", err=out is None and wanted != "table")
+    if out is not None:
+        write_text(out, FORMATS[wanted](report))
+        click.echo(f"wrote {out}")
     return tell_unreadable(found)

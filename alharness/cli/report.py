@@ -20,7 +20,7 @@ from alharness.errors import UserError
 
 if TYPE_CHECKING:
     from alharness.comparison.comparison import Comparison
-    from alharness.comparison.tables import Table
+    from alharness.comparison.tables import TextTable
     from alharness.pictures.charts import Chart
 
 
@@ -109,7 +109,7 @@ def report(
 
 def _costs(
     timing: Path, found: Sequence[Comparison], metric: str
-) -> Callable[[Comparison], tuple[Table | Chart, ...]]:
+) -> Callable[[Comparison], tuple[TextTable | Chart, ...]]:
     """Table and chart of accuracy against cost, for each comparison of the task that was timed.
 
     Raises:
@@ -126,7 +126,7 @@ def _costs(
             f"{', '.join(sorted(tasks))}. Measure one with: alharness timing --dataset {min(tasks)}"
         )
 
-    def of(comparison: Comparison) -> tuple[Table | Chart, ...]:
+    def of(comparison: Comparison) -> tuple[TextTable | Chart, ...]:
         if comparison.task != study.spec.task:
             return ()
         at_sizes = costs.costs(comparison, study, metric=metric)

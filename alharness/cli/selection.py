@@ -74,6 +74,16 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
+class _MetricOption(click.Option):
+    """``--metric``: its help lists the figures of the record, which are read when help is asked for."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from alharness.records import METRICS  # pydantic: not for every command
+
+        self.help = f"Figure of the test set: {', '.join(METRICS)}."
+        return super().get_help_record(ctx)
+
+
 def comparison_options(function: Function) -> Function:
     """Options of everything that compares runs."""
     options = (
@@ -84,12 +94,7 @@ def comparison_options(function: Function) -> Function:
             show_default=True,
             help="queries (annotations asked for), labels or cost.",
         ),
-        click.option(
-            "--metric",
-            default="accuracy",
-            show_default=True,
-            help="accuracy, balanced_accuracy, macro_f1, average_precision or log_loss.",
-        ),
+        click.option("--metric", cls=_MetricOption, default="accuracy", show_default=True),
         click.option(
             "--against", default=None, help="Strategy to test the others against (default random)."
         ),

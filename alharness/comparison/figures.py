@@ -4,8 +4,6 @@ maximum as a band."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -13,14 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
-from alharness.comparison.claims import claims
-from alharness.comparison.comparison import BASELINE, Comparison
+from alharness.comparison.comparison import Comparison
 from alharness.comparison.series import Series, paired, shared_grid
 from alharness.comparison.statistics import ROUNDING, RankTest
 from alharness.pictures.charts import (
-    COLOURS,
-    MARKERS,
-    STYLES,
     WIDTH,
     Cell,
     Chart,
@@ -30,56 +24,18 @@ from alharness.pictures.charts import (
     make_chart,
     name_bars,
     short,
+    stacked_bars,
 )
+from alharness.pictures.styles import BASELINE_COLOUR, line_styles
 from alharness.records.metrics import AXES, METRICS
 from alharness.records.runs import Array
 
-#: The baseline is always the same: grey, so that every other colour stands for a method.
-BASELINE_COLOUR = "#666666"
 
-
-def line_styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """Colour, dashes and marker of every strategy, whatever it is called and whoever stands beside it.
-
-    The methods of the paper have places of their own, in the order in which its claims name them.
-    Any other strategy has the place that its name hashes to; where that is taken, the next free one.
-    """
-    reserved = _papers_methods()
-    free = [place for place in range(N_PLACES) if place >= len(reserved)]
-    places: dict[str, int] = {}
-    for series in sorted(comparison.series, key=lambda series: series.name):
-        if series.name in reserved:
-            places[series.label] = reserved[series.name]
-        elif series is not comparison.baseline:
-            start = int.from_bytes(sha256(series.name.encode()).digest()[:4], "big") % len(free)
-            ahead = [*free[start:], *free[:start]]
-            taken = places.values()
-            place = next((place for place in ahead if place not in taken), ahead[0])
-            places[series.label] = place
-    styles: dict[str, dict[str, Any]] = {
-        label: {
-            "color": COLOURS[place % len(COLOURS)],
-            # Another style for every strategy, and another marker where colours repeat.
-            "linestyle": STYLES[place % len(STYLES)],
-            "marker": MARKERS[place % len(MARKERS)],
-        }
-        for label, place in places.items()
-    }
-    if comparison.baseline is not None:
-        plain = {"color": BASELINE_COLOUR, "linestyle": "-", "marker": "None"}
-        styles[comparison.baseline.label] = plain
-    return styles
-
-
-#: Places before a pair of colour and dashes repeats.
-N_PLACES = len(COLOURS) * len(STYLES)
-
-
-@cache
-def _papers_methods() -> dict[str, int]:
-    names = [name for claim in claims() for name in (*claim.strategies, claim.other)]
-    ours = dict.fromkeys(name for name in names if name and name != BASELINE)
-    return {name: place for place, name in enumerate(ours)}
+def styles_of(comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """How every strategy is drawn, by label: by its name, whatever it is called here."""
+    base = comparison.baseline
+    styles = line_styles((s.name for s in comparison.series), baseline=base.name if base else "")
+    return {series.label: styles[series.name] for series in comparison.series}
 
 
 def _curves(
@@ -164,7 +120,7 @@ def learning_curves(
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        _curves(axes, curves, line_styles(comparison))
+        _curves(axes, curves, styles_of(comparison))
         if bound is not None:
             axes.axhline(
                 bound,
@@ -195,11 +151,17 @@ def learning_curves(
 
 
 def gain_curves(
-    comparison: Comparison, reference: Series, *, axis: str = "queries", metric: str = "accuracy"
+    comparison: Comparison,
+    reference: Series | None,
+    *,
+    axis: str = "queries",
+    metric: str = "accuracy",
 ) -> Chart | None:
     """Paired difference to the reference along the budget: what the learning curves hide by their range."""
+    if reference is None or not comparison.defines(metric):
+        return None
     gains: dict[str, tuple[Array, Array]] = {}
-    for series in comparison.series if comparison.defines(metric) else ():
+    for series in comparison.series:
         pairs = paired(series, reference)
         if series is reference or not pairs:
             continue
@@ -222,7 +184,7 @@ def gain_curves(
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        _curves(axes, gains, line_styles(comparison), bands=False)
+        _curves(axes, gains, styles_of(comparison), bands=False)
         axes.axhline(0, color=BASELINE_COLOUR, linewidth=1.5, label=entry(reference.label))
         finals = [rows.mean(axis=0) for _, rows in gains.values()]
         low = min(0.0, *(float(np.min(mean)) for mean in finals))
@@ -267,7 +229,7 @@ def entropy_curves(comparison: Comparison, *, axis: str = "queries") -> Chart | 
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        _curves(axes, curves, line_styles(comparison))
+        _curves(axes, curves, styles_of(comparison))
         axes.set_xlabel(AXES[axis][1])
         axes.set_ylabel("mean entropy of the query (nats)")
         axes.set_ylim(bottom=0)
@@ -296,29 +258,15 @@ def selection_times(comparison: Comparison) -> Chart | None:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        left = np.zeros(len(labels))
-        hatches = ("", "///", "...", "\\\\\\", "xxx", "ooo", "---", "+++")
-        for i, name in enumerate(names):
-            widths = 1000 * np.array([phases[label].get(name, 0.0) for label in labels])
-            axes.barh(
-                range(len(labels)),
-                widths,
-                left=left,
-                label=entry(name),
-                color=COLOURS[i % len(COLOURS)],
-                hatch=hatches[i % len(hatches)],
-                edgecolor="white",
-                linewidth=0.4,
-            )
-            left += widths
-        for i, total in enumerate(left):
+        lengths = {
+            name: [1000 * phases[label].get(name, 0.0) for label in labels] for name in names
+        }
+        totals = stacked_bars(axes, labels, lengths)
+        for i, total in enumerate(totals):
             told = f"{total:,.0f}" if total >= 100 else f"{total:.3g}"
             axes.annotate(f" {told} ms", (total, i), va="center", fontsize=8)
-        name_bars(axes, labels)
         axes.set_xlabel("milliseconds per selection")
-        axes.set_xlim(0, 1.16 * float(left.max()))  # room for the numbers
-        axes.grid(axis="y", visible=False)
-        legend(axes)
+        axes.set_xlim(0, 1.16 * max(totals))  # room for the numbers
 
     return make_chart(
         "selection_time",
@@ -349,7 +297,7 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        _curves(axes, curves, line_styles(comparison))
+        _curves(axes, curves, styles_of(comparison))
         logarithmic(axes, "x")
         if METRICS[metric].better == "more":
             _cut_outliers(axes, curves)
@@ -369,7 +317,7 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
     )
 
 
-def differences(rows: Sequence[metrics.Row], reference: str) -> Chart | None:
+def differences(rows: Sequence[metrics.ResultRow], reference: str) -> Chart | None:
     """Gain in area over the baseline, per strategy, with bootstrap intervals."""
     tested = [row for row in rows if row.against is not None and row.against.n > 0]
     if not tested:
@@ -404,8 +352,10 @@ def differences(rows: Sequence[metrics.Row], reference: str) -> Chart | None:
     )
 
 
-def penalty_matrix(found: metrics.Penalties) -> Chart:
+def penalty_matrix(found: metrics.Penalties | None) -> Chart | None:
     """Heat map of how often the row beats the column."""
+    if found is None:
+        return None
     k = len(found.labels)
     rows = [
         (row, column, float(found.matrix[i, j]))
@@ -462,28 +412,16 @@ def class_balance(comparison: Comparison) -> Chart | None:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        left = np.zeros(len(labels))
-        for i, name in enumerate(names):
-            widths = np.array(
-                [shares[label][i] if i < len(shares[label]) else 0 for label in labels]
-            )
-            grey = 0.25 + 0.65 * i / max(n_classes - 1, 1)
-            colour = (0.9 * grey, 0.25 + 0.7 * grey, 0.45 + 0.5 * grey)
-            axes.barh(
-                range(len(labels)),
-                widths,
-                left=left,
-                color=colour,
-                edgecolor="white",
-                linewidth=0.4,
-                label=entry(name),
-            )
-            left += widths
+        greys = [0.25 + 0.65 * i / max(n_classes - 1, 1) for i in range(n_classes)]
+        lengths = {
+            name: [shares[label][i] if i < len(shares[label]) else 0 for label in labels]
+            for i, name in enumerate(names)
+        }
+        # Classes have an order and no meaning of their own: one scale from dark to light.
+        colours = [(0.9 * grey, 0.25 + 0.7 * grey, 0.45 + 0.5 * grey) for grey in greys]
+        stacked_bars(axes, labels, lengths, colours=colours)
         axes.set_xlim(0, 1)
-        name_bars(axes, labels)
         axes.set_xlabel("share of the labels asked for")
-        axes.grid(axis="y", visible=False)
-        legend(axes)
 
     return make_chart(
         "class_balance",

@@ -6,17 +6,22 @@ precision and nothing where a number does not exist.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import textwrap
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import rich.table
+import rich.text
+from rich.cells import cell_len
+from rich.console import Console
 
 from alharness.comparison.metrics import MERITS
 from alharness.comparison.report import Report, Section
-from alharness.comparison.tables import Table
+from alharness.comparison.tables import TextTable
 from alharness.errors import UserError, unknown_name
 from alharness.pictures.charts import Cell, as_csv
 from alharness.records.metrics import METRICS
@@ -177,72 +182,65 @@ FORMATS: Mapping[str, Callable[[Report], str]] = {
 }
 
 
-def _shown(section: Section) -> Iterable[Table]:
+def _shown(section: Section) -> Iterable[TextTable]:
     return (table for table in section.tables if table.name in SHOWN)
 
 
-def _n_names(table: Table) -> int:
+def _n_names(table: TextTable) -> int:
     """Columns at the left that hold words."""
     if table.name == "left_out":
         return len(table.header)
     return 2 if table.header[0] == "rank" else 1
 
 
-def _columns(table: Table, width: int | None = None) -> list[str]:
+def _columns(table: TextTable, width: int | None = None) -> list[str]:
     """The caption and the table; on a narrow terminal in pieces that fit, each with the names."""
-    rows = [[_line(cell) for cell in row] for row in [table.header, *table.rows]]
+    n_names = _n_names(table)
     lines = _wrapped(table.caption, "  ", width)
-    widths = [max(_width(row[i]) for row in rows) for i in range(len(table.header))]
-    if width is None or _total(widths) <= width:
-        return [*lines, *_aligned(rows, widths, _n_names(table))]
-    if _n_names(table) == len(table.header):  # words only
-        for row in rows[1:]:
+    rest = list(range(n_names, len(table.header)))
+    if width is not None and not rest and _measured(table, range(n_names), width) > width:
+        for row in table.rows:  # words only: a sentence each
             lines += _wrapped(": ".join(row), "  ", width)
         return lines
-    names = list(range(_n_names(table)))
-    heads = [_words(cell, rows[1:], i) for i, cell in enumerate(rows[0])]
-    widths = [
-        max(_width(cell) for cell in (*head, *(row[i] for row in rows[1:])))
-        for i, head in enumerate(heads)
-    ]
-    figures = [i for i in range(len(heads)) if i not in names]
-    while figures:
-        n = 1
-        while n < len(figures) and _total([widths[i] for i in names + figures[: n + 1]]) <= width:
-            n += 1
-        piece, figures = names + figures[:n], figures[n:]
-        height = max(len(heads[i]) for i in piece)
-        above = [[*[""] * (height - len(heads[i])), *heads[i]] for i in piece]
-        body = [[row[i] for i in piece] for row in rows[1:]]
-        lines += _aligned(
-            [*map(list, zip(*above, strict=True)), *body], [widths[i] for i in piece], len(names)
-        )
-        lines += [""] if figures else []
-    return lines
+    names = [*range(n_names)]
+    while True:
+        n = len(rest)
+        # A column of figures is never folded: what does not fit goes into a piece of its own below.
+        while width is not None and n > 1 and _measured(table, names + rest[:n], width) > width:
+            n -= 1
+        lines += _drawn(table, names + rest[:n], width)
+        rest = rest[n:]
+        if not rest:
+            return lines
+        lines.append("")
 
 
-def _total(widths: Sequence[int]) -> int:
-    """Columns of a terminal that a line of such cells takes."""
-    return 2 + sum(widths) + 2 * (len(widths) - 1)
+def _drawn(table: TextTable, columns: Sequence[int], width: int | None) -> list[str]:
+    """Some columns of a table as lines: names to the left, figures to the right."""
+    grid = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="none")
+    for i in columns:
+        cells = [_line(row[i]) for row in table.rows]
+        head = _line(table.header[i])
+        if (
+            width is not None
+        ):  # a head is folded to the width of its cells, where its words allow that
+            room = max(8, *map(cell_len, cells), 0)
+            head = "\n".join(
+                textwrap.wrap(head, room, break_long_words=False, break_on_hyphens=False)
+            )
+        left: Literal["left", "right"] = "left" if i < _n_names(table) else "right"
+        grid.add_column(rich.text.Text(head), justify=left, no_wrap=True, vertical="bottom")
+    for row in table.rows:
+        grid.add_row(*(rich.text.Text(_line(row[i])) for i in columns))
+    console = Console(width=100_000, color_system=None, file=io.StringIO(), highlight=False)
+    with console.capture() as capture:
+        console.print(grid)
+    return [f"  {line.rstrip()}" for line in capture.get().splitlines()]
 
 
-def _words(head: str, rows: Sequence[Sequence[str]], column: int) -> list[str]:
-    """A column's head in lines no wider than its cells, where its words allow that."""
-    widest = max((_width(row[column]) for row in rows), default=0)
-    room = max(widest, 8)
-    return textwrap.wrap(head, room, break_long_words=False, break_on_hyphens=False) or [""]
-
-
-def _aligned(rows: Sequence[Sequence[str]], widths: Sequence[int], n_names: int) -> list[str]:
-    """Lines of cells: names to the left, figures to the right."""
-    lines = []
-    for row in rows:
-        cells = []
-        for i, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            space = " " * (width - _width(cell))
-            cells.append(cell + space if i < n_names else space + cell)
-        lines.append("  " + "  ".join(cells).rstrip())
-    return lines
+def _measured(table: TextTable, columns: Sequence[int], width: int) -> int:
+    """Columns of a terminal that some columns of a table take."""
+    return max(map(cell_len, _drawn(table, columns, width)), default=0)
 
 
 def _wrapped(text: str, before: str, width: int | None) -> list[str]:
@@ -254,14 +252,6 @@ def _wrapped(text: str, before: str, width: int | None) -> list[str]:
         line, max(width, 40), initial_indent=before, subsequent_indent=" " * len(before),
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
-
-
-def _width(text: str) -> int:
-    """Columns of a terminal: signs of East Asia take two, accents that combine none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
 
 
 def _line(text: str) -> str:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.series import Series
-from alharness.comparison.tables import Table, number
+from alharness.comparison.tables import TextTable, number
 from alharness.errors import UserError
 from alharness.pictures.charts import WIDTH, Chart, entry, legend, make_chart, name_bars
 from alharness.records import Run, RunFolder
@@ -85,6 +85,12 @@ def losses(comparison: Comparison) -> Losses | None:
     )
 
 
+def items(comparison: Comparison) -> tuple[TextTable | Chart, ...]:
+    """Table and chart of them; nothing where no strategy matches images to items."""
+    found = losses(comparison)
+    return () if found is None else (table(comparison, found), chart(comparison, found))
+
+
 def _loss(series: Series) -> Loss | None:
     queries = [
         record.query
@@ -125,7 +131,7 @@ def _agreement(runs: Sequence[Run]) -> float:
     return same / n if n else float("nan")
 
 
-def table(comparison: Comparison, found: Losses) -> Table:
+def table(comparison: Comparison, found: Losses) -> TextTable:
     """The chain in numbers, with both ends."""
     rows = [
         (
@@ -143,7 +149,7 @@ def table(comparison: Comparison, found: Losses) -> Table:
         rows.append((found.ceiling[1], dash, number(found.ceiling[0], 3), dash, dash, dash))
     if comparison.baseline is not None:
         rows.append((comparison.baseline.label, dash, number(found.floor, 3), dash, dash, dash))
-    return Table(
+    return TextTable(
         "losses",
         "Where the gain is lost (Sec. 5.4): mean entropies in nats under the classifier that asked. Kept: "
         "share of the way from random queries to the synthetic images' entropy that is left in the items "

@@ -64,7 +64,7 @@ def median_reached(series: Series, axis: str, metric: str, target: float) -> flo
 
 
 @dataclass(frozen=True)
-class Standing:
+class Contender:
     """One strategy within its comparison: what its figures of merit are computed from.
 
     Attributes:
@@ -126,7 +126,7 @@ class Merit:
     """
 
     description: str
-    function: Callable[[Standing], float]
+    function: Callable[[Contender], float]
     better: Literal["more", "less", "as the metric", "neither"] = "neither"
 
 
@@ -151,7 +151,7 @@ MERITS: Mapping[str, Merit] = {
     **{
         f"reached_{_share(t)}": Merit(
             f"median position at which {_share(t)} % of the bound is reached",
-            partial(Standing.reached, share=t),
+            partial(Contender.reached, share=t),
             "less",
         )
         for t in TARGETS
@@ -159,7 +159,7 @@ MERITS: Mapping[str, Merit] = {
     **{
         f"efficiency_{_share(t)}": Merit(
             f"the reference's position over this one's at {_share(t)} % of the bound",
-            partial(Standing.efficiency, share=t),
+            partial(Contender.efficiency, share=t),
             "more",
         )
         for t in TARGETS
@@ -182,7 +182,7 @@ MERITS: Mapping[str, Merit] = {
             lambda s, name=name: float(s.last(name).mean()),  # type: ignore[misc]
             METRICS[name].better,
         )
-        for name in ("accuracy", "balanced_accuracy", "macro_f1", "average_precision")
+        for name in METRICS
     },
     "select_s": Merit("seconds per selection", lambda s: select_seconds(s.series), "less"),
     "preparation_s": Merit(
@@ -201,7 +201,7 @@ MERITS: Mapping[str, Merit] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """One strategy in the table of results.
 
     Attributes:
@@ -236,7 +236,7 @@ def table(
     axis: str = "queries",
     metric: str = "accuracy",
     against: str | None = None,
-) -> list[Row]:
+) -> list[ResultRow]:
     """The table of results: ranked best first where a ranking is allowed, else in order of names.
 
     Args:
@@ -261,7 +261,7 @@ def table(
     bound = comparison.bound(metric)
     rows = []
     for series in comparison.series:
-        standing = Standing(
+        contender = Contender(
             series,
             axis,
             metric,
@@ -272,8 +272,8 @@ def table(
             ranks.get(series.label, float("nan")),
             tests.get(series.label),
         )
-        merits = {name: merit.function(standing) for name, merit in MERITS.items()}
-        rows.append(Row(series.label, merits, standing.against))
+        merits = {name: merit.function(contender) for name, merit in MERITS.items()}
+        rows.append(ResultRow(series.label, merits, contender.against))
     return sorted(rows, key=lambda row: (row.rank or 0, row.label))
 
 
@@ -424,6 +424,11 @@ def is_imbalanced(comparison: Comparison) -> bool:
         if counts:
             return bool(min(counts) < IMBALANCE * sum(counts) / len(counts))
     return False
+
+
+def for_uneven_classes(comparison: Comparison) -> list[str]:
+    """Figures to be read in place of accuracy; none where the classes are even."""
+    return [name for name, m in METRICS.items() if m.uneven] if is_imbalanced(comparison) else []
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,15 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from alharness.comparison import figures, generators, losses, metrics, statistics, tables
 from alharness.comparison.comparison import Comparison
-from alharness.comparison.metrics import Row
+from alharness.comparison.metrics import ResultRow
 from alharness.comparison.runs import describe
+from alharness.comparison.series import Series
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
-from alharness.comparison.tables import Table, number, p_value
+from alharness.comparison.tables import TextTable, number, p_value
 from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
 from alharness.records import RunFolder
@@ -36,13 +39,13 @@ class Section:
     facts: tuple[tuple[str, str], ...]
     sentences: tuple[str, ...]
     warnings: tuple[str, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[TextTable, ...]
     charts: tuple[Chart, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
 
     @property
-    def by_name(self) -> dict[str, Table | Chart]:
-        items: list[Table | Chart] = [*self.tables, *self.charts]
+    def by_name(self) -> dict[str, TextTable | Chart]:
+        items: list[TextTable | Chart] = [*self.tables, *self.charts]
         return {item.name: item for item in items}
 
 
@@ -66,9 +69,9 @@ class Report:
     status: str
     complete: bool
     sections: tuple[Section, ...]
-    across: tuple[Table | Chart, ...]
+    across: tuple[TextTable | Chart, ...]
     claims: tuple[Verdict, ...]
-    provenance: tuple[Table, ...]
+    provenance: tuple[TextTable, ...]
     axis: str
     metric: str
 
@@ -83,7 +86,7 @@ def build(
     against: str | None = None,
     claims: Sequence[Verdict] = (),
     inspections: Mapping[str, Mapping[str, float]] | None = None,
-    more: Callable[[Comparison], Sequence[Table | Chart]] = lambda comparison: (),
+    more: Callable[[Comparison], Sequence[TextTable | Chart]] = lambda comparison: (),
 ) -> Report:
     """Work everything out.
 
@@ -99,13 +102,16 @@ def build(
     """
     find_metric(metric)
     axis_field(axis)
-    sections = tuple(
-        _section(comparison, f"c{i}", axis, metric, against, inspections or {}, more)
-        for i, comparison in enumerate(found)
-    )
+    sections = []
+    for i, comparison in enumerate(found):
+        runs = bool(comparison.series)
+        base = comparison.find(against) if runs and against is not None else comparison.baseline
+        rows = metrics.table(comparison, axis=axis, metric=metric, against=against)
+        chapter = _Chapter(comparison, axis, metric, base, rows, inspections or {}, more)
+        sections.append(_section(chapter, f"c{i}"))
     complete, status = _status(found)
     return Report(
-        heading, note, status, complete, sections, _across(found, axis, metric), tuple(claims),
+        heading, note, status, complete, tuple(sections), _across(found, axis, metric), tuple(claims),
         tables.provenance(found), axis, metric,
     )  # fmt: skip
 
@@ -133,89 +139,113 @@ def _status(found: Sequence[Comparison]) -> tuple[bool, str]:
     )
 
 
-def _section(
-    comparison: Comparison,
-    anchor: str,
-    axis: str,
-    metric: str,
-    against: str | None,
-    inspections: Mapping[str, Mapping[str, float]],
-    more: Callable[[Comparison], Sequence[Table | Chart]],
-) -> Section:
-    rows: list[Row] = []
-    shown: list[Table] = []
-    charts: list[Chart | None] = []
-    sentences: list[str] = []
-    warnings = list(comparison.notes)
-    if why := comparison.why_no_ranking():
-        warnings.insert(0, why)
-    if comparison.left_out:
-        shown.append(
-            Table(
-                "left_out",
-                "Runs that take no part",
-                ("run", "state", "reason"),
-                tuple((item.run, item.state, item.reason) for item in comparison.left_out),
-            )
-        )
-    if comparison.series:
-        rows = metrics.table(comparison, axis=axis, metric=metric, against=against)
-        base = comparison.find(against) if against is not None else comparison.baseline
-        reference = base.label if base is not None else ""
-        warnings += _seed_warnings(comparison) + _annotator_warnings(comparison)
-        sentences = _sentences(rows, reference, metric)
-        shown += [
-            tables.results(comparison, rows, axis, metric),
-            *tables.reached(comparison, rows, axis, reference),
-            *tables.tests(rows, reference, metric),
-        ]
-        charts.append(figures.learning_curves(comparison, axis=axis, metric=metric))
-        warnings += _undefined_warnings(comparison, metric) + _range_warnings(comparison, axis)
-        if metrics.is_imbalanced(comparison):
-            to_read = [
-                name
-                for name in ("balanced_accuracy", "average_precision")
-                if comparison.defines(name)
-            ]
-            told = " and ".join(name.replace("_", " ") for name in to_read)
-            warnings.append(f"The classes of the test set are uneven: read {told}, not accuracy.")
-            charts += [
-                figures.learning_curves(comparison, axis=axis, metric=other)
-                for other in to_read
-                if other != metric
-            ]
-        if base is not None:
-            charts.append(figures.gain_curves(comparison, base, axis=axis, metric=metric))
-            charts.append(figures.differences(rows, reference))
-        charts += [figures.entropy_curves(comparison, axis=axis), figures.class_balance(comparison)]
-        lost = losses.losses(comparison)
-        if lost is not None:
-            shown.append(losses.table(comparison, lost))
-            charts.append(losses.chart(comparison, lost))
-        found = metrics.penalties(comparison, axis=axis, metric=metric)
-        if found is not None:
-            charts.append(figures.penalty_matrix(found))
-        shown += tables.preparations(comparison)
-        shown += generators.table(comparison, inspections)
-        charts.append(generators.gain_by_quality(comparison, inspections, axis=axis, metric=metric))
-        different = comparison.hardware_differences()
-        if different:
-            told = "; ".join(f"{key}: {', '.join(values)}" for key, values in different.items())
-            warnings.append(
-                f"Times are not shown, because the runs come from different machines or settings ({told})."
-            )
-        else:
-            charts += [
-                figures.accuracy_against_time(comparison, metric=metric),
-                figures.selection_times(comparison),
-            ]
-            shown += [tables.times(comparison, rows), *tables.break_even(comparison)]
-        for item in more(comparison):
-            (shown.append(item) if isinstance(item, Table) else charts.append(item))
+@dataclass(frozen=True)
+class _Chapter:
+    """What the makers of a section's tables, charts and warnings read.
+
+    Attributes:
+        comparison, axis, metric: what is compared, along what, by what.
+        reference: what the others are tested against; None where it was not run.
+        rows: the table of results; empty without a finished run.
+        inspections: figures of inspected generators, by the generator's key.
+        more: see ``build``.
+    """
+
+    comparison: Comparison
+    axis: str
+    metric: str
+    reference: Series | None
+    rows: Sequence[ResultRow]
+    inspections: Mapping[str, Mapping[str, float]]
+    more: Callable[[Comparison], Sequence[TextTable | Chart]]
+
+    @property
+    def against(self) -> str:
+        return self.reference.label if self.reference is not None else ""
+
+
+_Made = TextTable | Chart | Sequence[TextTable | Chart] | None
+_Condition = Callable[[_Chapter], object]
+
+
+def _always(chapter: _Chapter) -> bool:
+    return True
+
+
+def _has_runs(chapter: _Chapter) -> bool:
+    return bool(chapter.comparison.series)
+
+
+def _has_reference(chapter: _Chapter) -> bool:
+    return chapter.reference is not None
+
+
+def _on_one_machine(chapter: _Chapter) -> bool:
+    """Times of different machines do not compare (R12)."""
+    return _has_runs(chapter) and not chapter.comparison.hardware_differences()
+
+
+#: The table of contents of a section: when something is shown, and what makes it. A maker may find
+#: nothing to show. The page's template says where each stands, by name.
+CONTENTS: Sequence[tuple[_Condition, Callable[[_Chapter], _Made]]] = (
+    (_always, lambda c: tables.left_out(c.comparison)),
+    (_has_runs, lambda c: tables.results(c.comparison, c.rows, c.axis, c.metric)),
+    (_has_runs, lambda c: tables.reached(c.comparison, c.rows, c.axis, c.against)),
+    (_has_runs, lambda c: tables.tests(c.rows, c.against, c.metric)),
+    (_has_runs, lambda c: [
+        chart for name in dict.fromkeys([c.metric, *metrics.for_uneven_classes(c.comparison)])
+        if (chart := figures.learning_curves(c.comparison, axis=c.axis, metric=name))
+    ]),
+    (_has_reference, lambda c: figures.gain_curves(
+        c.comparison, c.reference, axis=c.axis, metric=c.metric)),
+    (_has_reference, lambda c: figures.differences(c.rows, c.against)),
+    (_has_runs, lambda c: figures.entropy_curves(c.comparison, axis=c.axis)),
+    (_has_runs, lambda c: figures.class_balance(c.comparison)),
+    (_has_runs, lambda c: losses.items(c.comparison)),
+    (_has_runs, lambda c: figures.penalty_matrix(
+        metrics.penalties(c.comparison, axis=c.axis, metric=c.metric))),
+    (_has_runs, lambda c: tables.preparations(c.comparison)),
+    (_has_runs, lambda c: generators.table(c.comparison, c.inspections)),
+    (_has_runs, lambda c: generators.gain_by_quality(
+        c.comparison, c.inspections, axis=c.axis, metric=c.metric)),
+    (_on_one_machine, lambda c: figures.accuracy_against_time(c.comparison, metric=c.metric)),
+    (_on_one_machine, lambda c: figures.selection_times(c.comparison)),
+    (_on_one_machine, lambda c: tables.times(c.comparison, c.rows)),
+    (_on_one_machine, lambda c: tables.break_even(c.comparison)),
+    (_has_runs, lambda c: c.more(c.comparison)),
+)  # fmt: skip
+
+#: What a reader has to know first, in this order.
+WARNINGS: Sequence[tuple[_Condition, Callable[[_Chapter], Sequence[str]]]] = (
+    (_always, lambda c: [why] if (why := c.comparison.why_no_ranking()) else []),
+    (_always, lambda c: c.comparison.notes),
+    (_has_runs, lambda c: _seed_warnings(c.comparison)),
+    (_has_runs, lambda c: _annotator_warnings(c.comparison)),
+    (_has_runs, lambda c: _undefined_warnings(c.comparison, c.metric)),
+    (_has_runs, lambda c: _range_warnings(c.comparison, c.axis)),
+    (_has_runs, lambda c: _imbalance_warnings(c.comparison)),
+    (_has_runs, lambda c: _hardware_warnings(c.comparison)),
+)
+
+
+def _section(chapter: _Chapter, anchor: str) -> Section:
+    items: list[TextTable | Chart] = []
+    for condition, make in CONTENTS:
+        made = make(chapter) if condition(chapter) else None
+        items += [made] if isinstance(made, TextTable | Chart) else made or ()
+    warnings = [
+        text for condition, tell in WARNINGS if condition(chapter) for text in tell(chapter)
+    ]
     return Section(
-        comparison, anchor, tuple(_facts(comparison)), tuple(sentences), tuple(warnings),
-        tuple(shown), tuple(chart for chart in charts if chart is not None), tuple(rows),
-    )  # fmt: skip
+        chapter.comparison,
+        anchor,
+        tuple(_facts(chapter.comparison)),
+        tuple(_sentences(chapter.rows, chapter.against, chapter.metric)),
+        tuple(warnings),
+        tuple(item for item in items if isinstance(item, TextTable)),
+        tuple(item for item in items if isinstance(item, Chart)),
+        tuple(chapter.rows),
+    )
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
@@ -268,9 +298,14 @@ def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
     """Figures that do not exist here, and classes that no figure speaks of."""
     warnings = []
     if not comparison.defines(metric):
+        runs = [*comparison.runs, *comparison.bounds]
+        without = [run for run in runs if not np.isfinite(run.y(metric)).all()]
+        # Records that were written before a figure was added lack it: then some runs have it and some not.
+        which = f" in {len(without)} of {len(runs)} runs ({describe(without[0])})"
         warnings.append(
-            f"The {METRICS[metric].description} is not defined here: nothing is ranked, tested or drawn "
-            "by it. Choose another one with --metric."
+            f"The {METRICS[metric].description} is not defined here"
+            f"{which if len(without) < len(runs) else ''}: nothing is ranked, tested or drawn by it. "
+            "Choose another one with --metric."
         )
     task = comparison.runs[0].facts.task
     counts, names = task.test_counts, task.class_names
@@ -282,6 +317,25 @@ def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
             f"The test set has no item of {', '.join(absent)}: no test figure speaks of it."
         )
     return warnings
+
+
+def _imbalance_warnings(comparison: Comparison) -> list[str]:
+    """Which figures to read where accuracy hides something (R7)."""
+    names = metrics.for_uneven_classes(comparison)
+    told = " and ".join(name.replace("_", " ") for name in names if comparison.defines(name))
+    if not told:
+        return []
+    return [f"The classes of the test set are uneven: read {told}, not accuracy."]
+
+
+def _hardware_warnings(comparison: Comparison) -> list[str]:
+    different = comparison.hardware_differences()
+    if not different:
+        return []
+    told = "; ".join(f"{key}: {', '.join(values)}" for key, values in different.items())
+    return [
+        f"Times are not shown, because the runs come from different machines or settings ({told})."
+    ]
 
 
 def _range_warnings(comparison: Comparison, axis: str) -> list[str]:
@@ -364,7 +418,7 @@ def _seed_warnings(comparison: Comparison) -> list[str]:
     return warnings
 
 
-def _sentences(rows: Sequence[Row], reference: str, metric: str) -> list[str]:
+def _sentences(rows: Sequence[ResultRow], reference: str, metric: str) -> list[str]:
     """What the tests say, one sentence per strategy, largest difference first."""
     tested = [(row.label, row.against) for row in rows if row.against is not None]
     tested.sort(key=lambda item: -abs(item[1].mean) if math.isfinite(item[1].mean) else 0.0)
@@ -429,7 +483,7 @@ def _more(test: PairedTest) -> str:
     return f"{seeds} would decide one of the observed size."
 
 
-def _across(found: Sequence[Comparison], axis: str, metric: str) -> tuple[Table | Chart, ...]:
+def _across(found: Sequence[Comparison], axis: str, metric: str) -> tuple[TextTable | Chart, ...]:
     """Friedman's test over data sets, from three on."""
     titles, scores = metrics.scores_over_tasks(found, axis=axis, metric=metric)
     if len(titles) < MIN_TASKS or len(scores) < 2:
@@ -439,5 +493,5 @@ def _across(found: Sequence[Comparison], axis: str, metric: str) -> tuple[Table 
         (label, *(number(abs(scores[label][i])) for i in range(len(titles))))
         for label in test.names
     )
-    table = Table("across", "Mean area under the curve", ("strategy", *titles), cells)
+    table = TextTable("across", "Mean area under the curve", ("strategy", *titles), cells)
     return figures.critical_difference(test), table

@@ -12,7 +12,7 @@ import numpy as np
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
-from alharness.comparison.metrics import TARGETS, Row
+from alharness.comparison.metrics import TARGETS, ResultRow
 from alharness.comparison.series import Covered, Series
 from alharness.comparison.statistics import MIN_PAIRS, PairedTest
 from alharness.errors import UserError
@@ -24,7 +24,7 @@ from alharness.records.metrics import AXES, METRICS
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """Cells as text, ready to be shown; the first column is a name.
 
     Attributes:
@@ -70,8 +70,14 @@ def seconds(value: float) -> str:
     return f"{value:.3g} s" if value < 600 else f"{value / 60:.3g} min"
 
 
-def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str) -> Table:
-    imbalanced = metrics.is_imbalanced(comparison)
+def left_out(comparison: Comparison) -> list[TextTable]:
+    """Runs that take no part, with their reasons."""
+    cells = tuple((item.run, item.state, item.reason) for item in comparison.left_out)
+    header = ("run", "state", "reason")
+    return [TextTable("left_out", "Runs that take no part", header, cells)] if cells else []
+
+
+def results(comparison: Comparison, rows: Sequence[ResultRow], axis: str, metric: str) -> TextTable:
     ranked = any(row.rank is not None for row in rows)
     header = [
         "strategy",
@@ -83,8 +89,9 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
     ]
     if ranked:
         header.insert(0, "rank")
-    if imbalanced:
-        header += ["final balanced accuracy", "final average precision"]
+    # Accuracy alone hides what happens to the rare class (R7).
+    uneven = metrics.for_uneven_classes(comparison)
+    header += [f"final {name.replace('_', ' ')}" for name in uneven]
     header += ["entropy of queries (nats)"]
     if any(row["synthetic_share"] for row in rows):
         header += ["synthetic labels"]
@@ -97,11 +104,7 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
         ]  # fmt: skip
         if ranked:
             line.insert(0, str(row.rank))
-        if imbalanced:
-            line += [
-                number(row["balanced_accuracy"]),
-                number(row["average_precision"]),
-            ]
+        line += [number(row[name]) for name in uneven]
         line += [number(row["entropy"], 3)]
         if any(other["synthetic_share"] for other in rows):
             line += [f"{100 * row['synthetic_share']:.0f} %"]
@@ -110,12 +113,7 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
     if bound is not None:
         line = ["fully supervised (bound)", str(len(comparison.bounds)), "–", "–", number(bound)]
         line = ["", *line] if ranked else line
-        if imbalanced:
-            line += [
-                "–",
-                number(comparison.bound("balanced_accuracy")),
-                number(comparison.bound("average_precision")),
-            ]
+        line += ["–", *(number(comparison.bound(name)) for name in uneven)] if uneven else []
         cells.append(tuple(line + ["–"] * (len(header) - len(line))))
     pairs = comparison.common_pairs()
     n = len(pairs)
@@ -123,7 +121,7 @@ def results(comparison: Comparison, rows: Sequence[Row], axis: str, metric: str)
     shared = "the one seed" if n == 1 else f"the {n} {kind}"
     order = f"ranked by area over {shared} that all share" if ranked else "in alphabetical order"
     caption = f"Results, {order}{_range_told(comparison.covered(axis), AXES[axis][1])}"
-    return Table("results", caption, tuple(header), tuple(cells))
+    return TextTable("results", caption, tuple(header), tuple(cells))
 
 
 def _range_told(found: Covered, words: str) -> str:
@@ -137,7 +135,9 @@ def _range(low: float, high: float) -> str:
     return "–" if math.isnan(low) else f"{low:.4f} to {high:.4f}"
 
 
-def reached(comparison: Comparison, rows: Sequence[Row], axis: str, reference: str) -> list[Table]:
+def reached(
+    comparison: Comparison, rows: Sequence[ResultRow], axis: str, reference: str
+) -> list[TextTable]:
     """Labels to reach shares of the bound, and how many times fewer than the baseline, if there is one."""
     names = [f"{100 * target:.0f}" for target in TARGETS]
     if all(math.isnan(row[f"reached_{name}"]) for row in rows for name in names):
@@ -158,10 +158,10 @@ def reached(comparison: Comparison, rows: Sequence[Row], axis: str, reference: s
     caption = (
         f"Median {AXES[axis][1]} until a share of the fully supervised figure is first reached"
     )
-    return [Table("labels_to_target", caption, tuple(header), tuple(cells))]
+    return [TextTable("labels_to_target", caption, tuple(header), tuple(cells))]
 
 
-def tests(rows: Sequence[Row], reference: str, metric: str) -> list[Table]:
+def tests(rows: Sequence[ResultRow], reference: str, metric: str) -> list[TextTable]:
     tested = [(row.label, row.against) for row in rows if row.against is not None]
     if not tested:
         return []
@@ -188,7 +188,7 @@ def tests(rows: Sequence[Row], reference: str, metric: str) -> list[Table]:
         f"Wilcoxon test, Holm's correction over {len(tested)} "
         f"{'comparison' if len(tested) == 1 else 'comparisons'}"
     )
-    return [Table("tests", caption, header, cells)]
+    return [TextTable("tests", caption, header, cells)]
 
 
 def _verdict(test: PairedTest) -> str:
@@ -201,7 +201,7 @@ def _verdict(test: PairedTest) -> str:
     return "significantly above" if test.direction > 0 else "significantly below"
 
 
-def preparations(comparison: Comparison) -> list[Table]:
+def preparations(comparison: Comparison) -> list[TextTable]:
     """One-off costs with the quality of what they built: read generative results beside them."""
     cells = []
     for series in comparison.series:
@@ -229,7 +229,9 @@ def preparations(comparison: Comparison) -> list[Table]:
         "facts and quality (mean over runs)",
     )
     return [
-        Table("preparation", "Preparation and the quality of what it built", header, tuple(cells))
+        TextTable(
+            "preparation", "Preparation and the quality of what it built", header, tuple(cells)
+        )
     ]
 
 
@@ -247,7 +249,7 @@ def _details(found: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(parts)
 
 
-def times(comparison: Comparison, rows: Sequence[Row]) -> Table:
+def times(comparison: Comparison, rows: Sequence[ResultRow]) -> TextTable:
     by_label = {row.label: row for row in rows}
     counters = {series.label: metrics.work_per_query(series) for series in comparison.series}
     names = sorted({name for found in counters.values() for name in found})
@@ -271,10 +273,10 @@ def times(comparison: Comparison, rows: Sequence[Row]) -> Table:
         "preparation",
         *(n.replace("_", " ") for n in names),
     )
-    return Table("times", "Time, and exact work per selection", header, tuple(cells))
+    return TextTable("times", "Time, and exact work per selection", header, tuple(cells))
 
 
-def break_even(comparison: Comparison) -> list[Table]:
+def break_even(comparison: Comparison) -> list[TextTable]:
     """After how many cycles a dear preparation has paid for itself."""
     prepared = [s for s in comparison.series if any(run.preparation_s > 0 for run in s.runs)]
     others = [s for s in comparison.series if s not in prepared and metrics.select_seconds(s) > 0]
@@ -284,7 +286,7 @@ def break_even(comparison: Comparison) -> list[Table]:
         (first.label, *(_cycles(first, second) for second in others)) for first in prepared
     )
     caption = "Cycles after which the row's preparation has paid for itself against the column"
-    return [Table("break_even", caption, ("strategy", *(s.label for s in others)), cells)]
+    return [TextTable("break_even", caption, ("strategy", *(s.label for s in others)), cells)]
 
 
 def _cycles(first: Series, second: Series) -> str:
@@ -296,7 +298,7 @@ def _cycles(first: Series, second: Series) -> str:
     return "never" if math.isinf(value) else f"{value:,.0f}"
 
 
-def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
+def provenance(found: Sequence[Comparison]) -> tuple[TextTable, ...]:
     """Where the numbers come from: machines, versions, data, implementations."""
     machines: dict[tuple[str, str], int] = defaultdict(int)
     origins: set[tuple[str, str, str, str]] = set()
@@ -318,13 +320,13 @@ def provenance(found: Sequence[Comparison]) -> tuple[Table, ...]:
         runs = "1 run" if n_continued == 1 else f"{n_continued} runs"
         caption += f"; {runs}, begun on one and continued on another, in the line of each"
     return (
-        Table(
+        TextTable(
             "machines",
             caption,
             ("hardware", "versions", "runs"),
             tuple((*key, str(n)) for key, n in sorted(machines.items())),
         ),
-        Table(
+        TextTable(
             "origins",
             "Implementations",
             ("strategy", "from", "commit", "plug-in contract"),

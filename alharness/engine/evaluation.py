@@ -37,16 +37,12 @@ def figures_of(log_p_NC: torch.Tensor, targets: NDArray[np.int64]) -> TestFigure
     """
     n_classes = log_p_NC.shape[1]
     true_N = torch.from_numpy(targets).to(log_p_NC.device, torch.int64)  # cells of uint8 would wrap
-    figures = torch.cat(
-        [
-            _confusion(log_p_NC.argmax(dim=1), true_N, n_classes).flatten().double(),
-            _average_precisions(log_p_NC, true_N),
-            functional.nll_loss(log_p_NC.double(), true_N)[None],
-        ]
+    found = _read_at_once(
+        confusion=_confusion(log_p_NC.argmax(dim=1), true_N, n_classes),
+        precisions=_average_precisions(log_p_NC, true_N),
+        loss=functional.nll_loss(log_p_NC.double(), true_N),
     )
-    values = figures.cpu().numpy()  # the one host read of an evaluation
-    confusion = values[: n_classes**2].reshape(n_classes, n_classes).astype(np.int64)
-    precisions, loss = values[n_classes**2 : -1], values[-1]
+    confusion, precisions = found["confusion"].astype(np.int64), found["precisions"]
     hits = confusion.diagonal()
     of_class, as_class = confusion.sum(axis=1), confusion.sum(axis=0)
     present = of_class > 0
@@ -59,8 +55,19 @@ def figures_of(log_p_NC: torch.Tensor, targets: NDArray[np.int64]) -> TestFigure
         balanced_accuracy=float(recall.mean()),
         macro_f1=float(f1.mean()),
         average_precision=float(counted.mean()) if len(counted) else None,
-        log_loss=float(loss),
+        log_loss=float(found["loss"]),
     )
+
+
+def _read_at_once(**parts: torch.Tensor) -> dict[str, NDArray[np.float64]]:
+    """Small tensors as arrays of their shapes, by name."""
+    packed = torch.cat([part.flatten().double() for part in parts.values()])
+    values = packed.cpu().numpy()  # each read waits for the device: one for all of an evaluation
+    ends = np.cumsum([part.numel() for part in parts.values()])[:-1]
+    return {
+        name: value.reshape(part.shape)
+        for (name, part), value in zip(parts.items(), np.split(values, ends), strict=True)
+    }
 
 
 def _confusion(predicted_N: torch.Tensor, true_N: torch.Tensor, n_classes: int) -> torch.Tensor:

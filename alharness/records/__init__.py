@@ -6,12 +6,14 @@ from alharness.records.doubts import DOUBTS, doubts
 from alharness.records.facts import RunFacts, SpecFacts
 from alharness.records.folder import RunFolder, keep_conformance, read_conformance
 from alharness.records.ledger import Ledger, LedgerEntry, each_once
+from alharness.records.metrics import METRICS
 from alharness.records.proof import CURE, cycles_of
 from alharness.records.query_log import INITIAL, QueryLog
 from alharness.records.records import (
     AnnotationFigures,
     CycleRecord,
     FitFigures,
+    Metric,
     QueryFigures,
     RecordFile,
     TestFigures,
@@ -26,11 +28,13 @@ __all__ = [
     "CURE",
     "DOUBTS",
     "INITIAL",
+    "METRICS",
     "AnnotationFigures",
     "CycleRecord",
     "FitFigures",
     "Ledger",
     "LedgerEntry",
+    "Metric",
     "QueryFigures",
     "QueryLog",
     "RecordFile",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
 
 from alharness.errors import unknown_name
-from alharness.records.records import CycleRecord
+from alharness.records.records import Metric, TestFigures
 
 #: name of an x-axis -> (field of the record, words for the figure)
 AXES = {
@@ -17,37 +15,12 @@ AXES = {
 }
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A figure of one classifier on the test set.
-
-    Attributes:
-        description: words for tables and figures.
-        function: record of a cycle -> its value; None where it is not defined.
-        better: whether more or less of it is better.
-        defined: whether a test set with so many items per class has such a figure.
-    """
-
-    description: str
-    function: Callable[[CycleRecord], float | None]
-    better: Literal["more", "less"] = "more"
-    defined: Callable[[Sequence[int]], bool] = lambda counts: True
-
-
-#: What strategies can be compared by.
+#: What strategies can be compared by: field of ``TestFigures`` -> what is said of it.
 METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric("test accuracy", lambda record: record.test.accuracy),
-    "balanced_accuracy": Metric(
-        "balanced test accuracy", lambda record: record.test.balanced_accuracy
-    ),
-    "macro_f1": Metric("macro F1 on the test set", lambda record: record.test.macro_f1),
-    "average_precision": Metric(
-        "average precision on the test set",
-        lambda record: record.test.average_precision,
-        # Of class 1 where there are two; records of old hold 0 where the test set has none of it.
-        defined=lambda counts: len(counts) != 2 or counts[1] > 0,
-    ),
-    "log_loss": Metric("test log loss (nats)", lambda record: record.test.log_loss, "less"),
+    name: metric
+    for name, field in TestFigures.model_fields.items()
+    for metric in field.metadata
+    if isinstance(metric, Metric)
 }
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import (
     BaseModel,
@@ -42,19 +43,45 @@ class FitFigures(_Model):
     converged: bool
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A figure of one classifier on the test set, as tables, figures and MLflow show it.
+
+    Attributes:
+        description: words for tables and axes.
+        better: whether more or less of it is better.
+        uneven: whether it is to be read in place of accuracy where classes are of uneven size.
+    """
+
+    description: str
+    better: Literal["more", "less"] = "more"
+    uneven: bool = False
+
+
 class TestFigures(_Model):
-    """The classifier of the cycle on the whole test set."""
+    """The classifier of the cycle on the whole test set.
+
+    A field with a ``Metric`` is a figure that ``compare``, the report and MLflow show: a new one is a
+    field here (None by default, for records that were written before it) and its value in
+    ``engine/evaluation.py``.
+    """
 
     __test__ = False  # not a test class, whatever its name
 
-    accuracy: float
-    balanced_accuracy: float = Field(description="mean recall over the classes of the test set")
-    macro_f1: float
-    average_precision: float | None = Field(
+    accuracy: Annotated[float, Metric("test accuracy")]
+    balanced_accuracy: Annotated[float, Metric("balanced test accuracy", uneven=True)] = Field(
+        description="mean recall over the classes of the test set"
+    )
+    macro_f1: Annotated[float, Metric("macro F1 on the test set")]
+    average_precision: Annotated[
+        float | None, Metric("average precision on the test set", uneven=True)
+    ] = Field(
         description="of class 1 for two classes (None where the test set has none of it), mean over "
         "classes against the rest otherwise"
     )
-    log_loss: float = Field(description="mean cross-entropy in nats")
+    log_loss: Annotated[float, Metric("test log loss (nats)", better="less")] = Field(
+        description="mean cross-entropy in nats"
+    )
 
 
 class QueryFigures(_Model):

@@ -14,7 +14,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from alharness.records import CycleRecord
+from alharness.records import METRICS, CycleRecord
 
 #: MLflow's rule on every system (on Windows a colon is refused).
 _ALLOWED = re.compile(r"[\w./ -]+")
@@ -78,11 +78,7 @@ def _parts(record: CycleRecord) -> Iterator[tuple[str, str, str, float]]:
         "labels/n_asked": record.n_asked,
         "labels/n_synthetic": record.n_synthetic,
         "labels/cost": record.cost,
-        "test/accuracy": test.accuracy,
-        "test/balanced_accuracy": test.balanced_accuracy,
-        "test/macro_f1": test.macro_f1,
-        "test/average_precision": test.average_precision,
-        "test/log_loss": test.log_loss,
+        **{f"test/{name}": getattr(test, name) for name in METRICS},
         "fit/steps": record.fit.steps,
         "fit/train_loss": record.fit.train_loss,
         "time/fit_s": time.fit_s,

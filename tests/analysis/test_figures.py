@@ -15,6 +15,9 @@ from alharness.comparison import figures
 from alharness.comparison.comparison import comparisons
 from alharness.comparison.statistics import rank_test
 from alharness.records import read_runs
+from alharness.scaling import figures as scaling_figures
+from alharness.scaling.estimates import Line
+from alharness.scaling.study import Measurement
 
 Make = Callable[..., Path]
 
@@ -23,7 +26,7 @@ def test_strategies_differ_in_print_without_colour(make_run: Any) -> None:
     for i in range(12):
         make_run(f"strategy-{i}", 0)
     make_run("random", 0)
-    styles = figures.line_styles(comparisons(read_runs(make_run.root))[0])
+    styles = figures.styles_of(comparisons(read_runs(make_run.root))[0])
     assert len({(str(s["linestyle"]), s["marker"]) for s in styles.values()}) == 13
     assert len({(s["color"], str(s["linestyle"])) for s in styles.values()}) == 13
     assert styles["random"]["color"] == figures.BASELINE_COLOUR
@@ -34,7 +37,7 @@ def test_a_strategy_looks_the_same_in_every_report(make_run: Any) -> None:
         make_run.root = make_run.root.parent / "-".join(strategies)
         for strategy in strategies:
             make_run(strategy, 0)
-        return figures.line_styles(comparisons(read_runs(make_run.root))[0])
+        return figures.styles_of(comparisons(read_runs(make_run.root))[0])
 
     few = styles("random", "asal-auto", "mine")
     many = styles("random", "asal-auto", "mine", "badge", "max-entropy", "asal-gray", "asal-disc")
@@ -42,7 +45,19 @@ def test_a_strategy_looks_the_same_in_every_report(make_run: Any) -> None:
     assert len({(style["color"], str(style["linestyle"])) for style in many.values()}) == len(many)
     label = {"mine": "My own"}
     (comparison,) = comparisons(read_runs(make_run.root), labels=label)
-    assert figures.line_styles(comparison)["My own"] == few["mine"]
+    assert figures.styles_of(comparison)["My own"] == few["mine"]
+
+
+def test_a_strategy_has_one_colour_in_reports_of_accuracy_and_of_time(make_run: Any) -> None:
+    for strategy in ("random", "asal-auto", "mine"):
+        make_run(strategy, 0)
+    accuracy = figures.styles_of(comparisons(read_runs(make_run.root))[0])
+    spent = Measurement(kind="select", name="mine", n=10, query_size=5, repeat=0, seconds=1.0)
+    lines = [
+        Line("select", name, 5, {10: (spent,)}, {}) for name in ("asal-auto", "mine", "random")
+    ]
+    for line, style in zip(lines, scaling_figures._styles_of(lines), strict=True):
+        assert style["color"] == accuracy[line.name]["color"]
 
 
 def test_curves_that_hide_each_other_are_named_together(make_run: Any) -> None:

@@ -187,9 +187,8 @@ def test_an_unwritable_place_is_one_line(
     compare: Callable[..., str], make_sweep: Make, tmp_path: Path, capsys: Any
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    for option in ("--csv", "--out"):
-        (line,) = compare(option, str(tmp_path / "file" / "x.csv"), code=2).splitlines()
-        assert "cannot be written" in line
+    (line,) = compare("--out", str(tmp_path / "file" / "x.csv"), code=2).splitlines()
+    assert "cannot be written" in line
     assert call(["report", str(tmp_path / "runs"), "--out", str(tmp_path / "file" / "x")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be written" in line

@@ -137,7 +137,7 @@ def test_what_is_not_defined_is_empty_and_nobody_is_sent_to_read_it(
     assert {row[place] for row in results.rows} == {"–"}
     # Asked for by name it is refused in words, and nothing is ranked by it.
     csv_path = tmp_path / "all.csv"
-    asked = ["compare", str(root), "--metric", "average_precision", "--csv", str(csv_path)]
+    asked = ["compare", str(root), "--metric", "average_precision", "--out", str(csv_path)]
     assert call(asked) == 0
     assert "average precision on the test set is not defined here" in capsys.readouterr().out
     with csv_path.open() as file:

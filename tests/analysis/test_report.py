@@ -17,7 +17,7 @@ from alharness.cli import call
 from alharness.comparison import tables
 from alharness.comparison.claims import _would_decide, check_paper, claims
 from alharness.comparison.comparison import comparisons
-from alharness.comparison.metrics import Row
+from alharness.comparison.metrics import ResultRow
 from alharness.comparison.page import render, write
 from alharness.comparison.report import Report, build, sentence
 from alharness.comparison.statistics import paired_tests
@@ -145,7 +145,7 @@ def test_ranks_and_mean_that_disagree_are_no_result() -> None:
         "The mean of x is above random's by 0.0036, but 11 of 12 pairs are below"
     )
     assert "nothing is significant" in told
-    (table,) = tables.tests([Row("x", {}, test)], "random", "accuracy")
+    (table,) = tables.tests([ResultRow("x", {}, test)], "random", "accuracy")
     assert table.rows[0][table.header.index("verdict")] == "mean and ranks disagree"
     assert sentence("x", "random", paired_tests({"x": ONE_FAR_ABOVE[:-1]})["x"]).startswith(
         "x is below random"
@@ -423,7 +423,7 @@ def test_report_and_compare_as_typed(
     assert "Complete: all 19 runs" in capsys.readouterr().out
     assert json.loads((out / "claims.json").read_text())[0]["verdict"] == "not measured"
     path = tmp_path / "table.csv"
-    assert call(["compare", str(root), "--csv", str(path), "--against", "max-entropy"]) == 0
+    assert call(["compare", str(root), "--out", str(path), "--against", "max-entropy"]) == 0
     printed = capsys.readouterr().out
     assert "random is below max-entropy by" in printed
     assert path.read_text().startswith("comparison,strategy,runs,rank,aubc")

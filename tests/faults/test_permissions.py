@@ -70,7 +70,7 @@ def told(nursery: Any, command: str, root: Path) -> tuple[int, list[str]]:
         f"{RUN} --runs-dir RUNS --no-tracking --seed 7",
         f"{RUN} --runs-dir RUNS --seed 7",  # with a database to be made there
         f"{RUN} --runs-dir RUNS/new/place --no-tracking",
-        "compare RUNS --csv RUNS/table.csv",
+        "compare RUNS --out RUNS/table.csv",
         "report RUNS --out RUNS/report",
         "sweep plan --strategies random --datasets digits-two --out RUNS/plan.json --runs-dir RUNS",
         "sweep --strategies random --datasets digits-two --seeds 8 --no-tracking --runs-dir RUNS",

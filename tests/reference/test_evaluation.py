@@ -93,5 +93,5 @@ def test_an_evaluation_reads_the_device_once(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch.Tensor, "cpu", counted)
     found = evaluate(learner, pool, targets)
-    assert reads == [(9 + 3 + 1,)]
+    assert len(reads) == 1
     assert found == figures_of(predict(learner, pool), targets)
