@@ -1,52 +1,40 @@
 """Where several libraries implement one method, the same view gives the same items.
 
-Theirs are asked through the plug-ins of this distribution; two peers at least per method where two have it.
+Views and pairs are those of the page that ``benchmarks/audit_peers.py`` writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import runpy
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alharness import registry
-from alharness.strategy import CycleView
 
-pytest.importorskip("skactiveml", reason="pip install 'alharness[peers]'")
-
-View = Callable[..., CycleView]
-
-#: ours -> published ones that answer alike, with the learner's features or predictions.
-SAME = [
-    ("margin", "skactiveml:UncertaintySampling", "margin_sampling"),
-    ("margin", "modal:margin_sampling", ""),
-    ("margin", "small-text:BreakingTies", ""),
-    ("max-entropy", "modal:entropy_sampling", ""),
-    ("max-entropy", "small-text:PredictionEntropy", ""),
-    ("least-confidence", "skactiveml:UncertaintySampling", ""),
-    ("least-confidence", "modal:uncertainty_sampling", ""),
-    ("least-confidence", "small-text:LeastConfidence", ""),
-    ("core-set", "skactiveml:CoreSet", ""),
-    ("bald", "skactiveml:GreedyBALD", ""),
-    ("bald", "baal:BALD", ""),
-    ("qbc", "skactiveml:QueryByCommittee", "vote_entropy"),
-]
+ROOT = Path(__file__).parents[2]
+AUDIT: dict[str, Any] = runpy.run_path(str(ROOT / "benchmarks" / "audit_peers.py"))
+EQUAL = [pair for pair in AUDIT["PAIRS"] if not pair.verdict]
 
 
-def ask(name: str, view: CycleView, size: int, method: str = "") -> list[int]:
-    """Pool indices in the order of choice; a peer that is not installed is skipped."""
-    plugin = registry.find_strategy(name)
-    module = getattr(plugin.cls, "module", None)
-    if module is not None:
-        pytest.importorskip(module.split(".")[0], reason=str(getattr(plugin.cls, "install", "")))
-    parameters = {"method": method} if method else {}
-    query = plugin.make(**parameters).select(view, size)
-    return [int(index) for index in query.touched]
+@pytest.mark.parametrize("pair", EQUAL, ids=lambda pair: f"{pair.ours}-{pair.theirs}")
+@pytest.mark.parametrize("n_labelled", AUDIT["CYCLES"])
+def test_the_same_items(pair: Any, n_labelled: int) -> None:
+    cls = registry.strategy_class(pair.theirs)
+    pytest.importorskip(cls.module.split(".")[0], reason=cls.install)  # type: ignore[attr-defined]
+    ask = AUDIT["ask"]
+    assert set(ask(pair.ours, n_labelled)) == set(ask(pair.theirs, n_labelled, pair.method))
 
 
-@pytest.mark.parametrize(("ours", "theirs", "method"), SAME)
-@pytest.mark.parametrize("n_labelled", [20, 40, 60])
-def test_the_same_items(ours: str, theirs: str, method: str, n_labelled: int, view: View) -> None:
-    mine = ask(ours, view(n_labelled), 15)
-    other = ask(theirs, view(n_labelled), 15, method)
-    assert sorted(mine) == sorted(other)
+def test_two_published_ones_at_least_stand_beside_each_plain_method() -> None:
+    beside = {pair.ours: 0 for pair in EQUAL}
+    for pair in EQUAL:
+        beside[pair.ours] += 1
+    assert {name for name, n in beside.items() if n < 2} <= {"core-set", "qbc"}
+
+
+def test_the_page_holds_every_pair() -> None:
+    page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    for pair in AUDIT["PAIRS"]:
+        assert f"| `{pair.ours}` | `{pair.theirs}" in page
