@@ -1,52 +1,27 @@
 """Arrays as a task: what npz files, tables and torchvision's sets have in common.
 
-Items are uint8 images ``[N, C, H, W]`` or float32 rows ``[N, D]``. A split without a test set of its own is
-stratified and follows a seed of its own, never the run's.
+Items are uint8 images ``[N, C, H, W]`` or float32 rows ``[N, D]``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from alharness import seeds
 from alharness.errors import UserError
 from alharness.learners.settings import LearnerSettings
 from alharness.pool import digest
-from alharness.tasks.base import Profile, TaskData, TaskDefaults, TaskParameters, TaskPlugin
+from alharness.tasks.base import Profile, TaskData, TaskDefaults, TaskPlugin
+from alharness.tasks.rows import Divided
 
 #: Images from this side on have structure that a convolution finds and an mlp does not.
 CONVOLVED = 16
-
-
-class SplitParameters(TaskParameters):
-    """``--set task.NAME=VALUE`` for data that may come without a test set."""
-
-    test_fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of the test set, where the data have none"
-    )
-    split_seed: int = Field(0, ge=0, description="seed of that split, apart from the run's seeds")
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """Items and their classes.
-
-    Attributes:
-        items: uint8 ``[N, C, H, W]`` or float32 ``[N, D]``.
-        targets: int64 ``[N]``, numbers of classes.
-    """
-
-    items: NDArray[Any]
-    targets: NDArray[np.int64]
 
 
 class OwnFile(TaskPlugin):
@@ -106,134 +81,36 @@ def defaults_for(profile: Profile, item_shape: Sequence[int] | None) -> TaskDefa
     return TaskDefaults(budget=100, query_size=10, initial_size=20, learner=learner)
 
 
-def check_labels(labels: NDArray[Any], where: str) -> None:
-    """Refuse what cannot name classes.
-
-    Raises:
-        UserError: labels that are neither whole numbers nor texts, or not one per item.
-    """
-    if labels.ndim != 1:
-        flat = labels.ndim == 2 and labels.shape[1] == 1
-        how = (
-            "Flatten them, with ravel()" if flat else "Give one class each (argmax of one-hot rows)"
-        )
-        raise UserError(
-            f"The labels {where} must be one per item; found shape {labels.shape}. {how}."
-        )
-    if labels.dtype.kind not in "iubU":
-        raise UserError(
-            f"The labels {where} must be whole numbers or texts; found {labels.dtype}. Convert them, for "
-            "instance with astype(int)."
-        )
-
-
-def encode(labels: NDArray[Any], names: Sequence[str] | None, where: str) -> tuple[str, ...]:
-    """Names of the classes: those given, or the labels that occur, in order.
+def data_of(found: Divided, items: NDArray[Any]) -> TaskData:
+    """The task's data.
 
     Args:
-        labels: of pool and test set together, integers, bools or texts ``[N]``.
-        names: names of the classes 0, 1, ... where they are given.
-        where: what holds the labels, for messages.
-
-    Raises:
-        UserError: labels of another kind, of one class only, or beyond the names.
+        found: which items are what.
+        items: uint8 ``[N, C, H, W]`` or float32 ``[N, D]``.
     """
-    check_labels(labels, f"of {where}")
-    found = np.unique(labels)
-    if len(found) < 2:
-        raise UserError(
-            f"{where} has one class only ({', '.join(map(str, found))}); expected at least two."
-        )
-    if names is None:
-        return tuple(str(label) for label in found)
-    if labels.dtype.kind == "U" or int(found[0]) < 0 or int(found[-1]) >= len(names):
-        raise UserError(
-            f"With class names the labels of {where} must be numbers 0 .. {len(names) - 1}; found "
-            f"{found[0]} .. {found[-1]}. Give a name for each class, or none."
-        )
-    return tuple(names)
-
-
-def numbers(labels: NDArray[Any], names: Sequence[str], *, named: bool) -> NDArray[np.int64]:
-    """Labels as numbers of classes.
-
-    Args:
-        labels: as in ``encode``.
-        names: what it gave.
-        named: whether labels are numbers of ``names`` already.
-    """
-    if named:
-        return labels.astype(np.int64)
-    order = {name: number for number, name in enumerate(names)}
-    return np.array([order[str(label)] for label in labels.tolist()], dtype=np.int64)
-
-
-def split(
-    arrays: Arrays, names: Sequence[str], parameters: SplitParameters, where: str
-) -> tuple[Arrays, Arrays]:
-    """Pool and test set: a seeded share of each class, both in the order of the data.
-
-    Raises:
-        UserError: a class of too few items.
-    """
-    is_test = np.zeros(len(arrays.targets), dtype=bool)
-    for number, name in enumerate(names):
-        members = np.flatnonzero(arrays.targets == number)
-        n_test = round(len(members) * parameters.test_fraction)
-        if n_test == 0 or n_test == len(members):
-            raise UserError(
-                f"Class '{name}' of {where} has {len(members)} items: too few to split off a test "
-                f"share of {parameters.test_fraction}. Add items or set task.test_fraction."
-            )
-        rng = seeds.rng(parameters.split_seed, "split", name)
-        is_test[rng.permutation(members)[:n_test]] = True
-    pool, test = (Arrays(arrays.items[part], arrays.targets[part]) for part in (~is_test, is_test))
-    return pool, test
-
-
-def data_of(
-    pool: Arrays, test: Arrays, names: Sequence[str], where: str, notes: Mapping[str, str]
-) -> TaskData:
-    """The task's data, checked.
-
-    Raises:
-        UserError: pool and test items that do not go together, or a class without a pool item.
-    """
-    if pool.items.shape[1:] != test.items.shape[1:] or pool.items.dtype != test.items.dtype:
-        raise UserError(
-            f"Pool and test items of {where} must be alike; found {pool.items.dtype} "
-            f"{pool.items.shape[1:]} and {test.items.dtype} {test.items.shape[1:]}. Convert one."
-        )
-    for part, kind in ((pool, "pool"), (test, "test")):
-        if len(part.items) != len(part.targets) or len(part.items) == 0:
-            raise UserError(
-                f"The {kind} of {where} has {len(part.items)} items and {len(part.targets)} labels; "
-                "expected one label for each of at least one item. Mend the data."
-            )
-    counts = np.bincount(pool.targets, minlength=len(names))
-    for number, name in enumerate(names):
-        if counts[number] == 0:
-            beside = ", only in the test set" if (test.targets == number).any() else ""
-            raise UserError(
-                f"Class '{name}' of {where} has no item in the pool{beside}. Leave it out, or "
-                f"{'move' if beside else 'add'} items to the pool."
-            )
-    said = dict(notes)
-    known = {item.tobytes() for item in pool.items}
-    n_twice = sum(item.tobytes() in known for item in test.items)
+    pool, test = (np.ascontiguousarray(items[_as_slice(part)]) for part in (found.pool, found.test))
+    pool_targets, test_targets = found.targets[found.pool], found.targets[found.test]
+    notes = dict(found.notes)
+    known = {item.tobytes() for item in pool}
+    n_twice = sum(item.tobytes() in known for item in test)
     if n_twice:
-        said["duplicates"] = f"{n_twice:,} of {len(test.items):,} test items are in the pool too"
-    items, test_items = np.ascontiguousarray(pool.items), np.ascontiguousarray(test.items)
+        notes["duplicates"] = f"{n_twice:,} of {len(test):,} test items are in the pool too"
     return TaskData(
-        pool_images=items,
-        pool_targets=pool.targets,
-        test_images=test_items,
-        test_targets=test.targets,
-        class_names=tuple(names),
-        fingerprint=digest(items, pool.targets, test_items, test.targets),
-        pool_fingerprint=digest(items),
-        notes=said,
+        pool_images=pool,
+        pool_targets=pool_targets,
+        test_images=test,
+        test_targets=test_targets,
+        class_names=found.class_names,
+        fingerprint=digest(pool, pool_targets, test, test_targets),
+        pool_fingerprint=digest(pool),
+        notes=notes,
     )
+
+
+def _as_slice(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:
+    """The same positions as a slice where they follow each other: what it takes is not copied."""
+    start, stop = int(positions[0]), int(positions[-1]) + 1
+    return slice(start, stop) if stop - start == len(positions) else positions
 
 
 def as_items(values: NDArray[Any], where: str, layout: str = "auto") -> NDArray[Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from PIL import Image
 from pydantic import Field
 
@@ -14,6 +15,8 @@ from alharness.errors import UserError
 from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
 from alharness.tasks.base import Profile, TaskDefaults, TaskParameters
+from alharness.tasks.originals.cache import ImageCache
+from alharness.tasks.originals.conversion import Plan, Reader
 from alharness.tasks.originals.images import (
     DEEP,
     WITH_ALPHA,
@@ -30,6 +33,8 @@ from alharness.tasks.originals.images import (
     upright_size,
 )
 from alharness.tasks.originals.tree import shown
+from alharness.tasks.rows import Divided, Rows
+from alharness.tasks.selection import CachedTask, Selection
 
 #: Colours of 16 bit whose upper 8 stay below this come from less than 14 bit.
 LITTLE = 64
@@ -67,6 +72,68 @@ def defaults_for_images(profile: Profile) -> TaskDefaults:
         return TaskDefaults(budget=1000, query_size=10, initial_size=100, learner=learner)
     learner = LearnerSettings(kind="strided-cnn", width=16, batch_size=50, epochs=10, min_steps=200)
     return TaskDefaults(budget=200, query_size=10, initial_size=50, learner=learner)
+
+
+class OwnImages(CachedTask):
+    """A task of one's own images: ``NAME:PATH``, converted once and again when the files change."""
+
+    takes_argument = True
+
+    @property
+    def path(self) -> Path:
+        """Folder, archive or file."""
+        return Path(self.argument or "").expanduser().resolve()
+
+    def identity(self) -> dict[str, str]:
+        """The place itself: one name means another folder in another place."""
+        return {self.argument or "": str(self.path)}
+
+    def defaults(self, profile: Profile) -> TaskDefaults:
+        return defaults_for_images(profile)
+
+    def selection(self, cache: ImageCache) -> Selection:
+        return Selection(pool=["pool"], test="test", class_names=cache.label_names)
+
+
+def plan_of(
+    rows: Rows,
+    found: Divided,
+    source: Callable[[str], Path | bytes],
+    reader: Callable[[Sequence[str], Fit], Reader],
+    where: str,
+    parameters: FitParameters,
+    origin: Mapping[str, str],
+    progress: Progress,
+) -> Plan:
+    """The conversion of images of one's own.
+
+    Args:
+        rows: whose items are the names of images.
+        found: what of them is what.
+        source: gives an encoded image, or the path to it, by name.
+        reader: converts images of these names.
+        where: they lie, for messages.
+        parameters: what the user wants.
+        origin: what tells these files from others.
+        progress: called with the number of images looked at.
+
+    Raises:
+        UserError: as ``fit_of``.
+    """
+    # In the order in which they lie: packed ones are unpacked once.
+    lying = [rows.items[position] for position in np.sort(found.order)]
+    fit, how = fit_of(lying, source, where, parameters, progress)
+    names = [rows.items[position] for position in found.order]
+    return Plan(
+        shape=(len(names), fit.channels, *fit.size),
+        read=reader(names, fit),
+        labels=found.targets[found.order],
+        label_names=found.class_names,
+        splits={"pool": len(found.pool), "test": len(found.test)},
+        origin=origin,
+        notes={**found.notes, "fit": how},
+        parallel=True,
+    )
 
 
 def fit_of(

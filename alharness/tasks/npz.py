@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,20 +12,10 @@ from pydantic import Field
 
 from alharness.errors import UserError
 from alharness.progress import Progress, silent
-from alharness.tasks.arrays import (
-    Arrays,
-    OwnFile,
-    SplitParameters,
-    as_items,
-    check_labels,
-    data_of,
-    defaults_for,
-    encode,
-    numbers,
-    split,
-)
+from alharness.tasks.arrays import OwnFile, as_items, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
 from alharness.tasks.originals.tree import in_words
+from alharness.tasks.rows import Rows, SplitParameters, check_labels, divided
 
 #: The two forms of a file.
 WITH_TEST = ("x_pool", "y_pool", "x_test", "y_test")
@@ -59,37 +50,41 @@ class Npz(OwnFile):
         where = self.where
         held = self._read()
         names = held.pop("class_names", None)
-        given = None if names is None else [str(name) for name in np.ravel(names)]
         form = WITH_TEST if set(held) >= set(WITH_TEST) else WHOLE
         if set(held) != set(form):
             raise UserError(
                 f"{where} must hold {', '.join(WITH_TEST)}, or x and y to be split (and class_names if "
                 f"you like); found {', '.join(sorted(held)) or 'nothing'}. Save it with those names."
             )
-        x = [as_items(held[key], f"{key} of {where}", self.parameters.layout) for key in form[::2]]
-        y = [held[key] for key in form[1::2]]
-        for key, labels in zip(form[1::2], y, strict=True):
-            check_labels(labels, f"{key} of {where}")
-        if len({labels.dtype.kind for labels in y}) > 1:
-            kinds = " and ".join(str(labels.dtype) for labels in y)
-            raise UserError(
-                f"y_pool and y_test of {where} must be alike; found {kinds}. Convert one of them."
-            )
-        classes = encode(np.concatenate(y), given, where)
-        parts = [
-            Arrays(items, numbers(labels, classes, named=given is not None))
-            for items, labels in zip(x, y, strict=True)
-        ]
-        notes = {"source": f"npz file {self.path.name}", "split": "the file's own"}
-        if form is WHOLE:
-            if len(parts[0].items) != len(parts[0].targets):
+        parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        for x, y in zip(form[::2], form[1::2], strict=True):
+            items = as_items(held[x], f"{x} of {where}", self.parameters.layout)
+            check_labels(held[y], f"{y} of {where}")
+            if len(items) != len(held[y]):
                 raise UserError(
-                    f"{where} has {len(parts[0].items)} items in x and {len(parts[0].targets)} labels in "
-                    "y; expected as many. Mend the file."
+                    f"{where} has {len(items)} items in {x} and {len(held[y])} labels in {y}; expected as "
+                    "many. Mend the file."
                 )
-            parts = list(split(parts[0], classes, self.parameters, where))
-            notes["split"] = f"seed {self.parameters.split_seed}, stratified"
-        return data_of(parts[0], parts[1], classes, where, notes)
+            parts.append((items, held[y]))
+        self._refuse_unlike([f"{items.dtype} {items.shape[1:]}" for items, _ in parts], form[::2])
+        self._refuse_unlike([labels.dtype.kind for _, labels in parts], form[1::2])
+        sizes = [len(labels) for _, labels in parts]
+        rows = Rows(
+            items=np.concatenate([items for items, _ in parts]),
+            labels=np.concatenate([labels for _, labels in parts]),
+            split=np.repeat(["train", "test"], sizes) if form is WITH_TEST else None,
+            names=None if names is None else [str(name) for name in np.ravel(names)],
+            spelled={"train": "x_pool", "test": "x_test"},
+            notes={"source": f"npz file {self.path.name}"},
+        )
+        return data_of(divided(rows, self.parameters, where), rows.items)
+
+    def _refuse_unlike(self, found: Sequence[str], keys: Sequence[str]) -> None:
+        if len(set(found)) > 1:
+            raise UserError(
+                f"{' and '.join(keys)} of {self.where} must be alike; found {' and '.join(found)}. Convert "
+                "one of them."
+            )
 
     def _read(self) -> dict[str, NDArray[Any]]:
         where = self.where

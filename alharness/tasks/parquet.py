@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,11 +21,10 @@ from pydantic import Field
 
 from alharness.errors import UserError, unknown_name
 from alharness.progress import Progress, silent
-from alharness.tasks.arrays import Arrays, SplitParameters, check_labels, encode, numbers, split
-from alharness.tasks.base import DataLocations, Profile, TaskDefaults
-from alharness.tasks.fitting import FitParameters, defaults_for_images, fit_of
+from alharness.tasks.base import DataLocations
+from alharness.tasks.fitting import FitParameters, OwnImages, plan_of
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.class_folders import LEFT_OUT, SPLITS, suffixes
+from alharness.tasks.originals.class_folders import suffixes
 from alharness.tasks.originals.conversion import Plan
 from alharness.tasks.originals.layout import is_split_alone, split_of
 from alharness.tasks.originals.parquet_files import (
@@ -36,7 +35,7 @@ from alharness.tasks.originals.parquet_files import (
     reading,
 )
 from alharness.tasks.originals.tree import FileTree, file_facts, listed, shown
-from alharness.tasks.selection import CachedTask, Selection
+from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, check_labels, divided
 
 #: Columns that are taken for the label when nothing says which one is.
 LABELS = ("label", "labels", "target", "class", "y")
@@ -95,16 +94,7 @@ class Columns:
     texts: tuple[str, ...] = field(default=(), compare=False)  # files may have more than others
 
 
-@dataclass
-class Labelled:
-    """Rows with a label: file and row ``[N, 2]`` int64, and their labels ``[N]``; others are counted."""
-
-    places: NDArray[np.int64]
-    labels: NDArray[Any]
-    n_unlabelled: int = 0
-
-
-class Parquet(CachedTask):
+class Parquet(OwnImages):
     """Images in parquet files, as Hugging Face ships them: parquet:PATH with train and test files.
 
     A column ``image`` holds encoded images (``{bytes, path}``, or bytes), a column ``label`` the classes,
@@ -115,19 +105,6 @@ class Parquet(CachedTask):
     Parameters = ParquetParameters
     parameters: ParquetParameters
     source = "parquet files of images on this machine"
-    takes_argument = True
-
-    @property
-    def path(self) -> Path:
-        """Folder or file."""
-        return Path(self.argument or "").expanduser().resolve()
-
-    def identity(self) -> dict[str, str]:
-        """The folder itself: one name means another folder in another place."""
-        return {self.argument or "": str(self.path)}
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        return defaults_for_images(profile)
 
     def open_cache(self, locations: DataLocations, progress: Progress = silent) -> ImageCache:
         files = find_files(self.path)
@@ -142,87 +119,33 @@ class Parquet(CachedTask):
             progress,
         )
 
-    def selection(self, cache: ImageCache) -> Selection:
-        return Selection(pool=["pool"], test="test", class_names=cache.label_names)
-
     def _plan(self, files: Files, origin: Mapping[str, str], progress: Progress) -> Plan:
         where = shown(str(self.path))
         names = [name for split_names in files.splits.values() for name in split_names]
         columns = find_columns(files.root, names, self.parameters)
         paths = tuple(files.root / name for name in names)
-        rows = ParquetRows(
+        images = ParquetRows(
             paths, tuple(tuple(group_starts(path)) for path in paths), columns.image, files.root
         )
-        parts = {
-            name: _labelled(rows, [names.index(file) for file in split_files], columns, where)
-            for name, split_files in files.splits.items()
-            if name != "unlabelled"
-        }
-        if "" in parts:
-            parts = _by_column(parts[""], rows, columns, self.parameters, where)
-        unlabelled = sum(part.n_unlabelled for part in parts.values())
-        unlabelled += sum(
-            rows.starts[names.index(file)][-1] for file in files.splits.get("unlabelled", ())
-        )
-        pool, test, said = self._pool_and_test(parts, where)
-        used = [part for part in (pool, test) if part is not None]
-        classes, targets = _classes(used, columns, where)
-        chosen = [Arrays(part.places, target) for part, target in zip(used, targets, strict=True)]
-        if test is None:
-            chosen = list(split(chosen[0], classes, self.parameters, where))
-        _refuse_missing_classes(chosen[0], classes, where)
-        places = np.concatenate([part.items for part in chosen])
-        named = {rows.name(*place): place for place in map(tuple, places.tolist())}
-        fit, how = fit_of(
-            list(named), lambda name: rows.content(*named[name]), where, self.parameters, progress
-        )
-        notes = {"source": "parquet files of images", "fit": how, SPLITS: said}
-        left_out = _left_out(files, unlabelled)
-        if left_out:
-            notes[LEFT_OUT] = left_out
+        splits = [split for split, split_names in files.splits.items() for _ in split_names]
+        rows, places = _read(images, splits, columns, self.parameters, where)
+        notes = {"source": "parquet files of images"}
+        if files.others:
+            notes[LEFT_OUT] = f"{len(files.others):,} other files ({suffixes(files.others)})"
         if any("partial" in re.split(r"[^a-z]+", name.lower()) for name in names):
             notes["partial"] = "the hub converted the beginning of this data set only"
-        return Plan(
-            shape=(len(places), fit.channels, *fit.size),
-            read=ParquetImages(rows, places, fit),
-            labels=np.concatenate([part.targets for part in chosen]),
-            label_names=classes,
-            splits={
-                name: len(part.items) for name, part in zip(("pool", "test"), chosen, strict=True)
-            },
-            origin=origin,
-            notes=notes,
-            parallel=True,
+        return plan_of(
+            rows,
+            divided(replace(rows, notes=notes), self.parameters, where),
+            lambda name: images.content(*places[name]),
+            lambda chosen, fit: ParquetImages(
+                images, np.array([places[name] for name in chosen]), fit
+            ),
+            where,
+            self.parameters,
+            origin,
+            progress,
         )
-
-    def _pool_and_test(
-        self, parts: Mapping[str, Labelled], where: str
-    ) -> tuple[Labelled, Labelled | None, str]:
-        """What the pool and the test set are, and how to say it; None: a share of the pool's rows."""
-        there = {name: part for name, part in parts.items() if len(part.labels)}
-        if not there:
-            raise UserError(
-                f"{where} has no image with a label. Give files whose labels are there; a label of -1 or "
-                "none at all is no label."
-            )
-        seeded = (
-            f"test: {self.parameters.test_fraction:g} of each class, drawn with seed "
-            f"{self.parameters.split_seed}"
-        )
-        if "" in there:
-            return there[""], None, seeded
-        if "train" not in there:
-            raise UserError(
-                f"{where} has {' and '.join(sorted(there))} files with labels and no train files. Add "
-                "them, or name one file (parquet:FILE) to have it split."
-            )
-        held_out = "test" if "test" in there else "val"
-        if held_out not in there:
-            return there["train"], None, seeded
-        said = f"pool: train; test: {'validation' if held_out == 'val' else 'test'}"
-        if held_out == "test" and "val" in there:
-            said += f"; validation: {len(there['val'].labels):,} images, not used"
-        return there["train"], there[held_out], said
 
 
 def find_files(path: Path) -> Files:
@@ -393,59 +316,96 @@ def _one(what: str, given: str | None, found: Sequence[str], names: list[str], p
     return found[0]
 
 
-def _labelled(rows: ParquetRows, files: Sequence[int], columns: Columns, where: str) -> Labelled:
-    """The rows of some files that have a label, in their order."""
-    places, labels = [], []
+def _read(
+    images: ParquetRows,
+    splits: Sequence[str],
+    columns: Columns,
+    parameters: ParquetParameters,
+    where: str,
+) -> tuple[Rows, dict[str, tuple[int, int]]]:
+    """The images with a label, in the order of the files, and file and row of each by its name.
+
+    Args:
+        splits: what each file's name says.
+    """
+    places: dict[str, tuple[int, int]] = {}
+    labels: list[NDArray[Any]] = []
+    parts: list[str] = []
     n_unlabelled = 0
-    for file in files:
-        path = rows.paths[file]
-        with reading(path):
-            column = opened_parquet(path).read(columns=[columns.label]).column(columns.label)
-            known = ~np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
-            values = np.array([value for value in column.to_pylist() if value is not None])
-        if values.dtype.kind in "iu" and (values == -1).any():
-            # How Hugging Face marks what has no label; a class of a file that is not described so.
-            if columns.class_names is None:
-                raise UserError(
-                    f"'{columns.label}' of {where} has labels of -1, which means 'no label' where it is "
-                    f"described as Hugging Face's ClassLabel; {shown(path.name)} does not say so. Make them "
-                    "null where there is no label, or number the classes from 0."
-                )
-            of_known = np.flatnonzero(known)
-            known[of_known[values == -1]] = False
-            values = values[values != -1]
+    by_column = splits[0] == "" and parameters.split_column != NO_SPLIT
+    said: dict[str, list[str]] = {name: [] for name in columns.texts if by_column}
+    for file, split in enumerate(splits):
+        if split == "unlabelled":
+            n_unlabelled += images.starts[file][-1]
+            continue
+        table = _columns_in(images.paths[file], [columns.label, *said])
+        values, known = _labels_of(table.column(columns.label), images.paths[file], columns, where)
         n_unlabelled += int((~known).sum())
-        if len(values):
+        rows = np.flatnonzero(known).tolist()
+        places.update((images.name(file, row), (file, row)) for row in rows)
+        parts += [split] * len(rows)
+        if rows:
             check_labels(values, f"'{columns.label}' of {where}")
-            at = np.flatnonzero(known)
-            places.append(np.stack([np.full(len(at), file), at], axis=1))
             labels.append(values)
+        for name, texts in said.items():
+            column = table.column(name).to_pylist()
+            texts += [str(column[row] or "") for row in rows]
     if len({part.dtype.kind for part in labels}) > 1:
         raise UserError(f"The labels of {where} are numbers in one file and texts in another.")
-    if not places:
-        return _nothing(n_unlabelled)
-    return Labelled(np.concatenate(places).astype(np.int64), np.concatenate(labels), n_unlabelled)
+    together = np.concatenate(labels) if labels else np.empty(0, np.int64)
+    found = np.array(parts) if splits[0] else _said_by_column(said, parameters, where)
+    items = np.array(list(places), dtype=object)
+    if found is not None and (is_out := found == "unlabelled").any():
+        # As files of that name: counted, whatever they hold.
+        n_unlabelled += int(is_out.sum())
+        items, together, found = items[~is_out], together[~is_out], found[~is_out]
+    rows_found = Rows(
+        items=items,
+        labels=together,
+        split=found,
+        names=columns.class_names if together.dtype.kind in "iu" else None,
+        spelled={"val": "validation"},
+        n_unlabelled=n_unlabelled,
+    )
+    return rows_found, places
 
 
-def _nothing(n_unlabelled: int) -> Labelled:
-    """No row with a label, and so many without."""
-    return Labelled(np.empty((0, 2), dtype=np.int64), np.empty(0, np.int64), n_unlabelled)
+def _columns_in(path: Path, names: Sequence[str]) -> Any:
+    with reading(path):
+        return opened_parquet(path).read(columns=list(names))
 
 
-def _by_column(
-    part: Labelled, rows: ParquetRows, columns: Columns, parameters: ParquetParameters, where: str
-) -> dict[str, Labelled]:
-    """The parts that a column of splits says; everything under no name where there is none.
+def _labels_of(
+    column: Any, path: Path, columns: Columns, where: str
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Labels of the rows of a file that have one, and which these are, bool ``[N]``."""
+    known = ~np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+    values = np.array([value for value in column.to_pylist() if value is not None])
+    if values.dtype.kind in "iu" and (values == -1).any():
+        # How Hugging Face marks what has no label; a class of a file that is not described so.
+        if columns.class_names is None:
+            raise UserError(
+                f"'{columns.label}' of {where} has labels of -1, which means 'no label' where it is "
+                f"described as Hugging Face's ClassLabel; {shown(path.name)} does not say so. Make them "
+                "null where there is no label, or number the classes from 0."
+            )
+        of_known = np.flatnonzero(known)
+        known[of_known[values == -1]] = False
+        values = values[values != -1]
+    return values, known
+
+
+def _said_by_column(
+    said: Mapping[str, Sequence[str]], parameters: ParquetParameters, where: str
+) -> NDArray[np.str_] | None:
+    """The part of each image that a column of splits says; None where there is no such column.
 
     Raises:
         UserError: a column says splits, and nothing said what to do with it; or it says something else.
     """
-    if parameters.split_column == NO_SPLIT:
-        return {"": part}
-    wanted = columns.texts if parameters.split_column is None else (parameters.split_column,)
-    for name in wanted:
-        said = _texts_of(part, rows, name)
-        roles = {text: split_of(text) for text in np.unique(said).tolist()}
+    wanted = said if parameters.split_column is None else (parameters.split_column,)
+    for name in wanted if said else ():
+        roles = {text: split_of(text) for text in sorted(set(said[name]))}
         told = ", ".join(f"'{text}'" for text in list(roles)[:3])
         are_splits = all(is_split_alone(text) for text in roles)
         if parameters.split_column is None:
@@ -459,63 +419,5 @@ def _by_column(
             raise UserError(
                 f"Column '{name}' of {where} must say train, test or validation; found {told}."
             )
-        role_of = np.array([roles[text] for text in said.tolist()])
-        parts = {
-            role: Labelled(part.places[role_of == role], part.labels[role_of == role])
-            for role in sorted(set(role_of.tolist()))
-        }
-        unlabelled = parts.pop(
-            "unlabelled", None
-        )  # as files of that name: counted, whatever they hold
-        n_unlabelled = part.n_unlabelled + (len(unlabelled.labels) if unlabelled else 0)
-        return {**parts, "unlabelled": _nothing(n_unlabelled)}
-    return {"": part}
-
-
-def _texts_of(part: Labelled, rows: ParquetRows, name: str) -> NDArray[np.str_]:
-    """A column's texts for the rows of a part ``[N]``; what is not there is blank."""
-    texts = np.empty(len(part.places), dtype=object)
-    for file in np.unique(part.places[:, 0]).tolist():
-        path = rows.paths[file]
-        with reading(path):
-            values = opened_parquet(path).read(columns=[name]).column(name).to_pylist()
-        mine = part.places[:, 0] == file
-        texts[mine] = [values[row] or "" for row in part.places[mine, 1].tolist()]
-    return texts.astype(str)
-
-
-def _classes(
-    used: Sequence[Labelled], columns: Columns, where: str
-) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
-    """Names of the classes that occur, and the targets of each part."""
-    together = np.concatenate([part.labels for part in used])
-    given = columns.class_names if together.dtype.kind in "iu" else None
-    names = encode(together, given, where)
-    targets = [numbers(part.labels, names, named=given is not None) for part in used]
-    occurring = np.unique(np.concatenate(targets))
-    if len(occurring) < 2:
-        raise UserError(
-            f"{where} has one class only ({names[int(occurring[0])]}); expected at least two."
-        )
-    order = np.full(len(names), -1)
-    order[occurring] = np.arange(len(occurring))  # names that no image has are no classes
-    return tuple(names[int(number)] for number in occurring), [order[t] for t in targets]
-
-
-def _refuse_missing_classes(pool: Arrays, classes: Sequence[str], where: str) -> None:
-    counts = np.bincount(pool.targets, minlength=len(classes))
-    absent = [name for name, count in zip(classes, counts, strict=True) if count == 0]
-    if absent:
-        raise UserError(
-            f"The train files of {where} have no image of {listed(absent)}, which the test files have. "
-            "Give files of one data set."
-        )
-
-
-def _left_out(files: Files, n_unlabelled: int) -> str:
-    said = []
-    if files.others:
-        said.append(f"{len(files.others):,} other files ({suffixes(files.others)})")
-    if n_unlabelled:
-        said.append(f"{n_unlabelled:,} images without labels")
-    return "; ".join(said)
+        return np.array([str(roles[text]) for text in said[name]])
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,16 +12,7 @@ from pydantic import Field
 
 from alharness.errors import UserError, unknown_name
 from alharness.progress import Progress, silent
-from alharness.tasks.arrays import (
-    Arrays,
-    OwnFile,
-    SplitParameters,
-    data_of,
-    defaults_for,
-    encode,
-    numbers,
-    split,
-)
+from alharness.tasks.arrays import OwnFile, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
 from alharness.tasks.columns import (
     counts_rows,
@@ -30,6 +22,7 @@ from alharness.tasks.columns import (
     refuse_splits,
     split_mask,
 )
+from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, divided
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,37 +90,26 @@ class Table(OwnFile):
             refuse_splits(columns, frame, where)
         else:
             refuse_missing(frame[split_column], where, f"or set task.drop={split_column}")
-        labels = labels_of(frame[target], where)
-        classes = encode(labels, None, f"column '{target}' of {where}")
-        targets = numbers(labels, classes, named=False)
-        notes = {"source": f"table {self.path.name}", "target": target, "split": "the file's own"}
-        if split_column is not None:
-            is_test = split_mask(frame[split_column], where)
-        else:
-            positions = np.arange(len(frame))
-            _, test = split(Arrays(positions, targets), classes, self.parameters, where)
-            is_test = np.isin(positions, test.items)
-            notes["split"] = f"seed {self.parameters.split_seed}, stratified"
+        notes = {"source": f"table {self.path.name}", "target": target}
         if index := ", ".join(str(name) for name in frame.index.names if name is not None):
-            notes["left out"] = f"the index ({index})"
-        rows = self._rows(frame, columns, ~is_test, where, notes)
-        return data_of(
-            Arrays(rows[~is_test], targets[~is_test]),
-            Arrays(rows[is_test], targets[is_test]),
-            classes,
-            where,
-            notes,
+            notes[LEFT_OUT] = f"the index ({index})"
+        split = None
+        if split_column is not None:
+            split = np.where(split_mask(frame[split_column], where), "test", "train")
+        rows = Rows(
+            items=frame[columns], labels=labels_of(frame[target], where), split=split, notes=notes
         )
+        found = divided(rows, self.parameters, f"column '{target}' of {where}")
+        in_pool = np.zeros(len(frame), dtype=bool)
+        in_pool[found.pool] = True
+        # What scales a number is taken from the pool alone: so it is known first what the pool is.
+        numbers, more = self._numbers(frame, columns, in_pool, where)
+        return data_of(replace(found, notes={**found.notes, **more}), numbers)
 
-    def _rows(
-        self,
-        frame: DataFrame,
-        columns: Sequence[str],
-        in_pool: NDArray[np.bool_],
-        where: str,
-        notes: dict[str, str],
-    ) -> NDArray[np.float32]:
-        """All features, float32 ``[N, D]``; notes what each column was taken for."""
+    def _numbers(
+        self, frame: DataFrame, columns: Sequence[str], in_pool: NDArray[np.bool_], where: str
+    ) -> tuple[NDArray[np.float32], dict[str, str]]:
+        """All features, float32 ``[N, D]``, and notes on what each column was taken for."""
         categories = self._named(frame, self.parameters.categories, where)
         found = {
             name: encoded(frame[name], in_pool, where, as_category=name in categories)
@@ -135,7 +117,7 @@ class Table(OwnFile):
         }
         said = [f"{name} ({column.said})" for name, column in found.items()]
         more = [f"{len(said) - LISTED} more"] if len(said) > LISTED else []
-        notes["features"] = ", ".join(said[:LISTED] + more)
+        notes = {"features": ", ".join(said[:LISTED] + more)}
         if counting := [name for name in columns if counts_rows(frame[name])]:
             notes["row numbers"] = (
                 f"column '{counting[0]}' numbers the rows and is a feature; task.drop={counting[0]} leaves "
@@ -147,7 +129,7 @@ class Table(OwnFile):
             dtype=np.float32,
             casting="same_kind",
         )
-        return rows
+        return rows, notes
 
     def _named(self, frame: DataFrame, listed: str, where: str) -> list[str]:
         """Names of columns out of a setting, with commas between."""

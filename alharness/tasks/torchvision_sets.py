@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError, unknown_name
 from alharness.progress import Progress, silent
-from alharness.tasks.arrays import Arrays, as_items, data_of, defaults_for
+from alharness.tasks.arrays import as_items, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+from alharness.tasks.rows import Rows, SplitParameters, divided
 
 #: Sets that hold their images as one array, with a part for training and one for tests: side of an image.
 SETS = {
@@ -57,16 +58,16 @@ class TorchvisionSet(TaskPlugin):
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
         where = f"torchvision:{self.argument}"
         opened = [self._open(locations, training=training) for training in (True, False)]
-        parts = [Arrays(_items(found, where), _targets(found)) for found in opened]
-        n_classes = 1 + max(int(part.targets.max()) for part in parts)
-        names = getattr(opened[0], "classes", None) or [str(label) for label in range(n_classes)]
-        # EMNIST's letters count from 1, with a name for the 0 that no image has.
-        used = np.unique(np.concatenate([part.targets for part in parts]))
-        order = np.full(len(names), -1)
-        order[used] = np.arange(len(used))
-        pool, test = (Arrays(part.items, order[part.targets]) for part in parts)
-        notes = {"source": f"torchvision {self.argument}", "split": "the data set's own"}
-        return data_of(pool, test, [str(names[label]) for label in used], where, notes)
+        items = [_items(found, where) for found in opened]
+        rows = Rows(
+            items=np.concatenate(items),
+            labels=np.concatenate([_targets(found) for found in opened]),
+            split=np.repeat(["train", "test"], [len(part) for part in items]),
+            # EMNIST's letters count from 1, with a name for the 0 that no image has.
+            names=getattr(opened[0], "classes", None),
+            notes={"source": f"torchvision {self.argument}"},
+        )
+        return data_of(divided(rows, SplitParameters(), where), rows.items)
 
     def _open(self, locations: DataLocations, *, training: bool) -> Any:
         from torchvision import datasets

@@ -250,7 +250,7 @@ def test_splits_that_people_use(
     assert (len(data.pool_targets), len(data.test_targets)) == (2 * pool, 2 * test)
     assert data.notes["splits"].startswith("pool: ")
     if len(folders) == 3:
-        assert "4 images, not used" in data.notes["splits"]  # never merged into the test set
+        assert "4 items, not used" in data.notes["splits"]  # never merged into the test set
 
 
 def test_a_class_may_be_called_like_a_split(

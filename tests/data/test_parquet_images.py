@@ -131,7 +131,7 @@ def test_the_hubs_own_conversion_says_the_split_by_folders(tmp_path: Path) -> No
     write(root / "default/test/0000.parquet", [0, 0, 1], first=60)
     data = load(root)
     assert len(data.test_targets) == 3
-    assert data.notes["splits"] == "pool: train; test: test; validation: 2 images, not used"
+    assert data.notes["splits"] == "pool: train; test: test; validation: 2 items, not used"
 
 
 def test_half_a_conversion_is_said_to_be_one(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_what_has_no_label_is_left_out_and_counted(tmp_path: Path) -> None:
     data = load(tmp_path)
     assert np.array_equal(data.pool_images[:3], [decoded(0), decoded(2), decoded(4)])
     assert data.notes["splits"] == "pool: train; test: validation"
-    assert data.notes["left out"] == "5 images without labels"
+    assert data.notes["left out"] == "5 items without labels"
 
 
 def test_minus_one_is_no_label_only_where_that_is_described(tmp_path: Path) -> None:
@@ -179,11 +179,11 @@ def test_a_column_of_splits_is_the_authors(tmp_path: Path) -> None:
     data = load(file, split_column="split")
     assert (len(data.pool_targets), len(data.test_targets)) == (12, 5)
     assert data.test_targets.tolist() == [0, 1, 0, 1, 0]
-    assert "validation: 3 images, not used" in data.notes["splits"]
+    assert "validation: 3 items, not used" in data.notes["splits"]
     said[:2] = ["unlabelled"] * 2
     fewer = load(write(tmp_path / "b.parquet", [0, 1] * 10, split=said), split_column="split")
     assert len(fewer.pool_targets) == 10
-    assert fewer.notes["left out"].startswith("2 images without labels")
+    assert fewer.notes["left out"].startswith("2 items without labels")
     drawn = load(file, split_column="none")
     assert (len(drawn.pool_targets), len(drawn.test_targets)) == (16, 4)
     with pytest.raises(UserError, match=r"'origin' .* must say train, test or validation"):
@@ -259,7 +259,9 @@ SPOILT: dict[str, Any] = {
     ),
     "No parquet files in": lambda p: shutil.rmtree(p / "data"),
     "Nothing is at": shutil.rmtree,
-    "and no train files": lambda p: [file.unlink() for file in (p / "data").glob("train*")],
+    "has test and no train items": lambda p: [
+        file.unlink() for file in (p / "data").glob("train*")
+    ],
     "found struct<bytes: binary, path: string> and double": lambda p: write(p / TEST, [0.5, 1.5]),
     "holds the label? It may be none that is known": lambda p: write(
         p / TEST, [0, 1], names=("image", "kind"), metadata={}

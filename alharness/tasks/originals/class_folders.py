@@ -18,9 +18,7 @@ from alharness.tasks.originals.conversion import Plan
 from alharness.tasks.originals.images import Fit, ImageFiles, is_image
 from alharness.tasks.originals.layout import Layout, recognise
 from alharness.tasks.originals.tree import NAMED, FileTree, Listing, shown
-
-#: The data's notes under which it is said what was not used.
-LEFT_OUT, SPLITS = "left out", "splits"
+from alharness.tasks.rows import LEFT_OUT, SPLITS, held_out_part
 
 Members = Mapping[str, Sequence[str]]
 
@@ -32,7 +30,7 @@ class ClassFolders:
     Attributes:
         tree: the folder or archive.
         listing: all that lies there.
-        members: class -> image names, all sorted: ``pool`` and ``test``, or ``""`` without splits.
+        members: class -> image names, all sorted: ``train`` and ``test``, or ``""`` without splits.
         notes: what was used for what, and what was left out.
     """
 
@@ -94,24 +92,19 @@ def _pool_and_test(layout: Layout, where: str) -> tuple[Mapping[str, Members], s
     splits = layout.members
     if "" in splits:
         return splits, ""
-    held_out = "test" if "test" in splits else "val"
-    if "train" not in splits or held_out not in splits:
-        there = ", ".join(
-            shown(folder) for names in layout.split_folders.values() for folder in names
-        )
+    spelled = {split: shown(names[0]) for split, names in layout.split_folders.items()}
+    if "train" not in splits or not {"test", "val"} & set(splits):
         raise UserError(
-            f"{where} has a train or a test folder but not both ({there}). Add the other one, "
-            "or put the class folders side by side to have them split."
+            f"{where} has a train or a test folder but not both ({', '.join(spelled.values())}). Add the "
+            "other one, or put the class folders side by side to have them split."
         )
-    folders = {split: shown(names[0]) for split, names in layout.split_folders.items()}
-    said = f"pool: {folders['train']}; test: {folders[held_out]}"
-    if held_out == "test" and "val" in splits:
-        n = sum(map(len, splits["val"].values()))
-        said += f"; {folders['val']}: {n:,} images, not used"
+    counts = {split: sum(map(len, members.values())) for split, members in splits.items()}
+    held_out, said = held_out_part(counts, spelled, where)
+    assert held_out is not None
     _refuse_other_classes(
-        splits["train"], splits[held_out], folders["train"], folders[held_out], where
+        splits["train"], splits[held_out], spelled["train"], spelled[held_out], where
     )
-    return {"pool": splits["train"], "test": splits[held_out]}, said
+    return {"train": splits["train"], "test": splits[held_out]}, said
 
 
 def _refuse_other_classes(
@@ -172,40 +165,6 @@ def suffixes(names: Sequence[str]) -> str:
     return ", ".join(f"{n:,} {shown(suffix)}" for suffix, n in ordered[:NAMED]) + more
 
 
-def plan_images(
-    folders: ClassFolders,
-    ordered: Mapping[str, Sequence[tuple[str, int]]],
-    fit: Fit,
-    label_names: tuple[str, ...],
-    *,
-    origin: Mapping[str, str],
-    notes: Mapping[str, str],
-    standing: str = "complete",
-) -> Plan:
-    """The conversion of chosen images.
-
-    Args:
-        folders: where they lie.
-        ordered: split -> (image name, label), in the order of the cache.
-        fit: how they become items.
-        label_names: names of the classes.
-        origin, notes, standing: as in ``Plan``.
-    """
-    pairs = [pair for split in ordered.values() for pair in split]
-    names = tuple(name for name, _ in pairs)
-    return Plan(
-        shape=(len(names), fit.channels, *fit.size),
-        read=ImageFiles(folders.tree, names, fit),
-        labels=np.array([label for _, label in pairs], dtype=np.int64),
-        label_names=label_names,
-        splits={split: len(members) for split, members in ordered.items()},
-        origin=origin,
-        notes={**notes, **folders.notes},
-        parallel=True,
-        standing=standing,
-    )
-
-
 def plan_import(
     title: str,
     path: Path,
@@ -232,17 +191,18 @@ def plan_import(
         UserError: unknown or incomplete classes, no train and test folders.
     """
     folders = scan(path)
-    if set(folders.members) != {"pool", "test"}:
+    if set(folders.members) != {"train", "test"}:
         raise UserError(
             f"{title} as images needs train/CLASS/* and test/CLASS/*; {path} has class folders only."
         )
     known = {name.lower(): label for label, name in enumerate(class_names)}
     known |= {str(label): label for label in range(len(class_names))}
-    ordered: dict[str, list[tuple[str, int]]] = {}
+    names: list[str] = []
+    labels: list[int] = []
+    splits: dict[str, int] = {}
     incomplete = False
-    for split, role in (("train", "pool"), ("test", "test")):
-        ordered[split] = []
-        for name, members in folders.members[role].items():
+    for split, by_class in folders.members.items():
+        for name, members in by_class.items():
             if name.lower() not in known:
                 raise UserError(
                     f"{title} has no class '{name}' (folder in {path}); expected some of "
@@ -257,18 +217,23 @@ def plan_import(
                         f"{class_counts[split][label]:,} {split} images; found {len(members):,}. "
                         "Complete it; --partial accepts it and says so in every record."
                     )
-            ordered[split] += [(member, label) for member in members]
+            names += members
+            labels += [label] * len(members)
+        splits[split] = len(names) - sum(splits.values())
     present = ", ".join(class_names[known[name.lower()]] for name in folders.class_names)
-    return plan_images(
-        folders,
-        ordered,
-        fit,
-        class_names,
+    return Plan(
+        shape=(len(names), fit.channels, *fit.size),
+        read=ImageFiles(folders.tree, tuple(names), fit),
+        labels=np.array(labels, dtype=np.int64),
+        label_names=class_names,
+        splits=splits,
         origin={path.name: folders.digest()},
         notes={
             "source": f"{title}, imported from image files",
             "imported": shown(path.name),
             "classes": present,
+            **folders.notes,
         },
+        parallel=True,
         standing="partial" if incomplete else "imported",
     )

@@ -1,0 +1,241 @@
+"""Data of somebody's own: what every reader gives, and the one place that makes a task of it.
+
+A reader (class folders, npz, parquet, tables, torchvision) says what the items are, which label each has
+and which part the author put it in. Here classes get their numbers, pool and test set are told apart or
+drawn, and what was done is noted. A drawn test set is stratified and follows a seed of its own, never the
+run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from alharness import seeds
+from alharness.errors import UserError
+from alharness.tasks.base import TaskParameters
+
+#: Notes under which it is said what was not used, and what the parts were used for.
+LEFT_OUT, SPLITS = "left out", "splits"
+
+
+class SplitParameters(TaskParameters):
+    """``--set task.NAME=VALUE`` for data that may come without a test set."""
+
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the test set, where the data have none"
+    )
+    split_seed: int = Field(0, ge=0, description="seed of that split, apart from the run's seeds")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a reader gives.
+
+    Attributes:
+        items: N items: images, rows of numbers, or the names or places of images.
+        labels: the data's own, ``[N]``: whole numbers, bools or texts.
+        split: ``train``, ``test`` or ``val`` of each item, ``[N]``; None where the data have no parts.
+        names: of the classes 0, 1, ... where labels are their numbers.
+        spelled: what the data call their parts, where that is another word.
+        n_unlabelled: items without a label, which are not among these.
+        notes: facts for the record: the source, what a reader did.
+    """
+
+    items: Any
+    labels: NDArray[Any]
+    split: NDArray[np.str_] | None = None
+    names: Sequence[str] | None = None
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    n_unlabelled: int = 0
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Divided:
+    """Rows as a task: positions of pool and test items, both in the order of the data.
+
+    Attributes:
+        pool, test: int64 ``[P]``, ``[T]``.
+        targets: int64 ``[N]``, numbers of classes; -1 for what is not used.
+        class_names: one per class, in the order of the targets.
+        notes: the reader's, and what was done here.
+    """
+
+    pool: NDArray[np.int64]
+    test: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    notes: Mapping[str, str]
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The pool's positions, then those of the test set: how caches are laid out."""
+        return np.concatenate([self.pool, self.test])
+
+
+def divided(
+    rows: Rows,
+    parameters: SplitParameters,
+    where: str,
+    draw: Literal["split", "folder"] = "split",
+) -> Divided:
+    """Classes, pool and test set.
+
+    Args:
+        rows: what was read.
+        parameters: how a test set is drawn where the data have none.
+        where: the data, for messages.
+        draw: by which recipe; each is as old as the readers that use it, and their results.
+
+    Raises:
+        UserError: labels that name no classes, fewer than two classes, a class of too few items or without
+            a pool item, or a test part without a part to learn from.
+    """
+    check_labels(rows.labels, f"of {where}")
+    notes = dict(rows.notes)
+    if rows.split is None:
+        pool, test, notes[SPLITS] = np.arange(len(rows.labels)), None, _drawn_said(parameters)
+    else:
+        found, counts = np.unique(rows.split, return_counts=True)
+        held_out, said = held_out_part(
+            dict(zip(found.tolist(), counts.tolist(), strict=True)), rows.spelled, where
+        )
+        pool = np.flatnonzero(rows.split == "train")
+        test = np.flatnonzero(rows.split == held_out) if held_out is not None else None
+        notes[SPLITS] = said or _drawn_said(parameters)
+    used = pool if test is None else np.concatenate([pool, test])
+    if len(used) == 0:
+        raise UserError(
+            f"{where} has no item with a label; expected two classes or more. A label of -1 or none at "
+            "all is no label."
+        )
+    class_names, numbers = _classes(rows.labels[used], rows.names, where)
+    if rows.names is not None and len(class_names) < len(rows.names):
+        unused = [name for name in rows.names if name not in class_names]
+        notes["names without an item"] = ", ".join(unused)
+    targets = np.full(len(rows.labels), -1)
+    targets[used] = numbers
+    if test is None:
+        test = _drawn(targets, class_names, parameters, where, draw)
+        pool = np.setdiff1d(pool, test)
+    for number in np.setdiff1d(targets[test], targets[pool]).tolist():
+        raise UserError(
+            f"Class '{class_names[number]}' of {where} has no item in the pool, only in the test set. "
+            "Leave it out, or move items to the pool."
+        )
+    if rows.n_unlabelled:
+        before = [notes[LEFT_OUT]] if LEFT_OUT in notes else []
+        notes[LEFT_OUT] = "; ".join([*before, f"{rows.n_unlabelled:,} items without labels"])
+    return Divided(pool, test, targets, class_names, notes)
+
+
+def held_out_part(
+    counts: Mapping[str, int], spelled: Mapping[str, str], where: str
+) -> tuple[str | None, str]:
+    """Which of the author's parts the test set is, and how to say it.
+
+    Test items are never joined by validation items; without test items these take their place.
+
+    Args:
+        counts: items in ``train``, ``test`` and ``val``, as far as they are there.
+        spelled: what the data call them.
+        where: the data, for messages.
+
+    Returns:
+        ``test``, ``val`` or None: a share of the training items, to be drawn; and words, if not.
+
+    Raises:
+        UserError: nothing to learn from.
+    """
+    if "train" not in counts:
+        there = " and ".join(spelled.get(name, name) for name in sorted(counts))
+        raise UserError(
+            f"{where} has {there or 'nothing'} and no train items with labels. Add them, or give the items "
+            "without that split to have one drawn."
+        )
+    held_out = next((name for name in ("test", "val") if name in counts), None)
+    if held_out is None:
+        return None, ""
+    said = f"pool: {spelled.get('train', 'train')}; test: {spelled.get(held_out, held_out)}"
+    if held_out == "test" and "val" in counts:
+        said += f"; {spelled.get('val', 'val')}: {counts['val']:,} items, not used"
+    return held_out, said
+
+
+def check_labels(labels: NDArray[Any], where: str) -> None:
+    """Refuse what cannot name classes.
+
+    Raises:
+        UserError: labels that are neither whole numbers nor texts, or not one per item.
+    """
+    if labels.ndim != 1:
+        flat = labels.ndim == 2 and labels.shape[1] == 1
+        how = (
+            "Flatten them, with ravel()" if flat else "Give one class each (argmax of one-hot rows)"
+        )
+        raise UserError(
+            f"The labels {where} must be one per item; found shape {labels.shape}. {how}."
+        )
+    if labels.dtype.kind not in "iubU":
+        raise UserError(
+            f"The labels {where} must be whole numbers or texts; found {labels.dtype}. Convert them, for "
+            "instance with astype(int)."
+        )
+
+
+def _classes(
+    labels: NDArray[Any], names: Sequence[str] | None, where: str
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Names of the classes that occur, in the order of the labels, and the number of each label's."""
+    found, numbers = np.unique(labels, return_inverse=True)
+    if names is None:
+        class_names = tuple(str(label) for label in found)
+    elif labels.dtype.kind == "U" or int(found[0]) < 0 or int(found[-1]) >= len(names):
+        raise UserError(
+            f"With class names the labels of {where} must be numbers 0 .. {len(names) - 1}; found "
+            f"{found[0]} .. {found[-1]}. Give a name for each class, or none."
+        )
+    else:
+        class_names = tuple(str(names[int(label)]) for label in found)
+    if len(class_names) < 2:
+        raise UserError(
+            f"{where} has one class only ({class_names[0]}); expected at least two. Add another one."
+        )
+    return class_names, numbers.reshape(-1).astype(np.int64)
+
+
+def _drawn_said(parameters: SplitParameters) -> str:
+    return (
+        f"test: {parameters.test_fraction:g} of each class, drawn with seed {parameters.split_seed}"
+    )
+
+
+def _drawn(
+    targets: NDArray[np.int64],
+    class_names: Sequence[str],
+    parameters: SplitParameters,
+    where: str,
+    draw: str,
+) -> NDArray[np.int64]:
+    """Positions of the test set: a seeded share of each class."""
+    chosen = []
+    for number, name in enumerate(class_names):
+        members = np.flatnonzero(targets == number)
+        n_test = round(len(members) * parameters.test_fraction)
+        if n_test == 0 or n_test == len(members):
+            raise UserError(
+                f"Class '{name}' of {where} has {len(members)} items: too few to split off a test "
+                f"share of {parameters.test_fraction}. Add items or set task.test_fraction."
+            )
+        rng = seeds.rng(parameters.split_seed, draw, name)
+        if draw == "folder":  # another draw would be other data under the run keys of 0.1.0
+            chosen.append(members[rng.choice(len(members), n_test, replace=False)])
+        else:
+            chosen.append(rng.permutation(members)[:n_test])
+    return np.sort(np.concatenate(chosen))
