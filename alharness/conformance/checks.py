@@ -17,8 +17,8 @@ from alharness import seeds
 from alharness.conformance.process import helper
 from alharness.conformance.queries import digest, same
 from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Scene
-from alharness.engine.guard import Guard
-from alharness.engine.untouched import changed, global_marks, modes, reseeded
+from alharness.border.guard import Guard
+from alharness.border.marks import changed, global_marks, modes, reseeded
 from alharness.learners.learner import Learner
 from alharness.oracle import Oracle
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from alharness import seeds
 from alharness.availability import Availability
 from alharness.engine.evaluation import evaluate, query_entropy
-from alharness.engine.guard import Guard
+from alharness.border.guard import Guard
 from alharness.engine.stage import Stage
 from alharness.errors import UserError
 from alharness.labelled import Annotation, LabelledSet

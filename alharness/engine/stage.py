@@ -17,8 +17,8 @@ import torch
 
 from alharness.artefacts import Supply
 from alharness.availability import Availability
-from alharness.engine.contract import Author, check_query, refuse_late, time_limit
-from alharness.engine.untouched import changed, contents, global_marks, pool_marks, put_back
+from alharness.border.author import Author, check_query, refuse_late, time_limit
+from alharness.border.marks import changed, contents, global_marks, pool_marks, put_back
 from alharness.errors import UserError
 from alharness.generative import (
     Autoencoder,

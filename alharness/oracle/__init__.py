@@ -12,7 +12,7 @@ from alharness.oracle.oracle import (
     hidden,
     open_oracle,
 )
-from alharness.oracle.vault import Vault
+from alharness.border.vault import Vault
 
 __all__ = [
     "Annotator",

@@ -24,7 +24,7 @@ from alharness.artefacts import Supply
 from alharness.errors import UserError
 from alharness.labelled import Annotation
 from alharness.oracle.noise import with_noise
-from alharness.oracle.vault import Vault
+from alharness.border.vault import Vault
 from alharness.pool import Pool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.tasks.base import TaskData

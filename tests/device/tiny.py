@@ -13,7 +13,7 @@ import torch
 from pretended_cuda import Counts, PretendedDevice
 
 from alharness.cli.options import places
-from alharness.engine.guard import Guard
+from alharness.border.guard import Guard
 from alharness.engine.runner import execute
 from alharness.records import QueryLog, RunFolder
 from alharness.spec import RunSpec, resolve

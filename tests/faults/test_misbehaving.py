@@ -23,7 +23,7 @@ from alharness.records import run_folders
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 
-FILE = Path(__file__).with_name("misbehaving.py")
+FILE = Path(__file__).with_name("../gallery/strategies.py")
 
 
 def _samples() -> list[type]:

@@ -19,7 +19,7 @@ import torch
 
 from alharness.availability import Availability
 from alharness.engine.stage import Stage
-from alharness.engine.untouched import (
+from alharness.border.marks import (
     Marks,
     changed,
     contents,
