@@ -40,6 +40,8 @@ _OPERATIONS = (
     ("mkldnn", "conv"),
     ("mkldnn", "rnn"),
 )
+#: Backends whose operations follow them where nothing else is set.
+_WHOLE = (("generic", "all"), ("cuda", "all"), ("mkldnn", "all"))
 #: Variables that NVIDIA's libraries and torch read themselves: told, because they can overrule us.
 _VARIABLES = (
     "NVIDIA_TF32_OVERRIDE",
@@ -112,6 +114,26 @@ def _arithmetic(*, tf32: bool) -> Iterator[None]:
             cudnn.allow_tf32 = convolution
         for (backend, operation), value in operations.items():
             _set(backend, operation, value)
+
+
+def precision() -> tuple[Any, ...]:
+    """What a product of float32 numbers means now, by both of torch's ways to say it."""
+    # By the functions behind ``fp32_precision``: read before and after every call of foreign code.
+    get = torch._C._get_fp32_precision_getter if _HAS_BOTH else None
+    found = [get(*which) for which in (*_WHOLE, *_OPERATIONS) if get is not None]
+    return _read(torch.get_float32_matmul_precision), *found
+
+
+def set_precision(values: tuple[Any, ...]) -> None:
+    """Back to what ``precision`` gave."""
+    matmul, whole, parts = values[0], values[1 : 1 + len(_WHOLE)], values[1 + len(_WHOLE) :]
+    for (backend, operation), value in zip(_WHOLE, whole, strict=False):
+        torch._C._set_fp32_precision_setter(backend, operation, value)
+    # Each of these moves some of those that follow: the finest stand last.
+    if matmul is not None:
+        torch.set_float32_matmul_precision(matmul)
+    for which, value in zip(_OPERATIONS, parts, strict=False):
+        _set(*which, value)
 
 
 def describe() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
@@ -73,10 +73,11 @@ class Query(ABC):
         """The answer of somebody who knows how to answer this kind."""
 
     @abstractmethod
-    def fault(self, n: int, item_shape: tuple[int, ...]) -> tuple[str, str] | None:
+    def faults(self, n: int, item_shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[str, str]]]:
         """What a query for a pool of n items of that shape must be, and what this one is instead.
 
-        Does not trust the values' types, nor their number.
+        By rule: ``query-type`` (nothing more is asked after it), ``never-test-items`` (outside of the pool),
+        ``distinct``. Does not trust the values' types, nor their number.
         """
 
     def figures_fault(self) -> tuple[str, str] | None:
@@ -139,26 +140,20 @@ class PoolQuery(Query):
     def answered_by(self, answers: Answers[Answer_co], cycle: int) -> Answer_co:
         return answers.to_items(self, cycle)
 
-    def fault(self, n: int, item_shape: tuple[int, ...]) -> tuple[str, str] | None:
+    def faults(self, n: int, item_shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[str, str]]]:
         indices = self.indices
-        if (
-            not isinstance(indices, torch.Tensor)
-            or indices.dtype != torch.int64
-            or indices.ndim != 1
-        ):
-            found = f"{getattr(indices, 'dtype', type(indices).__name__)}"
-            if isinstance(indices, torch.Tensor) and indices.ndim != 1:
+        if not _is_tensor(indices, torch.int64) or indices.ndim != 1:
+            found = _type_of(indices)
+            if _is_tensor(indices) and indices.ndim != 1:
                 found += f" of shape {tuple(indices.shape)}"
-            return "pool indices as a one-dimensional int64 tensor", found
-        if indices.device.type != "cpu":
-            return "pool indices on the CPU", f"indices on {indices.device}"
-        if len(indices) == 0:
-            return None
-        if int(indices.min()) < 0 or int(indices.max()) >= n:
-            return f"pool indices in 0 .. {n - 1}", listed(indices)
-        if len(indices.unique()) != len(indices):
-            return "distinct pool indices", f"duplicates among {listed(indices)}"
-        return None
+            yield "query-type", ("pool indices as a one-dimensional int64 tensor", found)
+        elif indices.device.type != "cpu":
+            yield "query-type", ("pool indices on the CPU", f"indices on {indices.device}")
+        elif len(indices):
+            if int(indices.min()) < 0 or int(indices.max()) >= n:
+                yield "never-test-items", (f"pool indices in 0 .. {n - 1}", listed(indices))
+            if len(indices.unique()) != len(indices):
+                yield "distinct", ("distinct pool indices", f"duplicates among {listed(indices)}")
 
     @property
     def touched(self) -> torch.Tensor:
@@ -185,10 +180,12 @@ class ImageQuery(Query):
     def answered_by(self, answers: Answers[Answer_co], cycle: int) -> Answer_co:
         return answers.to_images(self, cycle)
 
-    def fault(self, n: int, item_shape: tuple[int, ...]) -> tuple[str, str] | None:
-        return _values_fault(self.items, "the synthetic items", 1, item_shape) or _range_fault(
+    def faults(self, n: int, item_shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[str, str]]]:
+        fault = _values_fault(self.items, "the synthetic items", 1, item_shape) or _range_fault(
             self.items, "the synthetic items"
         )
+        if fault is not None:
+            yield "query-type", fault
 
 
 @dataclass(frozen=True)
@@ -222,20 +219,25 @@ class LineQuery(Query):
     def answered_by(self, answers: Answers[Answer_co], cycle: int) -> Answer_co:
         return answers.to_lines(self, cycle)
 
-    def fault(self, n: int, item_shape: tuple[int, ...]) -> tuple[str, str] | None:
+    def faults(self, n: int, item_shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[str, str]]]:
         fault = (
             _values_fault(self.points, "the lines' points", 2, item_shape)
             or _values_fault(self.images, "the lines' images", 2)
             or _range_fault(self.images, "the lines' images")
-            or PoolQuery(self.pool_indices).fault(n, item_shape)
+            or self._lengths_fault()
         )
         if fault is not None:
-            return fault
+            yield "query-type", fault
+        else:
+            yield from PoolQuery(self.pool_indices).faults(n, item_shape)
+
+    def _lengths_fault(self) -> tuple[str, str] | None:
         if self.points.shape[:2] != self.images.shape[:2]:
             points, images = tuple(self.points.shape[:2]), tuple(self.images.shape[:2])
             return "an image for each point", f"{points} points and {images} images"
-        if len(self.pool_indices) != len(self.points):
-            return "a pool item for each line", f"{len(self.pool_indices)} for {len(self.points)}"
+        indices = self.pool_indices
+        if isinstance(indices, torch.Tensor) and indices.numel() != len(self.points):
+            return "a pool item for each line", f"{indices.numel()} for {len(self.points)}"
         if self.answer not in ("labels", "boundary"):
             return "labels or boundary for an answer", repr(self.answer)
         return None
@@ -243,6 +245,15 @@ class LineQuery(Query):
     @property
     def touched(self) -> torch.Tensor:
         return self.pool_indices
+
+
+def _is_tensor(values: object, dtype: torch.dtype | None = None) -> bool:
+    """Whether it is torch's own tensor: a class derived from it may answer otherwise to each who asks."""
+    return type(values) is torch.Tensor and dtype in (None, values.dtype)
+
+
+def _type_of(values: Any) -> str:
+    return f"{values.dtype}" if _is_tensor(values) else f"{type(values).__name__}"
 
 
 #: How far a decoded image may leave [0, 1] by rounding: less than half a level of 256.
@@ -253,9 +264,8 @@ def _values_fault(
     values: torch.Tensor, what: str, n_axes: int, shape: tuple[int, ...] | None = None
 ) -> tuple[str, str] | None:
     """Whether values are finite float32 rows ``[Q, ...]`` (or ``[Q, P, ...]``) of items of a shape."""
-    if not isinstance(values, torch.Tensor) or values.dtype != torch.float32:
-        found = f"{getattr(values, 'dtype', type(values).__name__)}"
-        return f"{what} as a float32 tensor", found
+    if not _is_tensor(values, torch.float32):
+        return f"{what} as a float32 tensor", _type_of(values)
     if values.ndim <= n_axes or (shape is not None and tuple(values.shape[n_axes:]) != shape):
         wanted = f"{tuple(shape)}" if shape is not None else "(C, H, W)"
         return f"{what} of shape {wanted} each", f"shape {tuple(values.shape[n_axes:])}"

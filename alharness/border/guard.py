@@ -14,29 +14,28 @@ from contextlib import contextmanager, nullcontext
 
 # By name: see timing.
 from time import perf_counter
+from typing import Protocol, TypeVar
 
 import torch
 
 from alharness.availability import Availability
-from alharness.engine.stage import Stage
+from alharness.border.author import Author
 from alharness.border.marks import (
-    Marks,
-    changed,
+    Classifier,
     contents,
-    global_marks,
     label_marks,
     learner_marks,
     pool_marks,
     probe_of,
-    put_back,
     reseeded,
     same_predictions,
 )
+from alharness.border.state import Marks, changed, global_marks, put_back
+from alharness.border.vault import Vault
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner
-from alharness.oracle import Oracle, Vault
+from alharness.pool import Pool
 from alharness.queries import PoolQuery, Query
-from alharness.strategy import CycleView
+from alharness.timing import Stopwatch
 
 #: Looks of a session that are taken in any case, at its first cycle, unless a selection takes longer than
 #: ``LONG_S``: what doubles a selection of minutes is left to 'alharness check'. One look is one more
@@ -53,62 +52,87 @@ PROBE_ONE_IN = 4
 AGREEMENT = 0.5
 
 
+class View(Protocol):
+    """What a strategy sees, as far as the guard asks: its stopwatch."""
+
+    stopwatch: Stopwatch
+
+
+AView = TypeVar("AView", bound=View)
+
+
+class Seat(Protocol[AView]):
+    """Where a strategy is asked (``engine.seat``), as far as the guard asks."""
+
+    @property
+    def labelled(self) -> LabelledSet: ...
+
+    @property
+    def learner(self) -> Classifier: ...
+
+    @property
+    def available(self) -> Availability: ...
+
+    def view(self, *, cycle: int, seed: int | None) -> AView:
+        """What the strategy may see; the same one each time."""
+
+    def select(self, view: AView, size: int) -> Query:
+        """The strategy's query, checked."""
+
+
 class Guard:
     """Asks one strategy, cycle by cycle.
 
     Args:
-        stage: the prepared strategy before its problem.
-        oracle: sealed while the strategy chooses.
+        author: whom messages name.
+        pool, test: the problem as the strategy wants it.
+        vault: sealed while the strategy chooses.
     """
 
-    def __init__(self, stage: Stage, oracle: Oracle) -> None:
-        self.stage, self.oracle = stage, oracle
+    def __init__(self, author: Author, pool: Pool, test: Pool, vault: Vault) -> None:
+        self.author, self.pool, self.test, self.vault = author, pool, test, vault
         self._shapes: dict[str, tuple[object, ...]] = {}
         self._began = perf_counter()
         self._spent = 0.0
         self._n_looks = 0
         self._n_asked = 0
         self._items = self._contents()
-        self._probe = probe_of(stage.problem.test)
+        self._probe = probe_of(test)
 
     def ask(
-        self,
-        labelled: LabelledSet,
-        learner: Learner,
-        available: Availability,
-        query_size: int,
-        *,
-        cycle: int,
-        seed: int,
-    ) -> tuple[CycleView, Query]:
-        """What the strategy saw, and its query.
+        self, seat: Seat[AView], size: int, *, cycle: int, seed: int | None = None
+    ) -> tuple[AView, Query]:
+        """What the strategy saw, and its query of ``size`` items.
 
         Raises:
             PluginError: the answer breaks the contract, or what must be left alone has changed.
         """
 
-        def view() -> CycleView:
-            return self.stage.view(labelled, learner, cycle=cycle, available=available, seed=seed)
+        def view() -> AView:
+            return seat.view(cycle=cycle, seed=seed)
 
-        shown = view()
-        before = self._marks(labelled, learner, available)
+        def select(view: AView) -> Query:
+            return seat.select(view, size)
+
+        shown, learner = view(), seat.learner
+        before = self._marks(seat)
         attempts = Vault.attempts
         self._n_asked += 1
         predicted = learner.log_probs(self._probe) if self._probes() else None
-        with self.oracle.vault.sealed():
-            query = self.stage.ask(shown, query_size, available)
-        self._compare(before, self._marks(labelled, learner, available), cycle)
+        with self.vault.sealed():
+            query = select(shown)
+        self._compare(before, self._marks(seat), cycle)
         if predicted is not None and not same_predictions(
             predicted, learner.log_probs(self._probe)
         ):
             self._refuse_change("the classifier's predictions", cycle)
         if Vault.attempts > attempts:
-            self.stage.author.refuse("no look at hidden targets", "the oracle asked", cycle=cycle)
+            self.author.refuse("no look at hidden targets", "the oracle asked", cycle=cycle)
         self._same_arrays(query, cycle)
         if self._may_look(sum(shown.stopwatch.seconds.values())):
             with self._look():
                 self._compare_items(cycle)
-                self._ask_again(view, query, query_size, available, cycle)
+                self._ask_again(view, select, query, cycle)
         return shown, query
 
     def conclude(self, cycle: int) -> None:
@@ -119,14 +143,13 @@ class Guard:
         """
         self._compare_items(cycle)
 
-    def _marks(self, labelled: LabelledSet, learner: Learner, available: Availability) -> Marks:
-        problem = self.stage.problem
+    def _marks(self, seat: Seat[AView]) -> Marks:
         return {
             **global_marks(),
-            **pool_marks("the pool", problem.pool),
-            **pool_marks("the test set", problem.test),
-            **label_marks(labelled, available),
-            **learner_marks(learner),
+            **pool_marks("the pool", self.pool),
+            **pool_marks("the test set", self.test),
+            **label_marks(seat.labelled, seat.available),
+            **learner_marks(seat.learner),
         }
 
     def _compare(self, before: Marks, after: Marks, cycle: int) -> None:
@@ -136,15 +159,14 @@ class Guard:
             self._refuse_change(touched[0], cycle)
 
     def _refuse_change(self, what: str, cycle: int) -> None:
-        self.stage.author.refuse(
+        self.author.refuse(
             "select to leave all as it is", f"changed {what}; start over with --fresh", cycle=cycle
         )
 
     def _contents(self) -> Marks:
-        problem = self.stage.problem
         return {
-            "the pool's items": contents(problem.pool),
-            "the test set's items": contents(problem.test),
+            "the pool's items": contents(self.pool),
+            "the test set's items": contents(self.test),
         }
 
     def _compare_items(self, cycle: int) -> None:
@@ -156,7 +178,7 @@ class Guard:
             found = (values.dtype.str, *values.shape[1:])
             known = self._shapes.setdefault(name, found)
             if found != known:
-                self.stage.author.refuse(
+                self.author.refuse(
                     f"rows of {known} in the array '{name}', as in earlier cycles",
                     f"{found}",
                     cycle=cycle,
@@ -181,19 +203,18 @@ class Guard:
 
     def _ask_again(
         self,
-        view: Callable[[], CycleView],
+        view: Callable[[], AView],
+        select: Callable[[AView], Query],
         query: Query,
-        size: int,
-        available: Availability,
         cycle: int,
     ) -> None:
         """With the same view, other decoys for targets and other global random states."""
-        vault, author = self.oracle.vault, self.stage.author
+        vault, author = self.vault, self.author
 
         def once_more(*, otherwise: bool) -> Query:
             vault.deal(int(otherwise))
             with vault.sealed(), reseeded(1) if otherwise else nullcontext():
-                return self.stage.ask(view(), size, available)
+                return select(view())
 
         try:
             other = once_more(otherwise=True)
@@ -216,7 +237,7 @@ class Guard:
         )
 
     def _agree(self, one: Query, other: Query) -> bool:
-        if self.stage.problem.pool.device.type == "cpu":
+        if self.pool.device.type == "cpu":
             return all(map(torch.equal, one.content(), other.content()))
         if isinstance(one, PoolQuery) and isinstance(other, PoolQuery):
             shared = torch.isin(one.indices, other.indices).float().mean()

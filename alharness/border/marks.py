@@ -6,15 +6,11 @@ write through torch counts up a tensor's version); ``contents`` reads everything
 
 from __future__ import annotations
 
-import ctypes
-import os
 import random
-import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,105 +18,15 @@ from torch import nn
 
 from alharness import seeds
 from alharness.availability import Availability
+from alharness.border.state import Marks
 from alharness.labelled import LabelledSet
-from alharness.learners.learner import Learner
 from alharness.pool import Pool
-
-Marks = dict[str, object]
 
 #: Bytes of a pool that are read for its contents; of a larger one, ranges spread over it.
 CONTENTS_BYTES = 1 << 28
 N_RANGES = 64
-#: 624 words and the position among them.
-_TWISTER_BYTES = 4 * 625
-_RANDOM_STATE = "the global random state of"
-#: Not to be left alone, but what a changed random state may come from.
-_N_MODULES = "the number of modules"
 #: Items whose predictions stand for what the classifier does.
 N_PROBE = 8
-#: The mark that ``put_back`` sets right: paths are relative to it.
-FOLDER = "the working folder"
-
-
-def changed(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    """Names of the marks that differ; where an import may have moved a random state, with the cure."""
-    names = [name for name in before if name != _N_MODULES and before[name] != after.get(name)]
-    hint = _about_imports(before.get(_N_MODULES), after.get(_N_MODULES))
-    return [name + hint if name.startswith(_RANDOM_STATE) else name for name in names]
-
-
-def _about_imports(n_before: object, n_after: object) -> str:
-    """What to say beside a changed random state if libraries were imported meanwhile.
-
-    Some draw as they are imported. That cannot be told from a draw of the plug-in's own without a hook
-    in every import, which would be in the way of what is timed; so the plug-in's author is told.
-    """
-    if not isinstance(n_before, int) or n_before == n_after:
-        return ""
-    # Modules lie in the order in which they came.
-    came = dict.fromkeys(name.partition(".")[0] for name in islice(sys.modules, n_before, None))
-    libraries = [name for name in came if name not in sys.stdlib_module_names]
-    if not libraries:
-        return ""
-    more = f" and {len(libraries) - 3} more" if len(libraries) > 3 else ""
-    return (
-        f" (if importing {', '.join(libraries[:3])}{more} did, import at the top of the module, "
-        "not inside the call)"
-    )
-
-
-def global_marks() -> Marks:
-    """Random states and settings that belong to everybody.
-
-    The random state of a CUDA device is not among them: capturing a graph may move it, and what is
-    drawn from it shows when the same view is asked again.
-    """
-    return {
-        f"{_RANDOM_STATE} torch": torch.get_rng_state().numpy().tobytes(),
-        f"{_RANDOM_STATE} numpy": _numpy_state(),
-        f"{_RANDOM_STATE} random": random.getstate(),
-        _N_MODULES: len(sys.modules),
-        "torch's gradient mode": torch.is_grad_enabled(),
-        "torch's default dtype": torch.get_default_dtype(),
-        "torch's number of threads": torch.get_num_threads(),
-        "torch's determinism": (
-            torch.are_deterministic_algorithms_enabled(),
-            torch.backends.cudnn.deterministic,
-            torch.backends.cudnn.benchmark,
-        ),
-        "torch's precision": (
-            torch.get_float32_matmul_precision(),
-            torch.backends.cudnn.allow_tf32,
-        ),
-        "torch's use of oneDNN": torch.backends.mkldnn.enabled,
-        "numpy's handling of floating-point errors": tuple(np.geterr().items()),
-        FOLDER: _folder(),
-    }
-
-
-def put_back(marks: Mapping[str, object]) -> None:
-    """Go back to the folder of these marks: what is written next must not lie elsewhere."""
-    folder = marks.get(FOLDER)
-    if isinstance(folder, str) and folder != _folder():
-        os.chdir(folder)
-
-
-def _folder() -> str | None:
-    try:
-        return str(Path.cwd())
-    except FileNotFoundError:  # removed meanwhile
-        return None
-
-
-def _numpy_state() -> tuple[object, ...]:
-    """The Mersenne twister's state, its bytes as they lie: 1 us, where ``get_state`` takes 80.
-
-    A normal number that numpy drew ahead is not in it; whoever takes that one shows when asked again.
-    """
-    source = np.random.get_bit_generator()  # type: ignore[attr-defined]  # public, not in its stub
-    if not isinstance(source, np.random.MT19937):
-        return (repr(source.state),)
-    return id(source), ctypes.string_at(source.ctypes.state_address, _TWISTER_BYTES)
 
 
 def pool_marks(name: str, pool: Pool) -> Marks:
@@ -187,7 +93,15 @@ def _checksum(values: torch.Tensor) -> tuple[object, ...]:
     return plain.shape, plain.dtype.str, zlib.crc32(plain.tobytes())
 
 
-def learner_marks(learner: Learner) -> Marks:
+class Classifier(Protocol):
+    """A learner, as far as the border asks."""
+
+    def digest(self) -> str: ...
+
+    def log_probs(self, items: torch.Tensor) -> torch.Tensor: ...
+
+
+def learner_marks(learner: Classifier) -> Marks:
     """The classifier's parameters, modes and methods."""
     return {
         "the classifier's parameters": learner.digest(),
@@ -208,12 +122,12 @@ def learner_marks(learner: Learner) -> Marks:
     }
 
 
-def modes(learner: Learner) -> Marks:
+def modes(learner: Classifier) -> Marks:
     """Training mode of every module, and the gradient state of every parameter; of members, too."""
     marks: Marks = {}
     for attribute, network in vars(learner).items():
         for number, member in enumerate(network if isinstance(network, list) else []):
-            if isinstance(member, Learner):
+            if hasattr(member, "log_probs"):
                 inner = modes(member).items()
                 marks |= {f"{attribute}.{number}.{name}": state for name, state in inner}
         if isinstance(network, nn.Module):

@@ -31,7 +31,11 @@ from alharness.conformance.scene import Bench
 from alharness.errors import PluginError
 from alharness.strategy import Strategy
 
-__all__ = ["BoundCheck", "CheckResult", "check_strategy", "checks"]
+__all__ = ["BoundCheck", "CheckResult", "ContractError", "check_strategy", "checks"]
+
+
+class ContractError(PluginError, AssertionError):
+    """A check that failed in the words of a run; to pytest an assertion like any other."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class BoundCheck:
             except PluginError as error:
                 if isinstance(error.__cause__, Exception):
                     raise error.__cause__ from None  # the author's traceback says more than our line
-                raise
+                raise ContractError(str(error), error.expected, error.found) from error
 
 
 def checks(strategy_class: type[Strategy], **parameters: Any) -> list[BoundCheck]:

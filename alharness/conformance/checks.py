@@ -8,20 +8,29 @@ import sys
 import unittest
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from alharness import seeds
+from alharness.border.answers import RULES, faults
+from alharness.border.guard import Guard
+from alharness.border.marks import (
+    contents,
+    label_marks,
+    learner_marks,
+    modes,
+    reseeded,
+)
+from alharness.border.state import Marks, changed, global_marks
 from alharness.conformance.process import helper
 from alharness.conformance.queries import digest, same
 from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Scene
-from alharness.border.guard import Guard
-from alharness.border.marks import changed, global_marks, modes, reseeded
 from alharness.learners.learner import Learner
 from alharness.oracle import Oracle
-from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
+from alharness.queries import PoolQuery, Query
 from alharness.strategy import CycleView
 
 Check = Callable[[Bench], None]
@@ -41,44 +50,63 @@ def _check(name: str) -> Callable[[Check], Check]:
     return register
 
 
-# What a query must be ------------------------------------------------------------------------
+# What a query must be: the rules of a run ------------------------------------------------------
 
 
-@_check("query-type")
-def _query_type(bench: Bench) -> None:
-    """the answer is a query of known type, with the shapes and value ranges of its type"""
+def _keep(scene: Scene, query: Any, rule: str) -> None:
+    """Refuse a query that breaks the rule, in the words of a run."""
+    for fault in faults(query, scene.pool, scene.available, QUERY_SIZE):
+        if fault.rule == rule:
+            scene.stage.author.refuse(fault.expected, fault.found)
+
+
+def _register(rule: str) -> None:
+    def check(bench: Bench) -> None:
+        scene = bench.scene()
+        _keep(scene, scene.answer(), rule)
+
+    check.__doc__ = RULES[rule]
+    CHECKS[rule] = check
+
+
+for rule in RULES:
+    _register(rule)
+
+
+@_check("distinct")
+def _distinct(bench: Bench) -> None:
+    """no item twice in one query"""
+    query = bench.scene().answer()
+    # A run takes equal synthetic items, which an annotator may answer differently; a check does not.
+    items = query.indices if isinstance(query, PoolQuery) else query.content()[0].flatten(1)
+    n_distinct = len(items.unique(dim=0))
+    assert n_distinct == len(query), f"{len(query)} items, only {n_distinct} of them distinct"
+
+
+@_check("never-test-items")
+def _never_test_items(bench: Bench) -> None:
+    """only items of the pool, or images that are not in the test set"""
     scene = bench.scene()
-    query = scene.ask()
+    query = scene.answer()
+    _keep(scene, query, "never-test-items")
     if isinstance(query, PoolQuery):
-        indices = query.indices
-        assert isinstance(indices, torch.Tensor), "indices must be a torch tensor"
-        assert indices.dtype == torch.int64, f"indices must be int64, found {indices.dtype}"
-        assert indices.device.type == "cpu", f"indices must be on the CPU, found {indices.device}"
-        assert indices.ndim == 1, f"indices must have one axis, found shape {tuple(indices.shape)}"
-    elif isinstance(query, ImageQuery):
-        _image_values(query.items, scene.pool.item_shape)
-    elif isinstance(query, LineQuery):
-        _image_values(query.images.flatten(0, 1), bench.sample.images.shape[1:])
-        assert query.points.shape[2:] == scene.pool.item_shape, "points are not items of the pool"
-    else:
-        raise AssertionError(f"select returned {type(query).__name__}, not a Query")
+        return
+    asked = query.content()[-1].reshape(-1, *bench.sample.images.shape[1:])
+    test = torch.from_numpy(bench.sample.test).float() / 255
+    nearest = torch.cdist(asked.flatten(1), test.flatten(1)).min()
+    assert float(nearest) > 1e-3, "asks about an image of the test set"
 
 
-def _image_values(items: torch.Tensor, shape: tuple[int, ...]) -> None:
-    assert items.dtype == torch.float32, f"items must be float32, found {items.dtype}"
-    assert tuple(items.shape[1:]) == tuple(shape), f"items must be {shape}, found {items.shape[1:]}"
-    assert bool(items.isfinite().all()), "items must be finite"
-    assert 0 <= float(items.min()) <= float(items.max()) <= 1, "images must lie in [0, 1]"
-
-
-@_check("exact-count")
-def _exact_count(bench: Bench) -> None:
-    """exactly as many items as asked for"""
-    _count(bench.scene().ask(), QUERY_SIZE)
-
-
-def _count(query: Query, size: int) -> None:
-    assert len(query) == size, f"asked for {size} items, got {len(query)}"
+@_check("pool-indices")
+def _pool_indices_not_positions(bench: Bench) -> None:
+    """pool indices, not positions among the unlabelled items"""
+    # With the first half labelled, every small position names a labelled item.
+    half = N_POOL // 2
+    indices = _pool_indices(bench.scene(bench.labelling(torch.arange(half))).answer())
+    assert int(indices.min()) >= half, (
+        f"with items 0 .. {half - 1} labelled, asks about {indices.tolist()}: "
+        "these look like positions in view.unlabelled; return view.unlabelled[positions]"
+    )
 
 
 def _pool_indices(query: Query) -> torch.Tensor:
@@ -88,29 +116,7 @@ def _pool_indices(query: Query) -> torch.Tensor:
     return query.indices
 
 
-@_check("distinct")
-def _distinct(bench: Bench) -> None:
-    """no item twice in one query"""
-    _all_differ(bench.scene().ask())
-
-
-def _all_differ(query: Query) -> None:
-    items = query.indices if isinstance(query, PoolQuery) else query.content()[0].flatten(1)
-    n_distinct = len(items.unique(dim=0))
-    assert n_distinct == len(query), f"{len(query)} items, only {n_distinct} of them distinct"
-
-
-@_check("unlabelled-only")
-def _unlabelled_only(bench: Bench) -> None:
-    """only items without a label"""
-    scene = bench.scene()
-    _none_labelled(scene, _pool_indices(scene.ask()))
-
-
-def _none_labelled(scene: Scene, indices: torch.Tensor) -> None:
-    inside = indices[(indices >= 0) & (indices < scene.pool.n)]
-    known = inside[torch.isin(inside, scene.available.taken)]
-    assert len(known) == 0, f"asks about items that are labelled already: {known.tolist()}"
+# Situations in which a run's own check must find nothing -----------------------------------------
 
 
 @_check("rejected-items")
@@ -120,56 +126,27 @@ def _rejected_items(bench: Bench) -> None:
     rejected = scene.available.indices[::2]
     scene.available = scene.available.taking(rejected)
     scene.labelled = replace(scene.labelled, n_asked=scene.labelled.n_asked + len(rejected))
-    _valid(scene, QUERY_SIZE)
-
-
-@_check("pool-indices")
-def _pool_indices_not_positions(bench: Bench) -> None:
-    """pool indices, not positions among the unlabelled items"""
-    # With the first half labelled, every small position names a labelled item.
-    half = N_POOL // 2
-    scene = bench.scene(replace(bench.sample, initial=torch.arange(half)))
-    indices = _pool_indices(scene.ask())
-    assert int(indices.min()) >= half, (
-        f"with items 0 .. {half - 1} labelled, asks about {indices.tolist()}: "
-        "these look like positions in view.unlabelled; return view.unlabelled[positions]"
-    )
-
-
-@_check("never-test-items")
-def _never_test_items(bench: Bench) -> None:
-    """only items of the pool, or images that are not in the test set"""
-    scene = bench.scene()
-    query = scene.ask()
-    if isinstance(query, PoolQuery):
-        outside = query.indices[(query.indices < 0) | (query.indices >= scene.pool.n)]
-        assert len(outside) == 0, f"asks about items outside the pool: {outside.tolist()}"
-        return
-    asked = query.content()[-1].reshape(-1, *bench.sample.images.shape[1:])
-    test = torch.from_numpy(bench.sample.test).float() / 255
-    nearest = torch.cdist(asked.flatten(1), test.flatten(1)).min()
-    assert float(nearest) > 1e-3, "asks about an image of the test set"
+    scene.ask()
 
 
 @_check("query-size-one")
 def _query_size_one(bench: Bench) -> None:
     """works when a single item is asked for"""
-    _valid(bench.scene(), 1)
+    bench.scene().ask(1)
 
 
 @_check("whole-rest")
 def _whole_rest(bench: Bench) -> None:
     """works when everything that is left is asked for"""
     scene = bench.scene()
-    _valid(scene, len(scene.available))
+    scene.ask(len(scene.available))
 
 
 @_check("last-item")
 def _last_item(bench: Bench) -> None:
     """works when a single item is left"""
     everything = torch.arange(N_POOL)
-    initial = everything[everything != 41]
-    _valid(bench.scene(replace(bench.sample, initial=initial)), 1)
+    bench.scene(bench.labelling(everything[everything != 41])).ask(1)
 
 
 @_check("second-cycle")
@@ -177,70 +154,86 @@ def _second_cycle(bench: Bench) -> None:
     """asks about something new once its query is answered"""
     scene = bench.scene()
     scene.extend(scene.ask())
-    _valid(scene, QUERY_SIZE, cycle=1)
+    scene.ask(cycle=1)
 
 
-def _valid(scene: Scene, size: int, *, cycle: int = 0, differ: bool = True) -> None:
-    query = scene.ask(size, cycle=cycle)
-    _count(query, size)
-    if differ or isinstance(query, PoolQuery):
-        _all_differ(query)
-    _none_labelled(scene, query.touched)
-    for values in query.content():
-        assert bool(values.isfinite().all()), "a value of the query is not finite"
+@_check("empty-class")
+def _empty_class(bench: Bench) -> None:
+    """works while a class has no labelled item"""
+    initial = bench.sample.initial
+    bench.scene(bench.labelling(initial[bench.sample.targets[initial] != 0])).ask()
 
 
-@_check("figures")
-def _figures(bench: Bench) -> None:
-    """diagnostics are finite numbers, arrays are numbers with a row per item of the query"""
-    fault = bench.scene().ask().figures_fault()
-    assert fault is None, f"expected {fault[0]}, found {fault[1]}"
+@_check("one-class")
+def _one_class(bench: Bench) -> None:
+    """works on a pool whose items are all of one class"""
+    targets = torch.zeros_like(bench.sample.targets)
+    bench.scene(replace(bench.sample, targets=targets)).ask()
+
+
+@_check("constant-images")
+def _constant_images(bench: Bench) -> None:
+    """works on a pool of equal images"""
+    bench.scene(replace(bench.sample, images=np.full_like(bench.sample.images, 128))).ask()
+
+
+@_check("linear-classifier")
+def _linear_classifier(bench: Bench) -> None:
+    """works with the linear classifier, too"""
+    bench.scene(kind="linear").ask()
+
+
+# What must be left alone: the marks of a run -----------------------------------------------------
 
 
 @_check("as-in-a-run")
 def _as_in_a_run(bench: Bench) -> None:
     """a run of four cycles refuses none of its answers, and finds everything as it was after them"""
     scene = bench.scene()
-    guard = Guard(scene.stage, Oracle(scene.sample.targets, scene.sample.n_classes))
+    problem, sample = scene.stage.problem, scene.sample
+    vault = Oracle(sample.targets, sample.n_classes).vault
+    guard = Guard(scene.stage.author, problem.pool, problem.test, vault)
     for cycle in range(N_CYCLES):
-        _, query = guard.ask(
-            scene.labelled, scene.learner, scene.available, QUERY_SIZE, cycle=cycle, seed=0
-        )
+        _, query = guard.ask(scene, QUERY_SIZE, cycle=cycle, seed=0)
         scene.extend(query)
     guard.conclude(N_CYCLES)
 
 
-# Problems at the edge ------------------------------------------------------------------------
+def _leaves(bench: Bench, what: str, marks: Callable[[Scene, CycleView], Marks]) -> None:
+    """Compare some marks before and after a selection."""
+    scene = bench.scene()
+    view = scene.view()
+    before = marks(scene, view)
+    with scene.stage.author.blamed("a query from select"):
+        scene.strategy.select(view, QUERY_SIZE)
+    touched = changed(before, marks(scene, view))
+    assert not touched, f"select {what}: {', '.join(touched)}"
 
 
-@_check("empty-class")
-def _empty_class(bench: Bench) -> None:
-    """works while a class has no labelled item"""
-    sample = bench.sample
-    initial = sample.initial[sample.targets[sample.initial] != 0]
-    _valid(bench.scene(replace(sample, initial=initial)), QUERY_SIZE)
+@_check("learner-unchanged")
+def _learner_unchanged(bench: Bench) -> None:
+    """select leaves the classifier's parameters as they were"""
+    _leaves(bench, "changed", lambda scene, view: learner_marks(scene.learner))
 
 
-@_check("one-class")
-def _one_class(bench: Bench) -> None:
-    """works on a pool whose items are all of one class"""
-    sample = bench.sample
-    targets = torch.zeros_like(sample.targets)
-    _valid(bench.scene(replace(sample, targets=targets)), QUERY_SIZE)
+@_check("evaluation-mode")
+def _evaluation_mode(bench: Bench) -> None:
+    """select leaves the classifier in evaluation mode, without gradients"""
+    _leaves(bench, "left the classifier changed", lambda scene, view: modes(scene.learner))
 
 
-@_check("constant-images")
-def _constant_images(bench: Bench) -> None:
-    """works on a pool of equal images"""
-    sample = bench.sample
-    images = np.full_like(sample.images, 128)
-    _valid(bench.scene(replace(sample, images=images)), QUERY_SIZE, differ=False)
+@_check("view-unchanged")
+def _view_unchanged(bench: Bench) -> None:
+    """select leaves the pool and the labelled set as they were"""
 
+    def visible(scene: Scene, view: CycleView) -> Marks:
+        return {
+            "the pool's items": contents(view.pool),
+            "view.available": view.available.is_taken.tolist(),
+            **label_marks(view.labelled, view.available),
+        }
 
-@_check("linear-classifier")
-def _linear_classifier(bench: Bench) -> None:
-    """works with the linear classifier, too"""
-    _valid(bench.scene(kind="linear"), QUERY_SIZE)
+    _leaves(bench, "changed", visible)
 
 
 # Honesty -------------------------------------------------------------------------------------
@@ -388,47 +381,6 @@ def _moved(learner: Learner, device: torch.device) -> Learner:
     return moved
 
 
-@_check("learner-unchanged")
-def _learner_unchanged(bench: Bench) -> None:
-    """select leaves the classifier's parameters as they were"""
-    scene = bench.scene()
-    before = scene.learner.digest()
-    scene.ask()
-    assert scene.learner.digest() == before, "select changed the classifier's parameters"
-
-
-@_check("evaluation-mode")
-def _evaluation_mode(bench: Bench) -> None:
-    """select leaves the classifier in evaluation mode, without gradients"""
-    scene = bench.scene()
-    before = modes(scene.learner)
-    scene.ask()
-    after = modes(scene.learner)
-    left = changed(before, after)
-    assert not left, f"select left the classifier changed: {', '.join(left)}"
-
-
-@_check("view-unchanged")
-def _view_unchanged(bench: Bench) -> None:
-    """select leaves the pool and the labelled set as they were"""
-    scene = bench.scene()
-    view = scene.view()
-    before = _visible(view)
-    scene.select(view)
-    after = _visible(view)
-    touched = [name for name in before if not torch.equal(before[name], after[name])]
-    assert not touched, f"select changed {', '.join(touched)}"
-
-
-def _visible(view: CycleView) -> dict[str, torch.Tensor]:
-    return {
-        "the pool's items": view.pool.read_range(0, view.pool.n).clone(),
-        "view.available": view.available.is_taken.clone(),
-        "view.labelled.indices": view.labelled.indices.clone(),
-        "view.labelled.targets": view.labelled.targets.clone(),
-    }
-
-
 @_check("permutation")
 def _permutation(bench: Bench) -> None:
     """with the items permuted, the query is permuted"""
@@ -476,7 +428,7 @@ def _work_bound(bench: Bench) -> None:
         return read_range(start, stop)
 
     scene.pool.read, scene.pool.read_range = counted, counted_range  # type: ignore[method-assign]
-    scene.select(view)
+    scene.select(view, QUERY_SIZE)
     counts = view.work.counts
     told = counts.get("pool_items_scored", 0) + counts.get("pool_items_featurised", 0)
     # The labelled items may be read as anchors, those asked about for the record.

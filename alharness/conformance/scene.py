@@ -6,7 +6,7 @@ Some ninety 8x8 images; generators and auto-encoders of a few training steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from alharness import seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
+from alharness.border.answers import owned
+from alharness.engine.seat import Seat
 from alharness.engine.stage import Networks, Problem, set_stage
 from alharness.errors import UserError, blamed
 from alharness.generative import AutoencoderSettings, GeneratorSettings
@@ -27,7 +29,7 @@ from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
 from alharness.queries import Query
 from alharness.spec import explain
-from alharness.strategy import CycleView, Strategy
+from alharness.strategy import Strategy
 
 N_POOL = 96
 N_TEST = 24
@@ -77,8 +79,8 @@ class Sample:
         )
 
 
-class Scene:
-    """A strategy on its stage, with a fitted classifier, ready to be asked; moves on as a run does.
+class Scene(Seat):
+    """A seat before a made-up task, with a fitted classifier; moves on as a run does.
 
     Args:
         strategy: a fresh instance.
@@ -118,41 +120,32 @@ class Scene:
         networks = Networks(
             "conformance", "quick", GeneratorSettings(steps=5), AutoencoderSettings(steps=5), pool
         )
-        self.stage = set_stage(strategy, problem, networks, Supply(ArtefactStore(root)))
-        self.labelled = LabelledSet(
+        stage = set_stage(strategy, problem, networks, Supply(ArtefactStore(root)))
+        labelled = LabelledSet(
             indices=sample.initial,
             targets=sample.targets[sample.initial],
             n_asked=len(sample.initial),
         )
-        self.available = Availability(sample.n, sample.initial)
-        self.learner = learner or self.stage.fit(self.labelled, seed=0)[0]
+        learner = learner or stage.fit(labelled, seed=0)[0]
+        super().__init__(stage, labelled, learner, Availability(sample.n, sample.initial))
 
     @property
     def strategy(self) -> Strategy:
         return self.stage.strategy
 
-    @property
-    def pool(self) -> Pool:
-        return self.stage.problem.pool
-
-    def view(self, *, cycle: int = 0, seed: int = 0) -> CycleView:
-        """What the strategy may see."""
-        return self.stage.view(
-            self.labelled, self.learner, available=self.available, cycle=cycle, seed=seed
-        )
-
     def ask(self, size: int = QUERY_SIZE, *, cycle: int = 0, seed: int = 0) -> Query:
-        """The strategy's query for a view of its own."""
-        return self.select(self.view(cycle=cycle, seed=seed), size)
-
-    def select(self, view: CycleView, size: int = QUERY_SIZE) -> Query:
-        """The strategy's query, as it gives it: the checks judge it.
+        """The strategy's query for a view of its own, checked as in a run.
 
         Raises:
-            PluginError: ``select`` raises, or ends the process.
+            PluginError: ``select`` raises or ends the process, or the query breaks the contract.
         """
+        return self.select(self.view(cycle=cycle, seed=seed), size)
+
+    def answer(self, size: int = QUERY_SIZE) -> Any:
+        """The strategy's query as it gives it, for checks that judge it themselves."""
         with self.stage.author.blamed("a query from select"):
-            return self.strategy.select(view, size)
+            query = self.strategy.select(self.view(), size)
+        return owned(query, self.stage.author)
 
     def extend(self, query: Query) -> None:
         """Let an all-knowing oracle annotate the query, and train anew."""
@@ -217,6 +210,10 @@ class Bench:
                 return self.strategy_class(**self.parameters)
             except ValidationError as error:
                 raise explain(error, "strategy", self.strategy_class.Parameters) from error
+
+    def labelling(self, initial: torch.Tensor) -> Sample:
+        """The made-up task with other items labelled."""
+        return replace(self.sample, initial=initial)
 
     def scene(self, sample: Sample | None = None, **options: Any) -> Scene:
         return Scene(self.strategy(), sample or self.sample, self.root, **options)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from alharness import seeds
 from alharness.availability import Availability
-from alharness.engine.evaluation import evaluate, query_entropy
 from alharness.border.guard import Guard
+from alharness.engine.evaluation import evaluate, query_entropy
+from alharness.engine.seat import Seat
 from alharness.engine.stage import Stage
 from alharness.errors import UserError
 from alharness.labelled import Annotation, LabelledSet
@@ -173,7 +174,7 @@ def run(
         labelled = labelled.extended(annotation)
     available = Availability(problem.pool.n, history.asked)
     number = len(history.annotations)
-    guard = Guard(stage, oracle)
+    guard = Guard(stage.author, problem.pool, problem.test, oracle.vault)
 
     while True:
         clock = Clock(problem.pool.device)
@@ -191,9 +192,8 @@ def run(
             return
 
         size = min(sizes.query_size, remaining)
-        view, query = guard.ask(  # steps 2-4
-            labelled, learner, available, size, cycle=number, seed=sizes.seed
-        )
+        seat = Seat(stage, labelled, learner, available)
+        view, query = guard.ask(seat, size, cycle=number, seed=sizes.seed)  # steps 2-4
         entropy = query_entropy(learner, query.seen(problem.pool), problem.pool.block_size())
         with clock.span("annotate"):  # step 5
             annotation = oracle.annotate(query, cycle=number)

@@ -10,8 +10,8 @@ import torch
 from alharness import registry
 from alharness.artefacts import Supply, default_store_root
 from alharness.border.author import Author
+from alharness.border.state import changed, global_marks, put_back
 from alharness.engine.stage import Networks, Problem, Stage, set_stage
-from alharness.border.marks import changed, global_marks, put_back
 from alharness.errors import UserError
 from alharness.oracle import Oracle, open_oracle
 from alharness.pool import Forecast, Pool

@@ -17,8 +17,11 @@ import torch
 
 from alharness.artefacts import Supply
 from alharness.availability import Availability
-from alharness.border.author import Author, check_query, refuse_late, time_limit
-from alharness.border.marks import changed, contents, global_marks, pool_marks, put_back
+from alharness.border.answers import check_query
+from alharness.border.author import Author
+from alharness.border.limits import refuse_late, time_limit
+from alharness.border.marks import contents, pool_marks
+from alharness.border.state import changed, global_marks, put_back
 from alharness.errors import UserError
 from alharness.generative import (
     Autoencoder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alharness.border.vault import Vault
 from alharness.oracle.oracle import (
     Annotator,
     Oracle,
@@ -12,7 +13,6 @@ from alharness.oracle.oracle import (
     hidden,
     open_oracle,
 )
-from alharness.border.vault import Vault
 
 __all__ = [
     "Annotator",

@@ -21,10 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alharness import seeds
 from alharness.artefacts import Supply
+from alharness.border.vault import Vault
 from alharness.errors import UserError
 from alharness.labelled import Annotation
 from alharness.oracle.noise import with_noise
-from alharness.border.vault import Vault
 from alharness.pool import Pool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.tasks.base import TaskData

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from alharness import numerics, registry
-from alharness.availability import Availability
 from alharness.conformance.scene import N_INITIAL, Sample, Scene
 from alharness.errors import UserError
 from alharness.queries import Query
@@ -102,10 +101,8 @@ class Selection:
         Raises:
             PluginError: the strategy breaks the contract.
         """
-        scene = self._scene
-        available: Availability = scene.available
         with numerics.exact():
-            return scene.stage.ask(view, self.query_size, available)
+            return self._scene.select(view, self.query_size)
 
     def ask(self) -> Asked:
         """Let the strategy select once.

@@ -29,7 +29,8 @@ from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
 from alharness.engine import environment
 from alharness.engine.opening import OpenTask, Places, networks_of, open_task, problem_of
-from alharness.engine.stage import Stage, set_stage
+from alharness.engine.seat import Seat
+from alharness.engine.stage import set_stage
 from alharness.errors import UserError
 from alharness.files import append_line, explained, write_json, write_text
 from alharness.labelled import LabelledSet
@@ -199,7 +200,7 @@ class _Source:
         labelled = self.labelled(data, pool.n)
         if stage.adapted:
             learner, _ = stage.fit(labelled, seed=self.fit_seed)
-        return _Timed(name, stage, labelled, learner)
+        return _Timed(stage, labelled, learner, Availability(pool.n, labelled.indices))
 
     def enlarged(self, n: int) -> tuple[TaskData, Pool]:
         """The pool at size n: varied images, in memory where they fit."""
@@ -251,27 +252,20 @@ class _AttributedPool(PoolWrapper):
             return super().read_range(start, stop)
 
 
-@dataclass(frozen=True)
-class _Timed:
-    """A stage with a classifier and labels: can be asked again and again."""
-
-    name: str
-    stage: Stage
-    labelled: LabelledSet
-    learner: Learner
+class _Timed(Seat):
+    """A strategy's seat before a pool of some size."""
 
     def ask(self, query_size: int, repeat: int) -> Measurement:
         """One selection; ``repeat`` takes the cycle's place, so that each repeat draws anew."""
-        pool = self.stage.problem.pool
-        available = Availability(pool.n, self.labelled.indices)
-        view = self.stage.view(self.labelled, self.learner, cycle=repeat, available=available)
+        pool = self.pool
+        view = self.view(cycle=repeat)
         if isinstance(pool, _AttributedPool):
             pool.stopwatch = view.stopwatch
         with _peak_memory(pool.device) as peak:
-            self.stage.ask(view, query_size, available)
+            self.select(view, query_size)
         return Measurement(
             kind="select",
-            name=self.name,
+            name=self.stage.name,
             n=pool.n,
             query_size=query_size,
             repeat=repeat,

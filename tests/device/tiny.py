@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from pretended_cuda import Counts, PretendedDevice
 
-from alharness.cli.options import places
 from alharness.border.guard import Guard
+from alharness.cli.options import places
 from alharness.engine.runner import execute
 from alharness.records import QueryLog, RunFolder
 from alharness.spec import RunSpec, resolve

@@ -23,11 +23,11 @@ from alharness.records import run_folders
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 
-FILE = Path(__file__).with_name("../gallery/strategies.py")
+FILE = Path(__file__).parents[1] / "gallery" / "strategies.py"
 
 
 def _samples() -> list[type]:
-    spec = importlib.util.spec_from_file_location("misbehaving", FILE)
+    spec = importlib.util.spec_from_file_location("gallery_of_strategies", FILE)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -74,7 +74,7 @@ def test_it_ends_the_run_with_one_line(
     assert sample.told in told  # type: ignore[attr-defined]
     if sample.__name__ != "RefusesByItself":
         assert f"The strategy '{name}' broke the contract" in told
-        assert "misbehaving.py, line " in told
+        assert "gallery/strategies.py, line " in told
     late = sample.__name__ == "KeepsOtherShapesLater"
     for folder in run_folders(tmp_path):
         assert len(folder.records()) == (1 if late else 0)

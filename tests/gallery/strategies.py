@@ -1,4 +1,8 @@
-"""Strategies that misbehave in a run, each in one way, with what the one line about it must say."""
+"""Strategies that misbehave, each in one way.
+
+``told``: what the one line of a run must say. ``caught_by``: the check of ``alharness check`` that must name
+it (with ``raises`` where it is no assertion that fails).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ import warnings
 import numpy as np
 import torch
 
-from alharness.errors import UserError
+from alharness import acquisition
+from alharness.errors import PluginError, UserError
 from alharness.oracle import Oracle
 from alharness.strategy import Adaptation, ImageQuery, PoolQuery, ScoreStrategy, Strategy
 from alharness.timing import Stopwatch
@@ -22,18 +27,18 @@ from alharness.timing import Stopwatch
 class Honest(Strategy):
     """Asks about the first items; what follows does one thing more."""
 
-    def select(self, view, query_size):  # type: ignore[no-untyped-def]
+    def select(self, view, query_size):
         self.misbehave(view)
         query = PoolQuery(view.unlabelled[:query_size], **self.figures(view, query_size))
         return self.answer(view, query)
 
-    def misbehave(self, view):  # type: ignore[no-untyped-def]
+    def misbehave(self, view):
         """Before the query."""
 
-    def figures(self, view, query_size):  # type: ignore[no-untyped-def]
+    def figures(self, view, query_size):
         return {}
 
-    def answer(self, view, query):  # type: ignore[no-untyped-def]
+    def answer(self, view, query):
         return query
 
 
@@ -42,6 +47,7 @@ class Honest(Strategy):
 
 class ChangesTheLearner(Honest):
     told = "changed the classifier's parameters"
+    caught_by = "learner-unchanged"
 
     def misbehave(self, view):
         for values in view.learner.state().values():
@@ -211,6 +217,7 @@ class FollowsWhatLooksLikeTargets(Honest):
 
 class SeedsTorch(Honest):
     told = "changed the global random state of torch"
+    caught_by = "global-randomness"
 
     def misbehave(self, view):
         torch.manual_seed(0)
@@ -218,6 +225,7 @@ class SeedsTorch(Honest):
 
 class DrawsFromNumpy(Honest):
     told = "changed the global random state of numpy"
+    caught_by = "global-randomness"
 
     def misbehave(self, view):
         np.random.rand()  # noqa: NPY002
@@ -256,6 +264,7 @@ class SetsTheDefaultType(Honest):
 
 class CarriesState(Honest):
     told = "carries state from call to call"
+    caught_by = "same-seed-same-query"
 
     def answer(self, view, query):
         self.calls = getattr(self, "calls", 0) + 1
@@ -267,6 +276,8 @@ class CarriesState(Honest):
 
 class HidesTime(Honest):
     told = "time is put apart by the harness alone"
+    caught_by = "as-in-a-run"
+    raises = RuntimeError
 
     def misbehave(self, view):
         with view.stopwatch.aside():
@@ -323,6 +334,7 @@ class NegativeWork(Honest):
 
 class DiagnosesNan(Honest):
     told = "a finite number in the diagnostic 'entropy', found nan"
+    caught_by = "figures"
 
     def figures(self, view, query_size):
         return {"diagnostics": {"entropy": float("nan")}}
@@ -344,6 +356,7 @@ class DiagnosesText(Honest):
 
 class KeepsObjects(Honest):
     told = "numbers in the array 'why', found dtype object"
+    caught_by = "figures"
 
     def figures(self, view, query_size):
         return {"arrays": {"why": np.array([{}] * query_size, dtype=object)}}
@@ -382,6 +395,8 @@ class AsksAboutDarkness(Honest):
 
 class Divides(Honest):
     told = "found ZeroDivisionError: division by zero"
+    caught_by = "query-type"
+    raises = ZeroDivisionError
 
     def misbehave(self, view):
         return 1 / 0
@@ -389,6 +404,8 @@ class Divides(Honest):
 
 class Exits(Honest):
     told = "found an exit with code 0"
+    caught_by = "query-type"
+    raises = PluginError
 
     def misbehave(self, view):
         sys.exit(0)
@@ -447,29 +464,301 @@ class ScoresATuple(ScoreStrategy):
 
     told = "must give one number per item, ["
 
-    def score(self, log_p_NC):  # type: ignore[no-untyped-def]
+    def score(self, log_p_NC):
         return log_p_NC.exp().max(-1)
 
 
 class ScoresAColumn(ScoreStrategy):
     told = "must give one number per item, [220]; it gave torch.float32 of shape [220, 1]"
 
-    def score(self, log_p_NC):  # type: ignore[no-untyped-def]
+    def score(self, log_p_NC):
         return log_p_NC.exp()[:, :1]
 
 
 class ScoresNothing(ScoreStrategy):
     told = "ValueError: a score is NaN, from score ("
 
-    def score(self, log_p_NC):  # type: ignore[no-untyped-def]
+    def score(self, log_p_NC):
         return log_p_NC[:, 0] * torch.nan
 
 
 class ScansForATuple(Strategy):
     told = "looks ("
 
-    def select(self, view, query_size):  # type: ignore[no-untyped-def]
-        def looks(items):  # type: ignore[no-untyped-def]
+    def select(self, view, query_size):
+        def looks(items):
             return items.flatten(1).max(1)
 
         return PoolQuery(view.unlabelled[view.scan(looks).topk(query_size).indices])
+
+
+# What the checks find, in cycle 0 and in situations that a run may not come to ----------------------
+
+
+class Duplicates(Strategy):
+    """Asks about the first item several times."""
+
+    caught_by = "distinct"
+
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[:1].repeat(query_size))
+
+
+class OneTooMany(Strategy):
+    """Asks about one item more."""
+
+    caught_by = "exact-count"
+
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[: query_size + 1])
+
+
+class Positions(ScoreStrategy):
+    """Returns positions among the unlabelled items."""
+
+    caught_by = "pool-indices"
+
+    def score(self, log_p_NC):
+        return acquisition.entropy(log_p_NC)
+
+    def select(self, view, query_size):
+        scores = view.scan(lambda items: self.score(view.learner.log_probs(items)))
+        return PoolQuery(acquisition.top_k(scores, query_size))
+
+
+class ForgetsWhatIsLabelled(Strategy):
+    """Scores the whole pool, labelled items too."""
+
+    caught_by = "unlabelled-only"
+
+    def select(self, view, query_size):
+        everything = torch.arange(view.pool.n)
+        scores = view.scan(lambda items: -view.learner.log_probs(items).amax(1), everything)
+        return PoolQuery(
+            torch.cat([view.labelled.indices[:2], acquisition.top_k(scores, query_size)])[
+                :query_size
+            ]
+        )
+
+
+class AsksTheUnanswerableAgain(Strategy):
+    """Takes what has no label for what was not asked about."""
+
+    caught_by = "rejected-items"
+
+    def select(self, view, query_size):
+        everything = torch.arange(view.pool.n)
+        rest = everything[~torch.isin(everything, view.labelled.indices)]
+        return PoolQuery(rest[:query_size])
+
+
+class BeyondThePool(Strategy):
+    """Counts from the end of pool and test set together."""
+
+    caught_by = "never-test-items"
+
+    def select(self, view, query_size):
+        return PoolQuery(torch.arange(view.pool.n, view.pool.n + query_size))
+
+
+class AsksAboutTestImages(Strategy):
+    """Keeps the test images it was shown."""
+
+    caught_by = "never-test-items"
+
+    def prepare(self, preparation):
+        self.test = preparation.test
+
+    def select(self, view, query_size):
+        return ImageQuery(self.test.gather(torch.arange(query_size)))
+
+
+class PeeksThroughTheCollector(Strategy):
+    """Finds the oracle among all living objects and asks about items of class 0."""
+
+    caught_by = "hidden-targets"
+
+    def select(self, view, query_size):
+        oracles = [found for found in gc.get_objects() if type(found) is Oracle]
+        if not oracles:
+            return PoolQuery(view.unlabelled[:query_size])
+        oracle = oracles[-1]
+        zeros = view.unlabelled[oracle._targets[view.unlabelled] == 0]
+        return PoolQuery(
+            torch.cat([zeros, view.unlabelled[~torch.isin(view.unlabelled, zeros)]])[:query_size]
+        )
+
+
+class PeeksIntoTheCaller(Strategy):
+    """Looks for targets in the frames below."""
+
+    caught_by = "hidden-targets"
+
+    def select(self, view, query_size):
+        frame = sys._getframe()
+        while frame.f_back is not None and "targets" not in frame.f_locals:
+            frame = frame.f_back
+        targets = frame.f_locals.get("targets")
+        if targets is None:
+            return PoolQuery(view.unlabelled[:query_size])
+        order = torch.argsort(targets[view.unlabelled], stable=True)
+        return PoolQuery(view.unlabelled[order[:query_size]])
+
+
+class OrdersByHash(Strategy):
+    """Takes an order from string hashes, which every process salts anew."""
+
+    caught_by = "other-process"
+
+    def select(self, view, query_size):
+        order = sorted(view.unlabelled.tolist(), key=lambda index: hash(f"item {index}"))
+        return PoolQuery(torch.tensor(order[:query_size]))
+
+
+class LeavesTrainingMode(Strategy):
+    """Turns dropout on and forgets to turn it off."""
+
+    caught_by = "evaluation-mode"
+
+    def select(self, view, query_size):
+        network = getattr(view.learner, "network", None)
+        if network is not None:
+            network.train()
+        return PoolQuery(view.unlabelled[:query_size])
+
+
+class MarksItemsItself(Strategy):
+    """Writes into the harness's mask."""
+
+    caught_by = "view-unchanged"
+
+    def select(self, view, query_size):
+        chosen = view.unlabelled[:query_size]
+        view.available.is_taken[chosen] = True
+        return PoolQuery(chosen)
+
+
+class TakesTheFirst(Strategy):
+    """Depends on where an item stands, and does not say so."""
+
+    caught_by = "permutation"
+
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[:query_size])
+
+
+class UnderstatesItsWork(ScoreStrategy):
+    """Declares less than it does."""
+
+    caught_by = "work-bound"
+
+    def score(self, log_p_NC):
+        return acquisition.entropy(log_p_NC)
+
+    def work_bound(self, n_unlabelled, query_size):
+        return {"pool_items_scored": query_size}
+
+
+class ReadsInSecret(Strategy):
+    """Reads the pool past the counters."""
+
+    caught_by = "work-bound"
+
+    def select(self, view, query_size):
+        brightness = view.pool.gather(view.unlabelled).flatten(1).sum(dim=1)
+        return PoolQuery(view.unlabelled[acquisition.top_k(brightness, query_size)])
+
+
+class FixedSize(Strategy):
+    """Cannot ask about fewer than three items."""
+
+    caught_by = "query-size-one"
+
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[: max(3, query_size)])
+
+
+class KeepsOneBack(Strategy):
+    """Never asks about the last item of the pool."""
+
+    caught_by = "whole-rest"
+
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[:-1][:query_size])
+
+
+class NeedsEveryClass(Strategy):
+    """Divides by the number of labels of each class."""
+
+    caught_by = "empty-class"
+    raises = ZeroDivisionError
+
+    def select(self, view, query_size):
+        counts = torch.bincount(view.labelled.targets, minlength=view.n_classes).tolist()
+        share = sum(1 / count for count in counts)
+        return PoolQuery(view.unlabelled[: query_size if share else 0])
+
+
+class ScalesByTheSpread(Strategy):
+    """Divides brightness by its spread, which is zero when all images are equal."""
+
+    caught_by = "constant-images"
+    raises = ValueError  # a score is NaN
+
+    def select(self, view, query_size):
+        brightness = view.scan(lambda items: items.flatten(1).amax(dim=1))
+        spread = brightness.max() - brightness.min()
+        scores = (brightness - brightness.min()) / spread
+        return PoolQuery(view.unlabelled[acquisition.top_k(scores, query_size)])
+
+
+class FollowsTheClock(Strategy):
+    """Draws from nothing that anybody could repeat."""
+
+    caught_by = "same-seed-same-query"
+
+    def select(self, view, query_size):
+        order = np.random.default_rng().permutation(len(view.unlabelled))
+        return PoolQuery(view.unlabelled[torch.from_numpy(order[:query_size])])
+
+
+class FollowsTheClockLater(Strategy):
+    """Honest at first, and drawn from nothing that anybody could repeat after that."""
+
+    caught_by = "same-seed-same-query"
+    from_cycle = 2
+
+    def select(self, view, query_size):
+        late = view.cycle >= self.from_cycle
+        rng = np.random.default_rng() if late else view.rng("order")
+        order = rng.permutation(len(view.unlabelled))
+        return PoolQuery(view.unlabelled[torch.from_numpy(order[:query_size])])
+
+
+class FollowsTheClockMuchLater(FollowsTheClockLater):
+    """The same, after the cycles that are gone through one by one."""
+
+    from_cycle = 10
+
+
+class KnowsItsFirstCycle(Strategy):
+    """Answers by when it was first asked, which a resumed run cannot know; not in cycles 0 and 1."""
+
+    caught_by = "same-seed-same-query"
+
+    def select(self, view, query_size):
+        self.first = getattr(self, "first", view.cycle)
+        start = self.first if view.cycle >= 2 else 0
+        return PoolQuery(view.unlabelled[start : start + query_size])
+
+
+class DrawsFromTorchsStateLater(Strategy):
+    """Draws from a state that it does not own once a few cycles are over."""
+
+    caught_by = "as-in-a-run"
+    raises = PluginError
+
+    def select(self, view, query_size):
+        if view.cycle >= 2:
+            torch.rand(1)
+        return PoolQuery(view.unlabelled[:query_size])

@@ -17,7 +17,7 @@ PLUGINS = ROOT / "strategies" / "alharness_strategies"
 #: The rooms of the house from the ground up: each imports from itself and from those before it.
 FLOORS = [
     ["errors", "seeds", "progress", "files", "timing", "numerics", "plugins"],
-    ["acquisition", "pool", "queries", "labelled", "availability"],
+    ["acquisition", "pool", "queries", "labelled", "availability", "border"],
     ["records", "artefacts", "pictures", "learners", "tasks", "matching"],
     ["strategy", "generative", "oracle", "registry", "spec"],
     ["engine", "conformance", "tracking", "comparison", "scaling", "executors"],
@@ -26,7 +26,7 @@ FLOORS = [
 ROOMS = [room for floor in FLOORS for room in floor]
 FLOOR = {room: number for number, room in enumerate(ROOMS)}
 #: All that a query strategy may import: not the targets, nor what runs it.
-OPEN_TO_PLUGINS = set(ROOMS[: FLOOR["oracle"]]) - {"tasks"}
+OPEN_TO_PLUGINS = set(ROOMS[: FLOOR["oracle"]]) - {"tasks", "border"}
 
 
 def imports(path: Path) -> set[str]:

@@ -374,7 +374,7 @@ def test_a_tree_built_inside_prepare_leaves_the_global_random_states(tmp_path: P
     script = """
 import sys, torch
 from alharness.matching import build_index
-from alharness.border.marks import changed, global_marks
+from alharness.border.state import changed, global_marks
 before = global_marks()
 if sys.argv[1] == "tree":
     build_index("kdtree", torch.zeros(9, 2))
