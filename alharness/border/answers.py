@@ -45,8 +45,8 @@ def faults(query: Any, pool: Pool, available: Availability, query_size: int) -> 
             f"a {type(query).__name__}",
         )
         return
-    for rule, fault in query.faults(pool.n, pool.item_shape):
-        yield Fault(rule, *fault)
+    for rule, (expected, found) in query.faults(pool.n, pool.item_shape):
+        yield Fault(rule, expected, found)
         if rule == "query-type":  # nothing more can be read of it
             return
     if len(query) != query_size:
@@ -55,8 +55,8 @@ def faults(query: Any, pool: Pool, available: Availability, query_size: int) -> 
         yield Fault("figures", *fault)
     again = query.touched[torch.isin(query.touched, available.taken)]
     if len(again):
-        found = f"items already asked about: {listed(again)}"
-        yield Fault("unlabelled-only", "unlabelled items only", found)
+        asked = f"items already asked about: {listed(again)}"
+        yield Fault("unlabelled-only", "unlabelled items only", asked)
 
 
 def owned(query: Any, author: Author, when: str = "") -> Any:

@@ -130,6 +130,11 @@ def _set_streams(streams: tuple[Any, ...]) -> None:
     sys.stdin, sys.stdout, sys.stderr = streams
 
 
+def _set_tracing(functions: tuple[Any, Any]) -> None:
+    sys.settrace(functions[0])
+    sys.setprofile(functions[1])
+
+
 def _affinity() -> Any:
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
@@ -294,11 +299,7 @@ SETTINGS = (
         gc.isenabled,
         lambda enabled: gc.enable() if enabled else gc.disable(),
     ),
-    Setting(
-        "Python's tracing",
-        lambda: (sys.gettrace(), sys.getprofile()),
-        lambda both: (sys.settrace(both[0]), sys.setprofile(both[1])),
-    ),
+    Setting("Python's tracing", lambda: (sys.gettrace(), sys.getprofile()), _set_tracing),
 )
 
 
