@@ -194,9 +194,10 @@ def preview(name: str, output: Path | None, data_root: Path | None) -> None:
 
     from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
     from alharness.registry import resolve_task
+    from alharness.tasks.base import load_data
 
     with _shown() as progress:
-        loaded = resolve_task(name).load(_locations(data_root), progress)
+        loaded = load_data(resolve_task(name), _locations(data_root), progress)
     pool = loaded.open_pool(torch.device("cpu"))
     if len(pool.item_shape) != 3:
         raise UserError(

@@ -11,6 +11,7 @@ from alharness.pool.base import (
     VirtualPool,
     digest,
 )
+from alharness.pool.opening import forecast_of, open_items
 from alharness.pool.pinned import PinnedPool
 from alharness.pool.residency import Forecast, forecast
 from alharness.pool.scan import scan
@@ -31,6 +32,8 @@ __all__ = [
     "digest",
     "file_extent",
     "forecast",
+    "forecast_of",
+    "open_items",
     "read_fully",
     "scan",
 ]

@@ -19,15 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from alharness.errors import UserError, blamed, home_of
 from alharness.learners.settings import LearnerSettings
-from alharness.pool import (
-    ArrayPool,
-    Forecast,
-    PinnedPool,
-    Pool,
-    StreamedPool,
-    VirtualItems,
-    forecast,
-)
+from alharness.pool import Forecast, Pool, VirtualItems, forecast_of, open_items
 from alharness.progress import Progress, silent
 from alharness.records import doubts
 from alharness.tasks.originals.dataset import Dataset
@@ -112,16 +104,7 @@ class TaskData:
             UserError: the residency asked for cannot work.
         """
         settings = settings or PoolSettings()
-        images = self.pool_images
-        return forecast(
-            images.shape,
-            device,
-            asked=settings.residency,
-            memory_mb=settings.memory_mb,
-            in_file=isinstance(images, np.memmap),
-            computed_from_bytes=None if isinstance(images, np.ndarray) else images.source_bytes,
-            value_bytes=images.itemsize if isinstance(images, np.ndarray) else 1,
-        )
+        return forecast_of(self.pool_images, device, settings.residency, settings.memory_mb)
 
     def open_pool(
         self,
@@ -135,41 +118,18 @@ class TaskData:
         Args:
             chosen: what ``forecast`` said; by default it is asked now.
         """
-        if chosen is None:
-            chosen = self.forecast(device, settings)
-        if not isinstance(self.pool_images, np.ndarray):
-            pool = self.pool_images.open(device, self.pool_fingerprint)
-            if chosen.block_values is not None:
-                pool.limit_blocks(max(1, chosen.block_values // pool.values_per_item))
-            return pool
-        return self._open(self.pool_images, device, chosen, self.pool_fingerprint)
+        return open_items(
+            self.pool_images,
+            device,
+            chosen or self.forecast(device, settings),
+            pixel_max=self.pixel_max,
+            fingerprint=self.pool_fingerprint,
+        )
 
     def open_test(self, device: torch.device) -> Pool:
         """The test images as a ``Pool``: on the device when they fit."""
-        in_file = isinstance(self.test_images, np.memmap)
-        chosen = forecast(
-            self.test_images.shape, device, in_file=in_file, value_bytes=self.test_images.itemsize
-        )
-        return self._open(self.test_images, device, chosen, None)
-
-    def _open(
-        self,
-        images: NDArray[Any],
-        device: torch.device,
-        chosen: Forecast,
-        fingerprint: str | None,
-    ) -> Pool:
-        pool: Pool
-        named: dict[str, Any] = {"pixel_max": self.pixel_max, "fingerprint": fingerprint}
-        if chosen.residency == "memmap":
-            pool = StreamedPool(images, device, **named)
-        elif chosen.residency == "host" and device.type == "cuda":
-            pool = PinnedPool(images, device, **named)
-        else:
-            pool = ArrayPool(images, device, residency=chosen.residency, **named)
-        if chosen.block_values is not None:
-            pool.limit_blocks(max(1, chosen.block_values // pool.values_per_item))
-        return pool
+        chosen = forecast_of(self.test_images, device)
+        return open_items(self.test_images, device, chosen, pixel_max=self.pixel_max)
 
 
 class TaskParameters(BaseModel):
@@ -234,7 +194,9 @@ class TaskPlugin(ABC):
 def load_data(
     plugin: TaskPlugin, locations: DataLocations, progress: Progress = silent
 ) -> TaskData:
-    """What a plug-in's ``load`` gives, held against what ``TaskData`` says: everybody loads by this.
+    """What a plug-in's ``load`` gives, held against what ``TaskData`` says.
+
+    Runs, studies and commands load by this; nobody calls a plug-in's ``load`` itself.
 
     Raises:
         UserError: as ``load``; arrays of another kind, items and labels that are not as many, labels beyond

@@ -23,11 +23,11 @@ from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
 from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, fetching, md5
 from alharness.tasks.originals.images import Fit, ImageFiles
 from alharness.tasks.originals.tree import FileTree, in_words, listed
-from alharness.tasks.selection import CachedTask, Selection
+from alharness.tasks.selection import CachedTask, CachePart
 
 TABLES = ("attr_celeba", "eval_partition")
 COUNTS = {"train": 162_770, "valid": 19_867, "test": 19_962}
@@ -85,7 +85,7 @@ class CelebaDataset(Dataset):
         with fetching(self, root):
             CelebA(str(root), split="all", download=True)
 
-    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
+    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Conversion:
         progress("read CelebA's tables", 0, 1)
         found = _open(originals)
         names, attribute_names, attributes = read_attributes(
@@ -108,7 +108,7 @@ class CelebaDataset(Dataset):
         complete = self.check_counts(splits, originals, partial)
         paths = _match_images(names, found)
         ordered = tuple(paths[position] for position in order)
-        return Plan(
+        return Conversion(
             shape=(len(ordered), 3, *SIZE),
             read=ImageFiles(found.images, ordered, Fit(3, SIZE, crop=CROP, expects=ALIGNED_SIZE)),
             labels=attributes[order],
@@ -296,29 +296,40 @@ def face_defaults(profile: Profile) -> TaskDefaults:
     return TaskDefaults(budget=200, query_size=10, initial_size=100, learner=learner)
 
 
-class _CelebaTask(CachedTask):
-    """What the four tasks share: everything but the attribute."""
+class AttributeTask(CachedTask):
+    """Has a face an attribute or not: what tasks on real and on drawn faces share.
 
-    source = "CelebA, 1.4 GB: 'alharness data prepare celeba'"
-    dataset = CELEBA_DATASET
+    Class attributes:
+        attribute: the target, as CelebA's attribute file calls it.
+        pool: the split that the pool is.
+    """
+
     problem = (3, 64, 64), 2
     attribute: ClassVar[str]
+    pool: ClassVar[str] = "train"
 
     def defaults(self, profile: Profile) -> TaskDefaults:
         return face_defaults(profile)
 
-    def selection(self, cache: ImageCache) -> Selection:
+    def selection(self, cache: ImageCache) -> CachePart:
         if self.attribute not in cache.label_names:
             raise UserError(
                 f"The attribute file of {cache.path} has no column {self.attribute}; it has "
                 f"{', '.join(cache.label_names)}. Prepare CelebA again from the genuine file."
             )
-        return Selection(
-            pool=["train"],
+        return CachePart(
+            pool=[self.pool],
             test="test",
             class_names=(f"not {self.attribute}", self.attribute),
             attribute=self.attribute,
         )
+
+
+class _CelebaTask(AttributeTask):
+    """What the four tasks share: everything but the attribute."""
+
+    source = "CelebA, 1.4 GB: 'alharness data prepare celeba'"
+    dataset = CELEBA_DATASET
 
 
 class CelebaBlondHair(_CelebaTask):

@@ -24,11 +24,11 @@ from alharness.progress import Progress
 from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import plan_import
-from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, fetching
 from alharness.tasks.originals.images import Fit
 from alharness.tasks.originals.tree import in_words, read_limited, refuse_large
-from alharness.tasks.selection import CachedTask, Selection
+from alharness.tasks.selection import CachedTask, CachePart
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FOLDER = "cifar-10-batches-py"
@@ -88,7 +88,7 @@ class Cifar10(Dataset):
         with fetching(self, root):
             CIFAR10(str(root), download=True)
 
-    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
+    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Conversion:
         files = _files(originals, set(self.digests))
         parts: list[NDArray[np.uint8]] = []
         labels: list[int] = []
@@ -104,7 +104,7 @@ class Cifar10(Dataset):
             labels += batch["labels"]
         images = np.concatenate(parts)
         n_test = len(parts[-1])
-        return Plan(
+        return Conversion(
             shape=(len(images), *SHAPE),
             read=lambda start, stop: images[start:stop],
             labels=np.array(labels, dtype=np.int64),
@@ -114,7 +114,7 @@ class Cifar10(Dataset):
             notes={"source": "CIFAR-10, official Python batches"},
         )
 
-    def plan_import(self, path: Path, *, partial: bool, progress: Progress) -> Plan:
+    def plan_import(self, path: Path, *, partial: bool, progress: Progress) -> Conversion:
         fit = Fit(channels=3, size=SHAPE[1:])
         return plan_import(self.title, path, CLASSES, CLASS_COUNTS, fit, partial=partial)
 
@@ -162,9 +162,9 @@ class _Cifar10Task(CachedTask):
     dataset = CIFAR10_DATASET
     classes: ClassVar[tuple[str, ...]]
 
-    def selection(self, cache: ImageCache) -> Selection:
+    def selection(self, cache: ImageCache) -> CachePart:
         labels = tuple(CLASSES.index(name) for name in self.classes)
-        return Selection(
+        return CachePart(
             pool=["train"],
             test="test",
             class_names=self.classes,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from PIL import Image
@@ -18,16 +17,13 @@ from pydantic import Field
 from alharness.progress import Progress, silent
 from alharness.tasks.base import (
     DataLocations,
-    Profile,
-    TaskDefaults,
     TaskParameters,
 )
-from alharness.tasks.celeba import COUNTS, N_IMAGES, face_defaults
+from alharness.tasks.celeba import COUNTS, N_IMAGES, AttributeTask
 from alharness.tasks.drawn_faces import ATTRIBUTES, DRAWING, SEED, FacesReader, attributes, draw
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset
-from alharness.tasks.selection import CachedTask, Selection
 
 N_POOL, N_TEST = 20_000, 4_000
 ORIGIN = {"seed": str(SEED), "drawing": str(DRAWING)}
@@ -56,10 +52,10 @@ class FacesDataset(Dataset):
     def is_stale(self, cache: ImageCache) -> bool:
         return bool(cache.meta["origin"] != ORIGIN)
 
-    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
+    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Conversion:
         n = sum(self.counts.values())
         reader = FacesReader(self.counts["pool"])
-        return Plan(
+        return Conversion(
             shape=(n, 3, 64, 64),
             read=reader,
             labels=attributes(SEED, reader.indices(0, n)),
@@ -78,30 +74,18 @@ class FacesParameters(TaskParameters):
     n_test: int = Field(N_TEST, ge=100, description="number of faces in the test set")
 
 
-class _FacesTask(CachedTask):
+class _FacesTask(AttributeTask):
     """What the four tasks share: everything but the attribute."""
 
     Parameters = FacesParameters
     source = f"{NOTE}; nothing to fetch"
     dataset = FacesDataset()
-    problem = (3, 64, 64), 2
-    attribute: ClassVar[str]
+    pool = "pool"
     parameters: FacesParameters
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        return face_defaults(profile)
 
     def open_cache(self, locations: DataLocations, progress: Progress = silent) -> ImageCache:
         dataset = FacesDataset(self.parameters.n_pool, self.parameters.n_test)
         return dataset.prepare(locations, progress)
-
-    def selection(self, cache: ImageCache) -> Selection:
-        return Selection(
-            pool=["pool"],
-            test="test",
-            class_names=(f"not {self.attribute}", self.attribute),
-            attribute=self.attribute,
-        )
 
 
 class FacesBlondHair(_FacesTask):

@@ -16,7 +16,7 @@ from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
 from alharness.tasks.base import Profile, TaskDefaults, TaskParameters
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.conversion import Plan, Reader
+from alharness.tasks.originals.conversion import Conversion, Reader
 from alharness.tasks.originals.images import (
     DEEP,
     WITH_ALPHA,
@@ -34,7 +34,7 @@ from alharness.tasks.originals.images import (
 )
 from alharness.tasks.originals.tree import shown
 from alharness.tasks.rows import Divided, Rows
-from alharness.tasks.selection import CachedTask, Selection
+from alharness.tasks.selection import CachedTask, CachePart
 
 #: Colours of 16 bit whose upper 8 stay below this come from less than 14 bit.
 LITTLE = 64
@@ -91,8 +91,8 @@ class OwnImages(CachedTask):
     def defaults(self, profile: Profile) -> TaskDefaults:
         return defaults_for_images(profile)
 
-    def selection(self, cache: ImageCache) -> Selection:
-        return Selection(pool=["pool"], test="test", class_names=cache.label_names)
+    def selection(self, cache: ImageCache) -> CachePart:
+        return CachePart(pool=["pool"], test="test", class_names=cache.label_names)
 
 
 def plan_of(
@@ -104,7 +104,7 @@ def plan_of(
     parameters: FitParameters,
     origin: Mapping[str, str],
     progress: Progress,
-) -> Plan:
+) -> Conversion:
     """The conversion of images of one's own.
 
     Args:
@@ -124,7 +124,7 @@ def plan_of(
     lying = [rows.items[position] for position in np.sort(found.order)]
     fit, how = fit_of(lying, source, where, parameters, progress)
     names = [rows.items[position] for position in found.order]
-    return Plan(
+    return Conversion(
         shape=(len(names), fit.channels, *fit.size),
         read=reader(names, fit),
         labels=found.targets[found.order],

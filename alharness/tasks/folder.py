@@ -18,7 +18,7 @@ from alharness.tasks.base import DataLocations
 from alharness.tasks.fitting import FitParameters, OwnImages, plan_of
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import ClassFolders, scan
-from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.images import ImageFiles
 from alharness.tasks.originals.tree import shown
 from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, divided
@@ -66,7 +66,9 @@ class Folder(OwnImages):
         notes = {name: text for name, text in cache.meta["notes"].items() if name != LEFT_OUT}
         return replace(cache, meta={**cache.meta, "notes": {**notes, **folders.notes}})
 
-    def _plan(self, folders: ClassFolders, origin: Mapping[str, str], progress: Progress) -> Plan:
+    def _plan(
+        self, folders: ClassFolders, origin: Mapping[str, str], progress: Progress
+    ) -> Conversion:
         members = [
             (image, class_name, split)
             for split, classes in folders.members.items()

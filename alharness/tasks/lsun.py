@@ -17,11 +17,11 @@ from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
 from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, check_targets
 from alharness.tasks.originals.images import Fit
 from alharness.tasks.originals.lmdb_folders import LmdbImages, LmdbSegment, lmdb_anchors
-from alharness.tasks.selection import CachedTask, Selection
+from alharness.tasks.selection import CachedTask, CachePart
 
 #: Training images per scene, as the makers count them.
 SCENES = {
@@ -71,7 +71,7 @@ class LsunDataset(Dataset):
         files = (_folder(originals, scene) / "data.mdb" for scene in SCENES)
         return [path for path in files if path.is_file()]
 
-    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
+    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Conversion:
         missing = [scene for scene in SCENES if not _folder(originals, scene).is_dir()]
         if missing:
             raise UserError(
@@ -99,7 +99,7 @@ class LsunDataset(Dataset):
             origin[path.name] = f"{n} entries, {(path / 'data.mdb').stat().st_size} bytes"
         labels = np.concatenate([*pool_labels, *test_labels]).astype(np.int64)
         check_targets(labels, tuple(SCENES), f"LSUN in {originals}")
-        return Plan(
+        return Conversion(
             shape=(len(labels), 3, *SIZE),
             # Some of the makers' images are gray.
             read=LmdbImages((*pool, *test), Fit(3, SIZE, crop=0, convert=True)),
@@ -151,5 +151,5 @@ class Lsun(CachedTask):
         )
         return TaskDefaults(budget=1000, query_size=250, initial_size=500, learner=learner)
 
-    def selection(self, cache: ImageCache) -> Selection:
-        return Selection(pool=["pool"], test="test", class_names=tuple(SCENES))
+    def selection(self, cache: ImageCache) -> CachePart:
+        return CachePart(pool=["pool"], test="test", class_names=tuple(SCENES))

@@ -21,10 +21,10 @@ from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
 from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, fetching
 from alharness.tasks.originals.tree import in_words
-from alharness.tasks.selection import CachedTask, Selection
+from alharness.tasks.selection import CachedTask, CachePart
 
 #: MD5 of what the official archives unpack to (the list that torchvision checks): however they were
 #: packed since, and whatever the files are called now.
@@ -66,7 +66,7 @@ class Mnist(Dataset):
         with fetching(self, root):
             MNIST(str(root), download=True)
 
-    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
+    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Conversion:
         contents: dict[str, NDArray[np.uint8]] = {}
         for number, stem in enumerate(self.digests):
             progress("read MNIST", number, len(self.digests))
@@ -82,7 +82,7 @@ class Mnist(Dataset):
         ]
         images, labels = (np.concatenate(part) for part in parts)
         images = images.reshape(-1, 1, 28, 28)
-        return Plan(
+        return Conversion(
             shape=(len(images), 1, 28, 28),
             read=lambda start, stop: images[start:stop],
             labels=labels.astype(np.int64),
@@ -132,9 +132,9 @@ class _MnistTask(CachedTask):
     dataset = MNIST_DATASET
     classes: ClassVar[tuple[int, ...] | None] = None
 
-    def selection(self, cache: ImageCache) -> Selection:
+    def selection(self, cache: ImageCache) -> CachePart:
         names = cache.label_names if self.classes is None else tuple(map(str, self.classes))
-        return Selection(
+        return CachePart(
             pool=["train"],
             test="test",
             class_names=names,

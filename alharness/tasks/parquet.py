@@ -25,7 +25,7 @@ from alharness.tasks.base import DataLocations
 from alharness.tasks.fitting import FitParameters, OwnImages, plan_of
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import suffixes
-from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.layout import is_split_alone, split_of
 from alharness.tasks.originals.parquet_files import (
     ParquetImages,
@@ -119,7 +119,7 @@ class Parquet(OwnImages):
             progress,
         )
 
-    def _plan(self, files: Files, origin: Mapping[str, str], progress: Progress) -> Plan:
+    def _plan(self, files: Files, origin: Mapping[str, str], progress: Progress) -> Conversion:
         where = shown(str(self.path))
         names = [name for split_names in files.splits.values() for name in split_names]
         columns = find_columns(files.root, names, self.parameters)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, TaskData, TaskParameters, TaskPlugin
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.conversion import Plan, obtain_cache
+from alharness.tasks.originals.conversion import Conversion, obtain_cache
 from alharness.tasks.originals.dataset import check_targets
 
 
 @dataclass(frozen=True)
-class Selection:
+class CachePart:
     """Which items of a cache make a task, and what their classes are.
 
     Attributes:
@@ -69,7 +69,7 @@ class CachedTask(TaskPlugin):
         path: Path,
         parameters: TaskParameters,
         origin: Mapping[str, str],
-        make_plan: Callable[[], Plan],
+        make_plan: Callable[[], Conversion],
         locations: DataLocations,
         progress: Progress,
     ) -> ImageCache:
@@ -94,7 +94,7 @@ class CachedTask(TaskPlugin):
         )
 
     @abstractmethod
-    def selection(self, cache: ImageCache) -> Selection:
+    def selection(self, cache: ImageCache) -> CachePart:
         """What of the cache this task is."""
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
@@ -106,7 +106,7 @@ class CachedTask(TaskPlugin):
         return self.selection(cache).fingerprints(cache)[0]
 
 
-def select(cache: ImageCache, selection: Selection) -> TaskData:
+def select(cache: ImageCache, selection: CachePart) -> TaskData:
     """A task's data out of its data set's cache.
 
     All classes of whole splits stay memory-mapped views; a choice of classes is copied into memory.
@@ -148,7 +148,7 @@ def select(cache: ImageCache, selection: Selection) -> TaskData:
 
 
 def _part(
-    labels: NDArray[np.int64], part: slice, selection: Selection
+    labels: NDArray[np.int64], part: slice, selection: CachePart
 ) -> tuple[slice | NDArray[np.int64], NDArray[np.int64]]:
     """Positions in the cache and targets of one split."""
     targets = labels[part]

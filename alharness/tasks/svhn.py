@@ -17,10 +17,10 @@ from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
 from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, fetching
 from alharness.tasks.originals.tree import in_words
-from alharness.tasks.selection import CachedTask, Selection
+from alharness.tasks.selection import CachedTask, CachePart
 
 #: MD5 of the official files, as torchvision checks them; splits lie in this order.
 MD5 = {
@@ -56,7 +56,7 @@ class SvhnDataset(Dataset):
             for split in ("train", "extra", "test"):
                 SVHN(str(root / "svhn"), split=split, download=True)
 
-    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
+    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Conversion:
         parts: dict[str, NDArray[np.uint8]] = {}
         labels = []
         for number, name in enumerate(self.digests):
@@ -76,7 +76,7 @@ class SvhnDataset(Dataset):
                     chosen.append(part[low - begin : high - begin])
             return np.concatenate(chosen)
 
-        return Plan(
+        return Conversion(
             shape=(int(stops[-1]), 3, 32, 32),
             read=read,
             labels=np.concatenate(labels),
@@ -131,5 +131,5 @@ class Svhn(CachedTask):
         )
         return TaskDefaults(budget=1500, query_size=250, initial_size=500, learner=learner)
 
-    def selection(self, cache: ImageCache) -> Selection:
-        return Selection(pool=["train", "extra"], test="test", class_names=DIGITS)
+    def selection(self, cache: ImageCache) -> CachePart:
+        return CachePart(pool=["train", "extra"], test="test", class_names=DIGITS)

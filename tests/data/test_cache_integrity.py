@@ -29,14 +29,14 @@ from alharness.tasks.originals.cache import (
     CacheDamagedError,
     ImageCache,
 )
-from alharness.tasks.originals.conversion import Plan, obtain_cache
+from alharness.tasks.originals.conversion import Conversion, obtain_cache
 
 Write = Callable[..., Path]
 PIXELS = np.random.default_rng(2).integers(0, 256, (60, 1, 8, 8)).astype(np.uint8)
 
 
-def make_plan() -> Plan:
-    return Plan(
+def make_plan() -> Conversion:
+    return Conversion(
         shape=(60, 1, 8, 8),
         read=lambda start, stop: PIXELS[start:stop],
         labels=np.arange(60) % 3,
@@ -112,7 +112,7 @@ def test_a_stop_between_two_renames_loses_nothing(tmp_path: Path) -> None:
     obtain_cache(tmp_path / "cache", make_plan)
     (tmp_path / "cache").rename(tmp_path / "cache.discarded")
 
-    def gone() -> Plan:
+    def gone() -> Conversion:
         raise UserError("The originals are gone.")
 
     np.testing.assert_array_equal(obtain_cache(tmp_path / "cache", gone).images, PIXELS)
@@ -271,7 +271,7 @@ def test_knowing_that_nothing_has_changed_costs_no_reading(
     task = resolve_task("mnist-two")
     fingerprint = task.load(locations).fingerprint
 
-    def reads(*arguments: object, **options: object) -> Plan:
+    def reads(*arguments: object, **options: object) -> Conversion:
         raise AssertionError("the originals are read again")
 
     monkeypatch.setattr(type(MNIST_DATASET), "plan", reads)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from alharness.errors import UserError
-from alharness.tasks.originals.conversion import Plan, obtain_cache
+from alharness.tasks.originals.conversion import Conversion, obtain_cache
 
 #: Converts again and again, so that a kill meets every step: reading, the journal, the renames.
 CODE = """
@@ -28,7 +28,7 @@ import numpy as np
 from alharness.tasks.originals import conversion
 conversion.CHUNK_BYTES = 64 * 4
 pixels = np.random.default_rng(5).integers(0, 256, (40, 1, 8, 8)).astype(np.uint8)
-plan = conversion.Plan(
+plan = conversion.Conversion(
     pixels.shape, lambda a, b: pixels[a:b], np.arange(40) % 2, ("a", "b"), {"pool": 40}, {}
 )
 print("begun", flush=True)
@@ -38,7 +38,7 @@ while True:
 """
 
 
-def gone() -> Plan:
+def gone() -> Conversion:
     raise UserError("The originals are gone.")
 
 

@@ -30,7 +30,7 @@ from alharness.tasks.lsun import LSUN_DATASET
 from alharness.tasks.mnist import MNIST_DATASET
 from alharness.tasks.originals import conversion
 from alharness.tasks.originals.cache import META, VERSION, CacheMissingError, ImageCache, page
-from alharness.tasks.originals.conversion import Plan, obtain_cache, writing
+from alharness.tasks.originals.conversion import Conversion, obtain_cache, writing
 from alharness.tasks.originals.dataset import check_targets
 from alharness.tasks.originals.lmdb_folders import LmdbSegment, lmdb_anchors, lmdb_environment
 from alharness.tasks.svhn import SVHN_DATASET
@@ -290,8 +290,8 @@ def test_an_import_must_be_complete_and_of_the_right_size(
 PICTURES = np.random.default_rng(1).integers(0, 256, (40, 1, 8, 8)).astype(np.uint8)
 
 
-def plan(read: Callable[[int, int], np.ndarray] | None = None) -> Plan:
-    return Plan(
+def plan(read: Callable[[int, int], np.ndarray] | None = None) -> Conversion:
+    return Conversion(
         shape=(40, 1, 8, 8),
         read=read or (lambda start, stop: PICTURES[start:stop]),
         labels=np.arange(40) % 2,
@@ -388,7 +388,7 @@ def test_a_damaged_cache_is_named_and_never_used(tmp_path: Path) -> None:
         ImageCache.open(path)
     (path / META).write_text("{")
 
-    def gone() -> Plan:
+    def gone() -> Conversion:
         raise UserError("The originals are gone.")
 
     with pytest.raises(UserError, match=r"meta.json.*The originals are gone") as caught:
@@ -439,10 +439,10 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from alharness.errors import UserError
-from alharness.tasks.originals.conversion import Plan, obtain_cache
+from alharness.tasks.originals.conversion import Conversion, obtain_cache
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 zeros = np.zeros((100, 1, 64, 64), np.uint8)
-plan = Plan(zeros.shape, lambda a, b: zeros[a:b], np.zeros(100, np.int64), ("a",), {"pool": 100}, {})
+plan = Conversion(zeros.shape, lambda a, b: zeros[a:b], np.zeros(100, np.int64), ("a",), {"pool": 100}, {})
 try:
     obtain_cache(Path(sys.argv[1]), lambda: plan)
 except UserError as error:
@@ -459,14 +459,14 @@ def test_two_processes_prepare_one_cache(tmp_path: Path) -> None:
 import sys, time
 from pathlib import Path
 import numpy as np
-from alharness.tasks.originals.conversion import Plan, obtain_cache
+from alharness.tasks.originals.conversion import Conversion, obtain_cache
 root = Path(sys.argv[1])
 def plan():
     with open(root / "plans", "a") as file:
         file.write("x")
     time.sleep(1.0)
     zeros = np.zeros((50, 1, 8, 8), np.uint8)
-    return Plan(zeros.shape, lambda a, b: zeros[a:b], np.zeros(50, np.int64), ("a",), {"pool": 50}, {})
+    return Conversion(zeros.shape, lambda a, b: zeros[a:b], np.zeros(50, np.int64), ("a",), {"pool": 50}, {})
 print(obtain_cache(root / "cache", plan).digest)
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -490,7 +490,7 @@ if __name__ == "__main__":
     conversion.PARALLEL_FROM = 0
     def show(stage, done, total, notes=None):
         print(stage, done, flush=True)
-    plan = conversion.Plan(
+    plan = conversion.Conversion(
         (600, 3, 64, 64), FacesReader(600), np.arange(600) % 2, ("a", "b"), {"pool": 600}, {},
         parallel=True,
     )

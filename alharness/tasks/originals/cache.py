@@ -129,7 +129,7 @@ class ImageCache:
 
     @property
     def standing(self) -> str:
-        """``complete``, ``imported`` or ``partial``: see ``conversion.Plan``."""
+        """``complete``, ``imported`` or ``partial``: see ``conversion.Conversion``."""
         return str(self.meta["standing"])
 
     @property

@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from alharness.errors import UserError
-from alharness.tasks.originals.conversion import Plan
+from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.images import Fit, ImageFiles, is_image
 from alharness.tasks.originals.layout import Layout, recognise
-from alharness.tasks.originals.tree import NAMED, FileTree, Listing, shown
+from alharness.tasks.originals.tree import NAMED, Contents, FileTree, shown
 from alharness.tasks.rows import LEFT_OUT, SPLITS, held_out_part
 
 Members = Mapping[str, Sequence[str]]
@@ -35,7 +35,7 @@ class ClassFolders:
     """
 
     tree: FileTree
-    listing: Listing
+    listing: Contents
     members: Mapping[str, Members]
     notes: Mapping[str, str]
 
@@ -130,7 +130,7 @@ def _refuse_other_classes(
     )
 
 
-def _refuse_empty_classes(layout: Layout, listing: Listing, where: str) -> None:
+def _refuse_empty_classes(layout: Layout, listing: Contents, where: str) -> None:
     used = {
         str(PurePosixPath(name).parent)
         for split in layout.members.values()
@@ -146,7 +146,7 @@ def _refuse_empty_classes(layout: Layout, listing: Listing, where: str) -> None:
             )
 
 
-def _left_out(others: Sequence[str], layout: Layout, listing: Listing) -> str:
+def _left_out(others: Sequence[str], layout: Layout, listing: Contents) -> str:
     said = []
     if others:
         said.append(f"{len(others):,} files that are no images ({suffixes(others)})")
@@ -173,7 +173,7 @@ def plan_import(
     fit: Fit,
     *,
     partial: bool,
-) -> Plan:
+) -> Conversion:
     """A known data set from class folders of images, named by class or by class number.
 
     A class may be missing as a whole (CIFAR-10's automobile and horse are enough for
@@ -221,7 +221,7 @@ def plan_import(
             labels += [label] * len(members)
         splits[split] = len(names) - sum(splits.values())
     present = ", ".join(class_names[known[name.lower()]] for name in folders.class_names)
-    return Plan(
+    return Conversion(
         shape=(len(names), fit.channels, *fit.size),
         read=ImageFiles(folders.tree, tuple(names), fit),
         labels=np.array(labels, dtype=np.int64),

@@ -63,7 +63,7 @@ Reader = Callable[[int, int], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Conversion:
     """What to convert.
 
     Attributes:
@@ -107,7 +107,7 @@ class Plan:
 
 def obtain_cache(
     path: Path,
-    make_plan: Callable[[], Plan],
+    make_plan: Callable[[], Conversion],
     progress: Progress = silent,
     *,
     workers: int | None = None,
@@ -215,7 +215,9 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def convert(path: Path, plan: Plan, progress: Progress, workers: int | None = None) -> ImageCache:
+def convert(
+    path: Path, plan: Conversion, progress: Progress, workers: int | None = None
+) -> ImageCache:
     """Convert into the folder ``path``, which is locked: fill a partial folder, then rename it.
 
     Raises:
@@ -226,7 +228,7 @@ def convert(path: Path, plan: Plan, progress: Progress, workers: int | None = No
     return ImageCache.open(path, progress)
 
 
-def _convert(path: Path, plan: Plan, progress: Progress, workers: int | None) -> None:
+def _convert(path: Path, plan: Conversion, progress: Progress, workers: int | None) -> None:
     started = time.perf_counter()
     partial = path.with_name(path.name + ".partial")
     chunks = _begin_or_continue(partial, plan)
@@ -305,7 +307,7 @@ def _length(number: int, step: int, n: int) -> int:
     return min((number + 1) * step, n) - number * step
 
 
-def _begin_or_continue(partial: Path, plan: Plan) -> dict[int, _Chunk]:
+def _begin_or_continue(partial: Path, plan: Conversion) -> dict[int, _Chunk]:
     """The chunks that an earlier, stopped conversion of the same plan finished."""
     journal, images = partial / JOURNAL, partial / IMAGES
     head = json.dumps({"identity": plan.identity()})
@@ -342,11 +344,11 @@ def _allocate(descriptor: int, size: int) -> None:
         os.ftruncate(descriptor, size)
 
 
-def _header(plan: Plan) -> dict[str, Any]:
+def _header(plan: Conversion) -> dict[str, Any]:
     return {"descr": "|u1", "fortran_order": False, "shape": plan.shape}
 
 
-def _header_bytes(plan: Plan) -> int:
+def _header_bytes(plan: Conversion) -> int:
     from io import BytesIO
 
     buffer = BytesIO()
@@ -355,7 +357,7 @@ def _header_bytes(plan: Plan) -> int:
 
 
 def _converted(
-    images: Path, plan: Plan, todo: list[int], n_workers: int
+    images: Path, plan: Conversion, todo: list[int], n_workers: int
 ) -> Iterator[tuple[int, _Chunk]]:
     """Convert chunks; yields (number, chunk) of each when it is on the disk."""
     job = _Job(images, plan.read, plan.shape, plan.chunk, _header_bytes(plan))

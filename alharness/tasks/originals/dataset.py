@@ -28,11 +28,11 @@ from alharness.tasks.originals.cache import (
     ImageCache,
     knows,
 )
-from alharness.tasks.originals.conversion import Plan, building_anew, convert, locked, noting
+from alharness.tasks.originals.conversion import Conversion, building_anew, convert, locked, noting
 from alharness.tasks.originals.locations import DataLocations
 from alharness.tasks.originals.tree import file_facts
 
-#: What a cache may be (``Plan.standing``), and what its folder's name ends with; the first one that
+#: What a cache may be (``Conversion.standing``), and what its folder's name ends with; the first one that
 #: is there is used where no originals say otherwise.
 STANDINGS = {"complete": "", "imported": "-imported", "partial": "-partial"}
 
@@ -67,7 +67,7 @@ class Dataset(ABC):
         """The files (or folders) that the originals consist of: a look at them tells of changes."""
 
     @abstractmethod
-    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Plan:
+    def plan(self, originals: Path, *, partial: bool, progress: Progress) -> Conversion:
         """Verify the originals and say how to convert them.
 
         Args:
@@ -90,7 +90,7 @@ class Dataset(ABC):
             f"'alharness data prepare {self.name} --source DIR'."
         )
 
-    def plan_import(self, path: Path, *, partial: bool, progress: Progress) -> Plan:
+    def plan_import(self, path: Path, *, partial: bool, progress: Progress) -> Conversion:
         """How to convert the data set from class folders of images (``alharness data import``).
 
         Raises:
@@ -217,7 +217,7 @@ class Dataset(ABC):
 
     def _planned(
         self, found: Path, locations: DataLocations, partial: bool, progress: Progress
-    ) -> Plan:
+    ) -> Conversion:
         try:
             return self.plan(found, partial=partial, progress=progress)
         except UserError as error:
@@ -230,7 +230,7 @@ class Dataset(ABC):
             ) from error
 
     @staticmethod
-    def _made_from(plan: Plan, path: Path, progress: Progress) -> ImageCache | None:
+    def _made_from(plan: Conversion, path: Path, progress: Progress) -> ImageCache | None:
         """The cache in its place if it was made from what the plan would convert."""
         try:
             cache = ImageCache.open(path, progress)

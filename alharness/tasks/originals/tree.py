@@ -22,7 +22,7 @@ MAX_FILE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Listing:
+class Contents:
     """What lies in a tree.
 
     Attributes:
@@ -54,7 +54,7 @@ class FileTree:
     def is_archive(self) -> bool:
         return self.path.is_file()
 
-    def listing(self) -> Listing:
+    def listing(self) -> Contents:
         """All files and folders without hidden ones and what macOS adds to archives.
 
         Links are followed, to files and to folders.
@@ -143,7 +143,7 @@ def file_facts(status: os.stat_result) -> tuple[int, ...]:
 class _Archive:
     file: zipfile.ZipFile
     members: dict[str, zipfile.ZipInfo]
-    listing: Listing
+    listing: Contents
 
 
 #: Archives opened by this process: a zip's directory is read once, not per image.
@@ -189,10 +189,10 @@ def _index(path: Path, file: zipfile.ZipFile) -> _Archive:
     files: dict[str, tuple[int, ...]] = {
         name: (info.file_size, info.CRC) for name, info in members.items()
     }
-    return _Archive(file, members, Listing(files, tuple(sorted(folders)), doubled))
+    return _Archive(file, members, Contents(files, tuple(sorted(folders)), doubled))
 
 
-def _walk(root: Path) -> Listing:
+def _walk(root: Path) -> Contents:
     files: dict[str, tuple[int, ...]] = {}
     folders: list[str] = []
     nowhere: list[str] = []
@@ -231,7 +231,7 @@ def _walk(root: Path) -> Listing:
             f"{len(nowhere):,} links in {root} point nowhere: {listed(sorted(nowhere))}. Fetch what "
             "they stand for (git annex get, dvc pull, git lfs pull) or remove them."
         )
-    return Listing(files, tuple(sorted(folders)))
+    return Contents(files, tuple(sorted(folders)))
 
 
 def _hidden(name: str) -> bool:
