@@ -74,7 +74,7 @@ def sealed(seed: int) -> Iterator[None]:
     with kept():
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - the state that foreign code draws from
-        torch.random.default_generator.manual_seed(seed)  # the CPU's: devices are not drawn on
+        torch.default_generator.manual_seed(seed)  # the CPU's: devices are not drawn on
         yield
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,6 +15,7 @@ from alharness.api.running import AnyPath, RunResult, places_of
 from alharness.comparison.comparison import comparisons
 from alharness.comparison.formats import FORMATS, SHOWN, format_of
 from alharness.comparison.metrics import MERITS
+from alharness.comparison.paper import COLUMN, paper_figure
 from alharness.comparison.report import Report, build
 from alharness.comparison.tables import TextTable
 from alharness.errors import UserError
@@ -62,6 +64,38 @@ class ComparisonResult:
             for section in self.report.sections
             for chart in section.charts
         }
+
+    def figure(
+        self, path: AnyPath, *, only: Sequence[str] = (), width: float = COLUMN
+    ) -> list[Path]:
+        """Write a figure for a paper: learning curves above paired differences (``alharness figure``).
+
+        Args:
+            path: a .pdf, .svg, .png or .csv file; with several comparisons each gets its title in its name.
+            only: strategies to show, the most important first; all by default.
+            width: inches.
+
+        Returns:
+            the files.
+
+        Raises:
+            UserError: an unknown strategy or ending, or a file that cannot be written.
+        """
+        file = Path(path).expanduser()
+        sections = self.report.sections
+        written = []
+        for section in sections:
+            name = re.sub(r"[^\w.-]+", "-", section.comparison.title).strip("-")
+            place = file if len(sections) == 1 else file.with_stem(f"{file.stem}-{name}")
+            chart = paper_figure(
+                section.comparison,
+                only=only,
+                width=width,
+                axis=self.report.axis,
+                metric=self.report.metric,
+            )
+            written.append(chart.save(place))
+        return written
 
     def text(self, form: str = "table") -> str:
         """The tables as ``table``, ``csv``, ``md``, ``latex`` or ``json``.

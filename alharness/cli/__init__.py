@@ -34,6 +34,7 @@ COMMANDS = {
     "sweep": ("alharness.cli.sweep:sweep", "Run many: strategies x data sets x seeds."),
     "compare": ("alharness.cli.compare:compare", "Compare finished runs in a table."),
     "report": ("alharness.cli.report:report", "Write figures, statistics and one HTML report."),
+    "figure": ("alharness.cli.figure:figure", "Draw a figure for a paper from finished runs."),
     "timing": ("alharness.cli.timing:timing", "Measure selection time and work against pool size."),
     "claims": ("alharness.cli.claims:claims", "Check the paper's timing claims, with evidence."),
     "data": ("alharness.cli.data:data", "Prepare, verify, import and list data sets."),

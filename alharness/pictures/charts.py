@@ -24,6 +24,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from alharness.errors import UserError
 from alharness.files import beside
 
 #: Okabe and Ito's palette, without its yellow, which vanishes on white paper.
@@ -51,6 +52,7 @@ STYLE: dict[str, Any] = {
     "legend.fontsize": 9,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # letters that a publisher's tools can read
     "svg.fonttype": "path",  # looks the same where a font is missing
     "svg.hashsalt": "alharness",  # the same numbers give the same file
 }
@@ -109,6 +111,25 @@ class Chart:
     @property
     def csv(self) -> str:
         return as_csv(self.header, self.rows)
+
+    def save(self, path: Path) -> Path:
+        """Write one file; its ending says what: .pdf, .svg, .png or .csv (the numbers).
+
+        Raises:
+            UserError: another ending, or a file that cannot be written.
+        """
+        kind = path.suffix.lower().removeprefix(".")
+        made: dict[str, Callable[[], bytes]] = {
+            "pdf": lambda: self._drawn("pdf", metadata={"CreationDate": None, "Producer": None}),
+            "svg": lambda: self._drawn("svg", metadata={"Date": None, "Creator": None}),
+            "png": lambda: self._drawn("png", dpi=300),
+            "csv": self.csv.encode,
+        }
+        if kind not in made:
+            raise UserError(f"A figure is a .pdf, .svg, .png or .csv file; found '{path}'.")
+        with beside(path) as partial:
+            partial.write_bytes(made[kind]())
+        return path
 
     def write(self, folder: Path) -> list[Path]:
         """Write NAME.svg, NAME.png and NAME.csv, beside and renamed."""

@@ -1,0 +1,233 @@
+"""The figure for a paper: learning curves and paired differences, readable at the width of a column.
+
+Report figures (``figures``) show everything; this one shows what a reader must tell apart: the strategies that were
+asked for, the first of them on top and alone with its interval, colours that are told apart within this figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from alharness.comparison.comparison import Comparison
+from alharness.comparison.series import Series, paired, shared_grid
+from alharness.comparison.statistics import interval
+from alharness.errors import UserError
+from alharness.pictures.charts import (
+    COLOURS,
+    MARKERS,
+    STYLES,
+    Cell,
+    Chart,
+    entry,
+    legend,
+    make_chart,
+    short,
+)
+from alharness.pictures.styles import BASELINE_COLOUR, line_styles
+from alharness.records.metrics import AXES, find_metric
+from alharness.records.runs import Array
+
+#: Inches: a column of a two-column page, and the narrowest figure whose words can be read.
+COLUMN, NARROWEST = 3.3, 2.0
+
+#: Points: words of a figure that is printed at its own size.
+SMALL = 7
+
+
+def paper_figure(
+    comparison: Comparison,
+    *,
+    only: Sequence[str] = (),
+    width: float = COLUMN,
+    axis: str = "queries",
+    metric: str = "accuracy",
+) -> Chart:
+    """Learning curves above paired differences to the baseline, with 95 % intervals of the mean.
+
+    Args:
+        only: labels or names of the strategies to show, the most important first; all by default. The baseline
+            is always there.
+        width: of the figure, inches.
+        axis, metric: as for ``compare``.
+
+    Returns:
+        A chart whose CSV holds mean and interval of every strategy at every position.
+
+    Raises:
+        UserError: an unknown strategy, a figure that is not defined here, or a width below two inches.
+    """
+    if width < NARROWEST:
+        raise UserError(
+            f"A figure is at least {NARROWEST:g} inches wide; found {width:g}. A column is about {COLUMN:g}."
+        )
+    found = find_metric(metric)
+    if not comparison.defines(metric):
+        raise UserError(
+            f"'{metric}' is not defined for {comparison.title}. Choose another --metric."
+        )
+    shown = _chosen(comparison, only)
+    base = comparison.baseline
+    styles = _styles(shown, base)
+    curves = {series.label: series.curves(axis, metric) for series in shown}
+    gains = _gains(shown, base, axis, metric)
+    bound = comparison.bound(metric)
+    own = next((series.label for series in shown if series is not base), None)
+
+    def draw(figure: Figure) -> None:
+        top, *rest = figure.subplots(
+            2 if gains else 1,
+            1,
+            sharex=True,
+            squeeze=False,
+            gridspec_kw={"height_ratios": [2, 1.3] if gains else [1]},
+        )[:, 0]
+        for place, label in enumerate(curves):
+            _line(top, *curves[label], styles[label], name=label, band=label == own, place=place)
+        if bound is not None:
+            line = {"color": "black", "linewidth": 0.8, "linestyle": (0, (2, 2))}
+            top.axhline(bound, label=entry("all labels"), **line)
+        top.set_ylabel(found.description, fontsize=SMALL)
+        for axes in rest:
+            assert base is not None
+            axes.axhline(0, color=BASELINE_COLOUR, linewidth=1)
+            for place, label in enumerate(gains):
+                _line(axes, *gains[label], styles[label], band=label == own, place=place)
+            axes.set_ylabel(f"minus {short(base.label, 18)}", fontsize=SMALL)
+        bottom = rest[-1] if rest else top
+        bottom.set_xlabel(AXES[axis][1], fontsize=SMALL)
+        for axes in (top, *rest):
+            axes.tick_params(labelsize=SMALL)
+        legend(
+            top,
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            ncols=_columns(width),
+            fontsize=SMALL,
+            borderaxespad=0.2,
+            columnspacing=1.0,
+        )
+
+    rows: list[tuple[Cell, ...]] = [
+        *_rows("value", curves),
+        *_rows("difference", gains),
+    ]
+    n_rows = -(-(len(shown) + (bound is not None)) // _columns(width))
+    height = 0.16 * n_rows + (0.95 if gains else 0.7) * max(width, 3.0)
+    return make_chart(
+        f"figure_{metric}",
+        f"{found.description.capitalize()} against {AXES[axis][1]}, and paired differences to "
+        f"{base.label if base else 'nothing'}: means over seeds; band: 95 % interval of the mean of {own}.",
+        ("quantity", "strategy", AXES[axis][0], "mean", "low", "high", "runs"),
+        rows,
+        draw,
+        size=(width, height),
+    )
+
+
+def _columns(width: float) -> int:
+    """Columns of the legend: a name and its line take some 1.5 inches."""
+    return max(1, int(width / 1.5))
+
+
+def _chosen(comparison: Comparison, only: Sequence[str]) -> list[Series]:
+    """The strategies to show in the order asked for, with the baseline at the end."""
+    base = comparison.baseline
+    if not only:
+        return [*(s for s in comparison.series if s is not base), *([base] if base else [])]
+    shown = []
+    for name in dict.fromkeys(only):
+        by_name = [s for s in comparison.series if name in (s.label, s.name, s.strategy)]
+        shown += by_name or [comparison.find(name)]  # which says what there is
+    shown = list(dict.fromkeys(shown))
+    return [*shown, *([base] if base is not None and base not in shown else [])]
+
+
+def _styles(shown: Sequence[Series], base: Series | None) -> dict[str, dict[str, Any]]:
+    """How each is drawn: as in every report, but where two look alike the later one takes a free look."""
+    usual = line_styles((s.name for s in shown), baseline=base.name if base else "")
+    taken: set[Any] = set()
+    styles: dict[str, dict[str, Any]] = {}
+    for number, series in enumerate(shown):
+        style = usual[series.name]
+        if series is not base:
+            free = [colour for colour in COLOURS if colour not in taken]
+            if style["color"] in taken and free:
+                style = {**style, "color": free[0]}
+            taken.add(style["color"])
+            # Told apart on a grey print-out, too: no two of the same dashes and marker.
+            style = {
+                **style,
+                "linestyle": STYLES[number % len(STYLES)],
+                "marker": MARKERS[number % len(MARKERS)],
+            }
+        styles[series.label] = style
+    return styles
+
+
+def _gains(
+    shown: Sequence[Series], base: Series | None, axis: str, metric: str
+) -> dict[str, tuple[Array, Array]]:
+    """Differences to the baseline at equal seeds, ``[K]`` and ``[pairs, K]``, of those that have pairs."""
+    found: dict[str, tuple[Array, Array]] = {}
+    for series in shown:
+        pairs = paired(series, base) if base is not None and series is not base else []
+        if not pairs or base is None:
+            continue
+        ones, others = [series.by_pair[p] for p in pairs], [base.by_pair[p] for p in pairs]
+        grid = shared_grid([*ones, *others], axis)
+        rows = [
+            np.interp(grid, a.x(axis), a.y(metric)) - np.interp(grid, b.x(axis), b.y(metric))
+            for a, b in zip(ones, others, strict=True)
+        ]
+        if len(grid):
+            found[series.label] = grid, np.array(rows)
+    return found
+
+
+def _line(
+    axes: Axes,
+    x: Array,
+    rows: Array,
+    style: Mapping[str, Any],
+    *,
+    name: str = "",
+    band: bool,
+    place: int,
+) -> None:
+    mean, low, high = _intervals(rows)
+    if band and np.isfinite(low).all():
+        axes.fill_between(x, low, high, color=style["color"], alpha=0.18, linewidth=0)
+    every = max(1, len(x) // 5)
+    axes.plot(
+        x,
+        mean,
+        label=entry(name) if name else "",
+        linewidth=1.6 if band else 1.0,
+        markersize=3,
+        markevery=(every // 2, every),
+        zorder=20 - place,  # the first one lies on top
+        **style,
+    )
+
+
+def _intervals(rows: Array) -> tuple[Array, Array, Array]:
+    """Mean and ends of its 95 % interval at every position; NaN where one run is all there is."""
+    found = [interval(column) for column in rows.T]
+    return (
+        rows.mean(axis=0),
+        np.array([low for low, _ in found]),
+        np.array([high for _, high in found]),
+    )
+
+
+def _rows(quantity: str, curves: Mapping[str, tuple[Array, Array]]) -> list[tuple[Cell, ...]]:
+    return [
+        (quantity, label, float(at), float(mean), float(low), float(high), len(rows))
+        for label, (x, rows) in curves.items()
+        for at, mean, low, high in zip(x, *_intervals(rows), strict=True)
+    ]
