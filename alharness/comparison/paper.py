@@ -1,7 +1,7 @@
 """The figure for a paper: learning curves and paired differences, readable at the width of a column.
 
-Report figures (``figures``) show everything; this one shows what a reader must tell apart: the strategies that were
-asked for, the first of them on top and alone with its interval, colours that are told apart within this figure.
+Report figures (``figures``) show everything; this one shows what a reader must tell apart: the strategies
+that were asked for, the first of them on top and alone with its interval, no colour twice.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def paper_figure(
     """Learning curves above paired differences to the baseline, with 95 % intervals of the mean.
 
     Args:
-        only: labels or names of the strategies to show, the most important first; all by default. The baseline
-            is always there.
+        only: labels or names of the strategies to show, the most important first; all by default. The
+            baseline is always there.
         width: of the figure, inches.
         axis, metric: as for ``compare``.
 
@@ -117,7 +117,8 @@ def paper_figure(
         *_rows("difference", gains),
     ]
     n_rows = -(-(len(shown) + (bound is not None)) // _columns(width))
-    height = 0.16 * n_rows + (0.95 if gains else 0.7) * max(width, 3.0)
+    # A column is as high as it is wide; a page is lower than that.
+    height = 0.16 * n_rows + (1.6 + 0.5 * width if gains else 1.0 + 0.4 * width)
     return make_chart(
         f"figure_{metric}",
         f"{found.description.capitalize()} against {AXES[axis][1]}, and paired differences to "
@@ -143,8 +144,9 @@ def _chosen(comparison: Comparison, only: Sequence[str]) -> list[Series]:
     for name in dict.fromkeys(only):
         by_name = [s for s in comparison.series if name in (s.label, s.name, s.strategy)]
         shown += by_name or [comparison.find(name)]  # which says what there is
-    shown = list(dict.fromkeys(shown))
-    return [*shown, *([base] if base is not None and base not in shown else [])]
+    shown = list({series.label: series for series in shown}.values())
+    has_base = base is None or any(series is base for series in shown)
+    return shown if has_base else [*shown, base]
 
 
 def _styles(shown: Sequence[Series], base: Series | None) -> dict[str, dict[str, Any]]:
