@@ -7,8 +7,9 @@ plug-in before one of them is used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from alharness.lazily import from_files
 
 if TYPE_CHECKING:
     from alharness.api import ComparisonResult as ComparisonResult
@@ -37,10 +38,7 @@ _LAZY = {
 __all__ = ["__version__", *_LAZY]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'alharness' has no attribute '{name}'")
+__getattr__ = from_files(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:

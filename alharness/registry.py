@@ -15,7 +15,7 @@ from alharness.plugins import (
     LEARNERS,
     STRATEGIES,
     TASKS,
-    Listing,
+    InstalledPlugin,
     describe,
     distribution_of,
     find,
@@ -35,7 +35,7 @@ __all__ = [
     "LEARNERS",
     "STRATEGIES",
     "TASKS",
-    "Listing",
+    "InstalledPlugin",
     "StrategyPlugin",
     "distribution_of",
     "find_strategy",
@@ -128,6 +128,11 @@ def resolve_strategy(name: str, **parameters: Any) -> Strategy:
     """A strategy by name, with its parameters checked."""
     plugin = find_strategy(name)
     plugin.parameters(**parameters)  # a wrong setting is no fault of the plug-in
+    return make_strategy(plugin, name, **parameters)
+
+
+def make_strategy(plugin: StrategyPlugin, name: str, **parameters: Any) -> Strategy:
+    """The strategy behind a name that was found, from parameters that are sound."""
     with blamed(f"strategy '{name}'", "an instance from its constructor"):
         made = plugin.make(**parameters)
         if not hasattr(made, "parameters"):
@@ -177,10 +182,10 @@ def task_class(name: str) -> type[TaskPlugin]:
     Raises:
         UserError: no such name, or what it names is not a ``TaskPlugin``.
     """
+    from alharness.tasks import hints
     from alharness.tasks.base import TaskPlugin
 
-    _hint_at_torchvision(name)
-    found = load("data set", TASKS, split(TASKS, name)[0])
+    found = load("data set", TASKS, split(TASKS, name)[0], hints.meant_by)
     if not (isinstance(found, type) and issubclass(found, TaskPlugin)):
         raise UserError(
             f"'{name}' is {describe(found)}, not a data set. Derive a class from "
@@ -189,30 +194,13 @@ def task_class(name: str) -> type[TaskPlugin]:
     return found
 
 
-def _hint_at_torchvision(name: str) -> None:
-    """A set of torchvision by its bare name, in any spelling.
-
-    Raises:
-        UserError: ``FashionMNIST``, ``fashion-mnist`` or ``cifar-100`` instead of ``torchvision:...``.
-    """
-    if ":" in name or find(TASKS, name) is not None:
-        return
-    from alharness.tasks.torchvision_sets import SETS
-
-    plain = name.lower().replace("-", "").replace("_", "")
-    for known in SETS:
-        if known.lower() == plain:
-            ours = [ours for ours in names(TASKS) if ours.startswith(f"{plain}-")]
-            first = f" (or one of our own: {', '.join(ours)})" if ours else ""
-            argument = f"{known}:balanced" if known == "EMNIST" else known
-            raise UserError(
-                f"'{name}' is a set of torchvision: --dataset torchvision:{argument}{first}"
-            )
-
-
 def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
     """A task by name, with its parameters checked."""
-    found = task_class(name)
+    return make_task(task_class(name), name, **parameters)
+
+
+def make_task(found: type[TaskPlugin], name: str, **parameters: Any) -> TaskPlugin:
+    """The task behind a name whose class was found."""
     key, argument = split(TASKS, name)
     if found.takes_argument and not argument:
         raise UserError(
@@ -221,6 +209,7 @@ def resolve_task(name: str, **parameters: Any) -> TaskPlugin:
     plugin = found(key, argument, **parameters)
     if not hasattr(plugin, "parameters"):
         raise UserError(f"The data set '{name}' cannot be made: {NO_PARAMETERS}.")
-    if hasattr(plugin, "resolve"):  # a task built on another one (augmented:NAME:N)
-        plugin.resolve = resolve_task
+    source = plugin.made_from()
+    if source is not None:
+        plugin.source_task = resolve_task(source)
     return plugin

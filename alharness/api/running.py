@@ -18,12 +18,12 @@ from alharness.comparison.comparison import Comparison
 from alharness.comparison.figures import learning_curves
 from alharness.comparison.runs import display_label
 from alharness.comparison.series import Series
-from alharness.engine.opening import Places
+from alharness.engine.opening import Places, watched
 from alharness.engine.runner import Observer, execute
 from alharness.files import merge
 from alharness.pictures.charts import Chart
 from alharness.records import CycleRecord, Run, RunFolder, read_run
-from alharness.spec import RunSpec, resolve
+from alharness.spec import Bound, RunSpec, bind
 from alharness.strategy import Strategy
 from alharness.tasks.base import DataLocations, TaskPlugin
 
@@ -153,7 +153,7 @@ def run(
         UserError: unknown names or settings, data missing or changed, a class without a file, another
             process writing the same run, a plug-in that broke the contract.
     """
-    spec = spec_of(strategy, dataset, settings)
+    bound = bound_of(strategy, dataset, settings)
     where = places_of(runs_dir, data_root, download=download)
     teller = _Teller(on_cycle)
     observers: list[Observer] = [teller]
@@ -167,7 +167,7 @@ def run(
         if tracker is not None:
             tracker.open()
         folder = execute(
-            spec,
+            bound,
             where,
             fresh=fresh,
             observers=observers,
@@ -209,8 +209,8 @@ class _Teller:
         LOG.info("finished: %s", folder.path)
 
 
-def spec_of(strategy: Any, dataset: Any, settings: Mapping[str, Any]) -> RunSpec:
-    """The spec behind a call.
+def bound_of(strategy: Any, dataset: Any, settings: Mapping[str, Any]) -> Bound:
+    """The run behind a call.
 
     Raises:
         UserError: as ``run``.
@@ -219,7 +219,7 @@ def spec_of(strategy: Any, dataset: Any, settings: Mapping[str, Any]) -> RunSpec
         "strategy": choice_of(plugins.STRATEGIES, strategy),
         "task": choice_of(plugins.TASKS, dataset),
     }
-    return resolve(merge(settings_of(settings), chosen))
+    return bind(merge(settings_of(settings), chosen), watched)
 
 
 def places_of(

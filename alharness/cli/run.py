@@ -67,10 +67,11 @@ def run(
     alharness run --strategy max-entropy --dataset mnist-two --seed 3 --set learner.c=0.1
     """
     from alharness.cli.display import make_display
+    from alharness.engine.opening import watched
     from alharness.engine.runner import execute
-    from alharness.spec import resolve
+    from alharness.spec import bind
 
-    spec = resolve(overrides(strategy=strategy, task=dataset, **options))
+    bound = bind(overrides(strategy=strategy, task=dataset, **options), watched)
     end_on_sigterm()
     display = make_display(quiet=quiet)
     observers: list[Any] = [display]
@@ -87,7 +88,7 @@ def run(
             observers.append(tracker)
         where = places(runs_dir, data_root, download=download)
         folder = execute(
-            spec,
+            bound,
             where,
             fresh=fresh,
             observers=observers,
@@ -102,7 +103,7 @@ def run(
         raise
     display.close()
     if not quiet:
-        _summary(spec, folder, folder.records())
+        _summary(bound.spec, folder, folder.records())
         if tracker is not None and tracker.alive:
             _how_to_open(tracker.uri, runs_dir)
 

@@ -23,7 +23,7 @@ from alharness.errors import UserError
 
 if TYPE_CHECKING:
     from alharness.executors.base import Executor
-    from alharness.executors.sweeps import Job, Standing, Sweep
+    from alharness.executors.sweeps import Job, Sweep, SweepState
 
 
 #: Runs that are packed together where nobody says: five seeds (R2).
@@ -193,7 +193,7 @@ def _terminate(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _announce(found: Sweep, jobs: Sequence[Job], state: Standing, at_once: int) -> None:
+def _announce(found: Sweep, jobs: Sequence[Job], state: SweepState, at_once: int) -> None:
     from alharness.cli.display import duration
 
     click.echo(

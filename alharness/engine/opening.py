@@ -1,23 +1,22 @@
-"""A spec's task, opened: its data loaded, its pool on the device, and what a stage needs of both."""
+"""A run's task, opened: its data loaded, its pool on the device, and what a stage needs of both."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from alharness import registry
 from alharness.artefacts import Supply, default_store_root
 from alharness.border.author import Author
 from alharness.border.state import changed, global_marks, put_back
 from alharness.engine.stage import Networks, Problem, Stage, set_stage
-from alharness.errors import UserError
 from alharness.oracle import Oracle, open_oracle
 from alharness.pool import Forecast, Pool
 from alharness.progress import Progress, silent
 from alharness.records import RunFolder
-from alharness.spec import RunSpec
+from alharness.spec import Bound
 from alharness.strategy import Strategy
 from alharness.tasks.base import DataLocations, TaskData, load_data
 
@@ -43,89 +42,91 @@ class Places:
 
 @dataclass(frozen=True)
 class OpenTask:
-    """A task with its data loaded and its pool opened on the device.
+    """A run's task with its data loaded and its pool opened on the device.
 
     Attributes:
+        bound: the run.
         forecast: what was said of memory before the pool was opened; afterwards less is free.
     """
 
+    bound: Bound
     data: TaskData
     pool: Pool
     test: Pool
     forecast: Forecast
 
+    @property
+    def problem(self) -> Problem:
+        """What the run's strategy is set before."""
+        spec, n_classes = self.bound.spec, self.data.n_classes
+        return Problem(
+            name=spec.task.name,
+            pool=self.pool,
+            test=self.test,
+            n_classes=n_classes,
+            learner=spec.learner,
+            seed=spec.seed,
+            kind=self.bound.kind,
+        )
 
-def open_task(spec: RunSpec, places: Places, progress: Progress = silent) -> OpenTask:
-    """Load the data of a spec and open pool and test set on its device."""
-    plugin = registry.resolve_task(spec.task.name, **spec.task.parameters)
-    data = load_data(plugin, places.locations, progress)
-    device = torch.device(spec.device)
-    chosen = data.forecast(device, spec.pool)
-    pool = data.open_pool(device, spec.pool, chosen=chosen)
-    return OpenTask(data, pool, data.open_test(device), chosen)
+    @property
+    def networks(self) -> Networks:
+        """The run's generator and auto-encoder, on the task's own pool."""
+        spec = self.bound.spec
+        return Networks(spec.task.name, spec.profile, spec.generator, spec.autoencoder, self.pool)
+
+    def oracle(self, supply: Supply, folder: RunFolder) -> Oracle:
+        """The run's oracle over the task's hidden targets."""
+        spec = self.bound.spec
+        return open_oracle(
+            self.data,
+            self.pool,
+            self.test,
+            supply,
+            settings=spec.oracle,
+            seed=spec.seed,
+            data_seed=spec.data_seed,
+            folder=folder.path,
+        )
+
+    def stage(self, supply: Supply, select_timeout: float = 0.0) -> Stage:
+        """The run's strategy before its problem, prepared."""
+        return set_stage(
+            self.bound.strategy,
+            self.problem,
+            self.networks,
+            supply,
+            name=self.bound.spec.strategy.name,
+            select_timeout=select_timeout,
+        )
 
 
-def present_fingerprint(spec: RunSpec, places: Places) -> str | None:
-    """Digest of the task's data as they are here now; None when they are not here."""
-    plugin = registry.resolve_task(spec.task.name, **spec.task.parameters)
-    try:
-        return plugin.fingerprint(replace(places.locations, download=False))
-    except UserError:
-        return None
+def open_task(bound: Bound, places: Places, progress: Progress = silent) -> OpenTask:
+    """Load the data of a run and open pool and test set on its device."""
+    data = load_data(bound.task, places.locations, progress)
+    device = torch.device(bound.spec.device)
+    # Asked before the pool takes its share: afterwards less is free.
+    chosen = data.forecast(device, bound.spec.pool)
+    pool = data.open_pool(device, bound.spec.pool, chosen=chosen)
+    return OpenTask(bound, data, pool, data.open_test(device), chosen)
 
 
-def oracle_of(spec: RunSpec, task: OpenTask, supply: Supply, folder: RunFolder) -> Oracle:
-    """The spec's oracle over the task's hidden targets."""
-    return open_oracle(
-        task.data,
-        task.pool,
-        task.test,
-        supply,
-        settings=spec.oracle,
-        seed=spec.seed,
-        data_seed=spec.data_seed,
-        folder=folder.path,
-    )
+def watched(name: str, make: Callable[[], Strategy]) -> Strategy:
+    """A strategy, made anew: seeds and settings that belong to everybody stay what they were.
 
-
-def problem_of(spec: RunSpec, task: OpenTask) -> Problem:
-    """What the spec's strategy is set before."""
-    return Problem(
-        spec.task.name, task.pool, task.test, task.data.n_classes, spec.learner, spec.seed
-    )
-
-
-def networks_of(spec: RunSpec, task: OpenTask) -> Networks:
-    """The spec's generator and auto-encoder, on the task's own pool."""
-    return Networks(spec.task.name, spec.profile, spec.generator, spec.autoencoder, task.pool)
-
-
-def strategy_of(spec: RunSpec) -> Strategy:
-    """The spec's strategy, made anew: seeds and settings that belong to everybody stay what they were.
+    Args:
+        name: what its user typed.
+        make: calls its constructor.
 
     Raises:
         PluginError: its constructor changes one.
     """
     before = global_marks()
-    strategy = registry.resolve_strategy(spec.strategy.name, **spec.strategy.parameters)
+    strategy = make()
     touched = changed(before, global_marks())
     if touched:
         put_back(before)
-        Author(strategy, spec.strategy.name).refuse(
+        Author(strategy, name).refuse(
             "a constructor that leaves all as it is", f"changed {touched[0]}", call="__init__"
         )
     return strategy
-
-
-def stage_of(
-    spec: RunSpec, task: OpenTask, strategy: Strategy, supply: Supply, select_timeout: float = 0.0
-) -> Stage:
-    """The spec's strategy before its problem, prepared."""
-    return set_stage(
-        strategy,
-        problem_of(spec, task),
-        networks_of(spec, task),
-        supply,
-        name=spec.strategy.name,
-        select_timeout=select_timeout,
-    )

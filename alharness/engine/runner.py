@@ -20,14 +20,7 @@ from alharness import numerics
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.engine.describing import describe, other_data
 from alharness.engine.loop import Sizes, run, start
-from alharness.engine.opening import (
-    Places,
-    open_task,
-    oracle_of,
-    present_fingerprint,
-    stage_of,
-    strategy_of,
-)
+from alharness.engine.opening import Places, open_task, watched
 from alharness.engine.pictures import draw_pictures
 from alharness.engine.proof import proved_log
 from alharness.engine.recording import Keeper
@@ -37,7 +30,8 @@ from alharness.oracle import hidden
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder, doubts
-from alharness.spec import RunSpec, current_device, identity_of_plugins
+from alharness.spec import Bound, RunSpec, current_device, rebind
+from alharness.tasks.base import TaskPlugin
 
 
 class Observer(Protocol):
@@ -62,7 +56,7 @@ class Limits:
 
 
 def execute(
-    spec: RunSpec,
+    run: RunSpec | Bound,
     places: Places,
     *,
     fresh: bool = False,
@@ -72,10 +66,10 @@ def execute(
     max_cycles: int | None = None,
     select_timeout: float = 0.0,
 ) -> RunFolder:
-    """Run a spec to its end, or continue it; a finished run is proved and not run again.
+    """Take a run to its end, or continue it; a finished run is proved and not run again.
 
     Args:
-        spec: what to run.
+        run: a spec, whose names are looked up here, or the run that it was bound to.
         places: where runs, data and artefacts lie.
         fresh: throw away what exists of this run and start over.
         observers: told of every cycle after it is on the disk.
@@ -88,17 +82,18 @@ def execute(
         UserError: data missing or changed, settings that do not fit, damaged files, another process
             writing the same run.
     """
-    _require_same_plugins(spec)
+    bound = run if isinstance(run, Bound) else rebind(run, watched)
+    spec = bound.spec
     folder = RunFolder(spec.folder(places.runs_dir))
     with _held(folder):
         if fresh:
             folder.clear()
         audience = _Audience(observers, progress, warn)
         if folder.is_finished():
-            _return_finished(spec, places, folder, audience)
+            _return_finished(bound, places, folder, audience)
         else:
             with numerics.exact(), current_device(spec.device):
-                pool = _execute(spec, places, folder, audience, Limits(max_cycles, select_timeout))
+                pool = _execute(bound, places, folder, audience, Limits(max_cycles, select_timeout))
             # A network or a plug-in that holds itself in a circle holds the pool with it. Python looks
             # for circles seldom, and this process's next run needs the memory.
             if pool() is not None:
@@ -118,22 +113,6 @@ def _held(folder: RunFolder) -> Iterator[None]:
         refused=lambda error: refusal(error, folder.lock, "locked"),
     ):
         yield
-
-
-def _require_same_plugins(spec: RunSpec) -> None:
-    """A spec names what it was put together with; a worker may meet another version of it.
-
-    Raises:
-        UserError: a plug-in or a folder of data is another one now.
-    """
-    now = identity_of_plugins(spec)
-    for name in {**spec.plugins, **now}:
-        if now.get(name) != spec.plugins.get(name):
-            raise UserError(
-                f"'{name}' is not what it was when this run was put together: expected "
-                f"{spec.plugins.get(name, 'nothing foreign')}, found {now.get(name, 'nothing')}. Give the "
-                "command again: what is changed is another run."
-            )
 
 
 @dataclass(frozen=True)
@@ -159,12 +138,13 @@ class _Audience:
             observer.finished(folder, records)
 
 
-def _return_finished(spec: RunSpec, places: Places, folder: RunFolder, audience: _Audience) -> None:
+def _return_finished(bound: Bound, places: Places, folder: RunFolder, audience: _Audience) -> None:
     """A finished run, proved: its files, and the data that it was made on."""
+    spec = bound.spec
     records = folder.records()
     proved_log(folder, records)
     made_on = folder.facts().task.fingerprint
-    present = present_fingerprint(spec, places)
+    present = _present_fingerprint(bound.task, places)
     if present is None:
         audience.warn(
             f"The data of '{spec.task.name}' are not here: the finished run stands unchecked."
@@ -176,25 +156,33 @@ def _return_finished(spec: RunSpec, places: Places, folder: RunFolder, audience:
     audience.warn("This run was finished before; nothing was run. --fresh starts it over.")
 
 
+def _present_fingerprint(task: TaskPlugin, places: Places) -> str | None:
+    """Digest of the task's data as they are here now; None when they are not here."""
+    try:
+        return task.fingerprint(replace(places.locations, download=False))
+    except UserError:
+        return None
+
+
 def _execute(
-    spec: RunSpec, places: Places, folder: RunFolder, audience: _Audience, limits: Limits
+    bound: Bound, places: Places, folder: RunFolder, audience: _Audience, limits: Limits
 ) -> weakref.ref[Pool]:
     """The cycles that are left; returns a look at the pool that tells whether it outlives the run."""
+    spec, strategy = bound.spec, bound.strategy
     keeper = Keeper(folder)
     done = len(keeper.records)
-    task = open_task(spec, places, audience.progress)
+    task = open_task(bound, places, audience.progress)
     pool = weakref.ref(task.pool)
     store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
     supply = Supply(store, Ledger(task.pool.device), audience.progress)
-    strategy = strategy_of(spec)
-    oracle = oracle_of(spec, task, supply, folder)
+    oracle = task.oracle(supply, folder)
     task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
     history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
     describe(spec, folder, task, resumed_at=done)
     audience.started(spec, folder, keeper.records)
     with oracle.vault.sealed():
-        stage = stage_of(spec, task, strategy, supply, limits.select_timeout)
+        stage = task.stage(supply, limits.select_timeout)
     _warm_up(task.pool.device)
     for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
         record = keeper.keep(cycle, supply.ledger)

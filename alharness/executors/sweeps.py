@@ -370,7 +370,7 @@ def _values(value: Any) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SweepState:
     """Where the runs of a sweep stand.
 
     Attributes:
@@ -390,7 +390,7 @@ class Standing:
         return tuple(sorted((*self.unfinished, *self.open), key=lambda job: job.index))
 
 
-def standing(jobs: Sequence[Job], *, fresh: bool = False) -> Standing:
+def standing(jobs: Sequence[Job], *, fresh: bool = False) -> SweepState:
     """Look at the run folders of a sweep."""
     groups: dict[str, list[Job]] = {"finished": [], "unfinished": [], "open": []}
     costs: dict[tuple[str, str, str], list[float]] = {}
@@ -408,7 +408,7 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> Standing:
             groups["unfinished" if records else "open"].append(asked)
     left = [*groups["unfinished"], *groups["open"]]
     known = [sum(costs[_kind(job)]) / len(costs[_kind(job)]) for job in left if _kind(job) in costs]
-    return Standing(
+    return SweepState(
         tuple(groups["finished"]),
         tuple(groups["unfinished"]),
         tuple(groups["open"]),

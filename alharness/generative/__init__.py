@@ -6,10 +6,10 @@ specification names settings and ``alharness --help`` must stay fast.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alharness.generative.settings import AutoencoderSettings, GeneratorSettings
+from alharness.lazily import from_files
 
 if TYPE_CHECKING:
     from alharness.generative.autoencoder import Autoencoder, obtain_autoencoder
@@ -31,8 +31,4 @@ _HOMES = {
     "obtain_generator": "alharness.generative.generator",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = from_files(__name__, _HOMES)

@@ -19,12 +19,12 @@ from alharness.learners.weights import load_weights
 from alharness.plugins import describe
 
 #: ``(item_shape, n_classes)`` to a module, perhaps with ``width``.
-Maker = Callable[..., Any]
+NetworkMaker = Callable[..., Any]
 
 
 def build_network(
     name: str,
-    make: Maker,
+    make: NetworkMaker,
     item_shape: tuple[int, ...],
     n_classes: int,
     *,
@@ -59,7 +59,7 @@ def build_network(
 
 
 def _made(
-    name: str, make: Maker, item_shape: tuple[int, ...], n_classes: int, width: int
+    name: str, make: NetworkMaker, item_shape: tuple[int, ...], n_classes: int, width: int
 ) -> nn.Module:
     """The plug-in's own network.
 
@@ -91,7 +91,9 @@ def _does_not_fit(name: str, item_shape: tuple[int, ...], error: Exception) -> U
 
 
 @lru_cache(maxsize=32)
-def head_of(name: str, make: Maker, item_shape: tuple[int, ...], n_classes: int, width: int) -> str:
+def head_of(
+    name: str, make: NetworkMaker, item_shape: tuple[int, ...], n_classes: int, width: int
+) -> str:
     """Dotted name of the layer that gives the logits, from a trial on two items of random values.
 
     Raises:

@@ -32,7 +32,7 @@ from alharness.learners.settings import LearnerSettings
 from alharness.learners.weights import weights_identity
 
 #: Item shape and number of classes, once they are known.
-Shape = tuple[tuple[int, ...], int] | None
+ProblemShape = tuple[tuple[int, ...], int] | None
 
 #: Settings that concern networks; of a classifier that is none, nobody would read them.
 OF_NETWORKS = ("dropout", "weights", "freeze")
@@ -98,7 +98,7 @@ class Kind(ABC):
         return self.identity() | ({"learner.weights": weights} if weights else {})
 
     def lacking(
-        self, settings: LearnerSettings, needs: Collection[str], shape: Shape = None
+        self, settings: LearnerSettings, needs: Collection[str], shape: ProblemShape = None
     ) -> str | None:
         """What a strategy needs of its classifier and will not get, as a reason; None when all is there.
 
@@ -116,19 +116,19 @@ class Kind(ABC):
         found = (ask(settings, shape) for need, ask in reasons.items() if need in needs)
         return next(filter(None, found), None)
 
-    def _no_gradients(self, settings: LearnerSettings, shape: Shape) -> str | None:
+    def _no_gradients(self, settings: LearnerSettings, shape: ProblemShape) -> str | None:
         return (
             f"it searches for images by gradients of the classifier, and '{self.name}' has "
             "none; use a network, for instance learner.kind=mlp"
         )
 
-    def _no_activations(self, settings: LearnerSettings, shape: Shape) -> str | None:
+    def _no_activations(self, settings: LearnerSettings, shape: ProblemShape) -> str | None:
         return (
             f"it trains a module beside a network, and '{self.name}' is none; use "
             "learner.kind=mlp, mnist-cnn, all-cnn, strided-cnn or linear"
         )
 
-    def _no_samples(self, settings: LearnerSettings, shape: Shape) -> str | None:
+    def _no_samples(self, settings: LearnerSettings, shape: ProblemShape) -> str | None:
         # Members are so many sets of parameters, whatever each of them is.
         if settings.members > 1 or self._can_be_sampled(settings, shape):
             return None
@@ -137,7 +137,7 @@ class Kind(ABC):
             f"{SAMPLES_REMEDY.rstrip('.')}"
         )
 
-    def _can_be_sampled(self, settings: LearnerSettings, shape: Shape) -> bool:
+    def _can_be_sampled(self, settings: LearnerSettings, shape: ProblemShape) -> bool:
         """Whether one classifier has several sets of parameters."""
         return False
 
@@ -216,7 +216,7 @@ class NetworkKind(Kind):
         with torch.random.fork_rng(devices=[]):
             return self.build(*shape, width=settings.width)
 
-    def _no_gradients(self, settings: LearnerSettings, shape: Shape) -> str | None:
+    def _no_gradients(self, settings: LearnerSettings, shape: ProblemShape) -> str | None:
         if not settings.freeze:
             return None
         return (
@@ -224,7 +224,7 @@ class NetworkKind(Kind):
             "features; leave learner.freeze out"
         )
 
-    def _no_activations(self, settings: LearnerSettings, shape: Shape) -> str | None:
+    def _no_activations(self, settings: LearnerSettings, shape: ProblemShape) -> str | None:
         reason = _not_whole(settings)
         if reason is not None or shape is None:
             return reason
@@ -236,7 +236,7 @@ class NetworkKind(Kind):
             "another one; use learner.kind=mlp, mnist-cnn, all-cnn or strided-cnn"
         )
 
-    def _can_be_sampled(self, settings: LearnerSettings, shape: Shape) -> bool:
+    def _can_be_sampled(self, settings: LearnerSettings, shape: ProblemShape) -> bool:
         if settings.freeze:
             return False
         # While none can be built, a network may have dropout of its own: the stage asks again.
@@ -266,16 +266,16 @@ class LearnerKind(Kind):
         is_own = self.cls.__module__.startswith(f"{__package__}.")
         return ("freeze",) if self.takes_settings and not is_own else OF_NETWORKS
 
-    def _no_gradients(self, settings: LearnerSettings, shape: Shape) -> str | None:
+    def _no_gradients(self, settings: LearnerSettings, shape: ProblemShape) -> str | None:
         return None if self.cls.differentiable else super()._no_gradients(settings, shape)
 
-    def _no_activations(self, settings: LearnerSettings, shape: Shape) -> str | None:
+    def _no_activations(self, settings: LearnerSettings, shape: ProblemShape) -> str | None:
         # The one classifier without hidden layers that learning loss has a module for.
         if self.name == "linear":
             return _not_whole(settings)
         return super()._no_activations(settings, shape)
 
-    def _can_be_sampled(self, settings: LearnerSettings, shape: Shape) -> bool:
+    def _can_be_sampled(self, settings: LearnerSettings, shape: ProblemShape) -> bool:
         return self.cls.sample_log_probs is not Learner.sample_log_probs
 
 
@@ -308,9 +308,7 @@ def find_kind(name: str) -> Kind:
     Raises:
         UserError: no such name, or what it names is none of the three forms.
     """
-    if ":" not in name and plugins.find(plugins.LEARNERS, name) is None:
-        _hint_at_scikit_learn(name)
-    found = plugins.load("classifier", plugins.LEARNERS, name)
+    found = plugins.load("classifier", plugins.LEARNERS, name, _of_scikit_learn)
     kind = form_of(name, found)
     if kind is None:
         raise UserError(
@@ -321,12 +319,8 @@ def find_kind(name: str) -> Kind:
     return kind
 
 
-def _hint_at_scikit_learn(name: str) -> None:
-    """A classifier of scikit-learn by its bare name, in any spelling.
-
-    Raises:
-        UserError: ``RandomForestClassifier`` or ``random-forest`` instead of ``sklearn.ensemble:...``.
-    """
+def _of_scikit_learn(name: str) -> str | None:
+    """How to name a classifier of scikit-learn that was named barely, in any spelling: ``random-forest``."""
     from sklearn.utils import all_estimators
 
     def plain(text: str) -> str:
@@ -335,9 +329,8 @@ def _hint_at_scikit_learn(name: str) -> None:
     for known, cls in all_estimators(type_filter="classifier"):
         if plain(known) == plain(name):
             module = ".".join(part for part in cls.__module__.split(".") if part[0] != "_")
-            raise UserError(
-                f"'{name}' is a classifier of scikit-learn: --set learner.kind={module}:{known}"
-            )
+            return f"'{name}' is a classifier of scikit-learn: --set learner.kind={module}:{known}"
+    return None
 
 
 def form_of(name: str, found: Any) -> Kind | None:

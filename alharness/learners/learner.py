@@ -10,17 +10,17 @@ Shape letters: N items, C classes, D features, S samples of the parameters.
 from __future__ import annotations
 
 import hashlib
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
+from alharness.lazily import from_files
 from alharness.learners.settings import LearnerSettings as LearnerSettings
 from alharness.pool import Pool
 
@@ -128,15 +128,11 @@ SAMPLES_REMEDY = (
 #: What the loop asks for a learner; a strategy may hand over another one in ``prepare``.
 LearnerFactory = Callable[[tuple[int, ...], int, torch.device], Learner]
 
-#: Classes of the reference (docs/api.md) that are found here and stand in files of their own.
-_ELSEWHERE = {
-    "LinearLearner": "alharness.learners.linear",
-    "NetworkLearner": "alharness.learners.network",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # Only when asked for: those files import this one.
-    if name in _ELSEWHERE:
-        return getattr(importlib.import_module(_ELSEWHERE[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+#: Classes of the reference (docs/api.md) that are found here; their files import this one.
+__getattr__ = from_files(
+    __name__,
+    {
+        "LinearLearner": "alharness.learners.linear",
+        "NetworkLearner": "alharness.learners.network",
+    },
+)

@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alharness import seeds
 from alharness.artefacts import Supply
@@ -25,44 +24,10 @@ from alharness.border.vault import Vault
 from alharness.errors import UserError
 from alharness.labelled import Annotation
 from alharness.oracle.noise import with_noise
+from alharness.oracle.settings import OracleSettings
 from alharness.pool import Pool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.tasks.base import TaskData
-
-
-class OracleSettings(BaseModel):
-    """How queries are annotated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Literal["hard", "abstain", "noisy", "human"] = Field(
-        "hard",
-        description="synthetic items: most probable class; or rejected below the threshold; or "
-        "drawn from the probabilities; human: a person answers every query",
-    )
-    threshold: float = Field(
-        0.9, ge=0, le=1, description="confidence below which 'abstain' rejects (decisions 3)"
-    )
-    image_cost: float = Field(1.0, ge=0, description="cost of looking at an image")
-    line_cost: float = Field(1.0, ge=0, description="cost of a line: one annotation in Sec. 5.3")
-    annotator: str = Field("auto", description="the annotator's network, as in learner.kind")
-    epochs: int = Field(5, ge=1, description="its passes over the labelled training data")
-    noise: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of the pool's items whose label is wrong, the same ones at equal data seeds",
-        json_schema_extra={"added": "0.2"},
-    )
-
-    @model_validator(mode="after")
-    def _one_who_errs(self) -> OracleSettings:
-        if self.noise and self.mode == "human":
-            raise UserError(
-                f"oracle.noise={self.noise:g} makes wrong labels, and with oracle.mode=human a person "
-                "gives them. Leave one of the two out."
-            )
-        return self
 
 
 class Annotator(Protocol):

@@ -7,34 +7,40 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from alharness.errors import UserError, blamed, unknown_name
-from alharness.plugins.names import TASKS, distribution_of, find, names
+from alharness.plugins.names import distribution_of, find, names
 from alharness.plugins.source import digest_of, make_importable, read_source, sources_of
 
-#: Files that a user may name as a data set, and the task that reads them.
-FILES = {".npz": "npz", **dict.fromkeys((".csv", ".tsv", ".parquet", ".pq"), "table")}
+#: What a name may mean that is none: a sentence, or None where nothing is known about it.
+Hint = Callable[[str], str | None]
 
 
-def load(kind: str, group: str, name: str) -> Any:
+def _no_hint(name: str) -> None:
+    """Nothing is known of names that are none."""
+
+
+def load(kind: str, group: str, name: str, hint: Hint = _no_hint) -> Any:
     """The object behind a name of any form, not yet checked for its type.
 
     Args:
         kind: what it should be, in a user's words.
         group: where it would be installed.
         name: without an argument.
+        hint: asked when there is no such name, before similar names are told.
 
     Raises:
         UserError: there is no such thing, or it cannot be loaded.
     """
     with blamed(f"{kind} '{name}'", "a module that can be imported"):
-        return _load(kind, group, name)
+        return _load(kind, group, name, hint)
 
 
-def _load(kind: str, group: str, name: str) -> Any:
+def _load(kind: str, group: str, name: str, hint: Hint) -> Any:
     point = find(group, name)
     if point is not None:
         try:
@@ -46,7 +52,7 @@ def _load(kind: str, group: str, name: str) -> Any:
             ) from error
     module_name, colon, attribute = name.rpartition(":")
     if not colon or not module_name or not attribute:
-        raise _misnamed(kind, group, name)
+        raise _misnamed(kind, group, name, hint)
     if module_name.endswith(".py"):
         module = _import_file(kind, Path(module_name))
     elif "/" in module_name:
@@ -67,8 +73,8 @@ def _load(kind: str, group: str, name: str) -> Any:
         raise unknown_name(f"{kind} class in {module_name}", attribute, classes) from None
 
 
-def _misnamed(kind: str, group: str, name: str) -> UserError:
-    """What to say of a name that is none: a file without its class, a folder, or a slip."""
+def _misnamed(kind: str, group: str, name: str, hint: Hint) -> UserError:
+    """What to say of a name that is none: a file without its class, what the hint knows, or a slip."""
     path = Path(name)
     if path.suffix == ".py" and path.is_file():
         try:
@@ -78,17 +84,9 @@ def _misnamed(kind: str, group: str, name: str) -> UserError:
         found = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
         which = " or ".join(f"{name}:{one}" for one in found) or f"{name}:Class"
         return UserError(f"'{name}' is a file; name the {kind} in it: {which}.")
-    if group == TASKS and path.is_dir() and any(path.rglob("*.parquet")):
-        return UserError(
-            f"'{name}' is a folder. For images in parquet files: --dataset parquet:{name}"
-        )
-    if group == TASKS and path.is_dir():
-        return UserError(
-            f"'{name}' is a folder. For images in one folder per class: --dataset folder:{name}"
-        )
-    if group == TASKS and path.suffix.lower() in FILES:
-        task = FILES[path.suffix.lower()]
-        return UserError(f"'{name}' is a file of data. Name what reads it: --dataset {task}:{name}")
+    known = hint(name)
+    if known is not None:
+        return UserError(known)
     return unknown_name(kind, name, names(group))
 
 

@@ -22,7 +22,7 @@ OWN = frozenset({"alharness"})
 
 
 @dataclass(frozen=True)
-class Listing:
+class InstalledPlugin:
     """A plug-in as ``alharness list`` shows it, read without importing it.
 
     Attributes:
@@ -59,10 +59,10 @@ def names(group: str) -> list[str]:
     return sorted({point.name for point in _points(group)})
 
 
-def listings(group: str) -> list[Listing]:
+def listings(group: str) -> list[InstalledPlugin]:
     """All installed plug-ins of a group with their summaries. Imports no plug-in."""
     return [
-        Listing(point.name, _summary(point), distribution_of(point))
+        InstalledPlugin(point.name, _summary(point), distribution_of(point))
         for point in sorted(_unique(_points(group)), key=lambda point: point.name)
     ]
 

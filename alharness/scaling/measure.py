@@ -28,7 +28,7 @@ from alharness import numerics, registry, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
 from alharness.engine import environment
-from alharness.engine.opening import OpenTask, Places, networks_of, open_task, problem_of
+from alharness.engine.opening import OpenTask, Places, open_task
 from alharness.engine.seat import Seat
 from alharness.engine.stage import set_stage
 from alharness.errors import UserError
@@ -41,7 +41,7 @@ from alharness.pool import ArrayPool, Pool, PoolWrapper
 from alharness.progress import Progress, silent
 from alharness.records import Ledger, each_once
 from alharness.scaling.study import READ, Key, Measurement, ScalingSpec, Study
-from alharness.spec import RunSpec, current_device, resolve, resolve_device
+from alharness.spec import Bound, bind, current_device, resolve_device
 from alharness.tasks.base import TaskData, load_data
 from alharness.timing import Stopwatch, WorkCounters, synchronise
 
@@ -158,8 +158,9 @@ class _Source:
     ) -> None:
         self.spec, self.places, self.device, self.progress = spec, places, device, progress
         self.store = ArtefactStore(places.store_root)
-        self.run_spec = run_spec_of(spec, device)
-        self.task: OpenTask = open_task(self.run_spec, places, progress)
+        bound = run_of(spec, device)
+        self.run_spec = bound.spec
+        self.task: OpenTask = open_task(bound, places, progress)
 
     def labelled(self, data: TaskData, n: int) -> LabelledSet:
         """The initial set of a pool of size n."""
@@ -173,7 +174,7 @@ class _Source:
     def learner(self) -> Learner:
         """The task's classifier after the source's initial set."""
         pool = self.task.pool
-        learner = learner_factory(self.run_spec.learner)(
+        learner = learner_factory(self.run_spec.learner, self.task.bound.kind)(
             pool.item_shape, self.task.data.n_classes, self.device
         )
         learner.fit(self.labelled(self.task.data, pool.n), pool, seed=self.fit_seed)
@@ -192,8 +193,8 @@ class _Source:
         supply = Supply(self.store, Ledger(self.device), self.progress)
         stage = set_stage(
             registry.resolve_strategy(name),
-            replace(problem_of(self.run_spec, self.task), pool=pool),
-            networks_of(self.run_spec, self.task),
+            replace(self.task.problem, pool=pool),
+            self.task.networks,
             supply,
             name=name,
         )
@@ -220,10 +221,10 @@ class _Source:
         )
 
 
-def run_spec_of(spec: ScalingSpec, device: torch.device) -> RunSpec:
+def run_of(spec: ScalingSpec, device: torch.device) -> Bound:
     """The run whose selections are timed: task, profile, networks and sizes are those of a run."""
     few = {"steps": 1} if spec.networks == "untrained" else {}
-    return resolve(
+    return bind(
         {
             "task": spec.task,
             "strategy": (*spec.strategies, *registry.names(registry.STRATEGIES))[0],

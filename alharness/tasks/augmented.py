@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -142,17 +141,18 @@ class Augmented(TaskPlugin):
                 f"'augmented:{argument}'."
             )
         self.inner_name, self.n = inner, int(digits)
-        #: Gives the source task by name; the registry sets it, because tasks know no registry.
-        self.resolve: Callable[[str], TaskPlugin] = _unresolved
+
+    def made_from(self) -> str:
+        return self.inner_name
 
     def identity(self) -> dict[str, str]:
-        return self.resolve(self.inner_name).identity()
+        return self.source_task.identity()
 
     def defaults(self, profile: Profile) -> TaskDefaults:
-        return self.resolve(self.inner_name).defaults(profile)
+        return self.source_task.defaults(profile)
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        source = load_data(self.resolve(self.inner_name), locations, progress)
+        source = load_data(self.source_task, locations, progress)
         shape = source.pool_images.shape
         if len(shape) != 4:
             raise UserError(f"augmented:{self.inner_name} needs images; found items {shape[1:]}.")
@@ -176,10 +176,3 @@ class Augmented(TaskPlugin):
 
 def _digest(fingerprint: str, facts: tuple[object, ...]) -> str:
     return hashlib.sha256(f"{fingerprint} {facts}".encode()).hexdigest()[:16]
-
-
-def _unresolved(name: str) -> TaskPlugin:
-    raise UserError(
-        f"augmented:{name} must be opened by its name, as the command line does "
-        "(alharness.registry.resolve_task)."
-    )

@@ -10,49 +10,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from alharness.errors import UserError, blamed, home_of
-from alharness.learners.settings import LearnerSettings
 from alharness.pool import Forecast, Pool, VirtualItems, forecast_of, open_items
 from alharness.progress import Progress, silent
 from alharness.records import doubts
 from alharness.tasks.originals.dataset import Dataset
 
-# ``load`` takes one: whoever writes a task imports it from here.
+# Whoever writes a task imports these from here.
 from alharness.tasks.originals.locations import DataLocations as DataLocations
+from alharness.tasks.settings import PoolSettings as PoolSettings
+from alharness.tasks.settings import Profile as Profile
+from alharness.tasks.settings import TaskDefaults as TaskDefaults
 from alharness.tasks.soundness import absent_classes, sound_items, sound_names, sound_targets
-
-Profile = Literal["quick", "paper"]
-
-
-class TaskDefaults(BaseModel):
-    """One row of Table 1, and the classifier that belongs to it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    budget: int = Field(gt=0, description="annotations in all, the initial set included")
-    query_size: int = Field(gt=0, description="annotations per cycle ('New')")
-    initial_size: int = Field(gt=0, description="annotations before cycle 0 ('Initial')")
-    learner: LearnerSettings
-
-
-class PoolSettings(BaseModel):
-    """Where the pool lives."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    residency: Literal["auto", "device", "host", "memmap"] = Field(
-        "auto", description="auto chooses from a forecast of memory and says so"
-    )
-    memory_mb: int | None = Field(
-        None, gt=0, description="memory the pool may take; by default a share of what is free"
-    )
 
 
 @dataclass(frozen=True)
@@ -163,6 +139,12 @@ class TaskPlugin(ABC):
         self.parameters = self.Parameters(**parameters)
 
     takes_argument: ClassVar[bool] = False
+    #: The task that it is made from, where ``made_from`` names one: there once it was opened by name.
+    source_task: TaskPlugin
+
+    def made_from(self) -> str | None:
+        """Name of another data set that it is made from; None for most."""
+        return None
 
     def identity(self) -> dict[str, str]:
         """What its name leaves open and tells its data from others; part of a run's key."""

@@ -14,20 +14,7 @@ from alharness.progress import Progress, silent
 from alharness.tasks.arrays import as_items, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
 from alharness.tasks.rows import Rows, SplitParameters, divided
-
-#: Sets that hold their images as one array, with a part for training and one for tests: side of an image.
-SETS = {
-    "MNIST": 28,
-    "FashionMNIST": 28,
-    "KMNIST": 28,
-    "QMNIST": 28,
-    "EMNIST": 28,
-    "USPS": 16,
-    "CIFAR10": 32,
-    "CIFAR100": 32,
-    "SVHN": 32,
-    "STL10": 96,
-}
+from alharness.tasks.settings import TORCHVISION
 
 
 class TorchvisionSet(TaskPlugin):
@@ -43,8 +30,8 @@ class TorchvisionSet(TaskPlugin):
     def __init__(self, name: str, argument: str | None = None, **parameters: Any) -> None:
         super().__init__(name, argument, **parameters)
         self.set, _, self.part = (argument or "").partition(":")
-        if argument and self.set not in SETS:
-            raise unknown_name("set of torchvision", self.set, SETS)
+        if argument and self.set not in TORCHVISION:
+            raise unknown_name("set of torchvision", self.set, TORCHVISION)
         if bool(self.part) != (self.set == "EMNIST") and argument:
             expected = (
                 "torchvision:EMNIST:balanced" if self.set == "EMNIST" else f"{name}:{self.set}"
@@ -52,7 +39,7 @@ class TorchvisionSet(TaskPlugin):
             raise UserError(f"Expected {expected}; found '{name}:{argument}'.")
 
     def defaults(self, profile: Profile) -> TaskDefaults:
-        side = SETS[self.set]
+        side = TORCHVISION[self.set]
         return defaults_for(profile, (1, side, side))
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:

@@ -22,7 +22,7 @@ from alharness.learners.factory import learner_factory
 from alharness.learners.learner import Learner, LearnerSettings
 from alharness.pool import ArrayPool
 from alharness.records import RunFolder
-from alharness.spec import RunSpec, resolve
+from alharness.spec import RunSpec, bind, resolve
 
 
 def run(wanted: RunSpec, root: Path, **options: Any) -> RunFolder:
@@ -91,7 +91,7 @@ def mnist(place: Place) -> str:
     if place.dry:
         return "digits-two"
     try:
-        opened = resolve({"task": "mnist-two", "strategy": "random", "device": "cuda"})
+        opened = bind({"task": "mnist-two", "strategy": "random", "device": "cuda"})
         from alharness.engine.opening import open_task
 
         open_task(opened, places(place.scratch, None))

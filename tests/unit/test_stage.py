@@ -12,14 +12,14 @@ import torch
 from alharness import registry
 from alharness.artefacts import ArtefactStore, Supply, artefact_key
 from alharness.availability import Availability
-from alharness.engine.opening import networks_of, problem_of
+from alharness.engine.opening import OpenTask
 from alharness.engine.stage import Stage, set_stage
 from alharness.errors import UserError
 from alharness.generative.making import networks_identity
 from alharness.labelled import LabelledSet
-from alharness.scaling.measure import run_spec_of
+from alharness.scaling.measure import run_of
 from alharness.scaling.study import ScalingSpec
-from alharness.spec import RunSpec, resolve
+from alharness.spec import Bound, bind
 from alharness.strategy import CycleView, PoolQuery, Strategy
 
 #: Table 1, with the drawn faces and the digits that stand in for it here.
@@ -36,11 +36,11 @@ class Shaped:
     fingerprint: str = "fingerprint"
 
 
-@dataclass
-class Opened:
-    pool: Any
-    test: Any = None
-    data: Any = None
+def opened(bound: Bound, shape: tuple[int, ...]) -> OpenTask:
+    """A run's task as if it were opened."""
+    pool: Any = Shaped(shape)
+    data: Any = type("Data", (), {"n_classes": 10})
+    return OpenTask(bound, data, pool, None, None)  # type: ignore[arg-type]
 
 
 def shape_of(task: str) -> tuple[int, ...]:
@@ -51,9 +51,9 @@ def shape_of(task: str) -> tuple[int, ...]:
     return (3, 32, 32) if task.startswith(("cifar", "svhn")) else (3, 64, 64)
 
 
-def artefact_keys(spec: RunSpec) -> dict[str, str]:
-    pool: Any = Shaped(shape_of(spec.task.name))
-    networks = networks_of(spec, Opened(pool))  # type: ignore[arg-type]
+def artefact_keys(bound: Bound) -> dict[str, str]:
+    task = opened(bound, shape_of(bound.spec.task.name))
+    pool, networks = task.pool, task.networks
     of_generator = networks_identity(networks.generator_recipe(), pool.item_shape, pool.fingerprint)
     of_autoencoder = networks_identity(
         networks.autoencoder_recipe(), pool.item_shape, pool.fingerprint
@@ -67,15 +67,14 @@ def artefact_keys(spec: RunSpec) -> dict[str, str]:
 @pytest.mark.parametrize("profile", ["quick", "paper"])
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_and_a_timing_study_prepare_with_the_same_artefacts(task: str, profile: Any) -> None:
-    spec = resolve({"task": task, "strategy": "asal-auto", "profile": profile, "device": "cpu"})
+    run = bind({"task": task, "strategy": "asal-auto", "profile": profile, "device": "cpu"})
     study = ScalingSpec(task=task, profile=profile, strategies=("asal-auto",), device="cpu")
-    assert artefact_keys(run_spec_of(study, torch.device("cpu"))) == artefact_keys(spec)
+    assert artefact_keys(run_of(study, torch.device("cpu"))) == artefact_keys(run)
 
 
 def test_table_1_names_the_generator_of_a_timing_study_too() -> None:
     study = ScalingSpec(task="cifar10-ten", profile="paper", strategies=("asal-auto",))
-    spec = run_spec_of(study, torch.device("cpu"))
-    networks = networks_of(spec, Opened(Shaped((3, 32, 32))))  # type: ignore[arg-type]
+    networks = opened(run_of(study, torch.device("cpu")), (3, 32, 32)).networks
     assert networks.generator_recipe().recipe == "resnet-32-ct"
 
 
@@ -119,8 +118,7 @@ def test_what_a_strategy_does_to_its_view_does_not_hide_what_was_asked(
 
 
 def test_run_and_study_set_the_same_problem() -> None:
-    spec = resolve({"task": "digits-ten", "strategy": "random", "device": "cpu", "seed": 3})
+    run = bind({"task": "digits-ten", "strategy": "random", "device": "cpu", "seed": 3})
     study = ScalingSpec(task="digits-ten", strategies=("random",), seed=3, device="cpu")
-    data: Any = type("Data", (), {"n_classes": 10})
-    opened: Any = Opened(Shaped((1, 8, 8)), data=data)
-    assert problem_of(spec, opened) == problem_of(run_spec_of(study, torch.device("cpu")), opened)
+    timed = run_of(study, torch.device("cpu"))
+    assert opened(run, (1, 8, 8)).problem == opened(timed, (1, 8, 8)).problem

@@ -1,0 +1,31 @@
+"""Specifications of runs: from what a user said to a spec in which nothing is left open."""
+
+from __future__ import annotations
+
+from alharness.spec.binding import Bound, bind, parse_set, rebind, resolve
+from alharness.spec.devices import current_device, device_kind, resolve_device
+from alharness.spec.model import (
+    PROTOCOL,
+    SECTIONS,
+    TOP_LEVEL,
+    RunSpec,
+    explain,
+    protocol_fields,
+)
+
+__all__ = [
+    "PROTOCOL",
+    "SECTIONS",
+    "TOP_LEVEL",
+    "Bound",
+    "RunSpec",
+    "bind",
+    "current_device",
+    "device_kind",
+    "explain",
+    "parse_set",
+    "protocol_fields",
+    "rebind",
+    "resolve",
+    "resolve_device",
+]

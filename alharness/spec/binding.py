@@ -1,0 +1,249 @@
+"""What a user said -> a run whose names have become objects, each of them once.
+
+``bind`` takes nested settings (a TOML file, then options, then ``--set key=value``; later ones win), finds
+the plug-ins, asks them for their defaults and parameters, and returns a ``Bound``: the spec, in which
+nothing is left open, with its task, its strategy and its classifier. ``resolve`` gives the spec alone;
+``rebind`` finds the objects of a spec that comes from another process.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from alharness import plugins, registry
+from alharness.errors import UserError, blamed, unknown_name
+from alharness.files import merge, parse_toml
+from alharness.records.facts import Choice
+from alharness.spec.devices import resolve_device
+from alharness.spec.model import SECTIONS, TOP_LEVEL, RunSpec, explain, fields_at
+
+if TYPE_CHECKING:
+    from alharness.learners.kinds import Kind
+    from alharness.learners.settings import LearnerSettings
+    from alharness.strategy import Strategy
+    from alharness.tasks.base import TaskPlugin
+
+#: Makes the strategy of a name by calling what it is given; an engine looks at what that call leaves behind.
+Watch = Callable[[str, "Callable[[], Strategy]"], "Strategy"]
+
+
+def unwatched(name: str, make: Callable[[], Strategy]) -> Strategy:
+    """Just make it."""
+    return make()
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A run whose names have become objects.
+
+    Attributes:
+        spec: what is hashed and logged.
+        task: the data set, not yet loaded.
+        strategy: not yet prepared.
+        kind: what ``learner.kind`` names.
+    """
+
+    spec: RunSpec
+    task: TaskPlugin
+    strategy: Strategy
+    kind: Kind
+
+    def identity(self) -> dict[str, str]:
+        """What the foreign plug-ins and the data behind the spec's names are now.
+
+        Empty for the harness's own, which its version tells. The same command after an edit of
+        ``./mine.py`` is another run.
+        """
+        strategy, task = self.spec.strategy.name, self.spec.task.name
+        with blamed(f"strategy '{strategy}'", "a mapping of texts from identity"):
+            own = dict(self.strategy.identity())
+        return {
+            **plugins.identity_of(plugins.STRATEGIES, strategy),
+            **plugins.identity_of(plugins.TASKS, task),
+            **self.kind.sources(self.spec.learner),
+            **self.task.identity(),
+            **own,
+        }
+
+
+def resolve(overrides: Mapping[str, Any]) -> RunSpec:
+    """The full spec behind what a user said.
+
+    Args:
+        overrides: nested values of a spec; ``task`` and ``strategy`` are needed, as a name or as a
+            section with ``name`` and parameters. ``data_seed`` follows ``seed`` and ``device`` is
+            ``auto``, unless given.
+
+    Raises:
+        UserError: unknown names or keys, values of the wrong kind, sizes that do not fit.
+    """
+    return bind(overrides).spec
+
+
+def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
+    """The run behind what a user said, with the objects that its names stand for.
+
+    Args:
+        overrides: as of ``resolve``.
+        watch: makes the strategy.
+
+    Raises:
+        UserError: as ``resolve``; or what was chosen does not go together.
+    """
+    given = dict(overrides)
+    for name in ("protocol", "plugins"):
+        given.pop(name, None)  # they follow from what is installed here
+    _require_known(given)
+    chosen = _choice("task", given.pop("task", None))
+    asked = _choice("strategy", given.pop("strategy", None))
+    profile = given.get("profile", "quick")
+    if profile not in ("quick", "paper"):
+        raise unknown_name("profile", str(profile), ["quick", "paper"])
+    task_class = registry.task_class(chosen.name)
+    try:
+        task = registry.make_task(task_class, chosen.name, **chosen.parameters)
+    except ValidationError as error:
+        raise explain(error, "task", task_class.Parameters) from error
+    plugin = registry.find_strategy(asked.name)
+    try:
+        plugin.parameters(**asked.parameters)
+    except ValidationError as error:
+        raise explain(error, "strategy", plugin.parameters) from error
+    seed = given.get("seed", 0)
+    values = merge(
+        {"seed": seed, "data_seed": seed, "device": "auto", "profile": profile},
+        task.defaults(profile).model_dump(),
+        {section: {} for section in ("pool", "oracle", "generator", "autoencoder")},
+        given,
+        {
+            "task": {"name": chosen.name, **task.parameters.model_dump(mode="json")},
+            "strategy": {"name": asked.name},
+            "plugins": {},
+        },
+    )
+    values["device"] = resolve_device(str(values["device"]))
+    try:
+        spec = RunSpec.model_validate(values)
+    except ValidationError as error:
+        raise explain(error) from error
+    # Only now: a strategy's constructor may import and compute, and a slip is told in no time.
+    strategy = watch(
+        asked.name, partial(registry.make_strategy, plugin, asked.name, **asked.parameters)
+    )
+    parameters = strategy.parameters.model_dump(mode="json")
+    spec = spec.model_copy(update={"strategy": Choice(name=asked.name, **parameters)})
+    kind = _kind_of(spec.learner)
+    _require_fitting(spec, task, strategy, kind)
+    bound = Bound(spec, task, strategy, kind)
+    return replace(bound, spec=spec.model_copy(update={"plugins": bound.identity()}))
+
+
+def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
+    """The objects of a spec that was put together before, perhaps in another process.
+
+    Raises:
+        UserError: a plug-in or a folder of data is another one now.
+    """
+    task, strategy = spec.task, spec.strategy
+    plugin = registry.find_strategy(strategy.name)
+    bound = Bound(
+        spec,
+        registry.resolve_task(task.name, **task.parameters),
+        watch(
+            strategy.name,
+            partial(registry.make_strategy, plugin, strategy.name, **strategy.parameters),
+        ),
+        _kind_of(spec.learner),
+    )
+    now = bound.identity()
+    for name in {**spec.plugins, **now}:
+        if now.get(name) != spec.plugins.get(name):
+            raise UserError(
+                f"'{name}' is not what it was when this run was put together: expected "
+                f"{spec.plugins.get(name, 'nothing foreign')}, found {now.get(name, 'nothing')}. Give the "
+                "command again: what is changed is another run."
+            )
+    return bound
+
+
+def _require_known(given: Mapping[str, Any]) -> None:
+    """Refuse keys that no spec has, and values where a section belongs."""
+    for key in given:
+        if key not in TOP_LEVEL and key not in SECTIONS:
+            homes = [name for name in SECTIONS[2:] if key in fields_at(RunSpec, [name])]
+            if homes:
+                meant = " or ".join(f"{name}.{key}" for name in homes)
+                raise UserError(f"Unknown setting '{key}'. Did you mean {meant}?")
+            raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])
+    for section in SECTIONS[2:]:
+        if not isinstance(given.get(section, {}), Mapping):
+            raise UserError(f"'{section}' is a section: expected {section}.NAME=VALUE.")
+
+
+def _kind_of(settings: LearnerSettings) -> Kind:
+    """As ``kinds.kind_of``, which most kinds need torch for: imported when everything else is sound."""
+    from alharness.learners.kinds import kind_of
+
+    return kind_of(settings)
+
+
+def _require_fitting(spec: RunSpec, task: TaskPlugin, strategy: Strategy, kind: Kind) -> None:
+    """What cannot go together is said here, before data are loaded, as far as it is known by then.
+
+    Raises:
+        UserError: the strategy cannot work with the classifier, or cannot serve the data set.
+    """
+    reason = kind.lacking(spec.learner, strategy.learner_needs, task.problem)
+    if reason is not None:
+        raise UserError(f"'{spec.strategy.name}' cannot work with this classifier: {reason}.")
+    if task.problem is None or spec.learner.freeze:  # which moves the problem to rows of features
+        return
+    item_shape, n_classes = task.problem
+    with blamed(f"strategy '{spec.strategy.name}'", "a reason or None from unsuitable"):
+        reason = strategy.unsuitable(n_classes, item_shape)
+    if isinstance(reason, str):  # anything else is told by the stage, in the author's name
+        raise UserError(
+            f"'{spec.strategy.name}' cannot serve the data set '{spec.task.name}': {reason}."
+        )
+
+
+def _choice(section: str, value: Any) -> Choice:
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        option = "--dataset" if section == "task" else "--strategy"
+        listed = "datasets" if section == "task" else "strategies"
+        if value is not None and not (isinstance(value, Mapping) and "name" not in value):
+            raise UserError(
+                f"'{section}' takes a name: {option} NAME, or {section}.name; found {value!r}."
+            )
+        called = "data set" if section == "task" else section
+        raise UserError(
+            f"No {called} given. Use {option} NAME ('alharness list {listed}' shows names), or name it in "
+            "the spec file."
+        )
+    return Choice(**value)
+
+
+def parse_set(text: str) -> dict[str, Any]:
+    """``learner.steps=500`` -> ``{"learner": {"steps": 500}}``; the value is TOML, else a string."""
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise UserError(
+            f"--set takes KEY=VALUE, for instance learner.min_steps=500; found '{text}'."
+        )
+    try:
+        parsed: Any = parse_toml(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(parts):
+        parsed = {part: parsed}
+    nested: dict[str, Any] = parsed
+    return nested

@@ -1,0 +1,166 @@
+"""Specifications of runs: frozen models; the resolved spec is what is hashed and logged.
+
+Defaults live in the models and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from alharness.artefacts.keys import identity
+from alharness.errors import UserError, unknown_name
+from alharness.generative.settings import AutoencoderSettings, GeneratorSettings
+from alharness.learners.settings import LearnerSettings
+from alharness.oracle.settings import OracleSettings
+from alharness.records.facts import Choice
+from alharness.spec.devices import device_kind
+from alharness.tasks.settings import PoolSettings, Profile
+
+#: Raised when a change of the harness makes old and new runs incomparable.
+PROTOCOL = 1
+
+#: Options of a run that stand at the top level of a spec.
+TOP_LEVEL = ("profile", "seed", "data_seed", "budget", "query_size", "initial_size", "device")
+
+#: Sections of a spec; ``--set SECTION.NAME=VALUE`` reaches into them.
+SECTIONS = ("task", "strategy", "learner", "pool", "oracle", "generator", "autoencoder")
+
+
+class RunSpec(BaseModel):
+    """One run, with nothing left open: equal specs give equal records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: int = PROTOCOL
+    task: Choice
+    strategy: Choice
+    profile: Profile = Field(description="quick: minutes on a CPU; paper: Table 1 in full")
+    seed: int = Field(ge=0, description="classifier, batches and the strategy's randomness")
+    data_seed: int = Field(ge=0, description="the initial set")
+    budget: int = Field(gt=0, description="annotations in all, the initial set included")
+    query_size: int = Field(gt=0, description="annotations per cycle")
+    initial_size: int = Field(gt=0, description="annotations before cycle 0")
+    device: str = Field(
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        description="where it runs: cpu, cuda or cuda:N; auto: cuda where there is one",
+    )
+    learner: LearnerSettings
+    pool: PoolSettings
+    oracle: OracleSettings
+    generator: GeneratorSettings
+    autoencoder: AutoencoderSettings
+    plugins: dict[str, str] = Field(
+        {},
+        description="what tells foreign plug-ins and data apart that share a name: set by alharness",
+        json_schema_extra={"added": "0.2"},
+    )
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> RunSpec:
+        if self.budget < self.initial_size:
+            raise UserError(
+                f"The budget ({self.budget}) counts the initial set and must be at least as large: "
+                f"initial size {self.initial_size}. Raise --budget or lower --initial-size."
+            )
+        return self
+
+    @property
+    def n_cycles(self) -> int:
+        """Queries until the budget is spent; the last one is smaller where sizes do not divide."""
+        return -(-(self.budget - self.initial_size) // self.query_size)
+
+    @property
+    def run_key(self) -> str:
+        """Hash of the whole spec: names the run's folder."""
+        named = {**identity(self), "device": device_kind(self.device)}
+        text = json.dumps(named, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def folder(self, runs_dir: Path) -> Path:
+        """``runs/<task>/<strategy>/<run_key>``."""
+        return runs_dir / _safe(self.task.name) / _safe(self.strategy.name) / self.run_key
+
+    def to_toml(self) -> str:
+        """The spec as TOML; ``alharness run --config`` takes it back."""
+        return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: a field that is None is left out, and reading it back gives the default None."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return value
+
+
+def _safe(name: str) -> str:
+    """A name as a folder: what is not a letter, digit, dot, dash or underscore becomes a dash.
+
+    The run key below it hashes the true name, so two names that look alike do not collide.
+    """
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.") or "unnamed"
+
+
+def explain(
+    error: ValidationError, section: str = "", model: type[BaseModel] | None = None
+) -> UserError:
+    """A pydantic error as one line: which setting, what was expected, what was found.
+
+    Args:
+        section: what the model is called before its settings' names; empty for a whole spec or file.
+        model: what was validated, whose fields are named where a setting is unknown; a spec by default.
+    """
+    first = error.errors()[0]
+    place = ".".join(part for part in [section, *map(str, first["loc"])] if part)
+    if first["type"] == "extra_forbidden":
+        home, _, own = place.rpartition(".")
+        names = fields_at(model or RunSpec, first["loc"][:-1])
+        if not names:
+            return UserError(f"Unknown setting '{place}': '{home}' has none. Leave '{own}' out.")
+        return unknown_name(
+            "setting", place, [f"{home}.{name}" if home else name for name in names]
+        )
+    found = first.get("input")
+    text = f"The setting '{place}' is not valid: {first['msg'].lower()}; found {found!r}."
+    return UserError(text + " See 'alharness show' for what it may be.")
+
+
+def fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Field names of the model that a path of fields leads to."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not _is_model(field.annotation):
+            return []
+        model = cast("type[BaseModel]", field.annotation)
+    return list(model.model_fields)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
+    """What has to agree between runs that are compared (R13): all but strategy, seeds and generator.
+
+    A strategy that brings its own classifier is marked by its own name, not here. Hardware is kept
+    beside it (``env.json``) and guards timings only.
+    """
+    fields: dict[str, Any] = {
+        "protocol": spec.protocol,
+        "task": identity(spec.task),
+        "task_fingerprint": task_fingerprint,
+        "budget": spec.budget,
+        "query_size": spec.query_size,
+        "initial_size": spec.initial_size,
+        "learner": identity(spec.learner),
+        "device": device_kind(spec.device),
+    }
+    if spec.oracle.noise:  # runs from before there was any are not named anew
+        fields["noise"] = spec.oracle.noise
+    return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}

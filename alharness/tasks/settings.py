@@ -1,0 +1,49 @@
+"""What a run's settings say of its data, and what a data set says of a run. No torch: a spec holds them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from alharness.learners.settings import LearnerSettings
+
+Profile = Literal["quick", "paper"]
+
+#: Sets that hold their images as one array, with a part for training and one for tests: side of an image.
+TORCHVISION = {
+    "MNIST": 28,
+    "FashionMNIST": 28,
+    "KMNIST": 28,
+    "QMNIST": 28,
+    "EMNIST": 28,
+    "USPS": 16,
+    "CIFAR10": 32,
+    "CIFAR100": 32,
+    "SVHN": 32,
+    "STL10": 96,
+}
+
+
+class TaskDefaults(BaseModel):
+    """One row of Table 1, and the classifier that belongs to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: int = Field(gt=0, description="annotations in all, the initial set included")
+    query_size: int = Field(gt=0, description="annotations per cycle ('New')")
+    initial_size: int = Field(gt=0, description="annotations before cycle 0 ('Initial')")
+    learner: LearnerSettings
+
+
+class PoolSettings(BaseModel):
+    """Where the pool lives."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    residency: Literal["auto", "device", "host", "memmap"] = Field(
+        "auto", description="auto chooses from a forecast of memory and says so"
+    )
+    memory_mb: int | None = Field(
+        None, gt=0, description="memory the pool may take; by default a share of what is free"
+    )

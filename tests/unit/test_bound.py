@@ -1,0 +1,61 @@
+"""Names become objects once: a run is bound, and what is bound is handed on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alharness.cli import call
+from alharness.learners import kinds
+from alharness.tasks.digits import DigitsTwo
+from alharness_strategies.random_sampling import RandomSampling
+
+
+def count(monkeypatch: pytest.MonkeyPatch, counts: Counter[str], home: Any, name: str) -> None:
+    """Count the calls of a function, or the instances of a class by its ``__init__``."""
+    plain = getattr(home, name)
+
+    def counted(*args: Any, **options: Any) -> Any:
+        counts[getattr(home, "__name__", str(home))] += 1
+        return plain(*args, **options)
+
+    monkeypatch.setattr(home, name, counted)
+
+
+def test_one_run_makes_its_task_its_strategy_and_its_classifier_kind_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counts: Counter[str] = Counter()
+    count(monkeypatch, counts, DigitsTwo, "__init__")
+    count(monkeypatch, counts, RandomSampling, "__init__")
+    count(monkeypatch, counts, kinds, "form_of")
+    run = ["run", "--strategy", "random", "--dataset", "digits-two", "--budget", "60", "--quiet"]
+    assert call([*run, "--no-tracking", "--runs-dir", str(tmp_path)]) == 0
+    assert counts == {"DigitsTwo": 1, "RandomSampling": 1, "alharness.learners.kinds": 1}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "alharness.spec",
+        "alharness.registry",
+        "alharness.records.facts",
+        "alharness.learners.settings",
+        "alharness.generative.settings",
+        "alharness.oracle.settings",
+        "alharness.tasks.settings",
+    ],
+)
+def test_what_names_and_settings_are_made_of_imports_no_torch(module: str) -> None:
+    code = (
+        f"import sys, {module}\n"
+        "heavy = {'torch', 'mlflow', 'sklearn', 'scipy', 'pandas', 'matplotlib'}\n"
+        "print('IMPORTED', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "IMPORTED []" in done.stdout
