@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alharness.cli.options import places
+from alharness.api.running import places_of
 from alharness.engine.runner import execute
 from alharness.records import INITIAL, CycleRecord, QueryLog
 from alharness.spec import resolve
-from alharness.tracking import TrackingObserver, default_uri
+from alharness.tracking import RunView, default_uri
 
 #: Largest share of a cycle on mnist-ten that may go to anything but the work itself.
 LIMIT = 0.05
@@ -62,9 +62,8 @@ def test_share_of_a_cycle_on_mnist_ten(tmp_path: Path, strategy: str) -> None:
         pytest.skip("needs real MNIST: set ALHARNESS_DATA")
     spec = resolve({"task": "mnist-ten", "strategy": strategy, "budget": 350, "device": "cpu"})
     clock = Clock()
-    tracker = TrackingObserver(default_uri(tmp_path), "bench", print)
-    tracker.open()
-    execute(spec, places(tmp_path, None), observers=[tracker, clock])
+    tracker = RunView(default_uri(tmp_path), "bench", print)
+    execute(spec, places_of(tmp_path, None), observers=[tracker, clock])
     share = share_of_harness(clock)
     print(f"\n{strategy} on mnist-ten: {share:.2%} of a cycle is the harness's (limit {LIMIT:.0%})")
     assert share < LIMIT

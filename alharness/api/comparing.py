@@ -12,21 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alharness.api.running import AnyPath, RunResult, places_of
-from alharness.comparison.comparison import comparisons
-from alharness.comparison.formats import FORMATS, SHOWN, format_of
-from alharness.comparison.metrics import MERITS
-from alharness.comparison.paper import COLUMN, paper_figure
-from alharness.comparison.report import Report, build
-from alharness.comparison.tables import TextTable
 from alharness.errors import UserError
-from alharness.executors.sweeps import Choices, expand, read_sweep
-from alharness.executors.targets import Found, found_below, found_of_sweep
-from alharness.files import write_text
-from alharness.pictures.charts import Chart
-from alharness.records import Run
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from alharness.comparison.report import Report
+    from alharness.comparison.tables import TextTable
+    from alharness.executors.targets import Found
+    from alharness.pictures.charts import Chart
+    from alharness.records import Run
 
 LOG = logging.getLogger("alharness")
 
@@ -49,6 +44,8 @@ class ComparisonResult:
         """
         import pandas
 
+        from alharness.comparison.metrics import MERITS
+
         rows = [
             [section.comparison.title, row.label, *(row.merits[name] for name in MERITS)]
             for section in self.report.sections
@@ -65,9 +62,7 @@ class ComparisonResult:
             for chart in section.charts
         }
 
-    def figure(
-        self, path: AnyPath, *, only: Sequence[str] = (), width: float = COLUMN
-    ) -> list[Path]:
+    def figure(self, path: AnyPath, *, only: Sequence[str] = (), width: float = 3.3) -> list[Path]:
         """Write a figure for a paper: learning curves above paired differences (``alharness figure``).
 
         Args:
@@ -81,6 +76,8 @@ class ComparisonResult:
         Raises:
             UserError: an unknown strategy or ending, or a file that cannot be written.
         """
+        from alharness.comparison.paper import paper_figure
+
         file = Path(path).expanduser()
         sections = self.report.sections
         written = []
@@ -103,6 +100,8 @@ class ComparisonResult:
         Raises:
             UserError: another format.
         """
+        from alharness.comparison.formats import FORMATS, format_of
+
         return FORMATS[format_of(None, form)](self.report)
 
     def save(self, path: AnyPath) -> Path:
@@ -111,6 +110,9 @@ class ComparisonResult:
         Raises:
             UserError: another ending, or a file that cannot be written.
         """
+        from alharness.comparison.formats import format_of
+        from alharness.files import write_text
+
         file = Path(path).expanduser()
         write_text(file, self.text(format_of(file, None)))
         return file
@@ -122,6 +124,8 @@ class ComparisonResult:
         return f"<{self.report.heading}. {self.report.status}>"
 
     def _repr_html_(self) -> str:
+        from alharness.comparison.formats import SHOWN
+
         parts = [f"<p>{escape(self.report.heading)}. {escape(self.report.status)}</p>"]
         for section in self.report.sections:
             parts.append(f"<h3>{escape(section.comparison.title)}</h3>")
@@ -172,8 +176,8 @@ def compare(
     Raises:
         UserError: nothing there, a mixture of kinds of targets, protocols that differ, unknown names.
     """
-    runs_root = places_of(runs_dir, None).runs_dir
-    found = _found(targets, runs_root, list(split_by), dict(labels or {}))
+    found = found_of(targets, places_of(runs_dir, None).runs_dir, split_by, labels or {})
+    log_unreadable(found)
     return result_of(found, axis=axis, metric=metric, against=against)
 
 
@@ -181,8 +185,8 @@ def result_of(
     found: Found, *, axis: str = "queries", metric: str = "accuracy", against: str | None = None
 ) -> ComparisonResult:
     """What ``compare`` gives for runs that were found already."""
-    for item in found.unreadable:
-        LOG.warning("left out: %s", item.reason)
+    from alharness.comparison.report import build
+
     report = build(
         found.comparisons,
         heading=found.heading,
@@ -194,12 +198,32 @@ def result_of(
     return ComparisonResult(report)
 
 
-def _found(
+def log_unreadable(found: Found) -> None:
+    """Say which runs are left out."""
+    for item in found.unreadable:
+        LOG.warning("left out: %s", item.reason)
+
+
+def found_of(
     targets: Sequence[AnyPath | RunResult],
     runs_dir: Path,
     split_by: Sequence[str],
     labels: Mapping[str, str],
 ) -> Found:
+    """The runs behind what a user named, sorted out for comparison.
+
+    Args:
+        targets: directories of runs, or one sweep's file, or results of ``alharness.run``; nothing means
+            all of ``runs_dir``.
+        runs_dir, split_by, labels: as for ``compare``.
+
+    Raises:
+        UserError: as ``compare``.
+    """
+    from alharness.comparison.comparison import comparisons
+    from alharness.executors.sweeps import Choices, expand, read_sweep
+    from alharness.executors.targets import Found, found_below, found_of_sweep
+
     results: list[Run] = [item.run for item in targets if isinstance(item, RunResult)]
     paths = [Path(item).expanduser() for item in targets if isinstance(item, str | PathLike)]
     if len(results) + len(paths) < len(targets):

@@ -8,12 +8,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alharness.comparison.runs import display_label
 from alharness.files import flatten
-from alharness.records import CycleRecord, Run, read_runs
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from alharness.records import CycleRecord, Run
 
 LOG = logging.getLogger("alharness")
 
@@ -44,8 +44,9 @@ def load_runs(runs_dir: str | PathLike[str] = "runs") -> DataFrame:
     Raises:
         UserError: no such directory, no runs in it, or none that can be read.
     """
-    runs = read_runs(Path(runs_dir).expanduser())
-    return frame_of(runs)
+    from alharness.records import read_runs
+
+    return frame_of(read_runs(Path(runs_dir).expanduser()))
 
 
 def frame_of(runs: Iterable[Run]) -> DataFrame:
@@ -72,6 +73,8 @@ def frame_of(runs: Iterable[Run]) -> DataFrame:
 
 def _rows(run: Run) -> list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
     """Per cycle: whose it is, what was recorded, under which settings."""
+    from alharness.comparison.runs import display_label
+
     seed, data_seed = run.pair
     who = {
         "task": run.task,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FunctionType
 from typing import Any
-
-import numpy as np
 
 from alharness import plugins
 from alharness.errors import UserError, home_of
@@ -101,7 +100,8 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, np.generic):
+    numpy = sys.modules.get("numpy")  # where nobody imported it, nobody has a number of its
+    if numpy is not None and isinstance(value, numpy.generic):
         return value.item()
     if isinstance(value, type | FunctionType):
         return name_of(plugins.LEARNERS, value)

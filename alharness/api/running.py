@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any
 from alharness import plugins
 from alharness.api.frames import frame_of
 from alharness.api.naming import choice_of, settings_of
-from alharness.comparison.comparison import Comparison
-from alharness.comparison.figures import learning_curves
-from alharness.comparison.runs import display_label
-from alharness.comparison.series import Series
-from alharness.engine.opening import Places, watched
-from alharness.engine.runner import Observer, execute
 from alharness.files import merge
-from alharness.pictures.charts import Chart
-from alharness.records import CycleRecord, Run, RunFolder, read_run
-from alharness.spec import Bound, RunSpec, bind
-from alharness.strategy import Strategy
-from alharness.tasks.base import DataLocations, TaskPlugin
+from alharness.progress import Progress, silent
 
+# Nothing here imports torch, pandas or matplotlib before it is called for: ``import alharness`` and
+# ``help(alharness.run)`` take no second.
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from alharness.engine.opening import Places
+    from alharness.engine.runner import Observer
+    from alharness.pictures.charts import Chart
+    from alharness.records import CycleRecord, Run, RunFolder
+    from alharness.spec import Bound, RunSpec
+    from alharness.strategy import Strategy
+    from alharness.tasks.base import TaskPlugin
 
 LOG = logging.getLogger("alharness")
 
@@ -78,19 +78,27 @@ class RunResult:
         Raises:
             UserError: no such axis or metric.
         """
-        name = display_label(self.run.strategy, self.run.parameters)
-        series = Series(name, self.run.strategy, (self.run,), name)
+        from alharness.comparison.comparison import Comparison
+        from alharness.comparison.figures import learning_curves
+        from alharness.comparison.series import Series
+
+        series = Series(self._name, self.run.strategy, (self.run,), self._name)
         alone = Comparison(self.run.task, {}, (series,), (), (), ())
         return learning_curves(alone, axis=axis, metric=metric)
 
     def __repr__(self) -> str:
         return f"<{self._told()}; records in '{self.folder}'>"
 
+    @property
+    def _name(self) -> str:
+        from alharness.comparison.runs import display_label
+
+        return display_label(self.run.strategy, self.run.parameters)
+
     def _told(self) -> str:
-        name = display_label(self.run.strategy, self.run.parameters)
-        last = self.records[-1]
+        last, seed = self.records[-1], self.run.pair[0]
         return (
-            f"{name} on {self.run.task}, seed {self.run.pair[0]}: accuracy {last.test.accuracy:.4f} with "
+            f"{self._name} on {self.run.task}, seed {seed}: accuracy {last.test.accuracy:.4f} with "
             f"{last.n_labelled} labels"
         )
 
@@ -117,7 +125,7 @@ def run(
     data_root: AnyPath | None = None,
     download: bool = False,
     fresh: bool = False,
-    tracking: bool | str = False,
+    tracking: bool | str = True,
     experiment: str = "alharness",
     select_timeout: float = 0.0,
     on_cycle: Callable[[CycleRecord], object] | None = None,
@@ -137,8 +145,8 @@ def run(
         data_root: where data sets are looked for; ``ALHARNESS_DATA`` by default.
         download: fetch the data set first when it is missing.
         fresh: throw away what exists of this run and start over.
-        tracking: True follows the run in the MLflow store beside the runs, a URI in that one. False
-            leaves MLflow alone: ``alharness sync`` adds the run later.
+        tracking: True shows the run in the MLflow store beside the runs, a URI in that one. False leaves
+            MLflow alone, and ``alharness sync`` leaves the run out as well (``--all`` adds it).
         experiment: MLflow experiment.
         select_timeout: seconds after which a selection is ended as a fault; 0 lets it take its time.
         on_cycle: called with each record once it is on the disk.
@@ -153,32 +161,67 @@ def run(
         UserError: unknown names or settings, data missing or changed, a class without a file, another
             process writing the same run, a plug-in that broke the contract.
     """
-    bound = bound_of(strategy, dataset, settings)
-    where = places_of(runs_dir, data_root, download=download)
-    teller = _Teller(on_cycle)
-    observers: list[Observer] = [teller]
-    tracker = None
-    if tracking:
-        from alharness.tracking import TrackingObserver
+    from alharness.records import read_run
 
-        tracker = TrackingObserver(tracking_uri(tracking, where.runs_dir), experiment, teller.warn)
-        observers.append(tracker)
+    bound = bound_of(strategy, dataset, settings)
+    teller = _Teller(on_cycle)
+    folder, _ = execute_tracked(
+        bound,
+        places_of(runs_dir, data_root, download=download),
+        observers=[teller],
+        warn=teller.warn,
+        tracking=tracking,
+        experiment=experiment,
+        fresh=fresh,
+        select_timeout=select_timeout,
+    )
+    return RunResult(read_run(folder.path), tuple(teller.notes))
+
+
+def execute_tracked(
+    bound: Bound,
+    where: Places,
+    *,
+    observers: Sequence[Observer] = (),
+    progress: Progress = silent,
+    warn: Callable[[str], None],
+    tracking: bool | str,
+    experiment: str,
+    fresh: bool,
+    select_timeout: float,
+) -> tuple[RunFolder, str | None]:
+    """The run behind ``alharness run`` and ``alharness.run``, with its view in MLflow.
+
+    Args:
+        bound, where: as for ``execute``.
+        observers: told of each cycle before MLflow is.
+        progress, warn: as for ``execute``; ``warn`` is also told once of a store that fails.
+        tracking, experiment, fresh, select_timeout: as for ``run``.
+
+    Returns:
+        the run's folder, and the store that shows it; None where there is none, or it failed.
+
+    Raises:
+        UserError: as ``run``.
+    """
+    from alharness.engine.runner import execute
+    from alharness.tracking import RunView
+
+    view = RunView(tracking_uri(tracking, where.runs_dir), experiment, warn)
     try:
-        if tracker is not None:
-            tracker.open()
         folder = execute(
             bound,
             where,
             fresh=fresh,
-            observers=observers,
-            warn=teller.warn,
+            observers=[*observers, view],
+            progress=progress,
+            warn=warn,
             select_timeout=select_timeout,
         )
     except BaseException:
-        if tracker is not None:
-            tracker.stopped()
+        view.stopped()
         raise
-    return RunResult(read_run(folder.path), tuple(teller.notes))
+    return folder, view.uri if view.alive else None
 
 
 class _Teller:
@@ -215,6 +258,9 @@ def bound_of(strategy: Any, dataset: Any, settings: Mapping[str, Any]) -> Bound:
     Raises:
         UserError: as ``run``.
     """
+    from alharness.engine.opening import watched
+    from alharness.spec import bind
+
     chosen = {
         "strategy": choice_of(plugins.STRATEGIES, strategy),
         "task": choice_of(plugins.TASKS, dataset),
@@ -226,14 +272,23 @@ def places_of(
     runs_dir: AnyPath | None, data_root: AnyPath | None, *, download: bool = False
 ) -> Places:
     """Where things lie, from arguments and environment."""
+    from alharness.engine.opening import Places
+    from alharness.tasks.base import DataLocations
+
     runs = Path(runs_dir or os.environ.get("ALHARNESS_RUNS") or "runs").expanduser()
     data = None if data_root is None else Path(data_root).expanduser()
     return Places(runs, DataLocations.resolve(data, download=download))
 
 
-def tracking_uri(tracking: bool | str, runs_dir: Path) -> str:
-    """The store that ``tracking`` means: one that is named, else the command's."""
-    from alharness.tracking import default_uri
+def tracking_uri(tracking: bool | str, runs_dir: Path) -> str | None:
+    """The store that ``tracking`` means: one that is named, else the one beside the runs; None for none.
 
+    Raises:
+        UserError: the URI cannot be a store's.
+    """
+    from alharness.tracking.stores import check_uri, default_uri
+
+    if not tracking:
+        return None
     named = tracking if isinstance(tracking, str) else os.environ.get("MLFLOW_TRACKING_URI")
-    return named or default_uri(runs_dir)
+    return check_uri(named or default_uri(runs_dir))

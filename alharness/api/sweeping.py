@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from alharness import plugins
-from alharness.api.comparing import ComparisonResult, result_of
+from alharness.api.comparing import ComparisonResult, log_unreadable, result_of
 from alharness.api.frames import frame_of
 from alharness.api.naming import choice_of, settings_of
 from alharness.api.running import AnyPath, places_of, tracking_uri
 from alharness.errors import UserError
-from alharness.executors.base import Event, Executor
-from alharness.executors.driver import Follow, drive
-from alharness.executors.local import LocalExecutor
-from alharness.executors.sweeps import (
-    Choices,
-    Job,
-    Sweep,
-    expand,
-    parse_seeds,
-    read_sweep,
-    retitled,
-    standing,
-)
-from alharness.executors.targets import found_of_sweep
-from alharness.records import Run
-from alharness.spec import explain
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from alharness.engine.opening import Places
+    from alharness.executors.base import Event, Executor
+    from alharness.executors.driver import Outcome
+    from alharness.executors.sweeps import Choices, Job, Standing, Sweep
+    from alharness.records import Run
     from alharness.strategy import Strategy
 
 LOG = logging.getLogger("alharness")
@@ -80,9 +67,12 @@ class SweepResult:
         labels: Mapping[str, str] | None = None,
     ) -> ComparisonResult:
         """The comparison of its runs; arguments and errors as for ``alharness.compare``."""
+        from alharness.executors.targets import found_of_sweep
+
         found = found_of_sweep(
             self.sweep, self.jobs, split_by=list(split_by), labels=dict(labels or {})
         )
+        log_unreadable(found)
         return result_of(found, axis=axis, metric=metric, against=against)
 
     def __repr__(self) -> str:
@@ -116,7 +106,7 @@ def sweep(
     runs_dir: AnyPath | None = None,
     data_root: AnyPath | None = None,
     fresh: bool = False,
-    tracking: bool | str = False,
+    tracking: bool | str = True,
     experiment: str = "alharness",
     **settings: Any,
 ) -> SweepResult:
@@ -141,11 +131,12 @@ def sweep(
     Raises:
         UserError: something does not resolve; nothing has been started then.
     """
+    from alharness.executors.local import LocalExecutor
+    from alharness.executors.sweeps import expand, standing
+
     where = places_of(runs_dir, data_root)
-    found, choices = _asked(strategies, datasets, seeds, spec, settings)
+    found, choices = asked(strategies, datasets, seeds, spec, settings)
     everything = expand(found, choices, where.runs_dir)
-    state = standing(everything, fresh=fresh)
-    carrier = executor or LocalExecutor.fitting(everything, jobs, threads)
     notes: list[str] = []
 
     def warn(text: str) -> None:
@@ -158,33 +149,71 @@ def sweep(
         elif event.job is not None:
             LOG.info("%s: %s %s", event.kind, event.job.name, event.text)
 
-    follow = None
-    if tracking:
-        uri = tracking_uri(tracking, where.runs_dir)
-        follow = Follow.opened(uri, experiment, found.name, warn)
-    try:
-        if follow is not None:
-            for job in state.finished:
-                follow.finished(job)
-        outcome = drive(state.left, where, carrier, fresh=fresh, follow=follow, show=tell)
-    except KeyboardInterrupt:
-        if follow is not None:
-            follow.ended("KILLED")
-        raise
-    if follow is not None:
-        follow.ended("FAILED" if outcome.failed else "FINISHED")
+    outcome = drive_tracked(
+        found,
+        standing(everything, fresh=fresh),
+        where,
+        executor or LocalExecutor.fitting(everything, jobs, threads),
+        fresh=fresh,
+        tracking=tracking,
+        experiment=experiment,
+        warn=warn,
+        show=tell,
+    )
     failed = {job.name: reason for job, reason in outcome.failed}
     return SweepResult(found, tuple(everything), failed, tuple(notes))
 
 
-def _asked(
+def drive_tracked(
+    found: Sweep,
+    state: Standing,
+    where: Places,
+    executor: Executor,
+    *,
+    fresh: bool,
+    tracking: bool | str,
+    experiment: str,
+    warn: Callable[[str], object],
+    show: Callable[[Event], None],
+) -> Outcome:
+    """The runs behind ``alharness sweep`` and ``alharness.sweep``, with their view in MLflow.
+
+    Args:
+        found: the sweep.
+        state: which of its runs are left.
+        where, executor, fresh, show: as for ``drive``.
+        tracking, experiment: as for ``sweep``.
+        warn: told once of a store that fails, and of each run that cannot be copied.
+
+    Raises:
+        UserError: as ``sweep``.
+    """
+    from alharness.executors.driver import drive
+    from alharness.tracking import Visits
+
+    view = Visits(tracking_uri(tracking, where.runs_dir), experiment, warn, found.name)
+    return drive(
+        state.left, where, executor, fresh=fresh, before=state.finished, view=view, show=show
+    )
+
+
+def asked(
     strategies: Any,
     datasets: Any,
     seeds: int | str | Iterable[int] | None,
     spec: AnyPath | Mapping[str, Any] | None,
     settings: Mapping[str, Any],
 ) -> tuple[Sweep, Choices]:
-    """The sweep, and what the other arguments change about it."""
+    """A sweep, and what the arguments change about it: both as the command and the function take them.
+
+    Raises:
+        UserError: names without each other, parameters where names are expected, or no sweep's file.
+    """
+    from pydantic import ValidationError
+
+    from alharness.executors.sweeps import Choices, Sweep, read_sweep, retitled
+    from alharness.spec import explain
+
     chosen = [choice_of(plugins.STRATEGIES, item) for item in _several(strategies)]
     tasks = [choice_of(plugins.TASKS, item) for item in _several(datasets)]
     names = tuple(task["name"] for task in tasks)
@@ -197,7 +226,8 @@ def _asked(
     if spec is None:
         if not chosen or not names:
             raise UserError(
-                "Expected strategies and data sets, or spec=FILE. For instance: "
+                "Expected strategies and data sets, or a sweep's file. For instance: alharness sweep "
+                "--strategies random,margin,full --datasets digits-two; in Python: "
                 "alharness.sweep(['random', 'margin', 'full'], 'digits-two', seeds=range(5))"
             )
         title = f"{', '.join(dict.fromkeys(c['name'] for c in chosen))} on {', '.join(names)}"
@@ -222,6 +252,8 @@ def _several(given: Any) -> list[Any]:
 
 
 def _seeds(seeds: int | str | Iterable[int] | None) -> tuple[int, ...]:
+    from alharness.executors.sweeps import parse_seeds
+
     if seeds is None:
         return ()
     if isinstance(seeds, int | str):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alharness.cli.explaining import claims_format, explain_option
-from alharness.cli.options import data_root_option, places, runs_dir_option
+from alharness.cli.options import data_root_option, runs_dir_option
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def check_claims(
     study that cannot be read is named and left out. The exit code is 1 when a claim that must hold
     fails, when a study was left out, and with --strict when anything is not measured.
     """
+    from alharness.api.running import places_of
     from alharness.cli.display import make_display
     from alharness.comparison.verdicts import as_json, as_junit, failed
     from alharness.files import write_text
@@ -133,7 +134,7 @@ def check_claims(
                 fields = {**named.model_dump(exclude={"name"}), "device": device}
                 folder = out / named.name
                 study = run_study(
-                    ScalingSpec(**fields), places(runs_dir, data_root), folder, display.progress
+                    ScalingSpec(**fields), places_of(runs_dir, data_root), folder, display.progress
                 )
                 figures.write(study, folder)
                 studies[str(folder)] = study

@@ -58,22 +58,20 @@ def compare(
     alharness compare --format md
     alharness compare benchmarks/specs/fig3a.toml --x labels --out fig3a.tex
     """
-    from alharness.comparison.formats import FORMATS, as_table, format_of
-    from alharness.comparison.report import build
+    from alharness.api.comparing import result_of
+    from alharness.comparison.formats import as_table, format_of
     from alharness.files import write_text
 
     wanted = format_of(out, chosen)
     found = find_comparisons(targets, runs_dir, split_by, labels, options)
-    report = build(
-        found.comparisons, heading=found.heading, axis=axis, metric=metric, against=against
-    )
+    result = result_of(found, axis=axis, metric=metric, against=against)
     # What goes into a file is shown as a table beside it.
     if out is not None or wanted == "table":
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo(as_table(report, width), nl=False)
+        click.echo(as_table(result.report, width), nl=False)
     else:
-        click.echo(FORMATS[wanted](report), nl=False)
+        click.echo(result.text(wanted), nl=False)
     if out is not None:
-        write_text(out, FORMATS[wanted](report))
+        write_text(out, result.text(wanted))
         click.echo(f"wrote {out}")
     return tell_unreadable(found)

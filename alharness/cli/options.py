@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
-
-if TYPE_CHECKING:
-    from alharness.engine.opening import Places
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -32,6 +30,13 @@ def _stack(*options: Callable[[Function], Function]) -> Callable[[Function], Fun
         return function
 
     return apply
+
+
+def default_of(function: str, parameter: str) -> Any:
+    """The default of an option: that of the Python function of the command's name."""
+    from alharness import api
+
+    return inspect.signature(getattr(api, function)).parameters[parameter].default
 
 
 def runs_dir_option(function: Function) -> Function:
@@ -66,9 +71,17 @@ def tracking_options(function: Function) -> Function:
             help="MLflow store; default: SQLite beside the runs.",
         ),
         click.option(
-            "--experiment", default="alharness", show_default=True, help="MLflow experiment."
+            "--experiment",
+            default=default_of("run", "experiment"),
+            show_default=True,
+            help="MLflow experiment.",
         ),
     )(function)
+
+
+def tracked(tracking_uri: str | None, no_tracking: bool) -> bool | str:
+    """What the options say, as the Python functions take it."""
+    return False if no_tracking else tracking_uri or True
 
 
 def spec_options(function: Function) -> Function:
@@ -132,11 +145,3 @@ def overrides(
         layers.append({"oracle": {"mode": oracle}})
     layers += [parse_set(text) for text in settings]
     return merge(*layers)
-
-
-def places(runs_dir: Path, data_root: Path | None, *, download: bool = False) -> Places:
-    """Where things lie, from options and environment."""
-    from alharness.engine.opening import Places
-    from alharness.tasks.base import DataLocations
-
-    return Places(runs_dir, DataLocations.resolve(data_root, download=download))

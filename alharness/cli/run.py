@@ -10,11 +10,12 @@ import click
 
 from alharness.cli.options import (
     data_root_option,
+    default_of,
     overrides,
-    places,
     runs_dir_option,
     runs_dir_typed,
     spec_options,
+    tracked,
     tracking_options,
     typed,
 )
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--select-timeout",
     type=click.FloatRange(min=0),
-    default=0.0,
+    default=default_of("run", "select_timeout"),
     metavar="SECONDS",
     help="End a selection that takes longer, as a fault of the strategy (default: none).",
 )
@@ -66,46 +67,32 @@ def run(
     alharness run --strategy asal-auto --dataset digits-ten
     alharness run --strategy max-entropy --dataset mnist-two --seed 3 --set learner.c=0.1
     """
+    from alharness.api.running import execute_tracked, places_of
     from alharness.cli.display import make_display
     from alharness.engine.opening import watched
-    from alharness.engine.runner import execute
     from alharness.spec import bind
 
     bound = bind(overrides(strategy=strategy, task=dataset, **options), watched)
     end_on_sigterm()
     display = make_display(quiet=quiet)
-    observers: list[Any] = [display]
-    tracker = None
     try:
-        from alharness.tracking import KeptOut, TrackingObserver, default_uri
-
-        if no_tracking:
-            observers.append(KeptOut())
-        else:
-            uri = tracking_uri or default_uri(runs_dir)
-            tracker = TrackingObserver(uri, experiment, display.warn)
-            tracker.open()
-            observers.append(tracker)
-        where = places(runs_dir, data_root, download=download)
-        folder = execute(
+        folder, store = execute_tracked(
             bound,
-            where,
-            fresh=fresh,
-            observers=observers,
+            places_of(runs_dir, data_root, download=download),
+            observers=[display],
             progress=display.progress,
             warn=display.warn,
+            tracking=tracked(tracking_uri, no_tracking),
+            experiment=experiment,
+            fresh=fresh,
             select_timeout=select_timeout,
         )
-    except BaseException:
+    finally:
         display.close()
-        if tracker is not None:
-            tracker.stopped()
-        raise
-    display.close()
     if not quiet:
         _summary(bound.spec, folder, folder.records())
-        if tracker is not None and tracker.alive:
-            _how_to_open(tracker.uri, runs_dir)
+        if store is not None:
+            _how_to_open(store, runs_dir)
 
 
 def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
@@ -152,7 +139,7 @@ def _row(name: str, value: str) -> None:
 
 
 def _how_to_open(uri: str, runs_dir: Path) -> None:
-    from alharness.tracking import default_uri, shown
+    from alharness.tracking.stores import default_uri, shown
 
     if uri == default_uri(runs_dir):
         _row("MLflow", typed("ui", *runs_dir_typed(runs_dir)))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from alharness.cli.options import default_of
+
 if TYPE_CHECKING:
     from alharness.executors.sweeps import Job, Sweep
     from alharness.executors.targets import Found
@@ -45,33 +47,20 @@ def jobs_of(
     elsewhere: bool = False,
 ) -> tuple[Sweep, list[Job]]:
     """A sweep and all of its runs, resolved; ``elsewhere`` leaves the device to other machines."""
-    from alharness.executors.sweeps import (
-        Choices,
-        expand,
-        parse_seeds,
-        read_sweep,
-        retitled,
-        sweep_of,
-    )
+    from alharness.api.sweeping import asked
+    from alharness.executors.sweeps import expand
     from alharness.files import merge
     from alharness.spec import parse_set
 
     top = {"profile": profile, "device": device}
-    choices = Choices(
-        _names(strategies),
-        _names(datasets),
-        tuple(parse_seeds(seeds)) if seeds is not None else (),
-        merge(
-            {key: value for key, value in top.items() if value is not None},
-            *(parse_set(text) for text in settings),
-        ),
-    )
-    sweep = sweep_of(choices) if path is None else retitled(read_sweep(path), choices)
+    given = {key: value for key, value in top.items() if value is not None}
+    laid = merge(given, *(parse_set(text) for text in settings))
+    sweep, choices = asked(_names(strategies), _names(datasets), seeds, path, laid)
     return sweep, expand(sweep, choices, runs_dir, elsewhere=elsewhere)
 
 
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+def _names(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 class _MetricOption(click.Option):
@@ -90,11 +79,16 @@ def comparison_options(function: Function) -> Function:
         click.option(
             "--x",
             "axis",
-            default="queries",
+            default=default_of("compare", "axis"),
             show_default=True,
             help="queries (annotations asked for), labels or cost.",
         ),
-        click.option("--metric", cls=_MetricOption, default="accuracy", show_default=True),
+        click.option(
+            "--metric",
+            cls=_MetricOption,
+            default=default_of("compare", "metric"),
+            show_default=True,
+        ),
         click.option(
             "--against", default=None, help="Strategy to test the others against (default random)."
         ),
@@ -148,21 +142,22 @@ def find_comparisons(
     Raises:
         UserError: nothing there, a mixture of files and directories, protocols that differ.
     """
+    from alharness.api.comparing import found_of
     from alharness.errors import UserError
-    from alharness.executors.targets import found_below, found_of_sweep
+    from alharness.executors.targets import found_of_sweep
 
     named = _parse_labels(labels)
     files = [path for path in targets if path.suffix == ".toml"]
-    if files and (len(targets) > 1):
-        raise UserError("Expected one sweep file, or directories of runs; found several of them.")
-    if not files and not (options["strategies"] and options["datasets"]):
-        given = [name for name, value in options.items() if value]
-        if given:
-            raise UserError(
-                f"--{given[0].replace('settings', 'set')} belongs to a sweep. Name its file, or leave "
-                "the option out to take all runs of a directory."
-            )
-        return found_below(targets or [runs_dir], split_by=split_by, labels=named)
+    given = [name for name, value in options.items() if value]
+    a_sweep = len(targets) == len(files) == 1
+    a_sweep = a_sweep or (not targets and bool(options["strategies"] and options["datasets"]))
+    if not a_sweep and given:
+        raise UserError(
+            f"--{given[0].replace('settings', 'set')} belongs to a sweep. Name its file, or leave "
+            "the option out to take all runs of a directory."
+        )
+    if not a_sweep:
+        return found_of(targets, runs_dir, split_by, named)
     sweep, jobs = jobs_of(files[0] if files else None, runs_dir, elsewhere=True, **options)
     return found_of_sweep(sweep, jobs, split_by=split_by, labels=named)
 

@@ -12,9 +12,9 @@ import click
 from alharness.cli.explaining import explain_option, sweep_format
 from alharness.cli.options import (
     data_root_option,
-    places,
     runs_dir_option,
     runs_dir_typed,
+    tracked,
     tracking_options,
     typed,
 )
@@ -124,10 +124,11 @@ def start(
 
     if not quiet:  # before the libraries are loaded, which takes seconds
         click.echo(f"looking up the runs of {spec or 'these options'} ...")
+    from alharness.api.running import places_of
+    from alharness.api.running import tracking_uri as checked
+    from alharness.api.sweeping import drive_tracked
     from alharness.cli.sweep_display import make_sweep_display
-    from alharness.executors.driver import Follow, drive
     from alharness.executors.sweeps import standing
-    from alharness.tracking import check_uri, default_uri
 
     if pack is not None and executor != "packed":
         raise UserError(
@@ -137,10 +138,11 @@ def start(
     if executor == "packed":
         pack = pack or PACK
         options["settings"] = (*options["settings"], f"learner.pack={pack}")
-    uri = check_uri(tracking_uri or default_uri(runs_dir))
+    tracking = tracked(tracking_uri, no_tracking)
+    checked(tracking, runs_dir)  # before anything costly
     found, everything = jobs_of(spec, runs_dir, elsewhere=executor == "ray", **options)
     state = standing(everything, fresh=fresh)
-    where = places(runs_dir, data_root)
+    where = places_of(runs_dir, data_root)
     carrier, at_once = _executor(
         executor, everything, jobs, threads, address, gpus_per_run, retries, pack or 1
     )
@@ -152,35 +154,23 @@ def start(
         return 0
     signal.signal(signal.SIGTERM, _terminate)
     display = make_sweep_display(everything, state.left, quiet=quiet)
-    follow = None
     try:
-        if not no_tracking:
-            display.say("opening the MLflow view (--no-tracking leaves it out) ...", aside=True)
-            follow = Follow.opened(uri, experiment, found.name, display.warn)
-        if follow is not None and state.finished:
-            display.say(
-                f"seeing that {len(state.finished)} finished runs are in it ...", aside=True
-            )
-            for job in state.finished:
-                follow.finished(job)  # a stop may have come between the last record and its copy
         if state.left:
             n = min(at_once * (pack or 1), len(state.left))
             display.say(f"starting {n} at once; each loads its libraries first ...", aside=True)
-        outcome = drive(
-            state.left,
+        outcome = drive_tracked(
+            found,
+            state,
             where,
             carrier,
             fresh=fresh,
-            follow=follow,
-            keep_out=no_tracking,
+            tracking=tracking,
+            experiment=experiment,
+            warn=display.warn,
             show=display.event,
         )
-        if follow is not None:
-            follow.ended("FAILED" if outcome.failed else "FINISHED")
     except KeyboardInterrupt:
         display.close()
-        if follow is not None:
-            follow.ended("KILLED")
         raise click.Abort from None
     finally:
         display.close()
@@ -302,13 +292,14 @@ def plan(spec: Path | None, runs_dir: Path, out: Path, **options: Any) -> None:
 @click.option("--fresh", is_flag=True, help="Throw away what exists of this run.")
 def run_one(plan_file: Path, index: int, data_root: Path | None, fresh: bool) -> int:
     """Carry out one run of a plan, without MLflow ('alharness sync' makes the view afterwards)."""
+    from alharness.api.running import places_of
     from alharness.executors.base import carry_out, payload
     from alharness.executors.plans import read_plan
 
     job = read_plan(plan_file).job(index, plan_file)
     click.echo(job.name)
     job.folder.write_failure(None)
-    reason, details = carry_out(payload(job, places(job.runs_dir, data_root), fresh=fresh))
+    reason, details = carry_out(payload(job, places_of(job.runs_dir, data_root), fresh=fresh))
     if reason:
         job.folder.write_failure(reason, details)
         click.echo(f"failed: {reason}", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alharness.cli.options import data_root_option, places, runs_dir_option
+from alharness.cli.options import data_root_option, runs_dir_option
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def timing(
     alharness timing --dataset mnist-two --sizes 1e4,1e5,1e6
     alharness timing --sizes "" --indices exact,kdtree --rows 1e5,1e6,16e6
     """
+    from alharness.api.running import places_of
     from alharness.cli.display import make_display
     from alharness.scaling import figures
     from alharness.scaling.claims import FILE, ClaimsFile
@@ -140,7 +141,7 @@ def timing(
         raise UserError("Nothing to measure: give --sizes (images) or --rows (feature rows).")
     display = make_display(quiet=quiet)
     try:
-        study = run_study(spec, places(runs_dir, data_root), out, display.progress)
+        study = run_study(spec, places_of(runs_dir, data_root), out, display.progress)
     finally:
         display.close()
     figures.write(study, out)

@@ -18,7 +18,6 @@ from alharness.errors import UserError
 
 if TYPE_CHECKING:
     from alharness.records import RunFolder
-    from alharness.tracking import Tracking
 
 #: A long sync says how far it is.
 EVERY_S = 5.0
@@ -40,15 +39,15 @@ def sync(runs_dir: Path, tracking_uri: str | None, experiment: str, everything: 
     named and left out; so are runs made with --no-tracking and failed ones, unless --all asks for them.
     """
     from alharness.records import run_folders
-    from alharness.tracking import default_uri, open_tracking
+    from alharness.tracking.stores import check_uri, default_uri
 
     folders = run_folders(runs_dir)
     if not folders:
         raise UserError(f"There are no runs in '{runs_dir}'. Name their root with --runs-dir.")
-    tracking = open_tracking(tracking_uri or default_uri(runs_dir), experiment, tell=_tell)
-    done = _bring_up_to_date(folders, tracking, everything=everything)
+    uri = check_uri(tracking_uri or default_uri(runs_dir))
+    done = _bring_up_to_date(folders, uri, experiment, everything=everything)
     click.echo(
-        f"{len(folders)} runs: {done['added']} cycles added"
+        f"{len(folders)} runs: {done['cycles']} cycles added"
         + (f", {done['running']} still running and left alone" if done["running"] else "")
         + (f", {done['kept out']} made with --no-tracking" if done["kept out"] else "")
         + (f", {done['failed']} failed" if done["failed"] else "")
@@ -63,48 +62,45 @@ def _tell(text: str) -> None:
 
 
 def _bring_up_to_date(
-    folders: Sequence[RunFolder], tracking: Tracking, *, everything: bool
+    folders: Sequence[RunFolder], uri: str, experiment: str, *, everything: bool
 ) -> Counter[str]:
     """Sync every folder that can be; counts of what was added, and of what was left out and why."""
-    from alharness.files import locked, refusal
-    from alharness.tracking import sync_run
     from alharness.tracking.marks import is_kept_out
-    from alharness.tracking.stores import store_error
+    from alharness.tracking.seen import look
+    from alharness.tracking.sync import bring
+    from alharness.tracking.view import open_tracking
+
+    def left_out(folder: RunFolder) -> str:
+        if everything:
+            return ""
+        if is_kept_out(folder):
+            return "kept out"
+        return "failed" if folder.failure() is not None else ""
 
     done: Counter[str] = Counter()
+    seen = look(uri, experiment)
+    stale = []
+    for folder in folders:
+        # Where nothing is new, MLflow is not even imported.
+        reason = (
+            left_out(folder) if seen is not None and folder.path.name not in seen.by_key else ""
+        )
+        if reason:
+            done[reason] += 1
+        elif seen is None or not seen.is_fresh(folder):
+            stale.append(folder)
+    if not stale:
+        return done
+    tracking = open_tracking(uri, experiment, tell=_tell)
     last = time.monotonic()
-    for number, folder in enumerate(folders):
+    for number, found in enumerate(bring(stale, tracking, left_out=left_out), start=1):
+        done[found.outcome] += 1
+        done["cycles"] += found.cycles
+        if found.reason:
+            _tell(found.reason)
         if time.monotonic() - last > EVERY_S:
             last = time.monotonic()
-            click.echo(f"{number} of {len(folders)} runs", err=True)
-        left_out = ""
-        if not everything:
-            failed = folder.failure() is not None
-            left_out = "kept out" if is_kept_out(folder) else "failed" if failed else ""
-        try:
-            with locked(folder.lock, 0):
-                added = sync_run(folder, tracking, only_known=bool(left_out))
-        except TimeoutError:
-            done["running"] += 1  # its own process logs it
-            continue
-        except UserError as error:
-            done["bad"] += 1
-            _tell(f"{folder.path}: {error}")
-            continue
-        except PermissionError as error:  # a folder of another user
-            done["bad"] += 1
-            _tell(str(refusal(error, error.filename or folder.path, "read")))
-            continue
-        except Exception as error:  # the folder's fault or the store's
-            if not tracking.answers():
-                raise store_error(tracking.uri, error) from error
-            done["bad"] += 1
-            _tell(f"{folder.path}: {store_error(tracking.uri, error)}")
-            continue
-        if added is None:
-            done[left_out] += 1
-        else:
-            done["added"] += added
+            click.echo(f"{number} of {len(stale)} runs", err=True)
     return done
 
 

@@ -165,21 +165,6 @@ def read_sweep(path: Path) -> Sweep:
         raise UserError(f"'{path}': {explain(error, model=Sweep)}") from error
 
 
-def sweep_of(choices: Choices) -> Sweep:
-    """The sweep behind options alone."""
-    if not choices.strategies or not choices.datasets:
-        raise UserError(
-            "Expected a sweep file, or --strategies A,B with --datasets D. For instance: "
-            "alharness sweep --strategies random,max-entropy,full --datasets digits-two --seeds 0-4"
-        )
-    name = f"{', '.join(choices.strategies)} on {', '.join(choices.datasets)}"
-    block = {
-        "strategy": list(choices.strategies),
-        "seed": list(choices.seeds or range(5)),  # R2: five by default
-    }
-    return Sweep(name=name, title=name, runs=[block])
-
-
 def retitled(sweep: Sweep, choices: Choices) -> Sweep:
     """The sweep of a file under a title that says which data sets stand in for its own.
 

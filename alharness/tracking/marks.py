@@ -17,11 +17,14 @@ def is_kept_out(folder: RunFolder) -> bool:
     return (folder.path / KEPT_OUT).exists()
 
 
-def mark_kept_out(folder: RunFolder, kept_out: bool) -> None:
-    """Leave word that a run is made without MLflow, or take it back."""
+def mark(folder: RunFolder, *, tracked: bool) -> None:
+    """Leave word that a run is made without MLflow, or take it back.
+
+    A run that has records already was begun under another word, and stays in the view or out of it.
+    """
     path = folder.path / KEPT_OUT
     with suppress(OSError, UserError):  # the folder of a finished run may be read-only
-        if not kept_out:
+        if tracked:
             path.unlink(missing_ok=True)
-        elif not path.exists():
+        elif not path.exists() and not folder.cycles.exists():
             write_text(path, "made with --no-tracking: 'alharness sync' leaves it out\n")

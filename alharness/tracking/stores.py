@@ -59,6 +59,9 @@ def sqlite_uri(path: Path) -> str:
 
 def _database(uri: str) -> str | None:
     """The file behind an SQLite URI, as SQLAlchemy reads it."""
+    if not set("%?") & set(uri):  # nothing to read: a third of a second of imports less
+        return uri.partition(":///")[2] or None
+
     from sqlalchemy.engine import make_url
 
     url = make_url(uri)
@@ -328,8 +331,8 @@ def artefact_root(path: Path) -> Path:
     return path.parent / "mlflow" / "artefacts"
 
 
-def make_engine(uri: str, path: Path) -> None:
-    """Let MLflow make its engine for a file so that no connection outlives its use.
+def make_engine(uri: str, path: Path) -> Any:
+    """Let MLflow make its engine (SQLAlchemy's) for a file so that no connection outlives its use.
 
     Kept ones would go on with a file that has been set aside since.
     """
@@ -339,7 +342,7 @@ def make_engine(uri: str, path: Path) -> None:
     before = os.environ.get(name)
     os.environ[name] = "NullPool"
     try:
-        SqlAlchemyStore(uri, artefact_root(path).as_uri())
+        return SqlAlchemyStore(uri, artefact_root(path).as_uri()).engine
     finally:
         os.environ.pop(name)
         if before is not None:

@@ -11,9 +11,11 @@ import pytest
 from alharness.cli import call
 from alharness.engine.opening import Places
 from alharness.executors.base import Event, carry_out, payload
-from alharness.executors.driver import Follow, drive
+from alharness.executors.driver import drive
 from alharness.executors.sweeps import Choices, Job, Sweep, expand
 from alharness.tasks.base import DataLocations
+from alharness.tracking import Visits, default_uri, open_tracking
+from alharness.tracking.marks import is_kept_out
 
 
 class Inline:
@@ -39,19 +41,16 @@ def small(runs_dir: Path) -> tuple[list[Job], Places]:
 def test_mlflow_shows_a_parent_with_its_runs_and_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place_store: Any
 ) -> None:
-    from alharness.tracking import default_uri, open_tracking
-
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(
         '[base]\ntask = "digits-two"\nbudget = 30\n[[runs]]\nstrategy = ["random", "margin"]\nseed = 0\n'
     )
     jobs, places = small(Path("runs"))
     place_store(Path("runs"))
-    tracking = open_tracking(default_uri(Path("runs")), "alharness")
+    uri = default_uri(Path("runs"))
+    outcome = drive(jobs, places, Inline(), view=Visits(uri, "alharness", pytest.fail, "mine"))
+    tracking = open_tracking(uri, "alharness")
     parent = tracking.sweep("mine")
-    follow = Follow(tracking, parent, pytest.fail)
-    outcome = drive(jobs, places, Inline(), follow=follow)
-    follow.ended("FINISHED")
     assert (len(outcome.finished), outcome.failed) == (2, [])
     assert call(["report", "mine.toml"]) == 0
 
@@ -69,21 +68,28 @@ def test_mlflow_shows_a_parent_with_its_runs_and_the_report(
 
 
 def test_a_store_that_fails_is_told_once_and_costs_no_run(tmp_path: Path) -> None:
-    class Broken:
-        """A store that went away."""
-
-        def __getattr__(self, name: str) -> object:
-            raise ConnectionError("gone")
-
     told: list[str] = []
     jobs, places = small(tmp_path / "runs")
-    follow = Follow(Broken(), "parent", told.append)  # type: ignore[arg-type]
-    outcome = drive(jobs, places, Inline(), follow=follow)
-    follow.ended("FINISHED")
+    view = Visits("http://127.0.0.1:9", "alharness", told.append, "x")
+    outcome = drive(jobs, places, Inline(), view=view)
     assert len(outcome.finished) == 2
-    assert len(told) == 1
-    assert "gone" in told[0]
-    assert "alharness sync" in told[0]
+    (line,) = told
+    assert "The sweep goes on without MLflow" in line
+    assert "alharness sync" in line
+
+
+def test_a_finished_sweep_asked_again_opens_no_store(
+    tmp_path: Path, place_store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, places = small(tmp_path / "runs")
+    uri = place_store(tmp_path / "runs")
+    drive(jobs, places, Inline(), view=Visits(uri, "alharness", pytest.fail, "x"))
+    again = Visits(uri, "alharness", pytest.fail, "x")
+    drive([], places, Inline(), before=jobs, view=again)
+    assert not again.made
+    other = Visits(uri, "alharness", pytest.fail, "y")  # the same runs below another sweep
+    drive([], places, Inline(), before=jobs, view=other)
+    assert other.made
 
 
 def test_a_failure_leaves_its_reason_and_a_later_success_takes_it_away(tmp_path: Path) -> None:
@@ -103,27 +109,17 @@ def test_a_failure_leaves_its_reason_and_a_later_success_takes_it_away(tmp_path:
 def test_a_sweep_by_any_name_has_one_run_in_mlflow(
     name: str, tmp_path: Path, place_store: Any
 ) -> None:
-    from alharness.tracking import open_tracking
-
-    uri = place_store(tmp_path)
-    told: list[str] = []
-    first = Follow.opened(uri, "alharness", name, told.append)
-    again = Follow.opened(uri, "alharness", name, told.append)
-    other = Follow.opened(uri, "alharness", name + "'", told.append)
-    assert told == []
-    assert first is not None
-    assert again is not None
-    assert other is not None
-    assert first.parent == again.parent != other.parent
-    tracking = open_tracking(uri)
+    tracking = open_tracking(place_store(tmp_path))
+    first = tracking.sweep(name)
+    assert first == tracking.sweep(name) != tracking.sweep(name + "'")
     assert len(tracking.client.search_runs([tracking.experiment_id])) == 2
 
 
 def test_a_store_that_cannot_be_opened_is_told_and_costs_no_run(tmp_path: Path) -> None:
     told: list[str] = []
     (tmp_path / "file").touch()
-    uri = f"sqlite:///{tmp_path}/file/mlflow.db"
-    assert Follow.opened(uri, "alharness", "x", told.append) is None
+    view = Visits(f"sqlite:///{tmp_path}/file/mlflow.db", "alharness", told.append, "x")
+    view.visit([], "FINISHED")
     (line,) = told
     assert "The sweep goes on without MLflow" in line
 
@@ -134,21 +130,17 @@ def test_a_run_that_cannot_be_copied_is_named_and_the_others_are(
     jobs, places = small(tmp_path / "runs")
     uri = place_store(tmp_path / "runs")
     told: list[str] = []
-    follow = Follow.opened(uri, "alharness", "x", told.append)
-    assert follow is not None
     assert len(drive(jobs, places, Inline()).finished) == 2
     jobs[0].folder.env.write_text("{")
-    for job in jobs:
-        follow.finished(job)
+    Visits(uri, "alharness", told.append, "x").visit([job.folder for job in jobs], "FINISHED")
     (line,) = told
-    assert jobs[0].name in line
-    runs = follow.tracking.client.search_runs([follow.tracking.experiment_id])
+    assert str(jobs[0].folder.path) in line
+    tracking = open_tracking(uri)
+    runs = tracking.client.search_runs([tracking.experiment_id])
     assert {run.data.params.get("strategy.name") for run in runs} == {None, "margin"}
 
 
 def test_runs_of_a_sweep_without_mlflow_stay_out_of_it(tmp_path: Path) -> None:
-    from alharness.tracking.marks import is_kept_out
-
     jobs, places = small(tmp_path / "runs")
-    drive(jobs, places, Inline(), keep_out=True)
+    drive(jobs, places, Inline(), view=Visits(None, "alharness", pytest.fail, "x"))
     assert all(is_kept_out(job.folder) for job in jobs)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from alharness.api.sweeping import asked
 from alharness.errors import UserError
 from alharness.executors.sweeps import (
     Choices,
@@ -16,7 +17,6 @@ from alharness.executors.sweeps import (
     read_sweep,
     retitled,
     standing,
-    sweep_of,
 )
 
 SPECS = Path(__file__).parents[2] / "benchmarks" / "specs"
@@ -163,8 +163,8 @@ def test_anything_wrong_is_said_before_anything_starts() -> None:
             jobs([wrong])
     with pytest.raises(UserError, match="profile"):
         jobs([{"strategy": "random"}], Choices(settings={"profile": "fast"}))
-    with pytest.raises(UserError, match="--strategies A,B with --datasets D"):
-        sweep_of(Choices(strategies=("random",)))
+    with pytest.raises(UserError, match="Expected strategies and data sets, or a sweep's file"):
+        asked(["random"], [], None, None, {})
 
 
 def test_a_file_that_is_no_sweep_is_refused(tmp_path: Path) -> None:

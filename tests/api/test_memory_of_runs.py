@@ -59,6 +59,7 @@ def test_no_pool_outlives_its_run(
             generator={"steps": 5},
             autoencoder={"steps": 5},
             runs_dir=tmp_path,
+            tracking=False,
         )
         assert len(pools) >= 2
         assert [pool() for pool in pools if pool() is not None] == []
@@ -74,6 +75,13 @@ def test_a_run_of_the_harness_itself_makes_no_circle(
     looked: list[int] = []
     monkeypatch.setattr(gc, "collect", lambda *generation: looked.append(1))
     for strategy in ("random", "max-entropy", "asal-gray"):
-        alharness.run(strategy, "digits-two", budget=50, generator={"steps": 5}, runs_dir=tmp_path)
+        alharness.run(
+            strategy,
+            "digits-two",
+            budget=50,
+            generator={"steps": 5},
+            runs_dir=tmp_path,
+            tracking=False,
+        )
     assert looked == []
     assert [pool() for pool in pools if pool() is not None] == []

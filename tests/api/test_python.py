@@ -28,6 +28,7 @@ from alharness_strategies.margin import Margin
 
 #: A run of a second: two cycles, fifty steps.
 TINY: Mapping[str, Any] = {
+    "tracking": False,
     "budget": 60,
     "query_size": 20,
     "learner": {"min_steps": 50, "epochs": 0},
@@ -62,6 +63,7 @@ def test_the_import_is_light_and_the_names_are_there() -> None:
         "names = dir(alharness)\n"
         "assert {'run', 'sweep', 'load_runs', 'compare', 'UserError'} <= set(names), names\n"
         "assert issubclass(alharness.UserError, Exception)\n"
+        "assert all(callable(getattr(alharness, name)) for name in alharness.__all__[1:])\n"
         "heavy = {'torch', 'numpy', 'pandas', 'mlflow', 'sklearn', 'pydantic', 'matplotlib'}\n"
         "print('IMPORTED', sorted(heavy & set(sys.modules)))\n"
     )
@@ -218,7 +220,7 @@ def test_a_classifiers_class_may_stand_for_its_kind(tmp_path: Path) -> None:
     from sklearn.naive_bayes import GaussianNB
 
     found = alharness.run(
-        "margin", "digits-ten", runs_dir=tmp_path, budget=60, query_size=20,
+        "margin", "digits-ten", runs_dir=tmp_path, budget=60, query_size=20, tracking=False,
         **{"learner.kind": GaussianNB},
     )  # fmt: skip
     assert found.run.spec.learner["kind"] == "sklearn.naive_bayes:GaussianNB"
@@ -297,14 +299,15 @@ def test_a_sweep_runs_all_and_the_same_call_runs_nothing(swept: alharness.SweepR
 
 
 def test_a_sweep_may_be_a_mapping_or_a_file(swept: alharness.SweepResult, here: Path) -> None:
-    spec = {"base": {"task": "digits-ten", **TINY}, "runs": [{"strategy": "margin", "seed": "0-1"}]}
+    tiny = {key: value for key, value in TINY.items() if key != "tracking"}
+    spec = {"base": {"task": "digits-ten", **tiny}, "runs": [{"strategy": "margin", "seed": "0-1"}]}
     where = swept.jobs[0].runs_dir
-    mapped = alharness.sweep(spec=spec, runs_dir=where)
+    mapped = alharness.sweep(spec=spec, runs_dir=where, tracking=False)
     Path("s.toml").write_text(
         '[base]\ntask = "digits-ten"\nbudget = 60\nquery_size = 20\n'
         'learner = {min_steps = 50, epochs = 0}\n[[runs]]\nstrategy = "margin"\nseed = "0-1"\n'
     )
-    filed = alharness.sweep(spec="s.toml", runs_dir=where)
+    filed = alharness.sweep(spec="s.toml", runs_dir=where, tracking=False)
     assert [run.folder for run in mapped.runs] == [run.folder for run in filed.runs]
     assert all(run.finished for run in mapped.runs)
     assert str(alharness.compare("s.toml", runs_dir=where)) == str(filed.compare())
@@ -324,7 +327,7 @@ def test_a_run_that_fails_is_told_and_stops_no_other_one(
 
 
 def test_what_a_sweep_cannot_mean_is_refused() -> None:
-    with pytest.raises(UserError, match="Expected strategies and data sets, or spec=FILE"):
+    with pytest.raises(UserError, match="Expected strategies and data sets, or a sweep's file"):
         alharness.sweep(["random"])
     with pytest.raises(UserError, match="parameters are settings"):
         alharness.sweep("random", {"name": "digits-ten", "x": 1})

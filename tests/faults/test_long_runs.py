@@ -18,7 +18,7 @@ from alharness.engine.runner import execute
 from alharness.records import CycleRecord, RunFolder, run_folders
 from alharness.spec import RunSpec, resolve
 from alharness.tasks.base import DataLocations
-from alharness.tracking import TrackingObserver, default_uri, open_tracking
+from alharness.tracking import RunView, default_uri, open_tracking
 
 
 class Scales:
@@ -59,8 +59,7 @@ def test_memory_does_not_grow_over_two_hundred_cycles(
     )
     uri = place_store(tmp_path)
     scales, said = Scales(), list[str]()
-    observer = TrackingObserver(uri, "memory", said.append)
-    observer.open()
+    observer = RunView(uri, "memory", said.append)
     places = Places(tmp_path, DataLocations.resolve())
     execute(spec, places, observers=[observer, scales])
     assert len(scales.bytes) == 201

@@ -65,9 +65,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, alharness.RunRes
     """Two noisy strategies and a clean one, at one seed."""
     where = tmp_path_factory.mktemp("noise")
     return {
-        "random": alharness.run("random", "digits-ten", runs_dir=where, **NOISY),
-        "margin": alharness.run("margin", "digits-ten", runs_dir=where, **NOISY),
-        "clean": alharness.run("margin", "digits-ten", runs_dir=where, **TINY),
+        "random": alharness.run("random", "digits-ten", runs_dir=where, tracking=False, **NOISY),
+        "margin": alharness.run("margin", "digits-ten", runs_dir=where, tracking=False, **NOISY),
+        "clean": alharness.run("margin", "digits-ten", runs_dir=where, tracking=False, **TINY),
     }
 
 
@@ -142,8 +142,10 @@ def test_a_stopped_noisy_run_goes_on_as_if_it_had_not(
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        alharness.run("margin", "digits-ten", runs_dir=tmp_path, on_cycle=stop, **NOISY)
-    again = alharness.run("margin", "digits-ten", runs_dir=tmp_path, **NOISY)
+        alharness.run(
+            "margin", "digits-ten", runs_dir=tmp_path, tracking=False, on_cycle=stop, **NOISY
+        )
+    again = alharness.run("margin", "digits-ten", runs_dir=tmp_path, tracking=False, **NOISY)
     assert [r.without_times() for r in again.records] == [
         r.without_times() for r in runs["margin"].records
     ]
@@ -184,7 +186,9 @@ def test_an_annotator_of_synthetic_images_learns_from_the_truth(
 
     monkeypatch.setattr(module, "obtain_annotator", obtain)
     with pytest.raises(InterruptedError):
-        alharness.run("gaal", "digits-two", runs_dir=tmp_path, generator={"steps": 2}, **NOISY)
+        alharness.run(
+            "gaal", "digits-two", runs_dir=tmp_path, tracking=False, generator={"steps": 2}, **NOISY
+        )
     from alharness.tasks.digits import DigitsTwo
 
     truth = DigitsTwo("digits-two").load(DataLocations.resolve()).pool_targets

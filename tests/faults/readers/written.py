@@ -22,7 +22,7 @@ from alharness.records import QueryLog, RunFolder, read_conformance, read_run
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
 from alharness.tasks.originals.cache import CacheMissingError, ImageCache
-from alharness.tracking.view import read_folder
+from alharness.tracking.content import content_of
 from readers.base import RNG, SMALL, Reader, from_file, reader
 from readers.own_data import image_folder, picture
 
@@ -33,7 +33,7 @@ def _a_run(folder: Path) -> RunFolder:
 
 def _everything(run: RunFolder) -> object:
     """As ``compare``, ``sync`` and the next run read it."""
-    for read in (lambda: read_run(run.path), lambda: read_folder(run)):
+    for read in (lambda: read_run(run.path), lambda: content_of(run)):
         try:
             read()
         except UserError:
