@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
-import signal
 import sqlite3
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from alharness.cli import call
 from alharness.records import run_folders
-from alharness.tracking import Tracking, default_uri, open_tracking, stores
+from alharness.tracking import (
+    RunView,
+    Tracking,
+    default_uri,
+    open_tracking,
+    stores,
+    sync_run,
+    visits,
+)
 from alharness.tracking.stores import ready_database, sqlite_path, sqlite_uri
 
 RUN = ["run", "--dataset", "digits-two", "--strategy", "random", "--device", "cpu", "--quiet"]
@@ -182,27 +188,34 @@ def test_a_place_that_cannot_hold_a_database_costs_the_view_only(
 def test_without_an_mlflow_that_imports_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)
+    (tmp_path / "mlflow.py").write_text("raise ImportError('another SQLAlchemy')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the process that makes the visit
     assert call([*RUN, "--runs-dir", str(tmp_path / "runs")]) == 0
     (line,) = capfd.readouterr().err.splitlines()
     assert "MLflow cannot be imported" in line
+    monkeypatch.setitem(sys.modules, "mlflow", None)
     assert call(["sync", "--runs-dir", str(tmp_path / "runs")]) == 2
     assert "pip install -U mlflow" in capfd.readouterr().err
 
 
 def test_odd_signs_in_a_path_lead_to_the_file_that_they_name(
-    copied: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    place_store: Place,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     here = tmp_path / 'quest?ion per%20cent #1 it\'s "so" Ä'
     here.mkdir()
     monkeypatch.chdir(here)
+    place_store(here / "runs")
     assert call(RUN) == 0
     assert call(["sync"]) == 0
     assert "1 runs: 0 cycles added" in capfd.readouterr().out
     assert (here / "runs" / "mlflow.db").stat().st_size > 100_000
-    assert {path.name for path in tmp_path.iterdir()} == {here.name, "spare"}
+    assert [path.name for path in tmp_path.iterdir()] == [here.name]
     assert in_view(Path("runs")) == recorded(Path("runs"))
-    assert list((here / "runs" / "mlflow").rglob("cycles.jsonl")), "artefacts lie there too"
+    place = unquote(urlsplit(only_run(Path("runs")).info.artifact_uri).path)
+    assert Path(place).is_relative_to(here / "runs" / "mlflow"), "pictures lie there, too"
 
 
 @pytest.mark.parametrize(
@@ -222,19 +235,22 @@ def only_run(runs: Path) -> Any:
 def test_a_kill_between_a_run_and_its_parameters_is_completed_by_sync(
     place_store: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By MLflow's client; in a database of ours a run is one transaction."""
     runs = tmp_path / "runs"
-    place_store(runs)
+    tracking = open_tracking(place_store(runs))
+    assert call([*RUN, "--runs-dir", str(runs), "--no-tracking"]) == 0
+    (folder,) = run_folders(runs)
+    (folder.path / "no-tracking").unlink()
 
     def killed(*arguments: object) -> None:
         raise SystemExit(137)
 
     with monkeypatch.context() as patch:
         patch.setattr(Tracking, "_write_facts", killed)
-        patch.setattr(Tracking, "finish", killed)
+        patch.setattr(tracking, "_engine", None)
         with pytest.raises(SystemExit):
-            call([*RUN, "--runs-dir", str(runs)])
+            sync_run(folder, tracking)
     assert only_run(runs).data.params == {}
-    assert call([*RUN, "--runs-dir", str(runs), "--no-tracking"]) == 0
     assert call(["sync", "--runs-dir", str(runs)]) == 0
     run = only_run(runs)
     assert run.data.params["budget"] == "30"
@@ -242,30 +258,27 @@ def test_a_kill_between_a_run_and_its_parameters_is_completed_by_sync(
     assert run.info.status == "FINISHED"
 
 
-def test_ctrl_c_while_the_run_is_opened_leaves_none_that_seems_to_go_on(
+def test_ctrl_c_in_a_visit_leaves_no_run_that_seems_to_go_on(
     place_store: Place,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
 ) -> None:
     runs = tmp_path / "runs"
     place_store(runs)
-    write = Tracking._write_facts
+    ask, asked = RunView._ask, list[str]()
 
-    def interrupted(self: Tracking, *facts: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.3)
-        write(self, *facts)
+    def interrupted(view: RunView, folders: Any, status: str, patience: float) -> None:
+        asked.append(status)
+        if status == "FINISHED":
+            raise KeyboardInterrupt
+        ask(view, folders, status, patience)
 
-    # A suite that was started in the background has SIGINT ignored.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(Tracking, "_write_facts", interrupted)
-            assert call([*RUN, "--runs-dir", str(runs)]) == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert only_run(runs).info.status == "KILLED"
+    monkeypatch.setattr(visits, "FIRST_S", 0.0)
+    monkeypatch.setattr(visits, "PARTING_S", visits.PATIENCE_S)  # a machine that is full
+    monkeypatch.setattr(RunView, "_ask", interrupted)
+    assert call([*RUN, "--runs-dir", str(runs)]) == 130
+    assert asked == ["RUNNING", "FINISHED", "KILLED"]
+    assert only_run(runs).info.status == "FINISHED", "its records say so"
 
 
 def test_fresh_leaves_no_old_point(place_store: Place, tmp_path: Path) -> None:
