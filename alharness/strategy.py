@@ -343,8 +343,6 @@ class Strategy(ABC):
     #: items, ``samples`` of the parameters (``Learner.sample_log_probs``), ``activations`` of a network's
     #: hidden layers (``alharness.learners.loss_prediction``). Checked before data are loaded.
     learner_needs: frozenset[Literal["gradients", "samples", "activations"]] = frozenset()
-    #: A known fault or limit that whoever reads its figures must know; told at every run of it.
-    caveat: str = ""
     #: True for strategies that ask about synthetic items and need an oracle that can see.
     asks_synthetic: ClassVar[bool] = False
     #: True for the fully supervised bound only: the whole pool is labelled before cycle 0.
@@ -374,6 +372,11 @@ class Strategy(ABC):
         Called before data are loaded, so that a file that is not there is said first.
         """
         return {}
+
+    @property
+    def caveat(self) -> str:
+        """A known fault that whoever reads its figures must know: told at every run, and by ``compare``."""
+        return ""
 
     def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
         """Why this strategy cannot serve such a task, or None when it can."""
@@ -542,6 +545,10 @@ class NarrowingStrategy(Strategy):
 
     def identity(self) -> Mapping[str, str]:
         return self.inner.identity()
+
+    @property
+    def caveat(self) -> str:
+        return self.inner.caveat
 
     def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
         return self.inner.unsuitable(n_classes, item_shape)

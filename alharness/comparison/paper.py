@@ -145,8 +145,9 @@ def _chosen(comparison: Comparison, only: Sequence[str]) -> list[Series]:
         by_name = [s for s in comparison.series if name in (s.label, s.name, s.strategy)]
         shown += by_name or [comparison.find(name)]  # which says what there is
     shown = list({series.label: series for series in shown}.values())
-    has_base = base is None or any(series is base for series in shown)
-    return shown if has_base else [*shown, base]
+    if base is None or any(series is base for series in shown):
+        return shown
+    return [*shown, base]
 
 
 def _styles(shown: Sequence[Series], base: Series | None) -> dict[str, dict[str, Any]]:

@@ -16,14 +16,23 @@ MOST_TOLD = 3
 
 
 def data_notes(series: Sequence[Series]) -> list[str]:
-    """Partial or foreign data, items in pool and test set, what was left out: each once."""
+    """Partial or foreign data, items in pool and test set, known faults of strategies: each once."""
     found = {
         doubt: None
         for item in series
         for run in item.runs
         for doubt in doubts(run.facts.task.notes)
     }
-    return [f"The data of these runs: {doubt}" for doubt in found]
+    faults = {
+        run.facts.strategy.caveat: None
+        for item in series
+        for run in item.runs
+        if run.facts.strategy.caveat
+    }
+    return [
+        *(f"The data of these runs: {doubt}" for doubt in found),
+        *(f"Known of {fault}." for fault in faults),
+    ]
 
 
 def start_notes(series: Sequence[Series]) -> list[str]:

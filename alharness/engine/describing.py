@@ -17,7 +17,9 @@ from alharness.records.facts import Session, StrategyFacts, TaskFacts
 from alharness.spec import RunSpec, protocol_fields
 
 
-def describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: int) -> None:
+def describe(
+    spec: RunSpec, folder: RunFolder, task: OpenTask, *, caveat: str = "", resumed_at: int
+) -> None:
     """``spec.toml`` and ``env.json``; refuses to continue a run on other data."""
     data, pool = task.data, task.pool
     protocol = protocol_fields(spec, data.fingerprint)
@@ -51,7 +53,11 @@ def describe(spec: RunSpec, folder: RunFolder, task: OpenTask, *, resumed_at: in
             synthetic=data.synthetic,
             notes=dict(data.notes),
         ),
-        strategy=StrategyFacts(distribution=origin),
+        strategy=(
+            StrategyFacts(distribution=origin, caveat=caveat)
+            if caveat
+            else StrategyFacts(distribution=origin)
+        ),
         # Of the session that began the run: those that went on say themselves what they had.
         versions=first.versions,
         hardware=first.hardware,

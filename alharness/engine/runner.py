@@ -128,6 +128,8 @@ class _Audience:
             observer.started(spec, folder, done)
         for doubt in doubts(folder.facts().task.notes):
             self.warn(f"The data of '{spec.task.name}': {doubt}")
+        if caveat := folder.facts().strategy.caveat:
+            self.warn(f"Known of {caveat}.")
 
     def cycle(self, record: CycleRecord) -> None:
         for observer in self.observers:
@@ -179,7 +181,7 @@ def _execute(
     task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
     history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
-    describe(spec, folder, task, resumed_at=done)
+    describe(spec, folder, task, caveat=str(strategy.caveat), resumed_at=done)
     audience.started(spec, folder, keeper.records)
     with oracle.vault.sealed():
         stage = task.stage(supply, limits.select_timeout)

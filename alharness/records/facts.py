@@ -93,9 +93,10 @@ class TaskFacts(_Written):
 
 
 class StrategyFacts(_Written):
-    """Where the run's strategy came from: distribution and version."""
+    """Where the run's strategy came from (distribution and version), and a known fault that it tells."""
 
     distribution: str = "?"
+    caveat: str = ""
 
 
 class Session(_Written):

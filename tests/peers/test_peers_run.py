@@ -78,6 +78,25 @@ def test_cycle_0_is_equal_to_the_bit_whoever_asks(tmp_path: Path) -> None:
     assert len(digests) == 1
 
 
+def test_a_known_fault_is_told_at_the_run_kept_and_told_by_compare(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("skactiveml")
+    run = alharness.run(
+        "subset:20:skactiveml:Badge",
+        "digits-ten",
+        budget=45,
+        initial_size=40,
+        query_size=5,
+        tracking=False,
+        runs_dir=tmp_path,
+    )
+    fault = "scikit-activeml's Badge: where items repeat each other"
+    assert any(fault in note for note in run.notes)
+    assert fault in run.run.facts.strategy.caveat
+    assert fault in str(alharness.compare(run))
+
+
 def test_an_unknown_name_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["run", "--strategy", "skactiveml:CoreSets", "--dataset", "digits-ten"]) == 2
     assert "Did you mean 'CoreSet'" in capsys.readouterr().err
