@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from alharness.engine.opening import Places
     from alharness.executors.base import Event, Executor
     from alharness.executors.driver import Outcome
-    from alharness.executors.sweeps import Choices, Job, Standing, Sweep
+    from alharness.executors.sweeps import Choices, Job, Sweep, SweepState
     from alharness.records import Run
     from alharness.strategy import Strategy
 
@@ -166,7 +166,7 @@ def sweep(
 
 def drive_tracked(
     found: Sweep,
-    state: Standing,
+    state: SweepState,
     where: Places,
     executor: Executor,
     *,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from alharness.cli.display import duration
+from alharness.cli.display import duration, table
 from alharness.cli.options import runs_dir_option
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def list_artefacts(runs_dir: Path) -> None:
         for found in store.finished()
     ]
     if rows:
-        click.echo(table(("kind", "key", "task", "made", "took", "size"), rows))
+        click.echo(table(rows, ("kind", "key", "task", "made", "took", "size")))
     else:
         click.echo(
             f"No artefacts in '{store.root}' yet; runs and 'alharness generator train' make them."
@@ -89,16 +89,6 @@ def open_store(runs_dir: Path) -> ArtefactStore:
 def size(n_bytes: int) -> str:
     """Bytes as a person says them."""
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"
-
-
-def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns as wide as their widest cell."""
-    lines = [head, *rows]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
 
 
 def figures_table(figures: Mapping[str, Any]) -> str:

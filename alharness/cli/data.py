@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alharness import plugins
+from alharness.cli.display import table
 from alharness.cli.options import data_root_option
 from alharness.errors import UserError, unknown_name
 
@@ -51,14 +53,11 @@ def data() -> None:
 def list_data(data_root: Path | None) -> None:
     """List data sets: size, whether they are here, and the tasks that use them."""
     locations = _locations(data_root)
-    rows = []
-    for dataset, names in _datasets().values():
-        rows.append((dataset.name, dataset.size, _state(dataset, locations), ", ".join(names)))
-    rows.append(("digits", "no download", "shipped with scikit-learn", "digits-two, digits-ten"))
-    rows.append(("folder:PATH", "yours", "", "folder:PATH"))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for name, size, state, tasks in sorted(rows):
-        click.echo(f"{name:<{widths[0]}}  {size:<{widths[1]}}  {state:<{widths[2]}}  {tasks}")
+    rows = [
+        (dataset.name, dataset.size, _state(dataset, locations), ", ".join(names))
+        for dataset, names in _datasets().values()
+    ]
+    click.echo(table(sorted([*rows, *_ready_made()])))
     click.echo(
         f"Originals are looked for in {locations.data_root}, caches lie in {_caches(locations)}."
     )
@@ -272,6 +271,22 @@ def _datasets() -> Mapping[str, tuple[Dataset, list[str]]]:
         if dataset is not None:
             found.setdefault(dataset.name, (dataset, []))[1].append(task_name)
     return found
+
+
+def _ready_made() -> Iterator[tuple[str, str, str, str]]:
+    """A row for each installed task that needs no preparation: it brings its data, or reads the user's."""
+    from alharness import registry
+
+    for listed in plugins.listings(plugins.TASKS):
+        try:
+            found = registry.task_class(listed.name)
+        except UserError:
+            yield listed.name, "", "cannot be loaded", listed.distribution
+            continue
+        if found.dataset is None:
+            name = f"{listed.name}:..." if found.takes_argument else listed.name
+            what = "yours" if found.takes_argument else "no download"
+            yield name, what, "", listed.summary
 
 
 def _find(name: str) -> Dataset | tuple[str, TaskPlugin]:

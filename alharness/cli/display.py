@@ -6,9 +6,10 @@ way before figures do.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +25,9 @@ COLUMNS = ("cycle", "labels", "accuracy", "balanced", "entropy", "select ms", "f
 
 #: Columns of a bar: at most, and at least where the terminal is narrow.
 BAR, SHORT_BAR = 24, 8
+
+#: Width where nobody's terminal sets one.
+WHOLE = 1000
 
 #: Long works that are shown at a time; earlier ones that never reached their end are not.
 LIVE_STAGES = 4
@@ -51,10 +55,29 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     if seconds < 60:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
     if seconds < 3600:
         return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+    minutes = round(seconds / 60)
     return f"{minutes // 60}:{minutes % 60:02d} h"
+
+
+def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
+    """Columns as wide as their widest cell; on a narrow terminal cells go on below themselves."""
+    from rich.console import Console
+    from rich.table import Table
+
+    lines = [*rows]
+    grid = Table(box=None, pad_edge=False, show_header=bool(header), header_style="")
+    for name in header or [""] * max(map(len, lines), default=0):
+        grid.add_column(name, overflow="fold")  # a key or a figure is never cut
+    for row in lines:
+        grid.add_row(*row)
+    # A pipe gets whole lines, however long: whoever reads them cuts them.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WHOLE
+    console = Console(width=width, markup=False, emoji=False, highlight=False, no_color=True)
+    with console.capture() as drawn:
+        console.print(grid)
+    return "\n".join(line.rstrip() for line in drawn.get().splitlines())
 
 
 def headline(spec: RunSpec) -> str:

@@ -10,19 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alharness.cli.artefacts import figures_table, open_store, table
-from alharness.cli.display import duration, make_display
+from alharness.cli.artefacts import figures_table, open_store
+from alharness.cli.display import duration, make_display, table
 from alharness.cli.options import data_root_option, runs_dir_option
 from alharness.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
-    import torch
-
     from alharness.artefacts import Artefact, ArtefactStore
-    from alharness.engine.stage import Networks
+    from alharness.engine.opening import OpenTask
     from alharness.learners.settings import LearnerSettings
-    from alharness.pool import Pool
-    from alharness.tasks.base import TaskData
 
 #: Columns of ``compare``: name of the figure in details or inspection, heading.
 COMPARED = {
@@ -35,6 +31,9 @@ COMPARED = {
     "entropy_of_matches": "matched",
     "agreement_searched": "agreement",
 }
+
+#: Sections of a spec that say what a generator is.
+SECTIONS = ("generator", "autoencoder", "learner", "task")
 
 #: Samples of each generator in the picture of ``compare``.
 N_COMPARED = 12
@@ -97,9 +96,9 @@ def train(task: str, only: str | None, quiet: bool, runs_dir: Path, **options: A
     made = []
     try:
         if only != "generator":
-            made.append(opened.networks.obtain_autoencoder(supply).artefact_key)
+            made.append(opened.task.networks.obtain_autoencoder(supply).artefact_key)
         if only != "autoencoder":
-            made.append(opened.networks.obtain_generator(supply).artefact_key)
+            made.append(opened.task.networks.obtain_generator(supply).artefact_key)
     finally:
         display.close()
     for key in made:
@@ -132,15 +131,15 @@ def inspect(
     display = make_display(quiet=quiet)
     try:
         supply = Supply(opened.store, progress=display.progress)
-        autoencoder = opened.networks.obtain_autoencoder(supply)
+        autoencoder = opened.task.networks.obtain_autoencoder(supply)
         subject = Subject(
             artefact=artefact,
-            generator=load_generator(artefact, opened.device),
+            generator=load_generator(artefact, opened.task.pool.device),
             autoencoder=autoencoder,
-            data=opened.data,
-            pool=opened.pool,
-            test=opened.data.open_test(opened.device),
-            reference=opened.reference or reference_settings(opened.pool.item_shape),
+            data=opened.task.data,
+            pool=opened.task.pool,
+            test=opened.task.data.open_test(opened.task.pool.device),
+            reference=opened.reference or reference_settings(opened.task.pool.item_shape),
         )
         found = obtain_inspection(subject, supply)
     finally:
@@ -192,7 +191,7 @@ def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options:
         )
         for row in rows
     ]
-    click.echo(table(head, cells))
+    click.echo(table(cells, head))
     click.echo(
         "FD: Fréchet distance, smaller is better. nearest: well below 1 means memorised. entropy: "
         "what a latent search reaches, share of log C; matched: of the nearest real images."
@@ -207,15 +206,21 @@ def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A task with its settings resolved."""
+    """A task whose generators are meant, and where they lie.
 
-    task: str
-    data: TaskData
-    pool: Pool
-    device: torch.device
+    Attributes:
+        task: its data and pool, and the networks of a run on it.
+        store: the artefacts.
+        reference: the classifier that was asked for; None for that of an inspection.
+    """
+
+    task: OpenTask
     store: ArtefactStore
-    networks: Networks
     reference: LearnerSettings | None
+
+    @property
+    def name(self) -> str:
+        return self.task.bound.spec.task.name
 
 
 def _open(
@@ -232,54 +237,27 @@ def _open(
     Raises:
         UserError: an unknown name or value, or missing data.
     """
-    from pydantic import BaseModel, ValidationError
-
-    from alharness.engine.stage import Networks
+    from alharness.api.running import places_of
+    from alharness.comparison.comparison import BASELINE
+    from alharness.engine.opening import open_task
     from alharness.files import merge
-    from alharness.generative import AutoencoderSettings, GeneratorSettings
     from alharness.learners.settings import LearnerSettings
-    from alharness.registry import resolve_task, task_class
-    from alharness.spec import current_device, explain, parse_set, resolve_device
-    from alharness.tasks.base import DataLocations, load_data
+    from alharness.spec import bind, current_device, parse_set
 
-    if profile not in ("quick", "paper"):
-        raise unknown_name("profile", profile, ["quick", "paper"])
     given = merge(*(parse_set(text) for text in settings))
-    models: dict[str, type[BaseModel]] = {
-        "generator": GeneratorSettings,
-        "autoencoder": AutoencoderSettings,
-        "learner": LearnerSettings,
-    }
     for section in given:
-        if section != "task" and section not in models:
-            raise unknown_name("setting", section, [*models, "task"])
+        if section not in SECTIONS:
+            raise unknown_name("setting", section, SECTIONS)
         if not isinstance(given[section], Mapping):
             raise UserError(f"'{section}' is a section: expected {section}.NAME=VALUE.")
-        known = list(models[section].model_fields) if section in models else given[section]
-        for name in given[section]:
-            if name not in known:
-                full = [f"{section}.{field}" for field in known]
-                raise unknown_name("setting", f"{section}.{name}", full)
-    chosen: dict[str, Any] = {}
-    section = "task"
-    try:
-        plugin = resolve_task(task, **given.get("task", {}))
-        for section, model in models.items():
-            chosen[section] = model(**given.get(section, {}))
-    except ValidationError as error:
-        model = models[section] if section in models else task_class(task).Parameters
-        raise explain(error, section, model) from error
-    where = click.get_current_context().with_resource(current_device(resolve_device(device)))
-    data = load_data(plugin, DataLocations.resolve(data_root))
-    pool = data.open_pool(where)
+    # A run has a strategy; the baseline serves every task, and changes nothing about its networks.
+    chosen = {"task": {"name": task}, "strategy": BASELINE, "profile": profile, "device": device}
+    bound = bind(merge(given, chosen))
+    click.get_current_context().with_resource(current_device(bound.spec.device))
     return _Opened(
-        task,
-        data,
-        pool,
-        where,
+        open_task(bound, places_of(runs_dir, data_root)),
         open_store(runs_dir),
-        Networks(task, profile, chosen["generator"], chosen["autoencoder"], pool),
-        chosen["learner"] if "learner" in given else None,
+        LearnerSettings.model_validate(given["learner"]) if "learner" in given else None,
     )
 
 
@@ -291,21 +269,21 @@ def _chosen(opened: _Opened, key: str | None) -> Artefact:
     """
     from alharness.generative.generator import KIND, GeneratorMaker
 
-    fingerprint = opened.pool.fingerprint
+    fingerprint = opened.task.pool.fingerprint
     if key is None:
-        recipe = opened.networks.generator_recipe()
-        key = GeneratorMaker(opened.pool, recipe, opened.task).key
+        recipe = opened.task.networks.generator_recipe()
+        key = GeneratorMaker(opened.task.pool, recipe, opened.name).key
         if not (opened.store.root / KIND / key).is_dir():
             raise UserError(
                 f"The generator of these settings (recipe '{recipe.recipe}', {recipe.steps} steps) "
-                f"is not trained yet. Train it with: alharness generator train {opened.task}, with "
+                f"is not trained yet. Train it with: alharness generator train {opened.name}, with "
                 "the same --profile and --set; or choose one by --key."
             )
     found = opened.store.find(key)
     if found.kind != KIND or found.identity["task_fingerprint"] != fingerprint:
         raise UserError(
-            f"'{key}' is not a generator of '{opened.task}' with these data but a {found.kind} of "
-            f"'{found.details.get('task', '?')}'. See: alharness generator compare {opened.task}"
+            f"'{key}' is not a generator of '{opened.name}' with these data but a {found.kind} of "
+            f"'{found.details.get('task', '?')}'. See: alharness generator compare {opened.name}"
         )
     return opened.store.load(found.kind, found.key)
 
@@ -318,7 +296,7 @@ def _comparison(opened: _Opened) -> list[dict[str, Any]]:
     inspected = newest_inspections(opened.store)
     rows = []
     for found in opened.store.finished(KIND):
-        if found.identity["task_fingerprint"] != opened.pool.fingerprint:
+        if found.identity["task_fingerprint"] != opened.task.pool.fingerprint:
             continue
         recipe = found.identity["recipe"]
         rows.append(
@@ -340,10 +318,12 @@ def _draw_comparison(opened: _Opened, rows: Sequence[Mapping[str, Any]], path: P
     from alharness.generative.generator import KIND, load_generator
     from alharness.pictures.grids import save_rows
 
-    spread = torch.linspace(0, opened.pool.n - 1, N_COMPARED).long()  # pools may be sorted by class
-    shown = [("real images", opened.pool.gather(spread))]
+    spread = torch.linspace(
+        0, opened.task.pool.n - 1, N_COMPARED
+    ).long()  # pools may be sorted by class
+    shown = [("real images", opened.task.pool.gather(spread))]
     for row in rows:
-        generator = load_generator(opened.store.load(KIND, row["key"]), opened.device)
+        generator = load_generator(opened.store.load(KIND, row["key"]), opened.task.pool.device)
         label = (
             f"{row['recipe']}, width {row['width']}\n{row['steps']} steps\n"
             f"FD pixels {row['frechet_pixels']:.3g}"

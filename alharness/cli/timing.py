@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,8 +231,6 @@ def _work(work: Mapping[str, float]) -> str:
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Left-aligned columns."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(f"  {cells.rstrip()}")
+    from alharness.cli.display import table
+
+    click.echo(textwrap.indent(table(rows, header), "  "))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alharness import plugins
 from alharness.cli import call
 
 Write = Callable[..., Path]
@@ -126,6 +127,11 @@ def test_list_says_what_is_here(
     assert "mnist-ten, mnist-two" in lines["mnist"]
     assert "not here" in lines["celeba"]
     assert "1.4 GB" in lines["celeba"]
+    # What needs no preparation is there, too: the user's own, and what brings its data.
+    own = {"folder", "npz", "parquet", "table", "torchvision", "augmented"}
+    assert {f"{name}:..." for name in own} | {"digits-ten"} <= set(lines)
+    names = {name for line in lines.values() for name in line.replace(",", "").split()}
+    assert {*plugins.names(plugins.TASKS)} <= names | {name.split(":")[0] for name in names}
     assert call(["data", "prepare", "mnist"]) == 0
     capsys.readouterr()
     assert call(["data", "list"]) == 0
