@@ -14,6 +14,7 @@ Made-up items of three classes, a few training steps: sound, not good, is what i
 
 from __future__ import annotations
 
+import copy
 import unittest
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from alharness.conformance.outcomes import CheckResult, outcomes
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners.factory import learner_factory
-from alharness.learners.learner import FitReport, Learner
+from alharness.learners.learner import FitReport, Learner, take_state
 from alharness.learners.settings import LearnerSettings
 from alharness.pool import ArrayPool
 
@@ -283,6 +284,19 @@ def _digest(subject: Subject) -> None:
     other = (subject.targets + 1) % N_CLASSES
     assert subject.fitted().digest() != subject.fitted(targets=other).digest(), (
         "trained on other labels it has the same digest: state() leaves parameters out"
+    )
+
+
+@_check("state")
+def _state(subject: Subject) -> None:
+    """a fit that is given the state of another predicts as that one does"""
+    held = copy.deepcopy(subject.usual)
+    other = subject.fitted(1, (subject.targets + 1) % N_CLASSES)
+    if not take_state(held, other):
+        raise unittest.SkipTest("its state() has no memory that can be written")
+    assert _near(held.log_probs(subject.items), other.log_probs(subject.items)), (
+        "state() leaves out what it learned (a number, a buffer that is not persistent): on a GPU it is "
+        "not carried to the next cycle, and each latent search is captured anew"
     )
 
 

@@ -11,7 +11,7 @@ leaves the manifold of images and loses to random selection (decisions 1.6, 11).
 On CUDA one step is captured as a graph, once: a ``LatentSearch`` that is called again copies its new
 starting points into the graph's memory and replays it, and ``ClassifierSearch`` copies the weights of
 each cycle's classifier there as well. So the number of host reads and captures of a selection does not
-depend on the steps: one read, and a capture in the run's first selection only.
+depend on the steps: two reads, and a capture in the run's first selection only.
 
 Shape letters: B latents, L latent dimensions, ``...`` the shape of one image.
 """
@@ -19,13 +19,14 @@ Shape letters: B latents, L latent dimensions, ``...`` the shape of one image.
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from alharness.learners.capture import CapturedStep
-from alharness.learners.learner import Learner
+from alharness.learners.capture import CapturedStep, weakly
+from alharness.learners.learner import Learner, take_state
 from alharness.timing import WorkCounters
 
 #: Latents per batch: bounds the memory of the backward pass, does not change the result.
@@ -175,11 +176,13 @@ class ClassifierSearch:
     """Searches by the classifier of each cycle, all on one captured step.
 
     A graph repeats operations on memory, so it needs a classifier that stays where it is: a copy, into
-    which the weights of the cycle's own are copied.
+    which the weights of the cycle's own are copied. What a classifier keeps elsewhere than in ``state()``
+    (a temperature, a centre) would stay that of the copied one. So both are asked about the starting
+    points first, and where they disagree the cycle's own is captured afresh.
 
     Args:
-        searcher: makes the search that maximises a classifier's score; called once in a run on CUDA,
-            once per cycle on a CPU, where nothing is captured.
+        searcher: makes the search that maximises a classifier's score; called in each cycle on a CPU, where
+            nothing is captured, and whenever a classifier is captured on CUDA.
     """
 
     def __init__(self, searcher: Callable[[Learner], LatentSearch]) -> None:
@@ -193,29 +196,20 @@ class ClassifierSearch:
         """Latents near ``z0`` whose images score high with ``learner``, which is not changed."""
         if not z0.is_cuda:
             return self._searcher(learner)(z0, work=work)
-        if self._search is None or not self._take(learner):
+        held, kept = self._held, self._search
+        if held is None or kept is None or not _stands_for(held, learner, kept, z0):
             self._held = copy.deepcopy(learner)
-            self._search = self._searcher(self._held)
-        return self._search(z0, work=work)
+            self._search = kept = self._searcher(self._held)
+        return kept(z0, work=work)
 
-    def _take(self, learner: Learner) -> bool:
-        """Copy a classifier's weights into the copy that is held; False where they have no place there."""
-        held = self._held
-        if held is None or type(held) is not type(learner):
-            return False
-        places, weights = held.state(), learner.state()
-        again = held.state()
-        if places.keys() != weights.keys() or any(
-            place.shape != weights[name].shape
-            or place.dtype != weights[name].dtype
-            or place.data_ptr() != again[name].data_ptr()  # a copy of the weight, not the weight
-            for name, place in places.items()
-        ):
-            return False
-        with torch.no_grad():
-            for name, place in places.items():
-                place.copy_(weights[name])
-        return True
+
+def _stands_for(held: Learner, learner: Learner, kept: LatentSearch, z0: torch.Tensor) -> bool:
+    """Whether the copy, with ``learner``'s state, sees the images of ``z0`` as it does, to the bit."""
+    if not take_state(held, learner):
+        return False
+    with torch.no_grad():
+        images = kept.decode(z0[: kept.chunk])
+        return torch.equal(held.logits(images), learner.logits(images))
 
 
 class _Climber:
@@ -226,7 +220,8 @@ class _Climber:
     """
 
     def __init__(self, search: LatentSearch, z0: torch.Tensor, given: list[torch.Tensor]) -> None:
-        self.search = search
+        # The search keeps its climbers; the other way round as well, their graphs would outlive it.
+        self.search: LatentSearch = weakref.proxy(search)
         self.z = z0.clone()
         self.given = [values.clone() for values in given] if z0.is_cuda else given
         self.first_moment = torch.zeros_like(z0)
@@ -273,7 +268,7 @@ class _Climber:
         """
         if self.captured is None:
             # A foreign score or generator may do what no graph can hold.
-            self.captured = CapturedStep(self.step, or_eagerly="latent search")
+            self.captured = CapturedStep(weakly(self.step), or_eagerly="latent search")
         for _ in range(steps):
             self.captured()
 

@@ -20,8 +20,6 @@ Shape letters: B images of a batch, L latent dimensions, S steps of a chunk, K c
 from __future__ import annotations
 
 import copy
-import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +32,7 @@ from alharness.generative.convolution import inputs_only
 from alharness.generative.networks import build_critic, build_generator, into_range, use_rng
 from alharness.generative.settings import GeneratorRecipe
 from alharness.generative.training import CHUNK_BYTES, Training
-from alharness.learners.capture import CapturedStep
+from alharness.learners.capture import CapturedStep, weakly
 from alharness.pool import Pool
 
 #: Steps whose inputs are drawn and sent together, at most.
@@ -95,8 +93,8 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         self._totals = torch.zeros(len(self.columns), device=self.device)
         self._rng = torch.Generator(self.device)
         use_rng(self.critic, self._rng)
-        self._critic_step = _weakly(self.critic_step)
-        self._generator_step = _weakly(self.generator_step)
+        self._critic_step = weakly(self.critic_step)
+        self._generator_step = weakly(self.generator_step)
         if on_cuda if capture is None else capture:
             self._critic_step = CapturedStep(self._critic_step, self._rng)
             self._generator_step = CapturedStep(self._generator_step, self._rng)
@@ -240,18 +238,6 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         latents = torch.randn(BATCH_NORM_LATENTS, self.recipe.latent_dim, generator=rng)
         renew_batch_norm(generator, latents, self.recipe.batch_size, self.device)
         return generator.eval().requires_grad_(False)
-
-
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """The method without its object, which keeps it: networks, graphs and pool go when the training goes."""
-    reference = weakref.WeakMethod(method)
-
-    def call(*inputs: torch.Tensor) -> None:
-        bound = reference()
-        assert bound is not None  # whoever calls has the object
-        bound(*inputs)
-
-    return call
 
 
 def gradient_penalty(

@@ -120,6 +120,28 @@ class Learner(ABC):
         return sha.hexdigest()[:16]
 
 
+def take_state(held: Learner, learner: Learner) -> bool:
+    """Copy all of a classifier's ``state()`` into another's memory; False where it has no place there.
+
+    Equal states are equal classifiers only where nothing learned lies outside of them (a temperature, a
+    centre): whoever needs that has to compare what the two predict.
+    """
+    if type(held) is not type(learner):
+        return False
+    places, weights, again = held.state(), learner.state(), held.state()
+    if places.keys() != weights.keys() or any(
+        place.shape != weights[name].shape
+        or place.dtype != weights[name].dtype
+        or place.data_ptr() != again[name].data_ptr()  # a copy of the weight, not the weight
+        for name, place in places.items()
+    ):
+        return False
+    with torch.no_grad():
+        for name, place in places.items():
+            place.copy_(weights[name])
+    return True
+
+
 #: What to do about a classifier that cannot be sampled.
 SAMPLES_REMEDY = (
     "Set learner.members=5 for an ensemble, or learner.dropout=0.5 for a network with dropout."

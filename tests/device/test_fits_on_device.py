@@ -10,6 +10,7 @@ import pytest
 import torch
 from pretended_cuda import PretendedDevice
 from tiny import images
+from torch.nn import functional
 
 from alharness.labelled import LabelledSet
 from alharness.learners import packed
@@ -98,22 +99,31 @@ def test_a_foreign_networks_python_is_not_frozen_in_a_graph(
     assert device.counts.sent_pageable > 0
 
 
+def reading(*args: Any) -> torch.Tensor:
+    """A loss that the host looks at, which no graph can hold."""
+    found = functional.cross_entropy(args[0].network(args[1]), args[2])
+    float(found.detach())
+    return found
+
+
 def test_a_step_that_no_graph_can_hold_is_launched_and_said(
     device: PretendedDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    eager = fitted(NetworkLearner, 20, capture=False, kind="mlp", min_steps=12)
-    loss = NetworkLearner.loss
-
-    def reading(*args: Any) -> torch.Tensor:
-        found = loss(*args)
-        float(found.detach())
-        return found
-
-    monkeypatch.setattr(NetworkLearner, "loss", reading)
-    with pytest.warns(UserWarning, match="classifier without a CUDA graph, slower but the same"):
-        learner = fitted(NetworkLearner, 20, kind="mlp", min_steps=12)
+    """With dropout: a capture that fails would leave the device's generator unusable."""
+    recipe = {"kind": "mlp", "dropout": 0.3, "min_steps": 12}
+    eager = fitted(NetworkLearner, 20, capture=False, **recipe)
+    with monkeypatch.context() as patch:
+        patch.setattr(NetworkLearner, "loss", reading)
+        patch.setattr(NetworkLearner, "kind_of_step", lambda learner, step, steps: ())
+        with pytest.warns(UserWarning, match="without a CUDA graph, slower but the same: the host"):
+            learner = fitted(NetworkLearner, 20, **recipe)
+    assert device.counts.captures == 0
     expected = eager.state()
     assert all(torch.equal(value, expected[name]) for name, value in learner.state().items())
+    with device.counting() as counts:
+        again = fitted(NetworkLearner, 20, **recipe)  # the device is as it was
+    assert counts.captures == 1
+    assert all(torch.equal(value, expected[name]) for name, value in again.state().items())
 
 
 # -- side by side ------------------------------------------------------------------------------------

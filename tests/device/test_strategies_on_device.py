@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from pretended_cuda import pretended_cuda
-from tiny import assert_similar, course, run, spec
+from tiny import LEARNERS, assert_similar, course, run, spec
 
 from alharness import registry
+from alharness.learners.capture import CapturedStep
 from alharness_strategies.adba import BoundaryLearner
 
 #: Their images are coloured, digits are not: the conformance's device check has a problem for them.
@@ -24,6 +25,8 @@ STRATEGIES = [
 ]
 
 
+#: Need a classifier that is a network, or an ensemble.
+WITH_A_NETWORK = ("badge", "bald", "batch-bald", "learning-loss", "qbc")
 #: Strategies that see the classifier's network: by its features, its gradients, its loss.
 WITH_NETWORK = ("max-entropy", "badge", "core-set", "typiclust", "learning-loss", "asal-cls")
 
@@ -52,6 +55,79 @@ def test_stopped_and_continued_it_asks_as_on_the_cpu(
         on_device = run(there, tmp_path / "cuda")
     assert on_device.is_finished()
     assert_similar(on_cpu, on_device)
+
+
+CALIBRATED = '''
+import torch
+from torch.nn import functional
+from alharness.learners.learner import FitReport, Learner
+
+class Calibrated(Learner):
+    """Softmax regression on centred items, with a temperature: neither stands in its state."""
+    seeded = False
+
+    def fit(self, labelled, pool, *, seed):
+        items, targets = labelled.training_data(pool)
+        x = items.flatten(1)
+        self.centre, self.temperature = x.mean(0), 0.2 + len(targets) / 100
+        weight = torch.zeros(self.n_classes, x.shape[1], device=x.device, requires_grad=True)
+        for _ in range(10):
+            loss = functional.cross_entropy((x - self.centre) @ weight.T, targets)
+            (slope,) = torch.autograd.grad(loss, weight)
+            weight = (weight - slope).detach().requires_grad_()
+        self.weight = weight.detach()
+        return FitReport(10, float(loss.detach()), True)
+
+    def logits(self, items):
+        return (items.flatten(1) - self.centre) @ self.weight.T / self.temperature
+
+    def features(self, items):
+        return items.flatten(1)
+
+    def state(self):
+        return {"weight": self.weight}
+'''
+#: Shown in every suite: a search by each kind of classifier, and a strategy that only has its fits captured.
+SHOWN = (
+    ("asal-gray", "linear"),
+    ("asal-gray", "calibrated"),
+    ("gaal", "calibrated"),
+    ("max-entropy", "cnn"),
+)
+
+
+def graph_cases() -> list[object]:
+    """Every strategy with classifiers whose state is all they are, and with one whose state is not."""
+    return [
+        pytest.param(name, learner, marks=[] if (name, learner) in SHOWN else [pytest.mark.slow])
+        for name in STRATEGIES
+        for learner in ("linear", "cnn", "calibrated")
+        if learner != "calibrated" or not name.startswith(WITH_A_NETWORK)
+    ]
+
+
+@pytest.mark.parametrize(("name", "learner"), graph_cases())
+def test_cycles_with_graphs_are_the_cycles_without(
+    name: str, learner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BoundaryLearner, "STEPS", 10)
+    (tmp_path / "mine.py").write_text(CALIBRATED)
+    mine = {"kind": f"{tmp_path / 'mine.py'}:Calibrated"}
+    monkeypatch.setitem(LEARNERS, "calibrated", mine)
+    found = []
+    for how in ("captured", "eager"):
+        if how == "eager":
+            monkeypatch.setattr(
+                CapturedStep, "__call__", lambda step, *given: step._function(*given)
+            )
+        with pretended_cuda() as device:
+            folder = run(spec(name, learner, "cuda"), tmp_path / how)
+        if how == "eager":
+            assert device.counts.captures == 0
+        told = [record.query.diagnostics for record in folder.records() if record.query]
+        found.append((course(folder), told))
+    assert len(found[0][1]) == 2
+    assert found[0] == found[1]
 
 
 def test_an_uninterrupted_run_is_the_same_to_the_bit(tmp_path: Path) -> None:

@@ -91,6 +91,18 @@ class Forgetful(Mean):
 
     def state(self):
         return {"none": torch.zeros(1)}
+
+
+class Calibrated(Mean):
+    """Sharpens its predictions by a number that its state does not show."""
+
+    def fit(self, labelled, pool, *, seed):
+        report = super().fit(labelled, pool, seed=seed)
+        self.temperature = 0.1 * (1 + seed)
+        return report
+
+    def logits(self, items):
+        return super().logits(items) / self.temperature
 '''
 
 
@@ -158,6 +170,7 @@ def test_broken_classifiers_are_caught(mine: Path) -> None:
         failed(kind=f"{mine}:Restless")
     )
     assert set(failed(kind=f"{mine}:Forgetful")) == {"digest"}
+    assert {"state"} <= set(failed(kind=f"{mine}:Calibrated")) <= {"state", "seed"}
 
 
 def test_a_classifier_that_takes_nothing_says_why(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import torch
 
 from alharness import acquisition
 from alharness.generative.latent_search import ClassifierSearch, LatentSearch, search
-from alharness.learners.capture import CapturedStep
 from alharness.learners.learner import Learner, LinearLearner
 from alharness.timing import WorkCounters
 
@@ -191,31 +190,6 @@ def test_a_classifier_of_another_shape_or_kind_gets_a_capture_of_its_own(
         torch.testing.assert_close(found.z.as_subclass(torch.Tensor), expected.z)
     # Weights that a classifier only shows copies of cannot be written: it is captured each time.
     assert FakeCapture.made == 3
-
-
-def test_what_no_graph_can_hold_is_a_warning_and_too_little_memory_an_error(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    errors: list[Exception] = [RuntimeError("a host read")]
-
-    def refuse(step: CapturedStep, inputs: object) -> None:
-        try:
-            raise errors[-1]
-        except Exception as inner:  # as the end of a broken capture does
-            raise RuntimeError("capture ended") from inner
-
-    monkeypatch.setattr(CapturedStep, "_warm_up", lambda step, inputs: step._function())
-    monkeypatch.setattr(CapturedStep, "_capture", refuse)
-    there = start().as_subclass(Recorded)
-    with pytest.warns(UserWarning, match="without a CUDA graph"):
-        found = search(decode, score, there, steps=5)
-    torch.testing.assert_close(
-        found.z.as_subclass(torch.Tensor), search(decode, score, start(), steps=5).z
-    )
-    errors.append(torch.cuda.OutOfMemoryError("no memory"))
-    with pytest.raises(RuntimeError, match="capture ended") as caught:
-        search(decode, score, there, steps=5)
-    assert isinstance(caught.value.__cause__, torch.cuda.OutOfMemoryError)
 
 
 def test_a_score_that_is_not_finite_is_refused() -> None:

@@ -156,6 +156,8 @@ class Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if isinstance(func, torch._ops.OpOverload):  # another dispatch mode hands it on
+            return func(*args, **kwargs)
         if getattr(func, "__name__", "") == "__get__":
             return _attribute(func, args)
         instead = INSTEAD.get(func)

@@ -120,10 +120,20 @@ def capture(graph: Graph, *_: Any, **__: Any) -> Iterator[None]:
     here = device()
     if here.recording is not None:
         refuse("CUDA error: a capture is under way already")
+    torch.cuda.empty_cache()  # as torch does before each capture
     here.recording = recording = Recording(graph.generators)
     here.counts.captures += 1
+    here.is_broken = False
     try:
         yield
+    except RuntimeError as error:
+        if not here.is_broken:
+            raise
+        # The end of the capture fails before it gives back what the beginning took.
+        here.is_poisoned = True
+        raise RuntimeError(
+            "CUDA error: operation failed due to a previous error during capture [pretended CUDA]"
+        ) from error
     finally:
         here.recording = None
     graph.recording = recording

@@ -15,7 +15,7 @@ import torch
 
 from pretended_cuda.functions import Functions
 from pretended_cuda.graphs import Graph, capture
-from pretended_cuda.state import CUDA, PretendedDevice, device, installed, refuse
+from pretended_cuda.state import CUDA, PretendedDevice, device, installed, not_in_a_capture, refuse
 from pretended_cuda.tensors import DeviceGenerator, DeviceTensor, Dispatch, on_device
 
 NAME = "pretended CUDA device"
@@ -72,9 +72,15 @@ def _cuda(here: PretendedDevice) -> dict[str, Any]:
     """``torch.cuda``."""
 
     def synchronize(*_: Any) -> None:
-        if here.recording is not None:
-            refuse("CUDA error: operation not permitted when stream is capturing (synchronize)")
+        not_in_a_capture("synchronize")
         here.counts.synchronisations += 1
+
+    def empty_cache() -> None:
+        if here.is_poisoned:
+            refuse("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+    def set_sync_debug_mode(mode: int | str) -> None:
+        here.sync_debug = {"default": 0, "warn": 1, "error": 2}.get(str(mode), mode)
 
     def manual_seed(seed: int) -> None:
         here.rng_state = torch._C.Generator().manual_seed(int(seed)).get_state()
@@ -114,7 +120,9 @@ def _cuda(here: PretendedDevice) -> dict[str, Any]:
         "max_memory_allocated": lambda *_: here.memory.peak,
         "max_memory_reserved": lambda *_: here.memory.peak,
         "reset_peak_memory_stats": reset_peak,
-        "empty_cache": lambda: None,
+        "empty_cache": empty_cache,
+        "set_sync_debug_mode": set_sync_debug_mode,
+        "get_sync_debug_mode": lambda: here.sync_debug,
         "manual_seed": manual_seed,
         "manual_seed_all": manual_seed,
         "get_rng_state": lambda *_: here.rng_state.clone(),

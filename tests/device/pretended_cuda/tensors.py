@@ -348,6 +348,8 @@ def _generator(name: str, args: Any, kwargs: Mapping[str, Any]) -> torch.Generat
 def _with_default_generator(func: Any, args: Any, kwargs: Any) -> Any:
     """Draw from the device's default generator, leaving the host's as it is."""
     here, host = device(), torch.default_generator
+    if here.is_poisoned and here.recording is None:
+        refuse("Offset increment outside graph capture encountered unexpectedly.")
     before = host.get_state()
     host.set_state(here.rng_state)
     try:
