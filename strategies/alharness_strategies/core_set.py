@@ -31,6 +31,8 @@ from alharness.timing import WorkCounters
 ACTIVE_VALUES = 1 << 17
 #: Rows and centres of one block of the matrix product: the block of distances stays in the cache.
 ROWS, CENTRES = 2048, 512
+#: Rows on a GPU, which has no such cache: a launch takes as long as some ten thousand rows.
+ROWS_CUDA = 1 << 17
 #: Differences that are held at once when a tie is decided.
 DIFFERENCES = 1 << 22
 
@@ -172,15 +174,16 @@ class _Bounds:
             self.pending = []
 
     def _lower(self, centres_KD: torch.Tensor) -> None:
+        step = ROWS_CUDA if self.features_ND.is_cuda else ROWS
         for some_KD in centres_KD.split(CENTRES):
             norms_K = some_KD.square().sum(dim=1)
-            for start in range(0, len(self.features_ND), ROWS):
-                rows_BD = self.features_ND[start : start + ROWS]
+            for start in range(0, len(self.features_ND), step):
+                rows_BD = self.features_ND[start : start + step]
                 # min_k |x|^2 + |c_k|^2 - 2 x.c_k; |x|^2 is the same for all k
                 partial_B = torch.addmm(norms_K, rows_BD, some_KD.T, alpha=-2).amin(dim=1)
-                squared_B = self.squared_N[start : start + ROWS]
+                squared_B = self.squared_N[start : start + step]
                 torch.minimum(
-                    squared_B, partial_B.add_(self.norms_N[start : start + ROWS]), out=squared_B
+                    squared_B, partial_B.add_(self.norms_N[start : start + step]), out=squared_B
                 )
             self.work.add("distances", len(some_KD) * len(self.features_ND))
             self.work.add("feature_rows_read", len(self.features_ND))

@@ -35,6 +35,8 @@ from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, St
 FILE = "cover.safetensors"
 #: Rows whose distances to the whole pool are held at once.
 ROWS = 512
+#: Distances of one call, at most: CUDA computes each in a block of its own, and numbers blocks in 31 bits.
+GRID = 2**31 - 1
 #: Balls that say how large delta may be.
 BALLS = 1000
 #: Pairs within delta that are kept: a gigabyte.
@@ -212,11 +214,12 @@ def within(points_NK: torch.Tensor, delta: float, progress: Progress) -> Cover:
     """
     starts, found, total = [0], [], 0
     n = len(points_NK)
-    for start in range(0, n, ROWS):
+    rows = max(1, min(ROWS, GRID // n))
+    for start in range(0, n, rows):
         # By differences: the same from either end, which the choice relies on.
         near = (
             torch.cdist(
-                points_NK[start : start + ROWS],
+                points_NK[start : start + rows],
                 points_NK,
                 compute_mode="donot_use_mm_for_euclid_dist",
             )
@@ -231,5 +234,5 @@ def within(points_NK: torch.Tensor, delta: float, progress: Progress) -> Cover:
                 "each other. Set a smaller strategy.delta, or a larger strategy.purity."
             )
         found.append(near.nonzero()[:, 1].int().cpu())
-        progress("neighbours within delta", min(start + ROWS, n), n)
+        progress("neighbours within delta", min(start + rows, n), n)
     return Cover(torch.tensor(starts), torch.cat(found), delta)

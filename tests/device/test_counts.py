@@ -94,6 +94,7 @@ def test_a_scan_reads_nothing_and_sends_each_block_at_most_once(device: Pretende
     few, many = scan(device, 60, 10), scan(device, 100, 10)
     assert few.host_reads == many.host_reads == 0, many.reads_at
     assert many.sent - few.sent <= 4  # blocks more
+    assert few.sent_pageable == many.sent_pageable == 0  # nobody waits for a block's copy
     assert many.launches - few.launches <= 4 * 40
 
 

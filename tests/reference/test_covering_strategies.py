@@ -79,6 +79,23 @@ def test_prob_cover_takes_the_ball_that_holds_most(delta: float) -> None:
     assert n_covered >= 14
 
 
+def test_neighbourhoods_do_not_depend_on_how_many_rows_a_device_takes_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """CUDA's grid has room for 2^31 - 1 distances: above 4 million items, 512 rows are too many."""
+    whole = within(rows(), 1.0, silent)
+    monkeypatch.setattr(prob_cover, "GRID", 3 * N)
+    asked: list[int] = []
+    distances = torch.cdist
+    monkeypatch.setattr(
+        torch, "cdist", lambda a, b, **how: asked.append(len(a)) or distances(a, b, **how)
+    )
+    parts = within(rows(), 1.0, silent)
+    assert max(asked) == 3
+    assert torch.equal(parts.starts, whole.starts)
+    assert torch.equal(parts.neighbours, whole.neighbours)
+
+
 def test_delta_is_as_large_as_purity_allows() -> None:
     points = rows(60)
     from sklearn.cluster import KMeans
