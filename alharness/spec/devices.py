@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alharness.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     import torch
+
+
+#: Where a system shows a GPU, whatever torch can do with it: NVIDIA's, AMD's, Windows' to a Linux in it.
+_CARDS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+#: What hides GPUs from a process.
+_HIDES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+_CUDA_IS_MEANT = "Did you mean 'cuda'? A build of torch for ROCm calls its GPU so, too."
+_OTHER_NAMES = {
+    **dict.fromkeys(("gpu", "nvidia", "rocm", "hip", "amd"), _CUDA_IS_MEANT),
+    "mps": "Apple's GPU has no float64, which results are computed with. Use --device cpu.",
+    "xpu": "Intel's GPUs have not been tried. Use --device cpu, or cuda for NVIDIA and AMD.",
+}
+
+
+def _why_no_gpu() -> str:
+    """Which of three reasons there is for torch to see no GPU."""
+    import torch
+
+    runtime = torch.version.cuda or torch.version.hip
+    if runtime is None:
+        return (
+            f"torch {torch.__version__} is a build for CPUs alone (https://pytorch.org/get-started has "
+            "those for CUDA and ROCm)"
+        )
+    hidden = [f"{name}={os.environ[name]!r}" for name in _HIDES if name in os.environ]
+    if hidden:
+        return f"{' and '.join(hidden)} hides what there may be from this process"
+    return (
+        f"torch {torch.__version__} is built for {'CUDA' if torch.version.cuda else 'ROCm'} {runtime} and "
+        "finds no card, or no driver that is new enough (nvidia-smi or rocm-smi tells)"
+    )
 
 
 def resolve_device(device: str) -> str:
@@ -22,13 +56,25 @@ def resolve_device(device: str) -> str:
     import torch
 
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        if any(Path(place).exists() for place in _CARDS):
+            # A day on the CPU beside a card that nobody uses is noticed too late.
+            warnings.warn(
+                f"There is a GPU here that torch cannot use, and device=auto takes the CPU: {_why_no_gpu()}.",
+                stacklevel=2,
+            )
+        return "cpu"
+    if device.lower() in _OTHER_NAMES:
+        raise UserError(f"Unknown device '{device}'. {_OTHER_NAMES[device.lower()]}")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise unknown_name("device", device, ["auto", "cpu", "cuda", "cuda:0"])
     if device == "cpu":
         return device
     if not torch.cuda.is_available():
-        raise UserError("No CUDA device is available here. Use --device cpu, or --device auto.")
+        raise UserError(
+            f"No CUDA device is available here: {_why_no_gpu()}. Use --device cpu, or --device auto."
+        )
     number, n = int(device.partition(":")[2] or 0), torch.cuda.device_count()
     if number >= n:
         raise UserError(

@@ -6,12 +6,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import BaseModel, Field
 
 from alharness.artefacts.keys import identity
 from alharness.errors import UserError
 from alharness.files import merge, read_toml
-from alharness.spec import RunSpec, parse_set, protocol_fields, resolve
+from alharness.spec import RunSpec, parse_set, protocol_fields, resolve, resolve_device
 
 BASE = {"task": "digits-two", "strategy": "asal-auto"}
 
@@ -114,7 +115,9 @@ def test_set_without_key_or_value_is_refused(text: str) -> None:
         ({"learnr": {"c": 1}}, "Unknown setting 'learnr'"),
         ({"learner": 3}, "'learner' is a section"),
         ({"profile": "quik"}, "Did you mean 'quick'"),
-        ({"device": "gpu"}, "Unknown device 'gpu'"),
+        ({"device": "gpu"}, "Unknown device 'gpu'. Did you mean 'cuda'"),
+        ({"device": "mps"}, "Unknown device 'mps'. Apple's GPU has no float64"),
+        ({"device": "cud"}, "Unknown device 'cud'. Did you mean 'cuda'"),
         ({"seed": -1}, "'seed' is not valid"),
         ({"seed": "x"}, "'seed' is not valid.*found 'x'"),
         ({"budget": 10}, r"budget \(10\) counts the initial set.*20"),
@@ -159,3 +162,35 @@ def test_a_setting_that_is_added_later_renames_no_run() -> None:
 
     assert identity(After()) == identity(Before())
     assert identity(After(dropout=0.5)) == {"width": 1, "dropout": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("built_for", "visible", "reason"),
+    [
+        (None, None, "a build for CPUs alone"),
+        ("13.0", "", "CUDA_VISIBLE_DEVICES='' hides"),
+        ("13.0", None, r"built for CUDA 13\.0 and finds no card, or no driver"),
+    ],
+    ids=["cpu-build", "hidden", "no-driver"],
+)
+def test_where_there_is_no_gpu_the_reason_is_said(
+    built_for: str | None,
+    visible: str | None,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(UserError, match=f"No CUDA device is available here: .*{reason}"):
+        resolve_device("cuda")
+    monkeypatch.setattr("alharness.spec.devices._CARDS", [str(tmp_path / "none")])
+    assert resolve_device("auto") == "cpu"  # without a word where there is no card
+    monkeypatch.setattr("alharness.spec.devices._CARDS", [str(tmp_path)])
+    with pytest.warns(
+        UserWarning, match=f"torch cannot use, and device=auto takes the CPU.*{reason}"
+    ):
+        assert resolve_device("auto") == "cpu"
