@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 _backward = torch.ops.aten.convolution_backward.default
 
@@ -33,11 +34,21 @@ class Conv2d(nn.Conv2d):
     def _conv_forward(
         self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
-        if not input.is_cuda or torch.is_autocast_enabled("cuda"):
-            plain: torch.Tensor = super()._conv_forward(input, weight, bias)
-            return plain
         assert not isinstance(self.padding, str)
-        return convolution(input, weight, bias, self.stride, self.padding)
+        return conv2d(input, weight, bias, self.stride, self.padding)
+
+
+def conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> torch.Tensor:
+    """``functional.conv2d``; on CUDA outside of autocast with a second derivative of its own."""
+    if x.is_cuda and not torch.is_autocast_enabled("cuda"):
+        return convolution(x, weight, bias, stride, padding)
+    return functional.conv2d(x, weight, bias, stride, padding)
 
 
 def convolution(
@@ -67,6 +78,11 @@ def inputs_only() -> Iterator[None]:
         yield
     finally:
         _inputs_only[0] = before
+
+
+def is_inputs_only() -> bool:
+    """Whether nobody wants gradients by weights and biases now."""
+    return _inputs_only[0]
 
 
 #: Not one per thread: the backward pass on CUDA runs in a thread of torch's own.

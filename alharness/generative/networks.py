@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.generative.convolution import Conv2d
+from alharness.generative.folding import LayerNorm, of_doubled, then_mean
 from alharness.generative.settings import AutoencoderRecipe, GeneratorRecipe
 
 #: Smallest side that the convolutional stacks go down to (4x4 in every script).
@@ -102,7 +103,7 @@ def build_generator(recipe: GeneratorRecipe, item_shape: tuple[int, ...]) -> nn.
         nn.Unflatten(1, start),
     ]
     for into, out in itertools.pairwise(widths):
-        layers.append(ResidualBlock(into, out, resample="up", norm="batch"))
+        layers.append(ResidualBlock(into, out, resample="up", norm="batch", folded=recipe.folded))
     layers += [nn.BatchNorm2d(widths[-1]), nn.ReLU(), _conv(widths[-1], channels, 3, he=False)]
     return nn.Sequential(*layers, _squash(recipe.signed))
 
@@ -124,17 +125,19 @@ def build_critic(recipe: GeneratorRecipe, item_shape: tuple[int, ...]) -> Critic
     if recipe.network == "resnet":
         # Two halving blocks, then blocks of full size; the CT script drops after blocks 2, 3 and 4.
         width = recipe.width
-        layers: list[nn.Module] = [FirstCriticBlock(channels, width)]
+        layers: list[nn.Module] = [FirstCriticBlock(channels, width, folded=recipe.folded)]
         resample = ("down", "none", "none")
         for number, how in enumerate(resample):
-            layers.append(ResidualBlock(width, width, resample=how, norm="none"))
+            layers.append(
+                ResidualBlock(width, width, resample=how, norm="none", folded=recipe.folded)
+            )
             if recipe.dropout:
                 layers.append(Dropout((0.2, 0.5, 0.5)[number]))
         return Critic(nn.Sequential(*layers, nn.ReLU(), nn.AdaptiveAvgPool2d(1)), width)
     widths = _resnet_widths(recipe, item_shape)[::-1]
     layers = [_conv(channels, widths[0], 3, he=False)]
     for number, (into, out) in enumerate(itertools.pairwise(widths)):
-        layers.append(ResidualBlock(into, out, resample="down", norm="layer"))
+        layers.append(ResidualBlock(into, out, resample="down", norm="layer", folded=recipe.folded))
         if recipe.dropout and number >= 1:
             layers.append(Dropout(0.2 if number == 1 else 0.5))
     halvings = len(widths) - 1
@@ -165,11 +168,17 @@ class ResidualBlock(nn.Module):
     As in the scripts: up-sampling stands before the first convolution and before the shortcut's,
     mean pooling behind the second one and behind the shortcut's; a block that keeps its shape has
     an identity shortcut.
+
+    Args:
+        folded: compute the same with fewer operations (``folding``), which round otherwise.
     """
 
-    def __init__(self, into: int, out: int, *, resample: str, norm: str) -> None:
+    def __init__(self, into: int, out: int, *, resample: str, norm: str, folded: bool) -> None:
         super().__init__()
         self.resample = resample
+        self.folded = folded
+        if folded and norm == "layer":
+            norm = "folded layer"
         middle = out if resample == "up" else into
         self.norm1 = _norm(norm, into)
         self.conv1 = _conv(into, middle, 3)
@@ -180,6 +189,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         up, down = self.resample == "up", self.resample == "down"
+        if self.folded and (up or down):
+            return self._folded(x)
         aside = self.shortcut(_double(x) if up else x)
         inner = functional.relu(self.norm1(x))
         inner = self.conv1(_double(inner) if up else inner)
@@ -188,19 +199,34 @@ class ResidualBlock(nn.Module):
             return functional.avg_pool2d(aside + inner, 2)
         return cast(torch.Tensor, aside + inner)
 
+    def _folded(self, x: torch.Tensor) -> torch.Tensor:
+        """A 1x1 shortcut commutes with mean and doubling: it works on the smaller side."""
+        inner = functional.relu(self.norm1(x))
+        if self.resample == "up":
+            inner = of_doubled(inner, self.conv1)
+            inner = self.conv2(functional.relu(self.norm2(inner)))
+            return _double(self.shortcut(x)) + inner
+        inner = functional.relu(self.norm2(self.conv1(inner)))
+        aside = self.shortcut(functional.avg_pool2d(x, 2))
+        return cast(torch.Tensor, aside + then_mean(inner, self.conv2))
+
 
 class FirstCriticBlock(nn.Module):
     """The "optimised" first block of gan_cifar_resnet.py: no activation on the pixels."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, *, folded: bool) -> None:
         super().__init__()
+        self.folded = folded
         self.conv1 = _conv(channels, width, 3)
         self.conv2 = _conv(width, width, 3)
         self.shortcut = _conv(channels, width, 1, he=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        inner = functional.avg_pool2d(self.conv2(functional.relu(self.conv1(x))), 2)
-        return cast(torch.Tensor, inner + self.shortcut(functional.avg_pool2d(x, 2)))
+        inner = functional.relu(self.conv1(x))
+        aside = self.shortcut(functional.avg_pool2d(x, 2))
+        if self.folded:
+            return cast(torch.Tensor, then_mean(inner, self.conv2) + aside)
+        return cast(torch.Tensor, functional.avg_pool2d(self.conv2(inner), 2) + aside)
 
 
 def stages(side: int) -> list[int]:
@@ -329,6 +355,8 @@ def _norm(kind: str, channels: int) -> nn.Module:
     if kind == "layer":
         # Over channels and pixels with one scale per channel, as tflib's Layernorm.
         return nn.GroupNorm(1, channels)
+    if kind == "folded layer":
+        return LayerNorm(channels)
     return nn.Identity()
 
 

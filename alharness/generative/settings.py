@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from alharness.artefacts.keys import identity
 from alharness.errors import UserError, unknown_name
 
 Precision = Literal["float32", "tf32", "bf16"]
@@ -51,6 +52,11 @@ class GeneratorRecipe(BaseModel):
         0.0, ge=0, lt=1, description="decay of the generator's moving average; 0: off"
     )
     precision: Precision = Field("float32", description="of forward and backward on CUDA")
+    folded: bool = Field(
+        False,
+        description="residual blocks by fewer operations, which round otherwise (decisions 7)",
+        json_schema_extra={"added": "0.3.0"},
+    )
     seed: int = 0
 
 
@@ -200,7 +206,7 @@ def recipe_values(recipe: GeneratorRecipe | AutoencoderRecipe) -> dict[str, Any]
     word stands for the recipe's own choice, which moves no bit on a CPU and on CUDA is as little part of the
     identity as the device is. Asking for float32 where the recipe has another gets a word of its own.
     """
-    values = recipe.model_dump(mode="json")
+    values = identity(recipe)
     if isinstance(recipe, AutoencoderRecipe):
         return values
     own = _own_precision(recipe.recipe)
@@ -248,6 +254,11 @@ class GeneratorSettings(BaseModel):
         None, ge=0, lt=1, description="moving average of the generator; 0: off"
     )
     precision: Precision | None = Field(None, description="float32, tf32 or bf16 (CUDA)")
+    folded: bool | None = Field(
+        None,
+        description="residual blocks by fewer operations, which round otherwise",
+        json_schema_extra={"added": "0.3.0"},
+    )
     seed: int = Field(0, description="one generator serves all runs: not the run's seed")
 
     def resolve(self, profile: str, item_shape: tuple[int, ...], task: str = "") -> GeneratorRecipe:
