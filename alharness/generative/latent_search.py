@@ -22,6 +22,7 @@ import copy
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -221,7 +222,7 @@ class _Climber:
 
     def __init__(self, search: LatentSearch, z0: torch.Tensor, given: list[torch.Tensor]) -> None:
         # The search keeps its climbers; the other way round as well, their graphs would outlive it.
-        self.search: LatentSearch = weakref.proxy(search)
+        self.search = cast(LatentSearch, weakref.proxy(search))
         self.z = z0.clone()
         self.given = [values.clone() for values in given] if z0.is_cuda else given
         self.first_moment = torch.zeros_like(z0)

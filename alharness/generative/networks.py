@@ -205,7 +205,7 @@ class ResidualBlock(nn.Module):
         if self.resample == "up":
             inner = of_doubled(inner, self.conv1)
             inner = self.conv2(functional.relu(self.norm2(inner)))
-            return _double(self.shortcut(x)) + inner
+            return cast(torch.Tensor, _double(self.shortcut(x)) + inner)
         inner = functional.relu(self.norm2(self.conv1(inner)))
         aside = self.shortcut(functional.avg_pool2d(x, 2))
         return cast(torch.Tensor, aside + then_mean(inner, self.conv2))

@@ -16,7 +16,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -163,11 +163,11 @@ class _Watch(TorchDispatchMode):
     """Notes operations that a capture would fail on, or would freeze."""
 
     def __init__(self, found: list[str], rng: torch.Generator | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found = found
         known = [*torch.cuda.default_generators, *([] if rng is None else [rng])]
         # C++ hands operations another Python object of the same generator.
-        self.known = {generator._cdata for generator in known}
+        self.known = {_address(generator) for generator in known}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -182,10 +182,15 @@ class _Watch(TorchDispatchMode):
             # From pinned memory, too: a replay would copy what lies there then.
             self.found.append("a copy between host and device")
         drawn_by = [value for value in given if isinstance(value, torch.Generator)]
-        if on_device and any(generator._cdata not in self.known for generator in drawn_by):
+        if on_device and any(_address(generator) not in self.known for generator in drawn_by):
             # A generator outside of capture mode refuses to draw in a capture.
             self.found.append("random numbers of a generator that the graph does not know")
         return func(*args, **kwargs)
+
+
+def _address(generator: torch.Generator) -> int:
+    address: int = cast(Any, generator)._cdata
+    return address
 
 
 def _means_cuda(device: Any) -> bool:

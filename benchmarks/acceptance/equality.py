@@ -18,7 +18,7 @@ import torch
 from acceptance.problems import cnn, course, digits, noise_pool, packed_cnn, run, side_by_side
 from acceptance.report import Figure, Found, NotMeasuredError, Place, holds
 from alharness import conformance, registry
-from alharness.cli.options import places
+from alharness.api.running import places_of
 from alharness.errors import UserError
 from alharness.generative import latent_search
 from alharness.generative.settings import GENERATOR_RECIPES, WRITTEN_FOR
@@ -198,7 +198,7 @@ def linear_tasks(place: Place) -> Found:
 def forecast_with_the_pool_loaded(place: Place) -> Found:
     """With memory for just the pool, the record says that it lies on the device."""
     wanted = digits(place, "random", "cuda")
-    data = registry.resolve_task("digits-two").load(places(place.scratch, None).locations)
+    data = registry.resolve_task("digits-two").load(places_of(place.scratch, None).locations)
     before = torch.cuda.memory_allocated()
 
     def limited(total: int) -> AbstractContextManager[object]:

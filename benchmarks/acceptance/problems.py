@@ -13,7 +13,7 @@ import torch
 
 from acceptance.report import NotMeasuredError, Place
 from alharness import numerics
-from alharness.cli.options import places
+from alharness.api.running import places_of
 from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.executors.packed import Meeting
@@ -27,7 +27,7 @@ from alharness.spec import RunSpec, bind, resolve
 
 def run(wanted: RunSpec, root: Path, **options: Any) -> RunFolder:
     """A run below ``root``, with data where the environment says."""
-    return execute(wanted, places(root, None), **options)
+    return execute(wanted, places_of(root, None), **options)
 
 
 def digits(place: Place, strategy: str, device: str, **settings: Any) -> RunSpec:
@@ -94,7 +94,7 @@ def mnist(place: Place) -> str:
         opened = bind({"task": "mnist-two", "strategy": "random", "device": "cuda"})
         from alharness.engine.opening import open_task
 
-        open_task(opened, places(place.scratch, None))
+        open_task(opened, places_of(place.scratch, None))
     except UserError as error:
         where = os.environ.get("ALHARNESS_DATA", "ALHARNESS_DATA")
         raise NotMeasuredError(f"no real MNIST under {where}: {error}") from error

@@ -13,8 +13,8 @@ import pandas
 import pytest
 import torch
 
+from alharness.api.running import places_of
 from alharness.cli import call
-from alharness.cli.options import places
 from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.registry import resolve_task
@@ -473,8 +473,8 @@ def test_rows_run_from_end_to_end(tmp_path: Path, strategy: str, learner: dict[s
         "initial_size": 8,
         "learner": learner,
     }
-    folder = execute(resolve(given), places(tmp_path / "runs", None))
+    folder = execute(resolve(given), places_of(tmp_path / "runs", None))
     assert [record.n_labelled for record in folder.records()] == [8, 12, 16]
     spec = resolve({**given, "strategy": "asal-auto", "learner": {"kind": "linear"}})
     with pytest.raises(UserError, match=r"generates images.*\(4,\)"):
-        execute(spec, places(tmp_path / "runs", None))
+        execute(spec, places_of(tmp_path / "runs", None))

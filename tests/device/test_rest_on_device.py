@@ -14,7 +14,7 @@ from pretended_cuda import PretendedDevice, pretended_cuda
 from tiny import images, run, spec
 
 from alharness import cli, conformance, registry
-from alharness.cli.options import places
+from alharness.api.running import places_of
 from alharness.engine import environment
 from alharness.errors import UserError
 from alharness.pool import ArrayPool, Forecast, PinnedPool, Pool, StreamedPool
@@ -68,7 +68,7 @@ def test_a_streamed_pass_goes_through_pinned_memory(
 
 @cache
 def digits() -> TaskData:
-    return registry.resolve_task("digits-two").load(places(Path(), None).locations, silent)
+    return registry.resolve_task("digits-two").load(places_of(Path(), None).locations, silent)
 
 
 def digits_forecast() -> Forecast:

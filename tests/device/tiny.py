@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from pretended_cuda import Counts, PretendedDevice
 
+from alharness.api.running import places_of
 from alharness.border.guard import Guard
-from alharness.cli.options import places
 from alharness.engine.runner import execute
 from alharness.records import QueryLog, RunFolder
 from alharness.spec import RunSpec, resolve
@@ -68,7 +68,7 @@ def parameters_of(strategy: str) -> Mapping[str, Any]:
 
 def run(wanted: RunSpec, root: Path, **options: Any) -> RunFolder:
     """A run below ``root``."""
-    return execute(wanted, places(root, None), **options)
+    return execute(wanted, places_of(root, None), **options)
 
 
 def course(folder: RunFolder) -> list[Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from alharness.cli.options import places
+from alharness.api.running import places_of
 from alharness.engine.runner import execute
 from alharness.spec import resolve
 
@@ -33,7 +33,7 @@ RUNS = {
 def test_the_same_course_as_ever(strategy: str, tmp_path: Path) -> None:
     task, settings = RUNS[strategy]
     spec = resolve({"task": task, "strategy": strategy, "seed": 1, "device": "cpu", **settings})
-    folder = execute(spec, places(tmp_path, None))
+    folder = execute(spec, places_of(tmp_path, None))
     found = [
         {
             "n_labelled": record.n_labelled,

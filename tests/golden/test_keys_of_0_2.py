@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from alharness import registry
+from alharness.api.running import places_of
 from alharness.artefacts import artefact_key
-from alharness.cli.options import places
 from alharness.errors import UserError
 from alharness.generative.making import networks_identity
 from alharness.spec import resolve
@@ -151,7 +151,7 @@ def test_keys_stay() -> None:
 
 
 def test_fingerprints_of_shipped_data_stay(tmp_path: Path) -> None:
-    where = places(tmp_path, None).locations
+    where = places_of(tmp_path, None).locations
     prints = {}
     for name in ("digits-two", "digits-ten", "faces-bangs"):
         try:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from alharness import registry
+from alharness.api.running import places_of
 from alharness.artefacts import artefact_key
-from alharness.cli.options import places
 from alharness.engine.runner import execute
 from alharness.generative.making import networks_identity
 from alharness.spec import resolve
@@ -72,7 +72,7 @@ def test_artefact_keys_stay() -> None:
 
 @pytest.mark.parametrize("task", ["digits-two", "digits-ten"])
 def test_fingerprints_of_data_stay(task: str, tmp_path: Path) -> None:
-    data = registry.resolve_task(task).load(places(tmp_path, None).locations)
+    data = registry.resolve_task(task).load(places_of(tmp_path, None).locations)
     assert data.fingerprint == GOLDEN["fingerprints"][task]
 
 
@@ -80,7 +80,7 @@ def test_a_stopped_run_of_the_old_version_goes_on(tmp_path: Path) -> None:
     with tarfile.open(HERE / "stopped-run-of-0.1.0.tar") as archive:
         archive.extractall(tmp_path, filter="data")
     spec = resolve(STOPPED)
-    where = places(tmp_path / "runs", None)
+    where = places_of(tmp_path / "runs", None)
     before = (spec.folder(where.runs_dir) / "cycles.jsonl").read_text(encoding="utf-8")
     artefacts = sorted(where.store_root.glob("*/*/meta.json"))
 

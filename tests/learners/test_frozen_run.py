@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from alharness.api.running import places_of
 from alharness.artefacts import write_tensors
-from alharness.cli.options import places
 from alharness.engine.runner import execute
 from alharness.spec import resolve
 
@@ -48,7 +48,7 @@ def test_cycles_train_a_head_on_features_that_are_made_once(tmp_path: Path) -> N
     records = []
     for seed in (0, 1):
         spec = resolve({**given, "seed": seed})
-        records.append(execute(spec, places(tmp_path / "runs", None)).records())
+        records.append(execute(spec, places_of(tmp_path / "runs", None)).records())
     costs = [
         {entry.name: entry.cached for entry in found[0].time.preparation or []} for found in records
     ]
@@ -56,7 +56,7 @@ def test_cycles_train_a_head_on_features_that_are_made_once(tmp_path: Path) -> N
     assert "autoencoder" not in costs[0]  # rows are clustered as they are
     assert records[0][-1].test.accuracy > 0.5
 
-    where = places(tmp_path / "stopped", None)
+    where = places_of(tmp_path / "stopped", None)
     spec = resolve({**given, "seed": 0})
     execute(spec, where, max_cycles=1)
     resumed = execute(spec, where).records()
