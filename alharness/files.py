@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -140,6 +141,12 @@ def to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def copy(source: Path, path: Path) -> None:
+    """Copy a file's content, beside and renamed."""
+    with beside(path) as partial:
+        shutil.copyfile(source, partial)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file beside and rename. Folders are made."""
     with beside(path) as partial:
@@ -209,14 +216,17 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         UserError: the system refuses; what was there before is whole, a torn line is cut off.
     """
-    with explained(path), path.open("ab") as file:
+    with explained(path), path.open("ab", buffering=0) as file:
         start = file.tell()
+        rest = memoryview(line.encode() + b"\n")
         try:
-            file.write(line.encode() + b"\n")
-            file.flush()
+            # Without a buffer, whose content would reach the disk when the file is closed, after the cut.
+            # A disk that fills up takes a part first; it says why when it is asked to take the rest.
+            while rest:
+                rest = rest[file.write(rest) :]
             os.fsync(file.fileno())
-        except OSError:
-            os.ftruncate(file.fileno(), start)
+        except BaseException:
+            file.truncate(start)
             raise
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +20,18 @@ def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors as safetensors, beside and renamed; ``notes`` go into the file's header."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with beside(path) as partial:
-        save_file(held, partial, metadata=dict(notes or {}))
+        try:
+            save_file(held, partial, metadata=dict(notes or {}))
+        except SafetensorError as error:
+            # Its library tells what the system refused (a full disk) in words alone.
+            if code := re.search(r"\(os error (\d+)\)", str(error)):
+                raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+            raise
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

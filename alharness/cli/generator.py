@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,10 +147,11 @@ def inspect(
     click.echo(figures_table(found.details["figures"]))
     where = found.path
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        from alharness.files import copy
+
         for path in sorted(found.path.iterdir()):
             if path.suffix == ".png" or path.name == "figures.json":
-                shutil.copyfile(path, out / path.name)
+                copy(path, out / path.name)
         where = out
     click.echo(f"Pictures and figures: {where}")
 

@@ -7,12 +7,12 @@ that keeps ``lines`` (uint8 ``[n, P, C, H, W]``) gets ``lines.png``.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from alharness.files import copy
 from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
 from alharness.pool import Pool
 from alharness.records import Ledger, QueryLog, RunFolder
@@ -49,7 +49,7 @@ def draw_pictures(
     for entry in ledger.entries:
         samples = entry.details.get("samples")
         if samples is not None and Path(samples).is_file():
-            shutil.copyfile(samples, folder.path / f"{entry.name}-samples.png")
+            copy(Path(samples), folder.path / f"{entry.name}-samples.png")
 
 
 def _shown(log: QueryLog, name: str) -> list[int]:
