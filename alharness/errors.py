@@ -47,6 +47,10 @@ def unknown_name(kind: str, name: str, available: Iterable[str]) -> UserError:
     return UserError(f"Unknown {kind} '{name}'.{hint} Available: {listed}.")
 
 
+class PendingError(UserError):
+    """A run waits for somebody, and has not failed."""
+
+
 class PluginError(UserError):
     """A plug-in raised, exited or broke a rule: whose it is, where, and what was expected.
 
@@ -102,6 +106,16 @@ def blamed(plugin: str, expected: str, home: str | None = None) -> Iterator[None
             expected,
             found,
         ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """An exception in one line; one that is no line for the user already, with the place it came from."""
+    if isinstance(error, UserError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
 def place_of(error: BaseException, home: str | None) -> str:

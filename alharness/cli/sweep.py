@@ -298,10 +298,8 @@ def run_one(plan_file: Path, index: int, data_root: Path | None, fresh: bool) ->
 
     job = read_plan(plan_file).job(index, plan_file)
     click.echo(job.name)
-    job.folder.write_failure(None)
-    reason, details = carry_out(payload(job, places_of(job.runs_dir, data_root), fresh=fresh))
+    reason, _ = carry_out(payload(job, places_of(job.runs_dir, data_root), fresh=fresh))
     if reason:
-        job.folder.write_failure(reason, details)
         click.echo(f"failed: {reason}", err=True)
         return 1
     return 0

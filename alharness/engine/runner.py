@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,13 +18,13 @@ import torch
 from alharness import numerics
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.engine.describing import describe, other_data
+from alharness.engine.folders import failure_kept, held, open_folder
 from alharness.engine.loop import Sizes, run, start
 from alharness.engine.opening import Places, open_task, watched
 from alharness.engine.pictures import draw_pictures
 from alharness.engine.proof import proved_log
 from alharness.engine.recording import Keeper
 from alharness.errors import UserError
-from alharness.files import explained, locked, refusal
 from alharness.oracle import hidden
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
@@ -84,35 +83,22 @@ def execute(
     """
     bound = run if isinstance(run, Bound) else rebind(run, watched)
     spec = bound.spec
-    folder = RunFolder(spec.folder(places.runs_dir))
-    with _held(folder):
+    folder = open_folder(spec, places.runs_dir, fresh=fresh)
+    with held(folder):
         if fresh:
             folder.clear()
         audience = _Audience(observers, progress, warn)
         if folder.is_finished():
             _return_finished(bound, places, folder, audience)
         else:
-            with numerics.exact(), current_device(spec.device):
+            device = current_device(spec.device)
+            with failure_kept(spec, folder), numerics.exact(), device:
                 pool = _execute(bound, places, folder, audience, Limits(max_cycles, select_timeout))
             # A network or a plug-in that holds itself in a circle holds the pool with it. Python looks
             # for circles seldom, and this process's next run needs the memory.
             if pool() is not None:
                 gc.collect()
     return folder
-
-
-@contextmanager
-def _held(folder: RunFolder) -> Iterator[None]:
-    """The run's folder, made where there is none, for this process alone."""
-    with explained(folder.path, "made", "Choose another place with --runs-dir"):
-        folder.path.mkdir(parents=True, exist_ok=True)
-    with locked(
-        folder.lock,
-        0,
-        busy=f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it.",
-        refused=lambda error: refusal(error, folder.lock, "locked"),
-    ):
-        yield
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from alharness.errors import UserError
+from alharness.errors import UserError, reason_of
 from alharness.executors.sweeps import Job
 
 if TYPE_CHECKING:
@@ -95,16 +95,7 @@ def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tupl
             fresh=bool(work["fresh"]),
             progress=progress or silent,
         )
-    except UserError as error:
-        return str(error), ""
     except Exception as error:  # a run that fails must not take the other runs with it
-        return reason_of(error), traceback.format_exc()
+        told = "" if isinstance(error, UserError) else traceback.format_exc()
+        return reason_of(error), told
     return "", ""
-
-
-def reason_of(error: BaseException) -> str:
-    """An exception in one line, with the place it came from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    text = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

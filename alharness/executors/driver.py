@@ -7,10 +7,12 @@ brings MLflow up to date: now and then, and at the end.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from alharness.engine.folders import open_folder
+from alharness.errors import UserError
 from alharness.executors.base import Event, Executor
 from alharness.executors.sweeps import Job
 from alharness.tracking.marks import mark
@@ -78,11 +80,11 @@ def _note(event: Event, outcome: Outcome, view: Visits | None) -> None:
     if job is None:
         return
     if event.kind == "started":
-        job.folder.write_failure(None)
         if view is not None:
             mark(job.folder, tracked=view.uri is not None)
     elif event.kind == "failed":
-        job.folder.write_failure(event.text, event.details)
+        with suppress(UserError, OSError):  # not into a folder that holds another run
+            open_folder(job.spec, job.runs_dir).write_failure(event.text, event.details)
         outcome.failed.append((job, event.text))
     elif event.kind == "finished":
         outcome.finished.append(job)

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from alharness.engine.folders import open_folder
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge, read_toml
 from alharness.records import CycleRecord, Run, RunFolder, SpecFacts
@@ -411,7 +412,7 @@ def _furthest(job: Job) -> tuple[Job, list[CycleRecord]]:
 def _records(job: Job) -> list[CycleRecord]:
     """What can be read of a run; one that is damaged fails by itself, when it is carried out."""
     try:
-        return job.folder.records()
+        return open_folder(job.spec, job.runs_dir).records()
     except (UserError, OSError):
         return []
 

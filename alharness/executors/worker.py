@@ -63,7 +63,8 @@ def main(width: int = 1) -> None:
 def _serve_packed(width: int, serve: Callable[..., None]) -> None:
     """So many threads that serve; the process computes by one arithmetic, whichever run begins or ends."""
     from alharness import numerics
-    from alharness.executors.base import carry_out, reason_of
+    from alharness.errors import reason_of
+    from alharness.executors.base import carry_out
     from alharness.executors.packed import Meeting
 
     meeting = Meeting()

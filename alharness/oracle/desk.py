@@ -19,7 +19,7 @@ from unicodedata import normalize
 
 import torch
 
-from alharness.errors import UserError
+from alharness.errors import PendingError, UserError
 from alharness.files import beside
 from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
 
@@ -29,7 +29,7 @@ N_COLUMNS = 10
 SKIPS = ("skip", "?", "cannot tell")
 
 
-class AnnotationPendingError(UserError):
+class AnnotationPendingError(PendingError):
     """The run waits for a person.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alharness.errors import DamagedError
+from alharness.errors import DamagedError, UserError
 from alharness.files import (
     explained,
     parse_json,
@@ -73,6 +73,24 @@ class RunFolder:
     def lock(self) -> Path:
         """Held by the process that writes: liveness of a run is this lock, not a status somewhere."""
         return self.path / "lock"
+
+    def require_no_links(self) -> None:
+        """Refuse to write over links: where many share a folder of runs, they may lead into another's run.
+
+        The root of all runs may be a link; what lies below it may not.
+
+        Raises:
+            UserError: the folder, one of the two above it or something in it is a link.
+        """
+        with explained(self.path, "read"):
+            inside = sorted(self.path.iterdir()) if self.path.is_dir() else []
+            for place in (*self.path.parents[1::-1], self.path, *inside):
+                if place.is_symlink():
+                    raise UserError(
+                        f"'{place}' is a link to '{place.readlink()}': a run is written into folders and "
+                        "files of its own alone. Remove the link, or choose another place with "
+                        "--runs-dir."
+                    )
 
     def record_file(self) -> RecordFile:
         """The file of records, to be read and appended to."""
@@ -151,6 +169,7 @@ class RunFolder:
 
     def write_failure(self, reason: str | None, details: str = "") -> None:
         """Leave the reason of a failed attempt beside the records; None takes an old one away."""
+        self.require_no_links()
         file = self.path / FAILURE
         if reason is None:
             file.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ def mark(folder: RunFolder, *, tracked: bool) -> None:
     """
     path = folder.path / KEPT_OUT
     with suppress(OSError, UserError):  # the folder of a finished run may be read-only
+        folder.require_no_links()
         if tracked:
             path.unlink(missing_ok=True)
         elif not path.exists() and not folder.cycles.exists():

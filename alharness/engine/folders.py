@@ -1,0 +1,100 @@
+"""The folder of a run: opened, held, and told when its run fails. Whoever wants a run's folder asks here.
+
+A folder is not believed by its name. It may have been moved, copied or swapped with another one, so the
+key of the spec that it holds is held against the key of the run that is asked for.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from alharness.errors import PendingError, UserError, reason_of
+from alharness.files import explained, locked, refusal, write_text
+from alharness.records import RunFolder
+from alharness.spec import RunSpec, explain
+
+
+def open_folder(spec: RunSpec, runs_dir: Path, *, fresh: bool = False) -> RunFolder:
+    """The folder of a run, which holds this run or none.
+
+    Args:
+        spec: the run that is asked for.
+        runs_dir: root of all run folders.
+        fresh: what is there will be thrown away, so that a spec that cannot be read is no reason to stop.
+
+    Raises:
+        UserError: it holds another run, its spec cannot be read, or a link leads out of it.
+    """
+    folder = RunFolder(spec.folder(runs_dir))
+    folder.require_no_links()
+    try:
+        kept = kept_spec(folder)
+    except UserError:
+        if fresh:
+            return folder
+        raise
+    # Also with fresh: somebody else's records would be thrown away.
+    if kept is not None and kept.run_key != spec.run_key:
+        right = kept.folder(runs_dir)
+        raise UserError(
+            f"'{folder.path}' holds another run than its name says: expected {_told(spec)}, found "
+            f"{_told(kept)}. Was it moved or copied? Its own place is '{right}': move it there, or "
+            "remove it."
+        )
+    return folder
+
+
+def kept_spec(folder: RunFolder) -> RunSpec | None:
+    """The spec in a folder as it stands there, never resolved anew: plug-ins and defaults may have changed.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    facts = folder.spec_facts()
+    if facts is None:
+        return None
+    try:
+        return RunSpec.model_validate(facts.as_written())
+    except ValidationError as error:
+        raise UserError(f"'{folder.spec}': {explain(error)}") from error
+
+
+def _told(spec: RunSpec) -> str:
+    return f"{spec.task.name}, {spec.strategy.name}, seed {spec.seed} (key {spec.run_key})"
+
+
+@contextmanager
+def held(folder: RunFolder) -> Iterator[None]:
+    """The run's folder, made where there is none, for this process alone."""
+    with explained(folder.path, "made", "Choose another place with --runs-dir"):
+        folder.path.mkdir(parents=True, exist_ok=True)
+    with locked(
+        folder.lock,
+        0,
+        busy=f"Another process is writing this run ('{folder.path}'). Wait for it, or stop it.",
+        refused=lambda error: refusal(error, folder.lock, "locked"),
+    ):
+        yield
+
+
+@contextmanager
+def failure_kept(spec: RunSpec, folder: RunFolder) -> Iterator[None]:
+    """Leave word in the folder when the block fails, so that the run is called failed by whoever looks."""
+    folder.write_failure(None)
+    try:
+        yield
+    except PendingError:
+        raise
+    except Exception as error:
+        told = "" if isinstance(error, UserError) else traceback.format_exc()
+        # Whatever stops this word, the run's own error matters more.
+        with suppress(OSError, UserError):
+            if not folder.spec.exists():  # it failed before it had described itself
+                write_text(folder.spec, spec.to_toml())
+            folder.write_failure(reason_of(error), told)
+        raise
