@@ -7,6 +7,7 @@ found here, where version 0.2 had them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from alharness.errors import UserError
@@ -26,10 +27,12 @@ def describe(run: Run) -> str:
 
 def display_label(strategy: str, parameters: Mapping[str, Any]) -> str:
     """A strategy's name with those of its parameters that are not at their defaults."""
-    defaults = _default_parameters(strategy)
+    defaults, before = _declared(strategy)
+    # An old run does not record the recipe that it followed; it is not the default of today.
+    recorded = {**before, **parameters}
     shown = [
         f"{key}={_short(value)}"
-        for key, value in sorted(parameters.items())
+        for key, value in sorted(recorded.items())
         if defaults is None or key not in defaults or defaults[key] != value
     ]
     return f"{strategy}({', '.join(shown)})" if shown else strategy
@@ -39,22 +42,19 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-_DEFAULTS: dict[str, dict[str, Any] | None] = {}
+@lru_cache
+def _declared(strategy: str) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Defaults of a strategy's parameters (None: not installed here), and the recipes of old runs."""
+    from alharness.artefacts.keys import before
+    from alharness.registry import find_strategy
 
-
-def _default_parameters(strategy: str) -> dict[str, Any] | None:
-    """Defaults of a strategy's parameters; None when the plug-in is not installed here."""
-    if strategy not in _DEFAULTS:
-        from alharness.registry import find_strategy
-
-        try:
-            fields = find_strategy(strategy).parameters.model_fields
-        except UserError:
-            _DEFAULTS[strategy] = None
-        else:
-            _DEFAULTS[strategy] = {
-                name: info.get_default(call_default_factory=True, validated_data={})
-                for name, info in fields.items()
-                if not info.is_required()
-            }
-    return _DEFAULTS[strategy]
+    try:
+        model = find_strategy(strategy).parameters
+    except UserError:
+        return None, {}
+    defaults = {
+        name: info.get_default(call_default_factory=True, validated_data={})
+        for name, info in model.model_fields.items()
+        if not info.is_required()
+    }
+    return defaults, before(model)

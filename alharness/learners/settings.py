@@ -26,7 +26,7 @@ class LearnerSettings(BaseModel):
     min_steps: int = Field(
         1000, ge=1, description="floor on optimiser steps: few labels must not mean few steps"
     )
-    max_iterations: int = Field(1000, ge=1, description="L-BFGS iterations of the linear model")
+    max_iterations: int = Field(1000, ge=1, description="iterations of the linear model's solver")
     augment: Literal["none", "flip-crop"] = Field(
         "none", description="flip-crop on LSUN only (Sec. 4.2)"
     )
@@ -58,4 +58,9 @@ class LearnerSettings(BaseModel):
         False,
         description="compute the network's features once and train a linear head on them",
         json_schema_extra={"added": "0.2"},
+    )
+    solver: Literal["newton", "lbfgs"] = Field(
+        "newton",
+        description="of the linear model; lbfgs: as versions before 0.3, whose runs go on with it",
+        json_schema_extra={"added": "0.3", "before": "lbfgs"},
     )

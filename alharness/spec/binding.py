@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from alharness import plugins, registry
+from alharness.artefacts.keys import before, identity
 from alharness.errors import UserError, blamed, unknown_name
 from alharness.files import merge, parse_toml
+from alharness.learners.settings import LearnerSettings
 from alharness.records.facts import Choice
 from alharness.spec.devices import resolve_device
 from alharness.spec.model import SECTIONS, TOP_LEVEL, RunSpec, explain, fields_at
 
 if TYPE_CHECKING:
     from alharness.learners.kinds import Kind
-    from alharness.learners.settings import LearnerSettings
     from alharness.strategy import Strategy
     from alharness.tasks.base import TaskPlugin
 
@@ -111,8 +112,11 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     except ValidationError as error:
         raise explain(error, "task", task_class.Parameters) from error
     plugin = registry.find_strategy(asked.name)
+    # A whole spec, as ``to_toml`` writes it, says by a recipe's absence that it is from before there was one.
+    is_recorded = "protocol" in overrides
+    parameters = {**(before(plugin.parameters) if is_recorded else {}), **asked.parameters}
     try:
-        plugin.parameters(**asked.parameters)
+        plugin.parameters(**parameters)
     except ValidationError as error:
         raise explain(error, "strategy", plugin.parameters) from error
     seed = given.get("seed", 0)
@@ -128,16 +132,15 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
         },
     )
     values["device"] = resolve_device(str(values["device"]))
+    _choose_solver(values["learner"], given.get("learner", {}), is_recorded=is_recorded)
     try:
         spec = RunSpec.model_validate(values)
     except ValidationError as error:
         raise explain(error) from error
     # Only now: a strategy's constructor may import and compute, and a slip is told in no time.
-    strategy = watch(
-        asked.name, partial(registry.make_strategy, plugin, asked.name, **asked.parameters)
-    )
-    parameters = strategy.parameters.model_dump(mode="json")
-    spec = spec.model_copy(update={"strategy": Choice(name=asked.name, **parameters)})
+    strategy = watch(asked.name, partial(registry.make_strategy, plugin, asked.name, **parameters))
+    recorded = Choice(name=asked.name, **identity(strategy.parameters))
+    spec = spec.model_copy(update={"strategy": recorded})
     kind = _kind_of(spec.learner)
     _require_fitting(spec, task, strategy, kind)
     bound = Bound(spec, task, strategy, kind)
@@ -152,12 +155,13 @@ def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
     """
     task, strategy = spec.task, spec.strategy
     plugin = registry.find_strategy(strategy.name)
+    parameters = {**before(plugin.parameters), **strategy.parameters}
     bound = Bound(
         spec,
         registry.resolve_task(task.name, **task.parameters),
         watch(
             strategy.name,
-            partial(registry.make_strategy, plugin, strategy.name, **strategy.parameters),
+            partial(registry.make_strategy, plugin, strategy.name, **parameters),
         ),
         _kind_of(spec.learner),
     )
@@ -184,6 +188,29 @@ def _require_known(given: Mapping[str, Any]) -> None:
     for section in SECTIONS[2:]:
         if not isinstance(given.get(section, {}), Mapping):
             raise UserError(f"'{section}' is a section: expected {section}.NAME=VALUE.")
+
+
+def _choose_solver(learner: dict[str, Any], said: Mapping[str, Any], *, is_recorded: bool) -> None:
+    """A classifier that is not linear has no solver, and its key none: the value that keys leave out.
+
+    Args:
+        learner: all settings of the classifier; changed.
+        said: those that the user gave.
+        is_recorded: whether the user gave a whole spec.
+
+    Raises:
+        UserError: Newton's method for a classifier that is ours and not linear.
+    """
+    if learner["kind"] == "linear" or learner["freeze"]:
+        if is_recorded and "solver" not in said:
+            learner.update(before(LearnerSettings))
+    elif "solver" not in said:
+        learner.update(before(LearnerSettings))
+    elif said["solver"] == "newton" and ":" not in str(learner["kind"]):
+        raise UserError(
+            f"learner.solver is for the linear model; the classifier '{learner['kind']}' is none. Use "
+            "learner.kind=linear, or leave learner.solver out."
+        )
 
 
 def _kind_of(settings: LearnerSettings) -> Kind:

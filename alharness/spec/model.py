@@ -14,7 +14,7 @@ from typing import Any, cast
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from alharness.artefacts.keys import identity
+from alharness.artefacts.keys import before, identity
 from alharness.errors import UserError, unknown_name
 from alharness.generative.settings import AutoencoderSettings, GeneratorSettings
 from alharness.learners.settings import LearnerSettings
@@ -61,6 +61,14 @@ class RunSpec(BaseModel):
         description="what tells foreign plug-ins and data apart that share a name: set by alharness",
         json_schema_extra={"added": "0.2"},
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipes_from_before(cls, values: Any) -> Any:
+        """What is recorded without a recipe was computed by the one that there was then."""
+        if isinstance(values, Mapping) and isinstance(values.get("learner"), Mapping):
+            return {**values, "learner": {**before(LearnerSettings), **values["learner"]}}
+        return values
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> RunSpec:

@@ -96,8 +96,9 @@ class Adba(Strategy):
         )
 
     def learner_factory(self, preparation: Preparation) -> LearnerFactory:
-        """The harness's linear classifier, on codes."""
-        return learner_factory(LearnerSettings(kind="linear", c=preparation.learner_settings.c))
+        """The harness's linear classifier, on codes, solved as the task's is."""
+        task = preparation.learner_settings
+        return learner_factory(LearnerSettings(kind="linear", c=task.c, solver=task.solver))
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
         n_images = query_size * self.parameters.n_points

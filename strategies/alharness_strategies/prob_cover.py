@@ -23,9 +23,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pydantic import Field
+from scipy.sparse import csr_array, triu
 from sklearn.cluster import KMeans
 
-from alharness import seeds
+from alharness import numerics, seeds
 from alharness.artefacts import Artefact, Maker, write_tensors
 from alharness.errors import UserError
 from alharness.matching import features
@@ -206,33 +207,63 @@ def _distinct(points: np.ndarray, n_clusters: int) -> np.ndarray:
     return noisy
 
 
+@numerics.exact()  # the bounds are on float32 products, whatever a container or library sets
 def within(points_NK: torch.Tensor, delta: float, progress: Progress) -> Cover:
     """All pairs of items within delta of each other.
+
+    A matrix product gives squared distances fast, up to what float32 rounds; pairs so near to delta that
+    this could decide are measured again by differences, which give the same from either end. Only pairs
+    ``i <= j`` are looked at: half of the product.
 
     Raises:
         UserError: more of them than can be kept.
     """
-    starts, found, total = [0], [], 0
-    n = len(points_NK)
+    n, k = points_NK.shape
+    squared_N = points_NK.square().sum(dim=1)
+    ones_N = torch.ones_like(squared_N)
+    # |a - b|^2 = (-2 a, |a|^2, 1) . (b, 1, |b|^2): no pass over the distances to add up the lengths.
+    left = torch.cat([-2 * points_NK, squared_N[:, None], ones_N[:, None]], dim=1)
+    right = torch.cat([points_NK, ones_N[:, None], squared_N[:, None]], dim=1).T.contiguous()
+    # k + 2 terms of at most 4 |x|^2 together, and the lengths' own rounding: twice the sum of both.
+    error = (k + 4) * 4 * float(squared_N.max()) * torch.finfo(points_NK.dtype).eps
+    counts, columns, total = [], [], 0
     rows = max(1, min(ROWS, GRID // n))
     for start in range(0, n, rows):
-        # By differences: the same from either end, which the choice relies on.
-        near = (
-            torch.cdist(
-                points_NK[start : start + rows],
-                points_NK,
-                compute_mode="donot_use_mm_for_euclid_dist",
-            )
-            <= delta
-        )
-        counts = near.sum(dim=1).cumsum(dim=0).cpu() + total
-        starts += counts.tolist()
-        total = starts[-1]
-        if total > MAX_PAIRS:
+        squared_BN = left[start : start + rows] @ right[:, start:]
+        near = squared_BN <= delta * delta + error
+        near[:, : len(near)].triu_()
+        row, column = near.nonzero(as_tuple=True)
+        close = (squared_BN[row, column] > delta * delta - error).nonzero().squeeze(1)
+        is_within = torch.ones_like(row, dtype=torch.bool)
+        is_within[close] = _distances(points_NK, start + row[close], start + column[close]) <= delta
+        row, column = row[is_within], column[is_within]
+        total += len(row)
+        if 2 * total - n > MAX_PAIRS:
             raise UserError(
                 f"prob-cover: more than {MAX_PAIRS:,} pairs of items lie within delta = {delta:.4g} of "
                 "each other. Set a smaller strategy.delta, or a larger strategy.purity."
             )
-        found.append(near.nonzero()[:, 1].int().cpu())
+        counts.append(row.bincount(minlength=len(near)).cpu())
+        columns.append((start + column).int().cpu())
         progress("neighbours within delta", min(start + rows, n), n)
-    return Cover(torch.tensor(starts), torch.cat(found), delta)
+    starts = np.concatenate([[0], torch.cat(counts).cumsum(dim=0).numpy()])
+    upper = csr_array(
+        (np.ones(total, dtype=bool), torch.cat(columns).numpy(), starts), shape=(n, n)
+    )
+    both = csr_array(upper + triu(upper, 1).T)
+    both.sort_indices()
+    return Cover(
+        torch.from_numpy(both.indptr.astype(np.int64)),
+        torch.from_numpy(both.indices.astype(np.int32, copy=False)),
+        delta,
+    )
+
+
+def _distances(points_NK: torch.Tensor, one_P: torch.Tensor, other_P: torch.Tensor) -> torch.Tensor:
+    """Distances of pairs of items by differences, ``[P]``."""
+    found: torch.Tensor = torch.cdist(
+        points_NK[one_P, None],
+        points_NK[other_P, None],
+        compute_mode="donot_use_mm_for_euclid_dist",
+    ).flatten()
+    return found

@@ -5,9 +5,16 @@ Budgets", ICML 2022: cluster the features into as many clusters as there will be
 the densest item of each large cluster without a label.
 
 Differs from the paper: features are the task's auto-encoder's, reduced by PCA as ASAL's are, instead of
-a network trained by contrasting augmented images, and rows of features are clustered as they are; how
-typical an item is in its cluster is computed once per query and not again after each choice; clusters of
-fewer than five items come last instead of never, so that a query can always be filled.
+a network trained by contrasting augmented images, and rows of features are clustered as they are, not
+scaled to length 1; the clusters are found anew for each query, over all items that are labelled or can be
+asked about; clusters of five items and fewer come last instead of never, so that a query can always be
+filled.
+
+As the authors' code (avihu111/TypiClust, ``deep-al/pycls/al/typiclust.py``): k-means of all items up to 50
+clusters and in mini-batches above; clusters with the fewest labels first, large ones first among equals;
+typicality (Eq. 1) among the 20 nearest of a cluster's items that have no label and are not yet chosen, half
+of them where there are fewer than 40. ``rule=0.2`` is how versions before 0.3 chose: mini-batches always,
+clusters of five first as well, all of a small cluster as neighbours, and typicality computed once per query.
 
 Shape letters: N items of the pool that take part, K features, M items of a cluster.
 """
@@ -15,17 +22,20 @@ Shape letters: N items of the pool that take part, K features, M items of a clus
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
-from sklearn.cluster import MiniBatchKMeans
+from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from alharness.matching import features
 from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, Strategy
 
+#: Clusters up to which k-means sees all items in each step; above, the authors' code takes mini-batches.
+FULL_UP_TO = 50
 #: Rows of a cluster whose distances to the whole cluster are held at once.
 ROWS = 1024
 
@@ -35,8 +45,13 @@ class TypiClustParameters(Parameters):
 
     max_clusters: int = Field(500, ge=1, description="clusters at most, as in the paper")
     n_neighbours: int = Field(20, ge=1, description="neighbours that say how typical an item is")
-    min_size: int = Field(5, ge=1, description="clusters smaller than this come last")
+    min_size: int = Field(5, ge=1, description="clusters of so many items and fewer come last")
     pca_dims: int = Field(50, ge=1, description="dimensions of the features after PCA")
+    rule: Literal["published", "0.2"] = Field(
+        "published",
+        description="the authors' code; 0.2: as versions before 0.3, whose runs go on with it",
+        json_schema_extra={"added": "0.3", "before": "0.2"},
+    )
 
 
 class TypiClust(Strategy):
@@ -66,7 +81,7 @@ class TypiClust(Strategy):
             points_NK = self.points[rows]
             n_clusters = min(len(labelled) + query_size, self.parameters.max_clusters, len(rows))
             seed = int(view.rng("k-means").integers(2**31))
-            cluster_N = k_means(points_NK, n_clusters, seed)
+            cluster_N = k_means(points_NK, n_clusters, seed, self.parameters.rule)
         with view.stopwatch.phase("typical"):
             chosen = self.choose(points_NK, cluster_N, len(candidates), query_size)
         return PoolQuery(candidates[chosen])
@@ -75,16 +90,17 @@ class TypiClust(Strategy):
         self, points_NK: torch.Tensor, cluster_N: torch.Tensor, n_candidates: int, k: int
     ) -> torch.Tensor:
         """Rows of candidates, which stand before the labelled items; int64 ``[k]``."""
+        old = self.parameters.rule == "0.2"
         sizes = cluster_N.bincount()
         n_labels = cluster_N[n_candidates:].bincount(minlength=len(sizes))
-        small = sizes < self.parameters.min_size
+        small = sizes < self.parameters.min_size if old else sizes <= self.parameters.min_size
         # Clusters without a label first, large ones first among equals; small ones last of all.
         order = sorted(
             range(len(sizes)), key=lambda c: (bool(small[c]), int(n_labels[c]), -int(sizes[c]), c)
         )
         turns = [[c for c in order if not small[c]], [c for c in order if small[c]]]
         of_candidates = cluster_N[:n_candidates]
-        waiting: dict[int, list[int]] = {}
+        waiting: dict[int, torch.Tensor] = {}
         chosen: list[int] = []
         for clusters in turns:
             while clusters and len(chosen) < k:
@@ -92,20 +108,29 @@ class TypiClust(Strategy):
                 for c in clusters:
                     if c not in waiting:
                         members = (of_candidates == c).nonzero().squeeze(1)
-                        waiting[c] = self._most_typical_last(points_NK, members)
-                    if waiting[c] and len(chosen) < k:
-                        chosen.append(waiting[c].pop())
-                    if waiting[c]:
+                        waiting[c] = self.by_typicality(points_NK, members) if old else members
+                    if len(waiting[c]) and len(chosen) < k:
+                        first = 0 if old else self.most_typical(points_NK[waiting[c]])
+                        chosen.append(int(waiting[c][first]))
+                        waiting[c] = torch.cat([waiting[c][:first], waiting[c][first + 1 :]])
+                    if len(waiting[c]):
                         left.append(c)
                 clusters = left
         return torch.tensor(chosen, dtype=torch.int64)
 
-    def _most_typical_last(self, points_NK: torch.Tensor, members: torch.Tensor) -> list[int]:
-        """Rows of a cluster by typicality, the inverse mean distance to the nearest neighbours."""
+    def most_typical(self, points_MK: torch.Tensor) -> int:
+        """The point with the smallest mean distance to its nearest neighbours, the first of equals."""
+        k = min(self.parameters.n_neighbours, len(points_MK) // 2)
+        if k < 1:
+            return 0
+        return int(np.concatenate(list(_mean_distances(points_MK.numpy(), k))).argmin())
+
+    def by_typicality(self, points_NK: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
+        """Rows of a cluster, the most typical first, by the rule of versions before 0.3."""
         points_MK = points_NK[members]
         k = min(self.parameters.n_neighbours, len(members) - 1)
         if k < 1:
-            return members.tolist()
+            return members
         mean_M = torch.cat(
             [
                 # The smallest of the k + 1 distances is an item's to itself.
@@ -113,19 +138,41 @@ class TypiClust(Strategy):
                 for part in points_MK.split(ROWS)
             ]
         )
-        return members.flip(0)[mean_M.flip(0).argsort(descending=True, stable=True)].tolist()
+        return members[mean_M.argsort(stable=True)]
 
 
-def k_means(points_NK: torch.Tensor, n_clusters: int, seed: int) -> torch.Tensor:
-    """Cluster of each point, int64 ``[N]``: scikit-learn's mini-batch k-means, as in the original.
+def _mean_distances(points_MK: np.ndarray, k: int) -> Iterator[np.ndarray]:
+    """Mean distance of each point to its k nearest others, block by block."""
+    squared_M = np.square(points_MK).sum(axis=1)
+    for start in range(0, len(points_MK), ROWS):
+        part_BK = points_MK[start : start + ROWS]
+        # A product instead of differences; only the k smallest of a row become distances.
+        squared_BM = part_BK @ (-2 * points_MK.T)
+        squared_BM += squared_M
+        squared_BM += squared_M[start : start + ROWS, None]
+        own = np.arange(len(part_BK))
+        squared_BM[own, start + own] = np.inf
+        nearest_BK = np.partition(squared_BM, k - 1, axis=1)[:, :k]
+        yield np.sqrt(np.maximum(nearest_BK, 0)).mean(axis=1)
+
+
+def k_means(
+    points_NK: torch.Tensor, n_clusters: int, seed: int, rule: str = "published"
+) -> torch.Tensor:
+    """Cluster of each point, int64 ``[N]``: scikit-learn's k-means, as the authors' code calls it.
 
     On the CPU whatever the device, so that the same clusters are asked about everywhere: who is in which
     cluster hangs on the order of every draw and sum, and a k-means of our own on a GPU would be another
-    method. Its steps see 5,000 points whatever the pool's size; what grows with the pool is the last
+    method. Mini-batches see 5,000 points whatever the pool's size; what grows with the pool is the last
     assignment, ``2 N K`` times the clusters: 50 GFLOP for a million points of 50 numbers and 500
     clusters, as much as a small classifier's pass over them.
     """
-    solver = MiniBatchKMeans(n_clusters, random_state=seed, batch_size=5000, n_init=3)
+    if rule == "0.2":
+        solver = MiniBatchKMeans(n_clusters, random_state=seed, batch_size=5000, n_init=3)
+    elif n_clusters <= FULL_UP_TO:
+        solver = KMeans(n_clusters, random_state=seed, n_init=1)
+    else:
+        solver = MiniBatchKMeans(n_clusters, random_state=seed, batch_size=5000, n_init=1)
     with warnings.catch_warnings():
         # Fewer distinct points than clusters: some stay empty, which is harmless here.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -1,7 +1,8 @@
 """Keys of 0.2.0 (bfe3db1), written down before the rooms moved: every task by every strategy and classifier.
 
-``keys-of-0.2.0.json`` holds run keys, artefact keys and fingerprints as that version made them. A key that
-moves on purpose (changed arithmetic has a recorded recipe version) stands in ``MOVED`` with its reason.
+``keys-of-0.2.0.json`` holds run keys, artefact keys and fingerprints as that version made them. Where the
+arithmetic changed on purpose the recipe is recorded (``MOVED``): a new run has another key, which
+``keys-of-0.3.0.json`` holds, and whoever names the old recipe gets the old one.
 """
 
 from __future__ import annotations
@@ -9,18 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from alharness import registry
 from alharness.api.running import places_of
 from alharness.artefacts import artefact_key
 from alharness.errors import UserError
 from alharness.generative.making import networks_identity
-from alharness.spec import resolve
+from alharness.spec import RunSpec, protocol_fields, rebind, resolve
 
 FILE = Path(__file__).parent / "keys-of-0.2.0.json"
+NEW_FILE = Path(__file__).parent / "keys-of-0.3.0.json"
+#: What names the recipe of 0.2.0, and for which specs that is another than today's.
+MOVED: dict[str, tuple[dict[str, Any], Callable[[RunSpec], bool]]] = {
+    # Newton's method, to the optimum, in place of L-BFGS.
+    "learner": ({"solver": "lbfgs"}, lambda spec: spec.learner.kind == "linear"),
+    # The rule of the authors' code.
+    "strategy": ({"rule": "0.2"}, lambda spec: spec.strategy.name.endswith("typiclust")),
+}
 STRATEGIES = (
     "random",
     "full",
@@ -97,26 +109,41 @@ def shape_of(task: str) -> tuple[int, ...]:
     return (3, 32, 32) if task.startswith(("cifar", "svhn")) else (3, 64, 64)
 
 
-def run_keys() -> Iterator[tuple[str, str]]:
-    """Name of a spec -> its run key, or the refusal's kind."""
+def specs() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name of a spec, and what a user says to get it."""
     for task in TASKS:
         for strategy in STRATEGIES:
             for profile in ("quick", "paper"):
-                yield f"{task} {strategy} {profile}", key_of(task, strategy, profile=profile)
+                given = {"task": task, "strategy": strategy, "profile": profile}
+                yield f"{task} {strategy} {profile}", given
     for task in ("digits-two", "mnist-ten", "cifar10-two"):
         for strategy in ("random", "badge", "asal-auto"):
             for name, learner in LEARNERS.items():
-                yield f"{task} {strategy} {name}", key_of(task, strategy, learner=learner)
+                given = {"task": task, "strategy": strategy, "learner": learner}
+                yield f"{task} {strategy} {name}", given
 
 
-def key_of(task: str, strategy: str, **more: Any) -> str:
-    """A run's key; a digest of nothing where the two do not fit."""
-    try:
-        return resolve(
-            {"task": task, "strategy": strategy, "device": "cpu", "seed": 3, **more}
-        ).run_key
-    except UserError:
-        return "refused"
+def run_keys() -> Iterator[tuple[str, str, str | None]]:
+    """Name of a spec -> its key by the recipes of 0.2.0 and, where that is another, by today's."""
+    for name, given in specs():
+        given = {"device": "cpu", "seed": 3, **given}
+        try:
+            spec = resolve(given)
+        except UserError:
+            yield name, "refused", None
+            continue
+        olden = dict(given)
+        for section, (recipe, has_moved) in MOVED.items():
+            if has_moved(spec):
+                said = olden.get(section, {})
+                said = {"name": said} if isinstance(said, str) else said
+                olden[section] = {**said, **recipe}
+        moved = olden != given
+        yield (
+            name,
+            resolve(olden).run_key if moved else spec.run_key,
+            spec.run_key if moved else None,
+        )
 
 
 def artefact_keys() -> Iterator[tuple[str, str]]:
@@ -135,19 +162,63 @@ def artefact_keys() -> Iterator[tuple[str, str]]:
             yield f"{task} autoencoder {profile}", artefact_key("autoencoder", made)
 
 
-def found() -> dict[str, str]:
-    return {**dict(run_keys()), **dict(artefact_keys())}
-
-
-def test_keys_stay() -> None:
-    keys = found()
+def compared(path: Path, keys: dict[str, str]) -> None:
     if os.environ.get("ALHARNESS_GOLDEN") == "write":
-        FILE.write_text(json.dumps(keys, indent=0) + "\n", encoding="utf-8")
-    golden = json.loads(FILE.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(keys, indent=0) + "\n", encoding="utf-8")
+    golden = json.loads(path.read_text(encoding="utf-8"))
     moved = {
-        name: (golden[name], keys.get(name)) for name in golden if keys.get(name) != golden[name]
+        name: (golden.get(name), keys.get(name))
+        for name in {**golden, **keys}
+        if keys.get(name) != golden.get(name)
     }
     assert not moved, f"{len(moved)} of {len(golden)} keys moved: {list(moved.items())[:5]}"
+
+
+def test_keys_stay_and_where_a_recipe_changed_the_old_one_has_the_old_key() -> None:
+    keys = list(run_keys())
+    compared(FILE, {**{name: old for name, old, _ in keys}, **dict(artefact_keys())})
+    new = {name: new for name, _, new in keys if new is not None}
+    compared(NEW_FILE, new)
+    assert not set(new.values()) & {old for _, old, _ in keys}
+
+
+def test_a_spec_that_was_recorded_before_there_was_a_recipe_has_the_old_one() -> None:
+    """As a folder, a plan or ``--config`` of a recorded ``spec.toml`` gives it back."""
+    asked = {"task": "digits-two", "strategy": "typiclust", "device": "cpu", "seed": 3}
+    olden = {
+        **asked,
+        "learner": {"solver": "lbfgs"},
+        "strategy": {"name": "typiclust", "rule": "0.2"},
+    }
+    key = resolve(olden).run_key
+    recorded = tomllib.loads(resolve(olden).to_toml())
+    del recorded["learner"]["solver"]
+    assert "rule" not in recorded["strategy"]
+    assert RunSpec.model_validate(recorded).run_key == resolve(recorded).run_key == key
+    assert rebind(RunSpec.model_validate(recorded)).strategy.parameters.rule == "0.2"
+    new = resolve(asked)
+    assert (new.learner.solver, new.strategy.parameters["rule"]) == ("newton", "published")
+    assert resolve(tomllib.loads(new.to_toml())) == RunSpec.model_validate(
+        tomllib.loads(new.to_toml())
+    )
+
+
+def test_runs_of_two_solvers_are_of_two_protocols() -> None:
+    given = {"task": "digits-two", "strategy": "random", "device": "cpu"}
+    fields = [
+        protocol_fields(resolve({**given, **more}), "print")
+        for more in ({}, {"learner": {"solver": "lbfgs"}})
+    ]
+    differing = {name for name in fields[0] if fields[0][name] != fields[1][name]}
+    assert differing == {"learner"}
+
+
+def test_a_solver_is_named_for_the_linear_model_only() -> None:
+    given = {"task": "digits-two", "strategy": "random", "device": "cpu"}
+    with pytest.raises(UserError, match=r"learner\.solver is for the linear model"):
+        resolve({**given, "learner": {"kind": "mlp", "solver": "newton"}})
+    plain = resolve({**given, "learner": {"kind": "mlp"}})
+    assert resolve({**given, "learner": {"kind": "mlp", "solver": "lbfgs"}}) == plain
 
 
 def test_fingerprints_of_shipped_data_stay(tmp_path: Path) -> None:

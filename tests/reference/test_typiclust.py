@@ -1,0 +1,96 @@
+"""TypiClust against the rule of the authors' code, written here as it stands there.
+
+avihu111/TypiClust, ``deep-al/pycls/al/typiclust.py``: ``select_samples`` and ``kmeans``. Distances are
+those of the paper's Eq. 1.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.datasets import load_digits
+
+from alharness_strategies import typiclust
+from alharness_strategies.typiclust import TypiClust, k_means
+
+ROWS = (load_digits().data / 16).astype(np.float32)[:1198]
+
+
+def authors(points: np.ndarray, clusters: np.ndarray, labelled: np.ndarray, k: int) -> list[int]:
+    """``select_samples``: rows of ``points`` in order of choice."""
+    labels = clusters.copy()
+    with_labels = np.bincount(labels[labelled], minlength=labels.max() + 1)
+    ids, sizes = np.unique(labels, return_counts=True)
+    table = sorted(
+        (with_labels[c], -size, c) for c, size in zip(ids, sizes, strict=True) if size > 5
+    )
+    labels[labelled] = -1
+    chosen = []
+    for turn in range(k):
+        members = np.flatnonzero(labels == table[turn % len(table)][2])
+        n_neighbours = min(20, len(members) // 2)
+        apart = np.linalg.norm(points[members][:, None] - points[members], axis=2)
+        mean = np.sort(apart, axis=1)[:, 1 : n_neighbours + 1].mean(axis=1)
+        first = members[(1 / (mean + 1e-5)).argmax()]
+        chosen.append(int(first))
+        labels[first] = -1
+    return chosen
+
+
+@pytest.mark.parametrize(("n_labelled", "k"), [(10, 10), (20, 20), (40, 20), (80, 20), (5, 30)])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_same_items_as_the_authors_code_of_the_same_clusters(
+    n_labelled: int, k: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labelled = rng.choice(len(ROWS), n_labelled, replace=False)
+    others = np.setdiff1d(np.arange(len(ROWS)), labelled)
+    order = np.concatenate([others, labelled])
+    points = torch.from_numpy(ROWS[order])
+    n_clusters = min(n_labelled + k, 30)  # fewer than items asked for, so that clusters come again
+    clusters = k_means(points, n_clusters, seed)
+    in_place = np.empty(len(ROWS), dtype=np.int64)
+    in_place[order] = clusters.numpy()
+    found = order[TypiClust().choose(points, clusters, len(others), k).numpy()]
+    assert found.tolist() == authors(ROWS, in_place, labelled, k)
+
+
+def test_up_to_fifty_clusters_k_means_sees_all_items_and_above_mini_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+
+    def noted(name: str) -> object:
+        solver = getattr(typiclust, name)
+        return lambda n, **settings: made.append((name, n)) or solver(n, **settings)
+
+    for name in ("KMeans", "MiniBatchKMeans"):
+        monkeypatch.setattr(typiclust, name, noted(name))
+    points = torch.from_numpy(ROWS[:200])
+    for n_clusters in (50, 51):
+        k_means(points, n_clusters, seed=0)
+    k_means(points, 50, seed=0, rule="0.2")
+    assert made == [("KMeans", 50), ("MiniBatchKMeans", 51), ("MiniBatchKMeans", 50)]
+
+
+def test_the_clusters_are_scikit_learns() -> None:
+    points = torch.from_numpy(ROWS[:300])
+    expected = KMeans(20, random_state=4).fit_predict(ROWS[:300])
+    assert k_means(points, 20, seed=4).tolist() == expected.tolist()
+
+
+def test_clusters_of_five_items_come_last() -> None:
+    points = torch.rand(17, 3, generator=torch.Generator().manual_seed(0))
+    clusters = torch.tensor([0] * 5 + [1] * 6 + [2] * 6)
+    chosen = TypiClust().choose(points, clusters, 17, 14).tolist()
+    assert {int(clusters[row]) for row in chosen[:12]} == {1, 2}
+    before = TypiClust(rule="0.2").choose(points, clusters, 17, 3).tolist()
+    assert sorted(int(clusters[row]) for row in before) == [0, 1, 2]
+
+
+def test_a_query_takes_everything_that_is_left() -> None:
+    points = torch.rand(23, 3, generator=torch.Generator().manual_seed(0))
+    clusters = torch.arange(23) % 4
+    assert sorted(TypiClust().choose(points, clusters, 23, 23).tolist()) == list(range(23))
