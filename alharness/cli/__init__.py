@@ -44,10 +44,19 @@ COMMANDS = {
     ),
     "artefacts": (
         "alharness.cli.artefacts:artefacts",
-        "List, show, remove, export, import artefacts.",
+        "List, show and remove artefacts.",
     ),
     "ui": ("alharness.cli.tracking:ui", "Open the runs in MLflow."),
     "sync": ("alharness.cli.tracking:sync", "Rebuild the MLflow view from the records."),
+}
+
+#: Title in ``--help`` -> its commands, in the order in which somebody meets them.
+GROUPS = {
+    "Run": ("run", "sweep"),
+    "See what came out": ("compare", "figure", "report", "ui", "sync"),
+    "What there is": ("list", "show", "check"),
+    "Data and what is made from them": ("data", "generator", "artefacts"),
+    "Time": ("timing", "claims"),
 }
 
 
@@ -79,8 +88,11 @@ class LazyGroup(click.Group):
             return _let_go()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        grouped = {name for names in GROUPS.values() for name in names}
+        for title, names in {**GROUPS, "More": tuple(COMMANDS.keys() - grouped)}.items():
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl([(name, COMMANDS[name][1]) for name in names])
 
 
 def _expand_home(command: click.Command) -> None:
@@ -116,7 +128,7 @@ def _let_go() -> int:
 def cli() -> None:
     """A benchmark harness for pool-based deep active learning.
 
-    Start with:  alharness run --strategy asal-auto --dataset digits-ten
+    Start with:  alharness run asal-auto digits-ten
     """
 
 

@@ -15,9 +15,16 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 
+#: Kinds of plug-ins as ``list`` takes them, in the singular, too.
+KINDS = {"strategy": "strategies", "dataset": "datasets", "learner": "learners"}
+
+
 @click.command("list")
 @click.argument(
-    "kind", type=click.Choice(["strategies", "datasets", "learners"]), default="strategies"
+    "kind",
+    type=click.Choice([*KINDS.values(), *KINDS]),
+    metavar=f"[{'|'.join(KINDS.values())}]",
+    default="strategies",
 )
 def list_names(kind: str) -> None:
     """List strategies, data sets or classifiers (learners), without importing any of them."""
@@ -28,7 +35,7 @@ def list_names(kind: str) -> None:
         "datasets": registry.TASKS,
         "learners": registry.LEARNERS,
     }
-    found = registry.listings(groups[kind])
+    found = registry.listings(groups[KINDS.get(kind, kind)])
     width = max((len(entry.name) for entry in found), default=0)
     room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0
     for entry in found:

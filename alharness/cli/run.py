@@ -19,7 +19,7 @@ from alharness.cli.options import (
     tracking_options,
     typed,
 )
-from alharness.errors import end_on_sigterm
+from alharness.errors import UserError, end_on_sigterm
 
 if TYPE_CHECKING:
     from alharness.records import CycleRecord, RunFolder
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("names", nargs=-1, metavar="[STRATEGY [DATASET]]")
 @click.option("--strategy", default=None, help="Name, package.module:Class or ./file.py:Class.")
 @click.option("--dataset", default=None, help="Name, as in 'alharness list datasets'.")
 @spec_options
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 )
 @click.option("--quiet", is_flag=True, help="Show nothing but errors.")
 def run(
+    names: tuple[str, ...],
     strategy: str | None,
     dataset: str | None,
     data_root: Path | None,
@@ -64,7 +66,7 @@ def run(
     in RUNS/DATASET/STRATEGY/KEY/cycles.jsonl; MLflow shows a copy of them.
 
     \b
-    alharness run --strategy asal-auto --dataset digits-ten
+    alharness run asal-auto digits-ten
     alharness run --strategy max-entropy --dataset mnist-two --seed 3 --set learner.c=0.1
     """
     from alharness.api.running import execute_tracked, places_of
@@ -72,6 +74,7 @@ def run(
     from alharness.engine.opening import watched
     from alharness.spec import bind
 
+    strategy, dataset = _named(names, strategy, dataset)
     bound = bind(overrides(strategy=strategy, task=dataset, **options), watched)
     end_on_sigterm()
     display = make_display(quiet=quiet)
@@ -93,6 +96,27 @@ def run(
         _summary(bound.spec, folder, folder.records())
         if store is not None:
             _how_to_open(store, runs_dir)
+
+
+def _named(
+    names: Sequence[str], strategy: str | None, dataset: str | None
+) -> tuple[str | None, str | None]:
+    """Strategy and data set, as ``run margin digits-ten`` or as options name them.
+
+    Raises:
+        UserError: more than two names, or one thing named twice.
+    """
+    if len(names) > 2:
+        raise UserError(
+            f"'alharness run' takes a strategy and a data set; found {len(names)} names: "
+            f"{' '.join(names)}. Settings are --set NAME=VALUE."
+        )
+    found = {"--strategy": strategy, "--dataset": dataset}
+    for option, name in zip(found, names, strict=False):
+        if found[option] is not None:
+            raise UserError(f"{option} {found[option]} and {name} name one thing. Give it once.")
+        found[option] = name
+    return found["--strategy"], found["--dataset"]
 
 
 def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -> None:

@@ -97,7 +97,7 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     Raises:
         UserError: as ``resolve``; or what was chosen does not go together.
     """
-    given = dict(overrides)
+    given = _at_home(overrides)
     for name in ("protocol", "plugins"):
         given.pop(name, None)  # they follow from what is installed here
     _require_known(given)
@@ -176,18 +176,41 @@ def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
     return bound
 
 
+def _homes(key: str) -> list[str]:
+    """Sections that have a setting of this name."""
+    return [name for name in SECTIONS[2:] if key in fields_at(RunSpec, [name])]
+
+
+def _at_home(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with those of a unique short name (``min_steps=20``) in their section.
+
+    Raises:
+        UserError: a setting is given by its short name and by its whole one.
+    """
+    given = dict(overrides)
+    for key in overrides:
+        homes = [] if key in TOP_LEVEL or key in SECTIONS else _homes(key)
+        # Several homes, or a section that is none, are told by who checks the keys.
+        if len(homes) != 1 or not isinstance(given.get(homes[0], {}), Mapping):
+            continue
+        (home,) = homes
+        if key in given.get(home, {}):
+            raise UserError(f"'{key}' and '{home}.{key}' are one setting. Give it once.")
+        given = merge(given, {home: {key: given.pop(key)}})
+    return given
+
+
 def _require_known(given: Mapping[str, Any]) -> None:
     """Refuse keys that no spec has, and values where a section belongs."""
-    for key in given:
-        if key not in TOP_LEVEL and key not in SECTIONS:
-            homes = [name for name in SECTIONS[2:] if key in fields_at(RunSpec, [name])]
-            if homes:
-                meant = " or ".join(f"{name}.{key}" for name in homes)
-                raise UserError(f"Unknown setting '{key}'. Did you mean {meant}?")
-            raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])
     for section in SECTIONS[2:]:
         if not isinstance(given.get(section, {}), Mapping):
             raise UserError(f"'{section}' is a section: expected {section}.NAME=VALUE.")
+    for key in given:
+        if key not in TOP_LEVEL and key not in SECTIONS:
+            if homes := _homes(key):
+                meant = " or ".join(f"{name}.{key}" for name in homes)
+                raise UserError(f"'{key}' is a setting of several parts. Name one: {meant}.")
+            raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])
 
 
 def _choose_solver(learner: dict[str, Any], said: Mapping[str, Any], *, is_recorded: bool) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
+from alharness.records import run_folders
 
 REFUSED = [
     ("bald", "mnist-ten", ["learner.kind=mlp"], "Set learner.members=5"),
@@ -68,8 +69,10 @@ def test_a_classifier_that_brings_its_own_dropout_is_not_refused(
         (["--set", "learner.kind=random-forest"], "sklearn.ensemble:RandomForestClassifier"),
         (["--set", "learner.kind=SVC"], "learner.kind=sklearn.svm:SVC"),
         (["--set", "learner.kind=mpl"], "Did you mean 'mlp'?"),
-        (["--set", "min_steps=5"], "Did you mean learner.min_steps?"),
-        (["--set", "recipe=fc"], "Did you mean generator.recipe or autoencoder.recipe?"),
+        (["--set", "recipe=fc"], "Name one: generator.recipe or autoencoder.recipe."),
+        (["--set", "min_steps=5", "--set", "learner.min_steps=6"], "are one setting. Give it once."),
+        (["max-entropy"], "--strategy random and max-entropy name one thing"),
+        (["a", "b", "c"], "a strategy and a data set; found 3 names"),
         (["--strategy", "MaxEntropy"], "Did you mean 'max-entropy'?"),
     ],
 )  # fmt: skip
@@ -96,3 +99,15 @@ def test_files_of_torchvision_that_are_still_packed_are_recognised(
     words += ["--no-tracking", "--runs-dir", str(tmp_path / "runs"), "--data-root", str(tmp_path)]
     assert call(words) == 2
     assert f"Unpack them: gunzip -k {raw}/*.gz" in capsys.readouterr().err
+
+
+def test_names_may_stand_without_their_options_and_a_setting_without_its_section(
+    tmp_path: Path,
+) -> None:
+    where = ["--no-tracking", "--quiet", "--budget", "30", "--runs-dir", str(tmp_path)]
+    assert call(["run", "margin", "digits-two", "--set", "max_iterations=7", *where]) == 0
+    (folder,) = run_folders(tmp_path)
+    assert folder.path.parent.name == "margin"
+    whole = ["--strategy", "margin", "--dataset", "digits-two"]
+    assert call(["run", *whole, "--set", "learner.max_iterations=7", *where]) == 0
+    assert len(run_folders(tmp_path)) == 1  # the same run

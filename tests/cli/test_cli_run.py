@@ -134,7 +134,7 @@ def test_unknown_commands_are_met_with_the_nearest(capfd: pytest.CaptureFixture[
 def test_list_shows_summaries(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["list"]) == 0
     strategies = capsys.readouterr().out
-    assert call(["list", "datasets"]) == 0
+    assert call(["list", "dataset"]) == 0  # the singular, too
     datasets = capsys.readouterr().out
     for name in ("random", "max-entropy", "core-set", "gaal", "adba", "asal-gray", "asal-cls"):
         (line,) = [line for line in strategies.splitlines() if line.split()[0] == name]
