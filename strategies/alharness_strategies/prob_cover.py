@@ -36,8 +36,8 @@ from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, St
 FILE = "cover.safetensors"
 #: Rows whose distances to the whole pool are held at once.
 ROWS = 512
-#: Distances of one call, at most: CUDA computes each in a block of its own, and numbers blocks in 31 bits.
-GRID = 2**31 - 1
+#: Distances held at once, at most: a gigabyte of float32, whatever the pool's size.
+HELD = 1 << 28
 #: Balls that say how large delta may be.
 BALLS = 1000
 #: Pairs within delta that are kept: a gigabyte.
@@ -227,7 +227,7 @@ def within(points_NK: torch.Tensor, delta: float, progress: Progress) -> Cover:
     # k + 2 terms of at most 4 |x|^2 together, and the lengths' own rounding: twice the sum of both.
     error = (k + 4) * 4 * float(squared_N.max()) * torch.finfo(points_NK.dtype).eps
     counts, columns, total = [], [], 0
-    rows = max(1, min(ROWS, GRID // n))
+    rows = max(1, min(ROWS, HELD // n))
     for start in range(0, n, rows):
         squared_BN = left[start : start + rows] @ right[:, start:]
         near = squared_BN <= delta * delta + error

@@ -10,7 +10,7 @@ scaled to length 1; the clusters are found anew for each query, over all items t
 asked about; clusters of five items and fewer come last instead of never, so that a query can always be
 filled.
 
-As the authors' code (avihu111/TypiClust, ``deep-al/pycls/al/typiclust.py``): k-means of all items up to 50
+As the authors' code (avihu111/TypiClust, module ``pycls.al.typiclust``): k-means of all items up to 50
 clusters and in mini-batches above; clusters with the fewest labels first, large ones first among equals;
 typicality (Eq. 1) among the 20 nearest of a cluster's items that have no label and are not yet chosen, half
 of them where there are fewer than 40. ``rule=0.2`` is how versions before 0.3 chose: mini-batches always,

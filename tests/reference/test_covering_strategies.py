@@ -79,21 +79,30 @@ def test_prob_cover_takes_the_ball_that_holds_most(delta: float) -> None:
     assert n_covered >= 14
 
 
-def test_neighbourhoods_do_not_depend_on_how_many_rows_a_device_takes_at_once(
+def test_neighbourhoods_do_not_depend_on_how_many_rows_are_held_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """CUDA's grid has room for 2^31 - 1 distances: above 4 million items, 512 rows are too many."""
+    """Of 4 million items, 512 rows of distances are 8 GB."""
     whole = within(rows(), 1.0, silent)
-    monkeypatch.setattr(prob_cover, "GRID", 3 * N)
-    asked: list[int] = []
-    distances = torch.cdist
-    monkeypatch.setattr(
-        torch, "cdist", lambda a, b, **how: asked.append(len(a)) or distances(a, b, **how)
-    )
-    parts = within(rows(), 1.0, silent)
-    assert max(asked) == 3
+    monkeypatch.setattr(prob_cover, "HELD", 3 * N)
+    done: list[int] = []
+    parts = within(rows(), 1.0, lambda what, at, of: done.append(at))
+    assert done == [*range(3, N, 3), N]
     assert torch.equal(parts.starts, whole.starts)
     assert torch.equal(parts.neighbours, whole.neighbours)
+
+
+def test_pairs_are_those_of_distances_by_differences_however_close_to_delta() -> None:
+    """A product in float32 rounds; many of these pairs lie at delta to the last bit."""
+    points = torch.randint(0, 4, (300, 3), generator=torch.Generator().manual_seed(0)).float()
+    for moved in (0.0, 100.0):  # far from the origin almost every pair is measured again
+        at = points + moved
+        apart = torch.cdist(at, at, compute_mode="donot_use_mm_for_euclid_dist")
+        for delta in (1.0, 2.0**0.5, 3.0**0.5):
+            found = within(at, delta, silent)
+            expected = apart <= delta
+            assert torch.equal(found.starts.diff(), expected.sum(dim=1))
+            assert torch.equal(found.neighbours.long(), expected.nonzero()[:, 1])
 
 
 def test_delta_is_as_large_as_purity_allows() -> None:

@@ -1,6 +1,6 @@
 """TypiClust against the rule of the authors' code, written here as it stands there.
 
-avihu111/TypiClust, ``deep-al/pycls/al/typiclust.py``: ``select_samples`` and ``kmeans``. Distances are
+avihu111/TypiClust, module ``pycls.al.typiclust``: ``select_samples`` and ``kmeans``. Distances are
 those of the paper's Eq. 1.
 """
 
