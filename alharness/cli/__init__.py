@@ -153,6 +153,9 @@ def call(arguments: Sequence[str] | None = None) -> int:
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2
+            click.echo(error.format_message(), err=True)
+            return 2
         where = f" See '{context.command_path} --help'." if context is not None else ""
         click.echo(f"alharness: {error.format_message()}{where}", err=True)
         return 2

@@ -111,3 +111,11 @@ def test_names_may_stand_without_their_options_and_a_setting_without_its_section
     whole = ["--strategy", "margin", "--dataset", "digits-two"]
     assert call(["run", *whole, "--set", "learner.max_iterations=7", *where]) == 0
     assert len(run_folders(tmp_path)) == 1  # the same run
+
+
+@pytest.mark.parametrize("words", [[], ["artefacts"]])
+def test_a_group_alone_shows_its_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    call(words)
+    shown = "".join(capsys.readouterr())
+    assert shown.startswith("Usage: ")
+    assert "See '" not in shown
