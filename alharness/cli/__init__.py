@@ -16,7 +16,8 @@ from typing import Any
 import click
 
 from alharness import __version__
-from alharness.errors import TRACEBACK, UserError, unknown_name
+from alharness.cli.output import lost, open_descriptors
+from alharness.errors import TRACEBACK, UserError, end_on_sigterm, unknown_name
 from alharness.files import refusal
 
 #: command -> (module:function, line shown by --help)
@@ -74,19 +75,6 @@ class LazyGroup(click.Group):
         _expand_home(command)
         return command
 
-    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
-        try:
-            return super().make_context(*arguments, **options)
-        except BrokenPipeError:  # while it showed its help
-            raise click.exceptions.Exit(_let_go()) from None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # The reader (head, less) went away, and nothing is wrong: click would make it an error.
-            return _let_go()
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped = {name for names in GROUPS.values() for name in names}
         for title, names in {**GROUPS, "More": tuple(COMMANDS.keys() - grouped)}.items():
@@ -117,12 +105,6 @@ class _HomePath(click.Path):
         return super().convert(value, param, ctx)
 
 
-def _let_go() -> int:
-    """Stop writing to a reader that went away."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="alharness")
 def cli() -> None:
@@ -134,11 +116,14 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a ``UserError`` is one line and exit code 2; anything else keeps its traceback."""
+    open_descriptors()
+    end_on_sigterm()
     code = call(arguments)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _let_go()
+    if why := lost():
+        click.echo(
+            f"alharness: standard output was lost: {why}. Runs are whole all the same.", err=True
+        )
+        code = code or 1
     sys.exit(code)
 
 

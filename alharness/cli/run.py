@@ -19,7 +19,7 @@ from alharness.cli.options import (
     tracking_options,
     typed,
 )
-from alharness.errors import UserError, end_on_sigterm
+from alharness.errors import UserError
 
 if TYPE_CHECKING:
     from alharness.records import CycleRecord, RunFolder
@@ -76,7 +76,6 @@ def run(
 
     strategy, dataset = _named(names, strategy, dataset)
     bound = bind(overrides(strategy=strategy, task=dataset, **options), watched)
-    end_on_sigterm()
     display = make_display(quiet=quiet)
     try:
         folder, store = execute_tracked(

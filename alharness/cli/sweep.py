@@ -120,8 +120,6 @@ def start(
     say it all.
     Ctrl-C stops it, the same command continues. Exit code 1: at least one run failed.
     """
-    import signal
-
     if not quiet:  # before the libraries are loaded, which takes seconds
         click.echo(f"looking up the runs of {spec or 'these options'} ...")
     from alharness.api.running import places_of
@@ -152,7 +150,6 @@ def start(
         for job in state.left:
             click.echo(f"  {job.name}")
         return 0
-    signal.signal(signal.SIGTERM, _terminate)
     display = make_sweep_display(everything, state.left, quiet=quiet)
     try:
         if state.left:
@@ -176,11 +173,6 @@ def start(
         display.close()
     _conclude(spec, runs_dir, options, everything, outcome.failed, quiet=quiet)
     return 1 if outcome.failed else 0
-
-
-def _terminate(number: int, frame: object) -> None:
-    """SIGTERM stops a sweep as Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def _announce(found: Sweep, jobs: Sequence[Job], state: SweepState, at_once: int) -> None:

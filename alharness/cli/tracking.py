@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 #: A long sync says how far it is.
 EVERY_S = 5.0
+
+#: How long a server may take to end by itself.
+ENDING_S = 3.0
 
 #: What MLflow's page shows of an experiment: its training runs, as charts.
 TRAINING = "workflowType=machine_learning&compareRunsMode=CHART"
@@ -132,11 +137,24 @@ def ui(runs_dir: Path, tracking_uri: str | None, experiment: str, port: int) -> 
     }
     arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     command = [sys.executable, "-m", "mlflow", "server", *arguments, "--workers", "1"]
-    try:
-        done = subprocess.run(command, env=environment, check=False)
-    except KeyboardInterrupt:
-        return
-    if done.returncode:
+    code = _serve(command, environment)
+    if code:
         raise UserError(
-            f"MLflow's server ended with code {done.returncode}. Is port {port} taken? Try --port."
+            f"MLflow's server ended with code {code}. Is port {port} taken? Try --port."
         )
+
+
+def _serve(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """A server with all its processes, until it ends or we do (Ctrl-C, SIGTERM); its exit code."""
+    # A group of its own: the server starts others, which nobody else would end.
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(ENDING_S)

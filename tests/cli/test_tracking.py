@@ -348,11 +348,11 @@ def test_the_page_that_ui_opens_is_that_of_training_runs(
 ) -> None:
     served: list[list[str]] = []
 
-    def serve(command: list[str], **options: Any) -> Any:
+    def serve(command: list[str], environment: object) -> int:
         served.append(command)
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(subprocess, "run", serve)
+    monkeypatch.setattr("alharness.cli.tracking._serve", serve)
     assert call(["ui", "--runs-dir", str(runs)]) is not None
     assert "workflowType=machine_learning" in capsys.readouterr().out
     assert default_uri(runs) in served[0]
