@@ -1,10 +1,11 @@
 """Runs on this machine: a few worker processes that take one run after the other.
 
-A process per worker rather than per run, because starting one costs about 5 s of importing torch. Runs
-of the harness's own code in one process cannot influence each other: no random stream is carried along
-and nothing is seeded globally. Whatever a plug-in does to its process stays among runs whose keys name
-that plug-in: others get a worker of their own. A worker that dies (memory, a crash in native code) fails
-its runs and is replaced.
+Workers without a GPU are forked from one process that has imported torch (``worker.nursery``); CUDA does
+not survive a fork, so that with a GPU each of them starts anew and imports it for some seconds. A process
+per worker rather than per run: a warm one is faster still. Runs of the harness's own code in one process
+cannot influence each other: no random stream is carried along and nothing is seeded globally. Whatever a
+plug-in does to its process stays among runs whose keys name that plug-in: others get a worker of their
+own. A worker that dies (memory, a crash in native code) fails its runs and is replaced.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import math
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from alharness.executors.base import Event, payload
 from alharness.executors.sweeps import Job
@@ -111,8 +114,14 @@ class LocalExecutor:
                 if waiting:  # of other plug-ins
                     yield from hire(slot)
 
+        # CUDA does not survive a fork; elsewhere than on Linux torch's libraries may not.
+        forks = sys.platform == "linux" and all(job.spec.device == "cpu" for job in jobs)
+        nursery = _Nursery(self._environment(0), self.pack) if forks and jobs else None
+
         def hire(slot: int) -> Iterator[Event]:
-            workers[slot] = _Worker(self._environment(slot), self.pack)
+            workers[slot] = _Worker(
+                nursery.fork if nursery is not None else _fresh(self._environment(slot), self.pack)
+            )
             selector.register(workers[slot].answers, selectors.EVENT_READ, slot)
             yield from give(slot)
 
@@ -143,6 +152,8 @@ class LocalExecutor:
                     yield from give(slot)
                 yield Event("tick")
         finally:
+            if nursery is not None:
+                nursery.close()
             for worker in workers.values():
                 worker.close()
             selector.close()
@@ -160,23 +171,112 @@ class LocalExecutor:
         return environment
 
 
+class _Process(Protocol):
+    """A process as far as its owner asks; ``subprocess.Popen`` is one."""
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+#: Starts a worker with these three standard descriptors.
+Start = Callable[[int, int, int], _Process]
+
+
+class _Nursery:
+    """The process that has imported everything and forks itself into workers."""
+
+    def __init__(self, environment: dict[str, str], pack: int) -> None:
+        # Packets: a message arrives whole, with its descriptors.
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pack = pack
+        self.n_forked = 0
+        self.is_ready = False
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "alharness.executors.worker", "--nursery", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a group of its own, to be ended with all that it forked
+        )
+        theirs.close()
+
+    def fork(self, stdin: int, stdout: int, stderr: int) -> _Process:
+        """Ask for a worker; it begins when the nursery is ready, and its input may be written before."""
+        self.n_forked += 1
+        request = json.dumps({"fork": self.n_forked, "width": self.pack}).encode()
+        with suppress(OSError):  # a dead nursery: the worker's answers end, and it is asked after
+            socket.send_fds(self.channel, [request], [stdin, stdout, stderr])
+        return _Forked(self, self.n_forked)
+
+    def end_of(self, asked: str, number: int) -> int:
+        """``kill`` a worker, or ``wait`` for it: its exit code, the nursery's own where that is dead."""
+        try:
+            if not self.is_ready:
+                self.is_ready = self.channel.recv(16) == b"ready"
+            self.channel.send(json.dumps({asked: number}).encode())
+            answer = self.channel.recv(16)
+        except OSError:
+            answer = b""
+        return int(answer) if answer else self.process.wait()
+
+    def close(self) -> None:
+        """End it and whatever it forked that is still there."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.channel.close()
+
+
+@dataclass
+class _Forked:
+    """A worker that the nursery forked, and reaps."""
+
+    nursery: _Nursery
+    number: int
+    code: int | None = None
+
+    def wait(self) -> int:
+        if self.code is None:
+            self.code = self.nursery.end_of("wait", self.number)
+        return self.code
+
+    def kill(self) -> None:
+        if self.code is None:
+            self.code = self.nursery.end_of("kill", self.number)
+
+
+def _fresh(environment: dict[str, str], pack: int) -> Start:
+    """Starts workers that import everything themselves."""
+
+    def start(stdin: int, stdout: int, stderr: int) -> _Process:
+        return subprocess.Popen(
+            [sys.executable, "-m", "alharness.executors.worker", str(pack)],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
+        )
+
+    return start
+
+
 class _Worker:
     """One worker process and its two pipes."""
 
-    def __init__(self, environment: dict[str, str], pack: int = 1) -> None:
+    def __init__(self, start: Start) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "alharness.executors.worker", str(pack)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            env=environment,
-            bufsize=0,  # a buffer would hide a second answer from the selector
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdin is not None
-        self.answers: IO[bytes] = self.process.stdout
-        self.requests: IO[bytes] = self.process.stdin
+        stdin, requests = os.pipe()
+        answers, stdout = os.pipe()
+        self.process = start(stdin, stdout, self.errors.fileno())
+        os.close(stdin)
+        os.close(stdout)
+        # Unbuffered: a buffer would hide a second answer from the selector.
+        self.answers: IO[bytes] = os.fdopen(answers, "rb", buffering=0)
+        self.requests: IO[bytes] = os.fdopen(requests, "wb", buffering=0)
         self.jobs: dict[int, Job] = {}
         #: Plug-ins that it has run; None before its first run.
         self.code: tuple[tuple[str, str], ...] | None = None
@@ -208,8 +308,7 @@ class _Worker:
 
     def close(self) -> None:
         """End the process: its records are on the disk, whatever it was doing."""
-        if self.process.poll() is None:
-            self.process.kill()
+        self.process.kill()
         self.process.wait()
         self.answers.close()
         self.errors.close()

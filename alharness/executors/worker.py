@@ -4,20 +4,27 @@ Its argument says how many it carries out at a time: one after the other, or so 
 classifiers are trained together (``packed``). Answers on the descriptor that standard output was at the
 start; whatever a library prints goes to standard error. When the driver goes away the input ends, and the
 worker ends at once: a killed sweep leaves no process behind.
+
+Importing torch takes seconds. ``--nursery FD`` imports once, runs nothing, and forks itself into workers
+as it is asked to over a socket: n workers start for little more than the price of one.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from alharness.progress import Progress
 
@@ -99,5 +106,65 @@ def _reporting(say: Callable[..., None]) -> Progress:
     return progress
 
 
+def nursery(channel: socket.socket) -> None:
+    """Import what runs need; then fork a worker per request, until the driver goes away.
+
+    A request is one message of JSON: ``{"fork": NUMBER, "width": N}`` with the three descriptors that the
+    worker gets as its standard ones; ``{"wait": NUMBER}`` or ``{"kill": NUMBER}``, which are answered with
+    the exit code. Workers stay unreaped until they are asked after, so that no other process takes their
+    number meanwhile.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for module in NEEDED:  # nothing is computed: threads and devices do not survive a fork
+        importlib.import_module(module)
+    gc.freeze()  # a collection in a worker would copy the pages of all that was imported
+    channel.send(b"ready")
+    pids: dict[int, int] = {}
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, 1 << 12, 3)
+        if not message:
+            return
+        request = json.loads(message)
+        if "fork" in request:
+            pid = os.fork()
+            if pid == 0:
+                channel.close()
+                _become_worker(descriptors, request["width"])
+            pids[request["fork"]] = pid
+            for descriptor in descriptors:
+                os.close(descriptor)
+            continue
+        (asked, number), *_ = request.items()
+        if asked == "kill":
+            os.kill(pids[number], signal.SIGKILL)
+        _, status = os.waitpid(pids.pop(number), 0)
+        channel.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+#: What every run imports; torch's first optimiser imports the second.
+NEEDED = ("alharness.engine.runner", "torch._dynamo")
+
+
+def _become_worker(descriptors: Sequence[int], width: int) -> NoReturn:
+    """In the child: serve, and end without going back into the nursery's loop."""
+    code = 1
+    try:
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        main(width)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+    if sys.argv[1:2] == ["--nursery"]:
+        nursery(socket.socket(fileno=int(sys.argv[2])))
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)

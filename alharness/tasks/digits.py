@@ -5,9 +5,12 @@ Small enough for tests and first steps: nothing is fetched, a run takes seconds.
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alharness import seeds
 from alharness.learners.settings import LearnerSettings
@@ -30,11 +33,9 @@ class _Digits(TaskPlugin):
     classes: ClassVar[tuple[int, ...]]
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        images = bunch.images.astype(np.uint8)[:, None]  # values 0 .. 16
-        labels = bunch.target.astype(np.int64)
+        rows = _rows()
+        images = rows[:, :-1].reshape(-1, 1, 8, 8)  # values 0 .. 16
+        labels = rows[:, -1].astype(np.int64)
         pool_parts, test_parts = [], []
         for number, label in enumerate(self.classes):
             members = np.flatnonzero(labels == label)
@@ -57,6 +58,22 @@ class _Digits(TaskPlugin):
             pixel_max=16,
             notes={"source": "scikit-learn load_digits", "split": "fixed, stratified, 2/3 to 1/3"},
         )
+
+
+def _rows() -> NDArray[np.uint8]:
+    """64 values of an image and its class in each row, ``[1797, 65]``, out of scikit-learn's own file.
+
+    Read without importing scikit-learn, whose import takes as long as such a run.
+    """
+    found = importlib.util.find_spec("sklearn")
+    if found is not None and found.origin is not None:
+        file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if file.is_file():
+            return np.loadtxt(file, delimiter=",", dtype=np.uint8)
+    from sklearn.datasets import load_digits  # a version that keeps them elsewhere
+
+    data, targets = load_digits(return_X_y=True)
+    return np.column_stack([data, targets]).astype(np.uint8)
 
 
 def _by_position(pairs: np.ndarray) -> np.ndarray:
