@@ -36,6 +36,7 @@ COMMANDS = {
     "compare": ("alharness.cli.compare:compare", "Compare finished runs in a table."),
     "report": ("alharness.cli.report:report", "Write figures, statistics and one HTML report."),
     "figure": ("alharness.cli.figure:figure", "Draw a figure for a paper from finished runs."),
+    "runs": ("alharness.cli.runs:runs", "List, remove and publish runs."),
     "timing": ("alharness.cli.timing:timing", "Measure selection time and work against pool size."),
     "claims": ("alharness.cli.claims:claims", "Check the paper's timing claims, with evidence."),
     "data": ("alharness.cli.data:data", "Prepare, verify, import and list data sets."),
@@ -54,7 +55,7 @@ COMMANDS = {
 #: Title in ``--help`` -> its commands, in the order in which somebody meets them.
 GROUPS = {
     "Run": ("run", "sweep"),
-    "See what came out": ("compare", "figure", "report", "ui", "sync"),
+    "See what came out": ("compare", "figure", "report", "runs", "ui", "sync"),
     "What there is": ("list", "show", "check"),
     "Data and what is made from them": ("data", "generator", "artefacts"),
     "Time": ("timing", "claims"),

@@ -50,8 +50,8 @@ def compare(
 ) -> int:
     """Compare finished runs in a table.
 
-    TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir. A run that
-    cannot be read is named and left out, and the exit code is 1.
+    TARGETS are directories of runs, files of published records (.tar.xz), or one sweep file; without
+    any, all of --runs-dir. A run that cannot be read is named and left out, and the exit code is 1.
 
     \b
     alharness compare

@@ -62,9 +62,9 @@ def report(
 ) -> int:
     """Write figures, statistics and one HTML report.
 
-    TARGETS are directories of runs, or one sweep file; without any, all of --runs-dir. A sweep file
-    also tells which runs are missing, and its report is laid beside the sweep in MLflow. A run that
-    cannot be read is named and left out, and the exit code is 1.
+    TARGETS are directories of runs, files of published records (.tar.xz), or one sweep file; without
+    any, all of --runs-dir. A sweep file also tells which runs are missing, and its report is laid
+    beside the sweep in MLflow. A run that cannot be read is named and left out, and the exit code is 1.
 
     \b
     alharness report benchmarks/specs/fig3a.toml --out fig3a

@@ -10,7 +10,8 @@ from alharness.comparison.comparison import Comparison, comparisons
 from alharness.comparison.series import LeftOut
 from alharness.errors import UserError
 from alharness.executors.sweeps import Job, Sweep
-from alharness.records import read_runs
+from alharness.records import Run, read_runs
+from alharness.records.published import ENDING, unpacked
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,18 @@ class Found:
 def found_below(
     folders: Sequence[Path], *, split_by: Sequence[str] = (), labels: Mapping[str, str]
 ) -> Found:
-    """All runs below some directories.
+    """All runs below some directories, or in files of published records.
 
     Raises:
         UserError: no runs there, or protocols that differ.
     """
-    runs = [run for folder in folders for run in read_runs(folder)]
+    runs: list[Run] = []
+    for folder in folders:
+        if folder.name.endswith(ENDING):
+            with unpacked(folder) as place:
+                runs += read_runs(place)
+        else:
+            runs += read_runs(folder)
     heading = f"Runs of {', '.join(map(str, folders))}"
     return Found(heading, "", "", comparisons(runs, split_by=split_by, labels=labels))
 
