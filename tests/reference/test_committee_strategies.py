@@ -24,7 +24,7 @@ from alharness.spec import resolve
 from alharness.strategy import CycleView
 from alharness_strategies.bald import Bald
 from alharness_strategies.batch_bald import BatchBald, draw_outcomes, joint_entropy, pick
-from alharness_strategies.qbc import QueryByCommittee
+from alharness_strategies.qbc import QueryByCommittee, scores
 
 S, N, C = 4, 9, 3
 
@@ -166,6 +166,42 @@ def test_equal_vote_entropies_are_equal_bits() -> None:
         assert len(set.union(*found.values())) == len(found), "unequal ones stay apart"
         n_crosswise += len({counts for _, counts in items}) - len(found)
     assert n_crosswise > 100
+
+
+def test_of_equally_probable_classes_the_first_has_the_vote() -> None:
+    p_SNC = torch.tensor([[[0.4, 0.4, 0.2], [0.2, 0.4, 0.4]], [[0.1, 0.1, 0.8], [0.3, 0.4, 0.3]]])
+    # Votes are 0 and 2, and 1 and 1.
+    assert acquisition.vote_entropy(p_SNC.log()).tolist() == pytest.approx([math.log(2), 0.0])
+
+
+@pytest.mark.parametrize("values", [1, 1000])
+def test_scores_do_not_depend_on_how_many_items_fit_into_a_cache(
+    values: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_p_SNC = predictions(seed=1).log()
+    before = log_p_SNC.clone()
+    functions = (
+        acquisition.mutual_information,
+        acquisition.vote_entropy,
+        acquisition.mean_entropy,
+    )
+    whole = [function(log_p_SNC) for function in functions]
+    monkeypatch.setattr(acquisition, "_IN_CACHE", values)
+    monkeypatch.setattr(acquisition, "_COMPARED_IN_CACHE", values)
+    parts = [function(log_p_SNC) for function in functions]
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-14, rtol=0)
+    assert torch.equal(log_p_SNC, before)  # float64 predictions are not worked on in place
+
+
+def test_the_mean_prediction_of_an_item_that_is_out_by_its_votes_is_not_worked_out() -> None:
+    log_p_SNC = predictions(seed=3).log()
+    votes_N, mean_N = scores(log_p_SNC, k=4)
+    every_mean_N = scores(log_p_SNC)[1]
+    in_reach = votes_N >= votes_N.sort(descending=True).values[3]
+    assert 4 <= int(in_reach.sum()) < N
+    assert torch.equal(mean_N.isfinite(), in_reach)
+    torch.testing.assert_close(mean_N[in_reach], every_mean_N[in_reach], atol=1e-14, rtol=0)
 
 
 def test_of_ten_classes_too_equal_votes_go_by_the_mean_prediction() -> None:

@@ -138,6 +138,19 @@ class TestScores:
         assert acquisition.margin(log_p).tolist() == pytest.approx([-0.5, 0.0], abs=1e-6)
         assert acquisition.least_confidence(log_p).tolist() == pytest.approx([0.3, 0.6], abs=1e-6)
 
+    @pytest.mark.parametrize("n_classes", [2, 10, 40])
+    def test_the_margin_is_that_of_the_two_largest_probabilities(self, n_classes: int) -> None:
+        """By item and by class in memory, with and without gradients: the same bits."""
+        rng = torch.Generator().manual_seed(0)
+        log_p = torch.randn(200, n_classes, generator=rng).log_softmax(dim=1)
+        log_p[::5, 1] = log_p[::5, 0]  # equal ones
+        log_p[1, 0] = -torch.inf
+        top = log_p.exp().sort(dim=1, descending=True).values
+        expected = top[:, 1] - top[:, 0]
+        by_class = log_p.T.contiguous().T
+        for values in (log_p, by_class, log_p.clone().requires_grad_()):
+            assert torch.equal(acquisition.margin(values), expected)
+
     def test_for_two_classes_all_scores_order_alike(self) -> None:
         log_p = torch.log_softmax(
             torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), -1
