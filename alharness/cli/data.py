@@ -187,7 +187,10 @@ def verify(name: str, source: Path | None, data_root: Path | None) -> None:
 )
 @data_root_option
 def preview(name: str, output: Path | None, data_root: Path | None) -> None:
-    """Draw 64 pool items of the task NAME, evenly spaced, so that crop and labels can be looked at."""
+    """Draw 64 pool items of the task NAME, evenly spaced, so that crop and labels can be looked at.
+
+    Of a table: one line per column, with what it is taken for and what is doubtful.
+    """
     import numpy as np
     import torch
 
@@ -195,8 +198,12 @@ def preview(name: str, output: Path | None, data_root: Path | None) -> None:
     from alharness.registry import resolve_task
     from alharness.tasks.base import load_data
 
+    plugin = resolve_task(name)
+    if lines := plugin.preview(_locations(data_root)):
+        click.echo("\n".join(lines))
+        return
     with _shown() as progress:
-        loaded = load_data(resolve_task(name), _locations(data_root), progress)
+        loaded = load_data(plugin, _locations(data_root), progress)
     pool = loaded.open_pool(torch.device("cpu"))
     if len(pool.item_shape) != 3:
         raise UserError(

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 #: Notes that are warnings, not descriptions.
-DOUBTS = ("partial", "absent", "duplicates", "left out", "row numbers", "rebuilt")
+DOUBTS = (
+    "partial",
+    "absent",
+    "duplicates",
+    "left out",
+    "row numbers",
+    "rebuilt",
+    "file",
+    "columns",
+    "gaps",
+    "leak",
+    "scales",
+)
 
 
 def doubts(notes: Mapping[str, str]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from alharness.errors import UserError, blamed, home_of
 from alharness.pool import Forecast, Pool, VirtualItems, forecast_of, open_items
@@ -109,9 +109,22 @@ class TaskData:
 
 
 class TaskParameters(BaseModel):
-    """Parameters of a task (``--set task.NAME=VALUE``); most have none."""
+    """Parameters of a task (``--set task.NAME=VALUE``); most have none.
+
+    A field that is marked ``json_schema_extra={"added": VERSION}`` is left out of what is written and
+    hashed while it has its default: a new parameter renames no run and no cache.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        for name, info in type(self).model_fields.items():
+            extra = info.json_schema_extra
+            if isinstance(extra, dict) and "added" in extra and getattr(self, name) == info.default:
+                values.pop(name, None)
+        return values
 
 
 class TaskPlugin(ABC):
@@ -161,6 +174,14 @@ class TaskPlugin(ABC):
         Raises:
             UserError: data missing (what, where it was looked for, how to get it, its size) or damaged.
         """
+
+    def preview(self, locations: DataLocations) -> list[str]:
+        """What the data are taken for, line by line, where a picture of items says nothing; none here.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        return []
 
     def fingerprint(self, locations: DataLocations, progress: Progress = silent) -> str:
         """The fingerprint of the data that ``load`` would give now, as cheaply as can be.

@@ -1,14 +1,8 @@
-"""A table's columns as numbers: what is a number, what a category, and what is neither and refused.
-
-A file of text does not say what its columns are. pandas takes a column for numbers only where every field
-reads as one; a single ``?`` among ages makes texts of them all. Such columns are not guessed at.
-"""
+"""A table's columns as numbers: scaled, as categories, as vectors; what is neither is refused."""
 
 from __future__ import annotations
 
 import datetime
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
-from alharness.tasks.originals.layout import is_split_alone
+from alharness.tasks.meaning import MAX_CATEGORIES, Meaning, typed_name
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import Series
 
-#: More categories than this are names or numbers of rows and tell nothing.
-MAX_CATEGORIES = 100
-#: What a split column calls its parts.
-POOL_NAMES, TEST_NAMES = frozenset({"pool", "train"}), frozenset({"test"})
-#: A number as people write it: decimal commas, thousands, per cent.
-_NUMBER = re.compile(
-    r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+|\d{1,3}(?:[,' ]\d{3})+(?:[.,]\d+)?)(?:[eE][+-]?\d+)?\s*%?"
-)
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:[ T].*)?")
 #: A column whose values differ by less is constant: its deviation is rounding, and dividing by it noise.
 _CONSTANT = 8 * np.finfo(np.float64).eps
+#: The category of what is not there.
+NOTHING = "(nothing)"
 
 
 @dataclass(frozen=True)
@@ -60,23 +47,23 @@ def encoded(
         as_category: whatever its values look like.
 
     Raises:
-        UserError: dates and the like, infinite numbers, texts that are mostly numbers, or too many
-            categories.
+        UserError: dates and the like, infinite numbers, or too many categories.
     """
     from pandas.api import types
 
+    if _kinds(column) <= {"ndarray", "list"} and len(column) and _kinds(column):
+        return _vector(column, in_pool, where)
     column = _plain(column, where)
     is_number = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
     if is_number and not as_category:
         return _scaled(column, in_pool, where)
     texts = column.astype(str).to_numpy(dtype=np.str_)
-    if not (as_category or types.is_bool_dtype(column)):
-        _refuse_numbers(texts, str(column.name), where)
     categories, which = np.unique(texts, return_inverse=True)
     if len(categories) > MAX_CATEGORIES:
         raise UserError(
             f"Column '{column.name}' of {where} has {len(categories):,} different texts; expected at most "
-            f"{MAX_CATEGORIES} categories. Leave it out with task.drop={column.name}, or group them."
+            f"{MAX_CATEGORIES} categories. Leave it out with "
+            f"task.drop={typed_name(str(column.name))}, or group them."
         )
     return Encoded(np.eye(len(categories))[which.reshape(-1)], f"{len(categories)} categories")
 
@@ -120,54 +107,34 @@ def labels_of(column: Series[Any], where: str) -> NDArray[Any]:
     return texts
 
 
-def refuse_missing(column: Series[Any], where: str, otherwise: str) -> None:
-    """Values that are not there are not filled.
+def filled(
+    meaning: Meaning, in_pool: NDArray[np.bool_], how: str
+) -> tuple[Series[Any], NDArray[np.float64] | None]:
+    """A column without gaps.
 
-    Raises:
-        UserError: with their number and the first row.
+    Args:
+        meaning: of the column.
+        in_pool: bool ``[N]``: what fills a gap is taken from the pool alone.
+        how: ``median`` or ``category``; nothing else leaves gaps until here.
+
+    Returns:
+        The values; and a column ``[N, 1]`` that is 1 where a number was not there, for ``category``.
     """
-    missing = column.isna().to_numpy()
-    if missing.any():
-        raise UserError(
-            f"Column '{column.name}' of {where} has {int(missing.sum())} missing values, the first in row "
-            f"{int(missing.argmax()) + 1}. Fill or drop those rows, {otherwise}."
+    from pandas.api import types
+
+    values, gaps = meaning.values, meaning.gaps
+    if not gaps.any():
+        return values, None
+    of_pool = values[in_pool & ~gaps]
+    if types.is_numeric_dtype(values) and not types.is_bool_dtype(values):
+        middle = (
+            float(of_pool.median() if how == "median" else of_pool.mean()) if len(of_pool) else 0.0
         )
-
-
-def refuse_splits(names: Sequence[str], columns: DataFrame, where: str) -> None:
-    """A column of "train" and "test" is the author's split, not a feature, and is not passed over.
-
-    Raises:
-        UserError: one of ``names`` is, and nothing said what to do with it.
-    """
-    for name in names:
-        column = columns[name]
-        if len(column) == 0 or not isinstance(column.iloc[0], str):  # numbers, dates, pictures
-            continue
-        said = {text.strip().lower() for text in column.astype(str).unique()}
-        if len(said) > 1 and all(text in POOL_NAMES or is_split_alone(text) for text in said):
-            raise UserError(
-                f"Column '{name}' of {where} says {', '.join(sorted(said))}: the author's split, it seems. "
-                f"Take it with task.split_column={name} (train or pool, and test), or leave it out with "
-                f"task.drop={name}."
-            )
-
-
-def split_mask(column: Series[Any], where: str) -> NDArray[np.bool_]:
-    """What a split column says is the test set, bool ``[N]``.
-
-    Raises:
-        UserError: it says something else than train (or pool) and test, or only one of them.
-    """
-    values = column.astype(str)
-    foreign = sorted(set(values) - POOL_NAMES - TEST_NAMES)
-    is_test: NDArray[np.bool_] = values.isin(TEST_NAMES).to_numpy()
-    if foreign or is_test.all() or not is_test.any():
-        found = f"'{foreign[0]}'" if foreign else f"'{values.iloc[0]}' everywhere"
-        raise UserError(
-            f"Column '{column.name}' of {where} must say train (or pool) and test; found {found}."
-        )
-    return is_test
+        numbers = values.astype(float).where(~gaps, middle)
+        return numbers, gaps[:, None].astype(np.float64) if how == "category" else None
+    texts = values.astype(object)
+    usual = NOTHING if how == "category" or not len(of_pool) else of_pool.mode().iloc[0]
+    return texts.where(~gaps, usual), None
 
 
 def counts_rows(column: Series[Any]) -> bool:
@@ -241,25 +208,29 @@ def _scaled(column: Series[Any], in_pool: NDArray[np.bool_], where: str) -> Enco
     return Encoded(scaled[:, None], "number")
 
 
-def _refuse_numbers(texts: NDArray[np.str_], name: str, where: str) -> None:
-    """Texts of which half or more read as numbers, or as dates, are no categories unless somebody says so.
-
-    Raises:
-        UserError: with the first row that is in the way.
-    """
-    distinct, which = np.unique(texts, return_inverse=True)
-    which = which.reshape(-1)
-    said = f"set task.categories={name} if they are categories, or task.drop={name}."
-    for pattern, kind, remedy in (
-        (_NUMBER, "a number", "Make numbers of the whole column (1.5 for 1,5; .12 for 12%)"),
-        (_DATE, "a date", "Make numbers of them"),
-    ):
-        fits = np.array([bool(pattern.fullmatch(text.strip())) for text in distinct])[which]
-        if 2 * fits.sum() < len(fits):
-            continue
-        at = int((~fits).argmax()) if not fits.all() else 0
-        other = f"; row {at + 1} says {str(texts[at])!r:.60}"
-        raise UserError(
-            f"Column '{name}' of {where} reads as {kind} in {fits.sum():,} of {len(fits):,} rows, but not as "
-            f"a column of them{other}. {remedy}, fill what is missing, {said}"
+def _vector(column: Series[Any], in_pool: NDArray[np.bool_], where: str) -> Encoded:
+    """Lists of as many numbers each, for instance embeddings: each place is scaled as a column is."""
+    name = typed_name(str(column.name))
+    lengths = {np.size(value) for value in column}
+    try:
+        table = np.stack([np.asarray(value, dtype=np.float64).reshape(-1) for value in column])
+    except (ValueError, TypeError) as error:
+        found = (
+            f"lengths {sorted(lengths)[:5]}" if len(lengths) > 1 else "other things than numbers"
         )
+        raise UserError(
+            f"Column '{column.name}' of {where} holds lists that are no vectors: expected as many numbers in "
+            f"each, found {found}. Mend it, or set task.drop={name}."
+        ) from error
+    if not np.isfinite(table).all():
+        at = int((~np.isfinite(table).all(axis=1)).argmax()) + 1
+        raise UserError(
+            f"Column '{column.name}' of {where} has a vector with a gap in row {at}. Mend it, or set "
+            f"task.drop={name}."
+        )
+    pool = table[in_pool]
+    deviation = pool.std(axis=0)
+    constant = deviation <= _CONSTANT * np.abs(pool).max(axis=0)
+    scaled = (table - pool.mean(axis=0)) / np.where(constant, 1, deviation)
+    scaled[:, constant] = 0
+    return Encoded(scaled, f"vector of {table.shape[1]}")

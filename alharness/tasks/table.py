@@ -1,10 +1,12 @@
-"""A user's own table: ``table:PATH``, CSV or parquet."""
+"""A user's own table: ``table:PATH``, a file of separated texts or parquet."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,25 +16,39 @@ from alharness.errors import UserError, unknown_name
 from alharness.progress import Progress, silent
 from alharness.tasks.arrays import OwnFile, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
-from alharness.tasks.columns import (
-    counts_rows,
-    encoded,
-    labels_of,
-    refuse_missing,
-    refuse_splits,
-    split_mask,
+from alharness.tasks.columns import counts_rows, encoded, filled, labels_of
+from alharness.tasks.meaning import (
+    Classes,
+    Column,
+    Meaning,
+    Wishes,
+    classes_of,
+    meaning_of,
+    names_in,
+    typed_name,
 )
+from alharness.tasks.originals.row_cache import obtain_rows
 from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, divided
+from alharness.tasks.splits import NO_SPLIT, roles_in
+from alharness.tasks.texts import SPELLED, Form, read_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pandas import DataFrame
+    from pandas import Series
 
 #: Columns that are taken for the target when none is named.
 TARGETS = ("target", "label", "class", "y")
 #: Names of columns in a note, at most.
 LISTED = 30
+#: Files from this size on are kept as they were understood: a million rows are read once, not in each run.
+CACHED_FROM = 4 << 20
+#: How tables are read; in the key of a run where an earlier reading gave something else.
+READING = "2"
+#: The note under which it is said that alharness 0.2 read the table otherwise.
+READ_ANEW = "reading"
+#: More different texts than this are no splits.
+MAX_ROLES = 12
+
+_ADDED = {"added": "0.3.0"}
 
 
 class TableParameters(SplitParameters):
@@ -43,22 +59,83 @@ class TableParameters(SplitParameters):
     )
     drop: str = Field("", description="columns to leave out, with commas between")
     split_column: str | None = Field(
-        None, description="column that says train (or pool) and test; by default a seeded split"
+        None,
+        description="column that says train (or pool) and test, or a flag like is_test; by default a seeded "
+        "split; none takes a column that looks like one for a feature",
     )
     categories: str = Field(
         "", description="columns whose numbers or texts are categories, with commas between"
     )
     separator: str | None = Field(
-        None, description="between the columns of a CSV file; by default a comma, a tab for .tsv"
+        None,
+        description="between the columns of a file: a sign, several, tab or space; by default a comma, a tab "
+        "for .tsv and .tab",
     )
+    numbers: str = Field(
+        "",
+        json_schema_extra=_ADDED,
+        description="columns that are numbers although they are not written so ($39, 36 months, 12 %, 007)",
+    )
+    gaps: str = Field(
+        "",
+        json_schema_extra=_ADDED,
+        description="texts that mean that nothing is there, for instance ?,NA",
+    )
+    missing: Literal["refuse", "drop", "category", "median"] = Field(
+        "refuse",
+        json_schema_extra=_ADDED,
+        description="what is not there: drop leaves rows out; category makes it a category (numbers: the "
+        "pool's mean, and a column that says so); median takes the pool's (texts: the most frequent)",
+    )
+    decimal: Literal[".", ","] = Field(
+        ".", json_schema_extra=_ADDED, description="the sign before decimals"
+    )
+    header: Literal["auto", "first", "none"] = Field(
+        "auto",
+        json_schema_extra=_ADDED,
+        description="auto refuses a first line that looks like a row; first: it has the names; "
+        "none: there is "
+        "no line of names, columns are called 0, 1, ...",
+    )
+    quote: Literal["auto", "double", "none"] = Field(
+        "auto",
+        json_schema_extra=_ADDED,
+        description="auto refuses quotation marks that seem to swallow rows; double trusts them; none takes "
+        "them for plain characters",
+    )
+    encoding: str | None = Field(
+        None,
+        json_schema_extra=_ADDED,
+        description="of the file; by default UTF-8, or what its mark says",
+    )
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a file holds: columns of texts, or of values that parquet has types for.
+
+    Attributes:
+        columns: by name, in their order.
+        notes: of the reader.
+        n_rows: of all.
+    """
+
+    columns: Mapping[str, Column | Series[Any]]
+    notes: Mapping[str, str]
+    n_rows: int
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.columns)
 
 
 class Table(OwnFile):
     """Your own table: table:PATH, CSV or parquet, with a column of classes.
 
     Numbers are scaled to mean 0 and deviation 1 on the pool; texts, categories and bools become one
-    column per category. Values that are missing are refused, not filled, and so are texts that are
-    mostly numbers: name what is a category with task.categories.
+    column per category, lists of numbers one per number. Gaps are refused unless task.missing says what
+    becomes of them, and so is what reads as numbers but is not written as they are. 'alharness data preview'
+    shows what each column is taken for.
     """
 
     Parameters = TableParameters
@@ -66,62 +143,421 @@ class Table(OwnFile):
     source = "a CSV or parquet file on this machine"
     expected = "table:PATH with a CSV or parquet file"
 
+    def identity(self) -> dict[str, str]:
+        """The file's content; and how it is read, where alharness 0.2 read it otherwise.
+
+        Raises:
+            UserError: there is no such file.
+        """
+        found = super().identity()
+        status = self.path.stat()
+        parameters = self.parameters.model_dump_json()
+        if _was_read_otherwise(
+            self.name, self.argument or "", parameters, status.st_mtime_ns, status.st_size
+        ):
+            found["table"] = f"reading {READING}"
+        return found
+
     def defaults(self, profile: Profile) -> TaskDefaults:
         return defaults_for(profile, None)
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+        content = super().identity()[self.argument or ""]
+        if self.path.stat().st_size < CACHED_FROM:
+            return self._understood()
+        origin = {"content": content, "reading": READING}
+        return obtain_rows(
+            locations.cache_root / "datasets",
+            f"table-{self.path.stem}",
+            (self.path.as_posix(), self.parameters.model_dump_json()),
+            {**origin, "rebuild": str(locations.rebuild)} if locations.rebuild else origin,
+            self._understood,
+            progress,
+        )
+
+    def preview(self, locations: DataLocations) -> list[str]:
+        """One line per column: what it is taken for, an example, and what is doubtful.
+
+        Raises:
+            UserError: the file cannot be read at all.
+        """
+        held = self._read()
+        wishes = self._wishes(held)
+        wanted = self.parameters.target
+        targets = [wanted] if wanted in held.columns else [n for n in TARGETS if n in held.columns]
+        lines = []
+        for name, column in held.columns.items():
+            if not isinstance(column, Column):
+                lines.append(f"{name}: {column.dtype} of parquet")
+                continue
+            there = (column.counts > 0) & ~column.blank
+            examples = [column.words[int(at)].as_py() for at in np.flatnonzero(there)[:3]]
+            shown = ", ".join(f"{text!r:.30}" for text in examples)
+            if name in targets[:1]:
+                classes = classes_of(column, wishes)
+                found = f"{int(there.sum()):,} classes"
+                said, gaps = classes.trouble or classes.doubt, classes.gaps
+            else:
+                meaning = meaning_of(column, wishes)
+                found = meaning.kind
+                said, gaps = meaning.trouble or meaning.doubt, meaning.gaps
+                roles = self._roles(name, column)
+                if roles:
+                    said = f"says which rows are for what: task.split_column={typed_name(name)}"
+            n_gaps = f", {int(gaps.sum()):,} gaps" if gaps.any() else ""
+            lines.append(
+                f"{name}: {found} ({int(there.sum()):,} different: {shown}{n_gaps})"
+                + (f". {said[0].upper()}{said[1:]}" if said else "")
+            )
+        return lines
+
+    def _understood(self) -> TaskData:
         where = self.where
-        frame = self._read(where)
-        target = self._target(frame, where)
+        held = self._read()
+        target = self._target(held)
         split_column = self.parameters.split_column
-        if split_column is not None and split_column not in frame.columns:
-            raise unknown_name(f"column of {where}", split_column, list(frame.columns))
-        left_out = [*self._named(frame, self.parameters.drop, where), target]
-        left_out += filter(None, [split_column])
-        columns = [name for name in frame.columns if name not in left_out]
+        if split_column == NO_SPLIT and NO_SPLIT not in held.columns:
+            split_column = None
+        elif split_column is not None and split_column not in held.columns:
+            raise unknown_name(f"column of {where}", split_column, held.names)
+        left_out = {*self._named(held, self.parameters.drop), target, *filter(None, [split_column])}
+        columns = [name for name in held.columns if name not in left_out]
         if not columns:
             raise UserError(f"{where} has no column beside '{target}'; expected features.")
-        self._refuse_nameless(columns, where)
-        refuse_missing(frame[target], where, "or name another column with task.target")
-        # Before anything is asked of texts: pandas keeps what is missing as a float among them.
-        for name in columns:
-            refuse_missing(frame[name], where, f"or leave the column out with task.drop={name}")
-        if split_column is None:
-            refuse_splits(columns, frame, where)
-        else:
-            refuse_missing(frame[split_column], where, f"or set task.drop={split_column}")
-        notes = {"source": f"table {self.path.name}", "target": target}
-        if index := ", ".join(str(name) for name in frame.index.names if name is not None):
-            notes[LEFT_OUT] = f"the index ({index})"
-        split = None
-        if split_column is not None:
-            split = np.where(split_mask(frame[split_column], where), "test", "train")
+        self._refuse_nameless(columns)
+        if self.parameters.split_column is None:
+            self._refuse_splits(held, columns)
+        wishes = self._wishes(held)
+        classes = self._classes(held, target, wishes)
+        features = {name: self._meaning(held.columns[name], wishes) for name in columns}
+        self._refuse_troubles(target, classes, features)
+        notes = {"source": f"table {self.path.name}", "target": target, **held.notes}
+        roles = self._split(held, split_column) if split_column is not None else None
+        kept = self._kept(target, classes, features, roles, notes)
         rows = Rows(
-            items=frame[columns], labels=labels_of(frame[target], where), split=split, notes=notes
+            items=np.flatnonzero(kept),
+            labels=classes.labels[kept],
+            split=None if roles is None else roles[kept],
+            names=classes.names,
+            n_unlabelled=0 if roles is None else int((roles == "unlabelled").sum()),
+            notes=notes,
         )
         found = divided(rows, self.parameters, f"column '{target}' of {where}")
-        in_pool = np.zeros(len(frame), dtype=bool)
+        in_pool = np.zeros(len(rows.items), dtype=bool)
         in_pool[found.pool] = True
         # What scales a number is taken from the pool alone: so it is known first what the pool is.
-        numbers, more = self._numbers(frame, columns, in_pool, where)
+        numbers, more = self._numbers(
+            {
+                name: replace(m, values=m.values[kept].reset_index(drop=True), gaps=m.gaps[kept])
+                for name, m in features.items()
+            },
+            in_pool,
+            found.targets,
+            {name for name in columns if name in wishes.categories},
+        )
+        changed = [name for name, m in features.items() if m.changed] + [target] * classes.changed
+        if changed:
+            more[READ_ANEW] = f"alharness 0.2 read {', '.join(changed)} otherwise"
+        doubts = [f"'{name}': {m.doubt}" for name, m in features.items() if m.doubt]
+        doubts += [f"'{target}': {classes.doubt}"] if classes.doubt else []
+        if doubts:
+            more["columns"] = "; ".join(doubts[:LISTED])
         return data_of(replace(found, notes={**found.notes, **more}), numbers)
 
+    # ---------------------------------------------------------------------------------- reading
+
+    def _read(self) -> Held:
+        super().identity()  # refuses a file that is not there
+        return self._read_parquet() if self._is_parquet else self._read_texts()
+
+    def _read_texts(self) -> Held:
+        plain = self.path.name.lower().removesuffix(".gz").removesuffix(".zip")
+        usual = "\t" if plain.endswith((".tsv", ".tab")) else ","
+        wanted = self.parameters.separator
+        form = Form(
+            SPELLED.get(wanted, wanted) if wanted else usual,
+            self.parameters.quote,
+            self.parameters.encoding,
+            self.parameters.header,
+        )
+        texts = read_texts(self.path, form, self.where)
+        self._refuse_twice(texts.names)
+        columns = {
+            name: Column(name, column)
+            for name, column in zip(texts.names, texts.columns, strict=True)
+        }
+        notes = {"file": "; ".join(texts.notes)} if texts.notes else {}
+        return Held(columns, notes, len(texts.columns[0]))
+
+    def _read_parquet(self) -> Held:
+        import pandas
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            self._refuse_twice(parquet.read_schema(self.path).names)
+            frame = pandas.read_parquet(self.path)
+        except (ValueError, OSError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise UserError(
+                f"{self.where} cannot be read as a table: {first}. Expected a CSV file with a line of names, "
+                "or parquet."
+            ) from error
+        index = ", ".join(str(name) for name in frame.index.names if name is not None)
+        frame = frame.reset_index(drop=True)
+        frame.columns = frame.columns.map(str)
+        if len(frame.columns) < 2:
+            raise UserError(
+                f"{self.where} has the one column '{', '.join(frame.columns)}'; expected features "
+                "and a target."
+            )
+        if len(frame) == 0:
+            raise UserError(
+                f"{self.where} has names of columns and no rows; expected rows below them."
+            )
+        columns: dict[str, Column | Series[Any]] = {}
+        for name in frame.columns:
+            column = frame[name]
+            values = column.cat.categories if hasattr(column, "cat") else column
+            there = (
+                [value for value in values.head(5) if isinstance(value, str)]
+                if hasattr(values, "head")
+                else list(values)[:5]
+            )
+            is_text = pandas.api.types.infer_dtype(values, skipna=True) == "string" and bool(
+                len(there)
+            )
+            columns[name] = (
+                Column(name, pa.array(column.astype(object), pa.large_string(), from_pandas=True))
+                if is_text
+                else column
+            )
+        return Held(columns, {LEFT_OUT: f"the index ({index})"} if index else {}, len(frame))
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.suffix.lower() in (".parquet", ".pq")
+
+    def _refuse_twice(self, names: Sequence[str]) -> None:
+        """Two columns of one name: which of them is the class, and is the other one a feature?"""
+        twice = [name for name in names if list(names).count(name) > 1]
+        if twice:
+            raise UserError(
+                f"{self.where} has {list(names).count(twice[0])} columns named '{twice[0]}'; "
+                "expected a name for "
+                "each. Rename or remove all but one, or set task.header=none if the first line is a row."
+            )
+
+    def _refuse_nameless(self, columns: Sequence[str]) -> None:
+        """Row numbers that a data frame was written with: rows sorted by class tell it by them."""
+        nameless = [
+            name for name in columns if re.fullmatch(r"Unnamed: \d+|__index_level_\d+__", name)
+        ]
+        if nameless:
+            raise UserError(
+                f"{self.where} has a column without a name: row numbers, it seems. Write the file "
+                "without them "
+                f"(to_csv with index=False), name the column, or leave it out with task.drop='{nameless[0]}'."
+            )
+
+    def _target(self, held: Held) -> str:
+        if self.parameters.target is not None:
+            if self.parameters.target not in held.columns:
+                raise unknown_name(f"column of {self.where}", self.parameters.target, held.names)
+            return self.parameters.target
+        found = [name for name in TARGETS if name in held.columns]
+        if len(found) != 1:
+            raise UserError(
+                f"Which column of {self.where} holds the classes? Set task.target to one of: "
+                f"{', '.join(held.names)}."
+            )
+        return found[0]
+
+    def _named(self, held: Held, listed: str) -> list[str]:
+        """Names of columns out of a setting, with commas between."""
+        found = names_in(listed)
+        for name in found:
+            if name not in held.columns:
+                raise unknown_name(f"column of {self.where}", name, held.names)
+        return found
+
+    def _wishes(self, held: Held) -> Wishes:
+        return Wishes(
+            frozenset(self._named(held, self.parameters.categories)),
+            frozenset(self._named(held, self.parameters.numbers)),
+            frozenset(names_in(self.parameters.gaps)),
+            self.parameters.decimal,
+        )
+
+    # ----------------------------------------------------------------------------------- splits
+
+    def _roles(self, name: str, column: Column | Series[Any]) -> Mapping[str, str] | None:
+        """What a column's texts say of splits; None where it says nothing of them."""
+        if isinstance(column, Column):
+            there = np.flatnonzero((column.counts > 0) & ~column.blank)
+            texts = [column.words[int(at)].as_py() for at in there[: MAX_ROLES + 1]]
+        else:
+            try:
+                texts = [str(value) for value in column.dropna().unique()[: MAX_ROLES + 1]]
+            except TypeError:  # lists and the like
+                return None
+        return roles_in(name, texts) if 1 < len(texts) <= MAX_ROLES else None
+
+    def _refuse_splits(self, held: Held, columns: Sequence[str]) -> None:
+        """A column of "train" and "test" is the author's split, not a feature, and is not passed over."""
+        for name in columns:
+            roles = self._roles(name, held.columns[name])
+            if roles is not None:
+                typed = typed_name(name)
+                raise UserError(
+                    f"Column '{name}' of {self.where} says "
+                    f"{', '.join(sorted(roles, key=str.lower))}: the author's "
+                    f"split, it seems. Take it with task.split_column={typed}, leave it out with "
+                    f"task.drop={typed}, or keep it as a feature with task.split_column={NO_SPLIT}."
+                )
+
+    def _split(self, held: Held, name: str) -> NDArray[np.str_]:
+        """``train``, ``test``, ``val`` or ``unlabelled`` of each row, as a column says."""
+        column = held.columns[name]
+        values = column.texts(column.blank) if isinstance(column, Column) else column
+        missing = values.isna().to_numpy()
+        if missing.any():
+            raise UserError(
+                f"Column '{name}' of {self.where} has {int(missing.sum())} missing values, the first in row "
+                f"{int(missing.argmax()) + 1}; it must say of each row what it is for. Fill them, "
+                "or leave the "
+                f"column out with task.drop={typed_name(name)}."
+            )
+        texts = values.astype(str)
+        roles = roles_in(name, texts.unique().tolist()[: MAX_ROLES + 1])
+        found = set(roles.values()) if roles else set()
+        if "train" not in found or not found & {"test", "val"} or roles is None:
+            said = sorted(set(texts))
+            odd = [text for text in said if roles_in(name, [text]) is None] or said
+            more = " everywhere" if len(said) == 1 else ""
+            raise UserError(
+                f"Column '{name}' of {self.where} must say train (or pool) and test; found '{odd[0]}'{more}."
+            )
+        return np.array([roles[text] for text in texts], dtype=np.str_)
+
+    # ---------------------------------------------------------------------------- what they mean
+
+    def _meaning(self, column: Column | Series[Any], wishes: Wishes) -> Meaning:
+        if isinstance(column, Column):
+            return meaning_of(column, wishes)
+        return Meaning(column, str(column.dtype), column.isna().to_numpy())
+
+    def _classes(self, held: Held, target: str, wishes: Wishes) -> Classes:
+        column = held.columns[target]
+        if isinstance(column, Column):
+            return classes_of(column, wishes)
+        gaps = column.isna().to_numpy()
+        if not gaps.any():
+            return Classes(labels_of(column, self.where), gaps)
+        # As whole numbers again: a gap makes floats of them.
+        there = labels_of(column[~gaps].convert_dtypes(), self.where)
+        labels = np.zeros(len(column), dtype=there.dtype)
+        labels[~gaps] = there
+        return Classes(labels, gaps)
+
+    def _refuse_troubles(
+        self, target: str, classes: Classes, features: Mapping[str, Meaning]
+    ) -> None:
+        """All columns' troubles at once: who mends one wants to know of the next."""
+        troubles = [(target, classes.trouble)] if classes.trouble else []
+        troubles += [(name, m.trouble) for name, m in features.items() if m.trouble]
+        if troubles:
+            first = f"Column '{troubles[0][0]}' of {self.where} {troubles[0][1]}."
+            more = [f"Column '{name}' {text}." for name, text in troubles[1:4]]
+            rest = [f"{len(troubles) - 4} more columns."] if len(troubles) > 4 else []
+            raise UserError(" ".join([first, *more, *rest]))
+
+    def _kept(
+        self,
+        target: str,
+        classes: Classes,
+        features: Mapping[str, Meaning],
+        roles: NDArray[np.str_] | None,
+        notes: dict[str, str],
+    ) -> NDArray[np.bool_]:
+        """The rows that are used, bool ``[N]``.
+
+        Raises:
+            UserError: there are gaps, and nothing said what becomes of them.
+        """
+        used = np.ones(len(classes.gaps), dtype=bool) if roles is None else roles != "unlabelled"
+        gaps = {name: m.gaps & used for name, m in features.items() if (m.gaps & used).any()}
+        in_target = classes.gaps & used
+        missing = self.parameters.missing
+        empty = [name for name, found in gaps.items() if found[used].all()]
+        if empty and missing != "refuse":
+            raise UserError(
+                f"Column '{empty[0]}' of {self.where} has nothing in it. Leave it out with "
+                f"task.drop={typed_name(empty[0])}."
+            )
+        if missing == "drop" and (gaps or in_target.any()):
+            without = np.logical_or.reduce([in_target, *gaps.values()])
+            notes[LEFT_OUT] = f"{int(without.sum()):,} of {len(used):,} rows with gaps"
+            return used & ~without
+        refused = {
+            **({target: in_target} if in_target.any() else {}),
+            **(gaps if missing == "refuse" else {}),
+        }
+        if refused:
+            listed = [
+                f"'{name}' {{}} {int(found.sum())} missing values, the first in row {int(found.argmax()) + 1}"
+                for name, found in refused.items()
+            ]
+            told = [
+                listed[0].format(f"of {self.where} has"),
+                *(text.format("has") for text in listed[1:]),
+            ]
+            n_rows = int(np.logical_or.reduce(list(refused.values())).sum())
+            how = (
+                f"Fill or drop those rows, set task.missing=drop ({n_rows:,} of {len(used):,} rows)"
+            )
+            names = [name for name in refused if name != target]
+            if names:
+                listed_names = ",".join(typed_name(name) for name in names)
+                how += (
+                    f", median or category, or leave the column out with task.drop={listed_names}"
+                )
+            if target in refused:
+                how += ", or name another column with task.target"
+            raise UserError(f"Column {'; '.join(told)}. {how}.")
+        if gaps:
+            notes["gaps"] = f"{', '.join(gaps)}: {missing}"
+        return used
+
     def _numbers(
-        self, frame: DataFrame, columns: Sequence[str], in_pool: NDArray[np.bool_], where: str
+        self,
+        features: Mapping[str, Meaning],
+        in_pool: NDArray[np.bool_],
+        targets: NDArray[np.int64],
+        categories: set[str],
     ) -> tuple[NDArray[np.float32], dict[str, str]]:
         """All features, float32 ``[N, D]``, and notes on what each column was taken for."""
-        categories = self._named(frame, self.parameters.categories, where)
-        found = {
-            name: encoded(frame[name], in_pool, where, as_category=name in categories)
-            for name in columns
-        }
+        found = {}
+        for name, meaning in features.items():
+            values, gap = filled(meaning, in_pool, self.parameters.missing)
+            column = encoded(values, in_pool, self.where, as_category=name in categories)
+            if gap is not None:
+                column = replace(column, values=np.concatenate([column.values, gap], axis=1))
+            found[name] = column
         said = [f"{name} ({column.said})" for name, column in found.items()]
         more = [f"{len(said) - LISTED} more"] if len(said) > LISTED else []
         notes = {"features": ", ".join(said[:LISTED] + more)}
-        if counting := [name for name in columns if counts_rows(frame[name])]:
+        counting = [name for name, m in features.items() if counts_rows(m.values)]
+        if counting:
             notes["row numbers"] = (
                 f"column '{counting[0]}' numbers the rows and is a feature; task.drop={counting[0]} leaves "
                 "it out"
+            )
+        telling = [name for name, m in features.items() if _tells(m, targets)]
+        if telling:
+            notes["leak"] = (
+                f"column '{telling[0]}' tells the class: each of its values stands beside one class only; "
+                f"task.drop={typed_name(telling[0])} leaves it out"
             )
         rows: NDArray[np.float32] = np.concatenate(
             [column.values for column in found.values()],
@@ -131,102 +567,31 @@ class Table(OwnFile):
         )
         return rows, notes
 
-    def _named(self, frame: DataFrame, listed: str, where: str) -> list[str]:
-        """Names of columns out of a setting, with commas between."""
-        found = [name.strip() for name in listed.split(",") if name.strip()]
-        for name in found:
-            if name not in frame.columns:
-                raise unknown_name(f"column of {where}", name, map(str, frame.columns))
-        return found
 
-    def _read(self, where: str) -> DataFrame:
-        import pandas
-
-        self.identity()  # refuses a file that is not there
-        try:
-            if self._is_parquet:
-                from pyarrow import parquet
-
-                _refuse_twice(parquet.read_schema(self.path).names, where)
-                frame = pandas.read_parquet(self.path)
-                names = list(frame.columns)
-            else:
-                usual = "\t" if self.path.suffix.lower() == ".tsv" else ","
-                form: dict[str, Any] = {"sep": self.parameters.separator or usual}
-                head = pandas.read_csv(self.path, **form, header=None, nrows=1, dtype=str)
-                names = [str(name) for name in head.iloc[0] if isinstance(name, str)]
-                _refuse_twice(names, where)  # pandas would number them
-                # In one piece: types are a column's, not those of some thousands of its rows.
-                frame = pandas.read_csv(self.path, **form, low_memory=False)
-        except (ValueError, OSError) as error:
-            first = (str(error).splitlines() or [""])[0]
-            raise UserError(
-                f"{where} cannot be read as a table: {first}. Expected a CSV file with a line of names, "
-                "or parquet."
-            ) from error
-        self._check_form(frame, len(names), where)
-        return frame
-
-    @property
-    def _is_parquet(self) -> bool:
-        return self.path.suffix.lower() in (".parquet", ".pq")
-
-    def _check_form(self, frame: DataFrame, n_names: int, where: str) -> None:
-        """Names of the columns as texts, over rows of as many fields."""
-        from pandas import RangeIndex
-
-        frame.columns = frame.columns.map(str)
-        if len(frame.columns) < 2:
-            raise UserError(
-                f"{where} has the one column '{', '.join(frame.columns)}'; expected features and a target. "
-                "Set task.separator if it is not a comma."
-            )
-        if len(frame) == 0:
-            raise UserError(f"{where} has names of columns and no rows; expected rows below them.")
-        if not self._is_parquet and not isinstance(frame.index, RangeIndex):
-            more = frame.index.nlevels
-            raise UserError(
-                f"The rows of {where} have {more} more field{'s' * (more > 1)} than its line of names, which "
-                f"has {n_names}: decimal commas, a comma at the end, or row numbers without a name? Write "
-                "1.5 for 1,5 (or set task.separator), and name each column."
-            )
-
-    def _refuse_nameless(self, columns: Sequence[str], where: str) -> None:
-        """Row numbers that a data frame was written with: rows sorted by class tell it by them."""
-        nameless = [
-            name for name in columns if re.fullmatch(r"Unnamed: \d+|__index_level_\d+__", name)
-        ]
-        if nameless:
-            raise UserError(
-                f"{where} has a column without a name: row numbers, it seems. Write the file without them "
-                f"(to_csv with index=False), name the column, or leave it out with task.drop='{nameless[0]}'."
-            )
-
-    def _target(self, frame: DataFrame, where: str) -> str:
-        if self.parameters.target is not None:
-            if self.parameters.target not in frame.columns:
-                raise unknown_name(
-                    f"column of {where}", self.parameters.target, list(frame.columns)
-                )
-            return self.parameters.target
-        found = [name for name in TARGETS if name in frame.columns]
-        if len(found) != 1:
-            listed = ", ".join(frame.columns)
-            raise UserError(
-                f"Which column of {where} holds the classes? Set task.target to one of: {listed}."
-            )
-        return found[0]
+@lru_cache(maxsize=64)  # a sweep resolves many runs on one file
+def _was_read_otherwise(
+    name: str, argument: str, parameters: str, mtime_ns: int, size: int
+) -> bool:
+    """Whether alharness 0.2 read a table otherwise; not where it cannot be read: loading says why."""
+    plugin = Table(name, argument, **TableParameters.model_validate_json(parameters).model_dump())
+    try:
+        return READ_ANEW in plugin.load(DataLocations.resolve()).notes
+    except UserError:
+        return False
 
 
-def _refuse_twice(names: Sequence[str], where: str) -> None:
-    """Two columns of one name: which of them is the class, and is the other one a feature?
+def _tells(meaning: Meaning, targets: NDArray[np.int64]) -> bool:
+    """Whether each value of a column stands beside one class only, and stands often enough to say so."""
+    import pandas
 
-    Raises:
-        UserError: with the name.
-    """
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise UserError(
-            f"{where} has {names.count(twice[0])} columns named '{twice[0]}'; expected a name for each. "
-            "Rename or remove all but one."
-        )
+    used = (targets >= 0) & ~meaning.gaps
+    try:
+        codes, values = pandas.factorize(meaning.values[used])
+    except TypeError:  # vectors
+        return False
+    if not 1 < len(values) <= len(codes) / 3:
+        return False
+    pairs = pandas.unique(
+        pandas.Series(codes.astype(np.int64) * (targets.max() + 1) + targets[used])
+    )
+    return len(pairs) == len(values)

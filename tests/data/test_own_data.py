@@ -204,7 +204,11 @@ def test_a_column_may_say_what_is_the_test_set(tmp_path: Path) -> None:
 TABLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"target": "klass"}, {}, "Unknown column of .* 'klass'. Did you mean 'class'"),
     ({"drop": "siz"}, {}, "Did you mean 'size'"),
-    ({"target": "size"}, {}, "float64 numbers, which are no classes"),
+    (
+        {"target": "size"},
+        {},
+        "holds fractions .*, which are no classes: regression is not supported",
+    ),
     ({}, {"y": 1}, "Which column .* Set task.target to one of: size, count"),
     ({}, {"size": [None, *range(N - 1)]}, "'size' .* has 1 missing values, the first in row 1"),
     ({}, {"colour": ["red", *[None] * 3, *["blue"] * (N - 4)]}, "'colour' .* 3 missing values"),
@@ -218,7 +222,7 @@ TABLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {"part": ["train"] * 50 + ["test"] * 10},
         "'part' .* says test, train: .*task.split_column=part",
     ),
-    ({}, {"fold": ["Train"] * 50 + ["val"] * 10}, "'fold' .* says train, val: .*task.drop=fold"),
+    ({}, {"fold": ["Train"] * 50 + ["val"] * 10}, "'fold' .* says Train, val: .*task.drop=fold"),
     (
         {},
         {"class": [None, *LABELS[1:]]},
@@ -360,7 +364,7 @@ def test_row_numbers_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ([[1.0, 2.0]] * N, r"neither numbers nor texts \(ndarray\).*task.drop=size"),
+        ([[1.0, 2.0], [3.0]] * (N // 2), r"lists that are no vectors.*lengths \[1, 2\].*drop=size"),
         ([datetime.date(2026, 1, 1)] * N, "holds dates or times"),
         ([datetime.time(1)] * N, "holds dates or times"),
         ([b"x"] * N, r"neither numbers nor texts \(bytes\)"),

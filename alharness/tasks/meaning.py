@@ -1,0 +1,544 @@
+"""What a column of texts means: numbers, words, or something that a person must decide.
+
+A column is numbers only if every one of its texts is written as a number is: ``007`` is a code, ``1,5`` may
+be one and a half or fifteen. What reads as something else than words (money, units, dates, ranges) does not
+become as many categories as there are rows, but named, with the settings that decide it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pandas import Series
+
+#: More categories than this are names or numbers of rows and tell nothing.
+MAX_CATEGORIES = 100
+#: Up to so many different texts with units or of ranges are as good as categories.
+FEW = 10
+#: Texts that mean "nothing here" among numbers, and may mean it among words (pandas' and R's lists).
+ABSENT = frozenset(
+    {"na", "n/a", "nan", "-nan", "null", "none", "nil", "nat", "<na>", "1.#qnan"}
+    | {"#n/a", "#na", "#null!", "#value!", "#div/0!"}
+)
+_PLAIN = r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)"
+#: As programs write them: with a point before the e, or a sign after it. ``12e3`` is as likely a code.
+_SCIENTIFIC = r"[+-]?(?:(?:\d+\.\d*|\.\d+)[eE][+-]?\d+|\d+[eE][+-]\d+)"
+_NUMBER = rf"(?:{_PLAIN}|{_SCIENTIFIC}|[+-]?(?i:inf|infinity))"
+_ZEROS = r"[+-]?0\d+(?:\.\d*)?"
+_E_CODE = r"[+-]?\d+[eE]\d+"
+_WHOLE = r"-?(?:0|[1-9]\d*)"
+_WHOLE_FLOAT = r"[+-]?\d+(?:\.0*)?"
+#: What earlier versions took for numbers.
+_ONCE_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+#: Decimal commas, thousands, per cent.
+_LOCAL = (
+    r"[+-]?(?:\d{1,3}(?:[,' .]\d{3})+(?:[.,]\d+)?|\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?\s*%?"
+)
+_MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_DATE = (
+    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
+    rf"|\d{{1,2}}[- ]{_MONTH}\.?[- ,]+\d{{2,4}}|{_MONTH}\.? \d{{1,2}},? \d{{4}}|{_MONTH}[- ]\d{{2,4}})"
+    r"(?:[ T].*)?"
+)
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s*(?i:am|pm))?"
+_CURRENCY = r"(?:[$€£¥₹]|(?:USD|EUR|GBP|CHF|JPY)\b)"
+_AMOUNT = r"\d[\d,.' ]*(?:\s?[kKmMbB]n?)?"
+_MONEY = rf"(?:[+-]?\s*{_CURRENCY}\s*[+-]?{_AMOUNT}|\(?[+-]?{_AMOUNT}\s*{_CURRENCY}\)?)"
+_CENSORED = r"(?:[<>≤≥]=?\s*[+-]?[\d.,]+|[\d.,]+\s*\+)"
+_RANGE = r"[\[(]?\s*[+-]?[\d.,]+\s*(?:-|–|—|to|,|\.\.)\s*[+-]?[\d.,]+\s*[\])]?"
+_UNIT = r"[+-]?\d[\d.,]*\s*[a-zA-Zµ°Ωμ][a-zA-Z0-9µ°Ωμ/²³^]*(?: [a-zA-Z]+)?"
+_VECTOR = r"\[[^\[\]]*\]"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user says of columns.
+
+    Attributes:
+        categories: names of columns whose texts are words, whatever they look like.
+        numbers: names of columns whose texts are numbers, however they are written.
+        gaps: further texts that mean that nothing is there.
+        decimal: the sign before decimals.
+    """
+
+    categories: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
+    gaps: frozenset[str] = frozenset()
+    decimal: str = "."
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A column as it is understood.
+
+    Attributes:
+        values: numbers (int64 or float64, NaN for a gap) or texts (None for a gap), ``[N]``.
+        kind: in a word, for the preview.
+        gaps: bool ``[N]``.
+        trouble: why it cannot be used as it is, and the settings that help; None where it can.
+        doubt: what a person should look at.
+        changed: whether alharness 0.2 read it otherwise.
+    """
+
+    values: Any
+    kind: str
+    gaps: NDArray[np.bool_]
+    trouble: str | None = None
+    doubt: str | None = None
+    changed: bool = False
+
+
+class Column:
+    """Texts of a column by their different words: a million rows are looked at once, words often."""
+
+    def __init__(self, name: str, texts: Any) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        self.name = name
+        packed = pc.dictionary_encode(texts)
+        if isinstance(packed, pa.ChunkedArray):
+            packed = packed.unify_dictionaries().combine_chunks()
+        if isinstance(packed, pa.ChunkedArray):  # older pyarrow, and no rows
+            packed = packed.chunk(0)
+        # What is not there (parquet's null) is blank: nothing stands there in either.
+        self.which = packed.indices.fill_null(len(packed.dictionary)).to_numpy(zero_copy_only=False)
+        self.words = pa.concat_arrays(
+            [packed.dictionary.cast(pa.large_string()), pa.array([""], pa.large_string())]
+        )
+        self.bare = pc.utf8_trim_whitespace(self.words)
+        self.counts = np.bincount(self.which, minlength=len(self.words))
+
+    def like(self, pattern: str) -> NDArray[np.bool_]:
+        """Which words are written like this, bool ``[W]``; words that do not occur are."""
+        import pyarrow.compute as pc
+
+        found = pc.match_substring_regex(self.bare, rf"\A(?:{pattern})\z")
+        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool) | (self.counts == 0)
+
+    def among(self, words: frozenset[str] | Sequence[str]) -> NDArray[np.bool_]:
+        """Which words are some of these, in any case, bool ``[W]``."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        wanted = pa.array(sorted({word.lower() for word in words}), pa.large_string())
+        found = pc.is_in(pc.utf8_lower(self.bare), value_set=wanted)
+        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool)
+
+    @cached_property
+    def blank(self) -> NDArray[np.bool_]:
+        return self.among(frozenset({""}))
+
+    def rows(self, words: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The rows of some words, bool ``[N]``."""
+        found: NDArray[np.bool_] = words[self.which]
+        return found
+
+    def n_rows(self, words: NDArray[np.bool_]) -> int:
+        return int(self.counts[words].sum())
+
+    def first(self, words: NDArray[np.bool_]) -> str:
+        """The first row of some words, in words: ``row 8 says '?'``."""
+        at = int(self.rows(words).argmax())
+        return f"row {at + 1} says {self.words[int(self.which[at])].as_py()!r:.60}"
+
+    def texts(self, gaps: NDArray[np.bool_]) -> Series[Any]:
+        """The texts as they stand in the file; None for a gap."""
+        import pandas
+
+        words = np.array([*self.words.to_pylist()], dtype=object)
+        words[gaps] = None
+        return pandas.Series(words[self.which], name=self.name, dtype=object)
+
+    def numbers(
+        self, gaps: NDArray[np.bool_], read: Callable[[str], float] | None = None
+    ) -> Series[Any]:
+        """The texts as numbers, NaN for a gap; read as pandas reads a file, to the last bit."""
+        import pandas
+
+        there = ~gaps & (self.counts > 0)
+        words = np.array(self.bare.to_pylist(), dtype=object)
+        values: Any
+        if read is None:
+            values = pandas.to_numeric(pandas.Series(words[there], dtype=object)).to_numpy()
+        else:
+            values = np.array([read(word) for word in words[there]], dtype=np.float64)
+        if values.dtype.kind in "iu" and not (gaps & (self.counts > 0)).any():
+            table = np.zeros(len(words), dtype=values.dtype)
+        else:
+            table = np.full(len(words), np.nan)
+        table[there] = values
+        return pandas.Series(table[self.which], name=self.name)
+
+
+def typed_name(name: str) -> str:
+    """A column's name as it is typed in a setting: in quotation marks where commas would part it."""
+    return '"' + name.replace('"', '""') + '"' if "," in name or '"' in name else name
+
+
+def names_in(listed: str) -> list[str]:
+    """Names of columns (or other words) out of a setting, with commas between."""
+    (fields,) = csv.reader([listed], skipinitialspace=True) if listed.strip() else ([],)
+    return [name.strip() for name in fields if name.strip()]
+
+
+def meaning_of(column: Column, wishes: Wishes) -> Meaning:
+    """A feature: numbers, words, vectors, or what is in the way of that."""
+    name, typed = column.name, typed_name(column.name)
+    gaps = column.blank | (column.among(wishes.gaps) if wishes.gaps else False)
+    absent = column.among(ABSENT) & ~gaps
+    there = (column.counts > 0) & ~gaps & ~absent
+
+    def written(pattern: str) -> bool:
+        return bool(column.like(pattern)[there].all())
+
+    def words(kind: str = "words", trouble: str | None = None, doubt: str | None = None) -> Meaning:
+        return Meaning(
+            column.texts(gaps),
+            kind,
+            column.rows(gaps),
+            trouble,
+            doubt,
+            _was_read_otherwise(column, gaps),
+        )
+
+    if name in wishes.categories:
+        return words()
+    if name in wishes.numbers:
+        return _as_numbers(column, gaps | absent, wishes)
+    if not there.any():
+        return Meaning(column.numbers(gaps | absent), "nothing", column.rows(gaps | absent))
+    number = _NUMBER if wishes.decimal == "." else _NUMBER.replace(r"\.", ",")
+    # 1.500 may be fifteen hundred where commas are decimal signs; 1.5 and 0.123 are what they are.
+    points = written(_NUMBER) and not written(rf"{_WHOLE}|[+-]?[1-9]\d{{0,2}}(?:\.\d{{3}})+")
+    if points or written(number):
+        as_is = wishes.decimal == "." or points
+        read = None if as_is else lambda text: float(text.replace(",", "."))
+        return Meaning(column.numbers(gaps | absent, read), "numbers", column.rows(gaps | absent))
+    decide = (
+        f"set task.numbers={typed} if they are numbers, task.categories={typed} if they are words"
+    )
+    if written(f"{number}|{_ZEROS}"):
+        return words(
+            "codes",
+            doubt=f"{column.first(column.like(_ZEROS) & there)}: taken for codes, because of the zeros in "
+            f"front; task.numbers={typed} makes numbers of them",
+        )
+    if written(f"{number}|{_E_CODE}"):
+        return words(
+            "codes or numbers",
+            f"is numbers with an e or codes, {column.first(column.like(_E_CODE) & there)}: {decide}",
+        )
+    if written(r"(?i:true|false)"):
+        folded = column.texts(gaps).str.capitalize()
+        return Meaning(folded, "true or false", column.rows(gaps))
+    if written(_VECTOR):
+        return _vectors(column, gaps | absent)
+    trouble = _trouble(column, there | (absent & (column.counts > 0)), typed, wishes)
+    if trouble is not None:
+        return words(*trouble)
+    if absent.any():
+        n = column.n_rows(absent)
+        said = sorted(
+            {column.bare[int(at)].as_py() for at in np.flatnonzero(absent & (column.counts > 0))}
+        )
+        return words(
+            "words",
+            f"says {' and '.join(repr(word) for word in said)} in {n:,} rows: a word, or nothing there? Set "
+            f"task.categories={typed} if it is a word, or task.gaps={','.join(said)} if it means "
+            "that nothing "
+            "is there",
+        )
+    n_words = int((there & (column.counts > 0)).sum())
+    if n_words > MAX_CATEGORIES:
+        long = np.mean([len(text.split()) for text in column.bare.slice(0, 200).to_pylist()]) > 4
+        return words(
+            "free text" if long else "names",
+            f"has {n_words:,} different texts; expected at most {MAX_CATEGORIES} categories. "
+            + (
+                "Free text is not supported: make numbers of it (examples/text_rows.py). "
+                if long
+                else ""
+            )
+            + f"Leave it out with task.drop={typed}, or group them",
+        )
+    return words()
+
+
+def _trouble(
+    column: Column,
+    there: NDArray[np.bool_],
+    typed: str,
+    wishes: Wishes,
+) -> tuple[str, str] | None:
+    """What reads as numbers or dates in half of the rows and more, but is not written as they are."""
+    n, n_words = column.n_rows(there), int((there & (column.counts > 0)).sum())
+    number = column.like(_NUMBER)
+
+    def share(found: NDArray[np.bool_]) -> float:
+        return column.n_rows(found & there) / max(1, n)
+
+    either = f"task.categories={typed} if they are categories, or task.drop={typed}"
+
+    def told(
+        kind: str, found: NDArray[np.bool_], remedy: str, odd: NDArray[np.bool_] | None = None
+    ) -> str:
+        odd = there & ~found if odd is None else odd
+        if not (odd & there).any():
+            odd = there & found
+        return (
+            f"reads as {kind} in {column.n_rows(found & there):,} of {n:,} rows, but not as a "
+            "column of them; "
+            f"{column.first(odd & there)}. {remedy} {either}"
+        )
+
+    bounds = column.like(_CENSORED)
+    if (bounds & there).any() and share(bounds | number) >= 0.9:
+        return "bounds", told("a number and a bound", bounds | number, "Set", bounds)
+    local = column.like(rf"{_LOCAL}|{_NUMBER}")
+    dates = column.like(_DATE)
+    if share(dates) >= 0.5:
+        return "dates", told(
+            "a date", dates, "Make numbers of them (days since the first, for instance), or set"
+        )
+    if share(local) >= 0.5:
+        if (local | ~there).all():
+            plain = column.like(rf"{_NUMBER}|{_ZEROS}")
+            comma = column.like(r"[+-]?\d*,\d+|[+-]?\d+,\d*|[+-]?\d{1,3}(?:[. ]\d{3})+(?:,\d+)?")
+            if (comma | plain | ~there).all() and (comma & there).any() and wishes.decimal == ".":
+                remedy = "Set task.decimal=, if a comma is the decimal sign,"
+                if (column.like(rf"{_NUMBER}|[+-]?\d{{1,3}}(?:,\d{{3}})+") | ~there).all():
+                    remedy += f" task.numbers={typed} if it parts thousands,"
+            else:
+                remedy = f"Set task.numbers={typed} to make numbers of them,"
+            return "numbers of another form", told("a number", local, remedy, local & ~plain)
+        odd = column.bare[int(column.which[int(column.rows(there & ~local).argmax())])].as_py()
+        return "numbers and words", told(
+            "a number",
+            local,
+            f"Set task.gaps={typed_name(odd)} if it means that nothing is there,",
+        )
+    for kind, pattern, few in (
+        ("an amount of money", _MONEY, False),
+        ("a range", _RANGE, True),
+        ("a time", _CLOCK, True),
+        ("a number with a unit", _UNIT, True),
+    ):
+        found = column.like(pattern)
+        if share(found) < 0.5 or (few and n_words <= FEW):
+            continue
+        readable = kind in ("an amount of money", "a number with a unit")
+        remedy = f"Set task.numbers={typed} to make numbers of them," if readable else "Set"
+        return kind.partition(" ")[2], told(kind, found, remedy, found & ~number)
+    return None
+
+
+def _as_numbers(column: Column, gaps: NDArray[np.bool_], wishes: Wishes) -> Meaning:
+    """What the user says are numbers: without currency, unit, per cent and signs between thousands."""
+    units: set[str] = set()
+
+    def read(text: str) -> float:
+        bare = re.sub(rf"{_CURRENCY}|[\s']", "", text)
+        matched = re.fullmatch(r"(\(?[+-]?)([\d.,]+(?:[eE][+-]?\d+)?)(.*?)\)?", bare)
+        if matched is None:
+            raise ValueError(text)
+        sign, digits, unit = matched.groups()
+        units.add(unit)
+        thousands = "," if wishes.decimal == "." else "."
+        if thousands in digits:
+            if not re.fullmatch(rf"\d{{1,3}}(\{thousands}\d{{3}})+(\{wishes.decimal}\d*)?", digits):
+                raise ValueError(text)
+            digits = digits.replace(thousands, "")
+        value = float(digits.replace(wishes.decimal, "."))
+        return -value if sign.startswith("(") or sign.endswith("-") else value
+
+    typed = typed_name(column.name)
+    try:
+        values = column.numbers(gaps, read)
+    except ValueError as error:
+        other = "," if wishes.decimal == "." else "."
+        hint = (
+            f"Set task.decimal={other} if that is the decimal sign"
+            if other in str(error)
+            else "Mend it"
+        )
+        return Meaning(
+            column.texts(gaps),
+            "words",
+            column.rows(gaps),
+            f"says {str(error)[:60]!r}, which is no number. {hint}, or set task.categories={typed} or "
+            f"task.drop={typed}",
+        )
+    if len(units) > 1:
+        listed = ", ".join(repr(unit) for unit in sorted(units)[:4])
+        return Meaning(
+            column.texts(gaps),
+            "words",
+            column.rows(gaps),
+            f"has numbers with several units ({listed}). Bring them to one, or set "
+            f"task.categories={typed} or "
+            f"task.drop={typed}",
+        )
+    return Meaning(values, "numbers", column.rows(gaps))
+
+
+def _vectors(column: Column, gaps: NDArray[np.bool_]) -> Meaning:
+    """Lists of numbers, as data frames of embeddings are written: ``[0.1, 0.2]`` or ``[0.1 0.2]``."""
+    import pandas
+
+    words: list[Any] = []
+    for text, is_gap in zip(column.bare.to_pylist(), gaps, strict=True):
+        try:
+            inside = ", ".join(re.split(r"[,\s]+", text[1:-1].strip()))
+            words.append(
+                None if is_gap or not text else np.array(json.loads(f"[{inside}]"), dtype=float)
+            )
+        except ValueError:
+            typed = typed_name(column.name)
+            return Meaning(
+                column.texts(gaps), "lists", column.rows(gaps),
+                f"holds lists that are no vectors of numbers, for instance {text[:60]!r}. Set "
+                f"task.drop={typed}",
+            )  # fmt: skip
+    table = np.empty(len(words), dtype=object)
+    table[:] = words
+    return Meaning(
+        pandas.Series(table[column.which], name=column.name), "vectors", column.rows(gaps)
+    )
+
+
+def _was_read_otherwise(column: Column, gaps: NDArray[np.bool_]) -> bool:
+    """Whether words of now were numbers for alharness 0.2, which refused whatever has a gap."""
+    there = column.counts > 0
+    if (gaps & there).any() or not column.like(_ONCE_NUMBER)[there].all():
+        return False
+    # As categories their texts were those of the numbers: '7' for '007', '1.5' for '1.50'.
+    whole = column.like(_WHOLE)[there].all()
+    return not (whole or _survive(column))
+
+
+def _survive(column: Column) -> bool:
+    values = [word for word, n in zip(column.bare.to_pylist(), column.counts, strict=True) if n]
+    if len(values) > MAX_CATEGORIES:  # refused then as now
+        return True
+    return all(str(float(word)) == word for word in values)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The column of classes.
+
+    Attributes:
+        labels: whole numbers or texts ``[N]``; anything where there is a gap.
+        names: of the classes 0, 1, ... where labels are their numbers.
+        gaps, trouble, doubt, changed: as in ``Meaning``.
+    """
+
+    labels: NDArray[Any]
+    gaps: NDArray[np.bool_]
+    names: tuple[str, ...] | None = None
+    trouble: str | None = None
+    doubt: str | None = None
+    changed: bool = False
+
+
+def classes_of(column: Column, wishes: Wishes) -> Classes:
+    """Classes are the file's texts: ``01`` and ``1`` are two."""
+    typed = typed_name(column.name)
+    gaps = column.blank | (column.among(wishes.gaps) if wishes.gaps else False)
+    absent = column.among(ABSENT) & ~gaps & (column.counts > 0)
+    there = (column.counts > 0) & ~gaps
+    is_word = column.name in wishes.categories
+    whole = column.like(_WHOLE)
+    numeric = bool(column.like(_NUMBER)[there & ~absent].all()) and bool((there & ~absent).any())
+    if absent.any() and not is_word:
+        if numeric:
+            gaps, there = gaps | absent, there & ~absent
+        else:
+            said = sorted({column.bare[int(at)].as_py() for at in np.flatnonzero(absent)})
+            return Classes(
+                column.which, column.rows(gaps), None,
+                f"says {' and '.join(map(repr, said))} in {column.n_rows(absent):,} rows: a "
+                "class, or nothing "
+                f"there? Set task.categories={typed} if it is a class, or task.gaps={','.join(said)} if it "
+                "means that nothing is there",
+            )  # fmt: skip
+    n, n_classes = column.n_rows(there), int(there.sum())
+    many = n_classes > 20 and 3 * n_classes > n
+    rows = column.rows(gaps)
+    if numeric and not is_word and not bool(column.like(_WHOLE_FLOAT)[there].all()):
+        odd = there & ~column.like(_WHOLE_FLOAT)
+        return Classes(
+            column.which, rows, None,
+            f"holds fractions ({column.first(odd)}), which are no classes: regression is not supported. Name "
+            f"another one with task.target, make classes of it (ranges, for instance), or set "
+            f"task.categories={typed} if each number is a class",
+        )  # fmt: skip
+    if many:
+        what = "a quantity or a number of rows" if numeric else "names or free text"
+        return Classes(
+            column.which, rows, None,
+            f"has {n_classes:,} different values in {n:,} rows, which are no classes but {what}: "
+            "regression and "
+            "texts as targets are not supported. Name another one with task.target, or make classes of it",
+        )  # fmt: skip
+    if bool(whole[there].all()):
+        try:
+            values = np.array(
+                [
+                    int(word) if ok else 0
+                    for word, ok in zip(column.bare.to_pylist(), there, strict=True)
+                ]
+            )
+            if values.dtype.kind in "iu":
+                return Classes(values[column.which], rows)
+        except OverflowError:
+            pass
+    if numeric and not is_word:
+        return _by_value(column, there, rows)
+    words = np.array(column.words.to_pylist(), dtype=np.str_)
+    bare = np.array(column.bare.to_pylist(), dtype=np.str_)
+    if len(np.unique(bare[there])) < n_classes:
+        texts = words[there].tolist()
+        padded = next(text for text in texts if text != text.strip())
+        return Classes(
+            column.which, rows, None,
+            f"has classes that differ by blanks only: '{padded}' and '{padded.strip()}'. Strip them",
+        )  # fmt: skip
+    once_bool = bool(column.like("True|TRUE|true|False|FALSE|false")[there].all())
+    zeros = column.like(_ZEROS) & there
+    doubt = None
+    if zeros.any() and bool(column.like(rf"{_ZEROS}|{_NUMBER}")[there].all()):
+        doubt = f"classes are the file's texts, with zeros in front: {column.first(zeros)}"
+    once_numbers = bool(column.like(r"[+-]?\d+")[there].all())
+    labels = words.copy()
+    labels[~there] = ""
+    return Classes(labels[column.which], rows, None, None, doubt, once_bool or once_numbers)
+
+
+def _by_value(column: Column, there: NDArray[np.bool_], gaps: NDArray[np.bool_]) -> Classes:
+    """Numbers that are classes: called as the file calls them, in the order of their values."""
+    texts = column.bare.to_pylist()
+    at = sorted(np.flatnonzero(there).tolist(), key=lambda place: float(texts[place]))
+    for one, other in pairwise(at):
+        if float(texts[one]) == float(texts[other]):
+            return Classes(
+                column.which, gaps, None,
+                f"has one number in two spellings, '{texts[one]}' and '{texts[other]}'. Write it "
+                "in one, or set "
+                f"task.categories={typed_name(column.name)} if they are two classes",
+            )  # fmt: skip
+    order = np.zeros(len(texts), dtype=np.int64)
+    order[at] = np.arange(len(at))
+    return Classes(order[column.which], gaps, tuple(texts[place] for place in at))

@@ -1,0 +1,117 @@
+"""Rows of numbers that were costly to read, kept as they were understood: a task's data in one folder.
+
+What was written proves itself: a page of facts holds the digests of all arrays and of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alharness.files import parse_json
+from alharness.progress import Progress
+from alharness.tasks.originals.cache import META, page
+from alharness.tasks.originals.conversion import locked, writing
+
+if TYPE_CHECKING:
+    from alharness.tasks.base import TaskData
+
+#: Raised whenever the files change: older ones are made anew.
+VERSION = 1
+ARRAYS = ("pool_images", "pool_targets", "test_images", "test_targets")
+
+
+def obtain_rows(
+    root: Path,
+    stem: str,
+    key: Sequence[str],
+    origin: Mapping[str, str],
+    make: Callable[[], TaskData],
+    progress: Progress,
+) -> TaskData:
+    """A task's rows, from where they are kept or made now.
+
+    Args:
+        root: of all such folders.
+        stem: what the folder is called, before a digest of ``key``.
+        key: what has a folder of its own: the file's place, and how it is read.
+        origin: what was read; another one is made anew.
+        make: reads.
+        progress: is told of a damaged folder.
+
+    Raises:
+        UserError: as ``make``; the place cannot be written to.
+    """
+    digest = hashlib.sha256(repr(tuple(key)).encode(errors="surrogateescape")).hexdigest()[:8]
+    name = stem.encode()[:100].decode(errors="ignore")
+    path = root / f"{name}-{digest}"
+    with locked(path):
+        found = _read(path, origin, progress)
+        if found is None:
+            found = make()
+            with writing(path):
+                _write(path, origin, found)
+        return found
+
+
+def _write(path: Path, origin: Mapping[str, str], data: TaskData) -> None:
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    digests = {}
+    for name in ARRAYS:
+        buffer = io.BytesIO()
+        np.save(buffer, getattr(data, name), allow_pickle=False)
+        content = buffer.getvalue()
+        digests[name] = hashlib.sha256(content).hexdigest()
+        (partial / f"{name}.npy").write_bytes(content)
+    facts = {
+        "version": VERSION,
+        "origin": dict(origin),
+        "files": digests,
+        "class_names": data.class_names,
+        "fingerprint": data.fingerprint,
+        "pool_fingerprint": data.pool_fingerprint,
+        "notes": dict(data.notes),
+    }
+    (partial / META).write_text(page(facts), encoding="ascii")
+    shutil.rmtree(path, ignore_errors=True)
+    partial.rename(path)
+
+
+def _read(path: Path, origin: Mapping[str, str], progress: Progress) -> TaskData | None:
+    """What is kept; None where that is nothing, something else, or damaged."""
+    from alharness.tasks.base import TaskData
+
+    if not (path / META).is_file():
+        return None
+    try:
+        text = (path / META).read_text(encoding="ascii")
+        facts: dict[str, Any] = parse_json(text)["facts"]
+        if page(facts) != text:
+            raise ValueError(META)
+        if facts["version"] != VERSION or facts["origin"] != dict(origin):
+            return None
+        arrays = {}
+        for name in ARRAYS:
+            content = (path / f"{name}.npy").read_bytes()
+            if hashlib.sha256(content).hexdigest() != facts["files"][name]:
+                raise ValueError(name)
+            arrays[name] = np.load(io.BytesIO(content), allow_pickle=False)
+    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+        progress(f"{path} is damaged ({error}): read anew", 0, 1)
+        return None
+    return TaskData(
+        class_names=tuple(facts["class_names"]),
+        fingerprint=facts["fingerprint"],
+        pool_fingerprint=facts["pool_fingerprint"],
+        notes=facts["notes"],
+        **arrays,
+    )
