@@ -43,6 +43,7 @@ def describe(
         run_key=spec.run_key,
         task=TaskFacts(
             fingerprint=data.fingerprint,
+            pool_fingerprint=data.pool_fingerprint,
             class_names=list(data.class_names),
             n_pool=pool.n,
             n_test=len(data.test_targets),

@@ -8,15 +8,20 @@ Shape letters: N items, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
 from alharness import acquisition
+from alharness.errors import unknown_name
 from alharness.learners.learner import Learner
 from alharness.pool import Pool, scan
 from alharness.records import TestFigures
+from alharness.records.metrics import MACRO, OF_CLASS
 
 
 def predict(learner: Learner, pool: Pool) -> torch.Tensor:
@@ -24,16 +29,79 @@ def predict(learner: Learner, pool: Pool) -> torch.Tensor:
     return torch.cat([log_p_NC for _, log_p_NC in scan(pool, learner.log_probs)])
 
 
-def evaluate(learner: Learner, test: Pool, targets: NDArray[np.int64]) -> TestFigures:
+@dataclass(frozen=True)
+class PrecisionOf:
+    """Which class the average precision is of: decided once per task, and kept in each record.
+
+    Attributes:
+        positive: number of the class; None for the mean over classes, each against the rest.
+        told: as records write it; None where they write nothing, as before 0.3.0.
+    """
+
+    positive: int | None
+    told: str | None
+
+
+#: Of two classes, one with a smaller share of the pool than this is the one to be found.
+RARE = 0.4
+
+
+def decide_precision(
+    class_names: Sequence[str], pool_counts: Sequence[int], positive: str | None
+) -> PrecisionOf:
+    """What the average precision of a task is of.
+
+    Args:
+        class_names: one per class.
+        pool_counts: items of the pool per class.
+        positive: the class that the user names (``task.positive``), if any.
+
+    Raises:
+        UserError: no class is called that.
+    """
+    if positive is not None:
+        if positive not in class_names:
+            raise unknown_name("class for task.positive", positive, class_names)
+        number = list(class_names).index(positive)
+    elif len(class_names) == 2 and min(pool_counts) < RARE * sum(pool_counts):
+        number = int(np.argmin(pool_counts))
+    else:
+        # By no order of names: "yes" would be found or not for coming after "no".
+        return PrecisionOf(None, MACRO)
+    return PrecisionOf(number, f"{OF_CLASS}{class_names[number]}")
+
+
+def precision_of_before(class_names: Sequence[str], told: str | None) -> PrecisionOf:
+    """What the records of a stopped run say that it was: the run goes on with that."""
+    if told is None:
+        return PrecisionOf(1 if len(class_names) == 2 else None, None)
+    if told == MACRO:
+        return PrecisionOf(None, told)
+    return PrecisionOf(list(class_names).index(told.removeprefix(OF_CLASS)), told)
+
+
+def evaluate(
+    learner: Learner,
+    test: Pool,
+    targets: NDArray[np.int64],
+    precision: PrecisionOf | None = None,
+) -> TestFigures:
     """All test figures of one cycle."""
-    return figures_of(predict(learner, test), targets)
+    return figures_of(predict(learner, test), targets, precision)
 
 
-def figures_of(log_p_NC: torch.Tensor, targets: NDArray[np.int64]) -> TestFigures:
+def figures_of(
+    log_p_NC: torch.Tensor, targets: NDArray[np.int64], precision: PrecisionOf | None = None
+) -> TestFigures:
     """Test figures of predictions. Classes absent from the test set take part in no mean over classes.
 
-    The average precision of two classes is None where the test set has no item of class 1: there is
-    nothing to be found and none of the values 0 to 1 would say so.
+    The average precision of a class is None where the test set has no item of it: there is nothing to be
+    found and none of the values 0 to 1 would say so.
+
+    Args:
+        log_p_NC: log probabilities.
+        targets: int64 ``[N]``.
+        precision: what the average precision is of; by default as before 0.3.0, class 1 of two.
     """
     n_classes = log_p_NC.shape[1]
     true_N = torch.from_numpy(targets).to(log_p_NC.device, torch.int64)  # cells of uint8 would wrap
@@ -48,14 +116,16 @@ def figures_of(log_p_NC: torch.Tensor, targets: NDArray[np.int64]) -> TestFigure
     present = of_class > 0
     recall = hits[present] / of_class[present]
     f1 = 2 * hits[present] / (of_class + as_class)[present]
-    # Of class 1 for two classes (the attribute of CelebA), else the mean over classes against the rest.
-    counted = precisions[present] if n_classes != 2 else precisions[1:][present[1:]]
+    of = precision or PrecisionOf(1 if n_classes == 2 else None, None)
+    counted = precisions[present] if of.positive is None else precisions[[of.positive]]
+    counted = counted[np.isfinite(counted)]
     return TestFigures(
         accuracy=float(hits.sum() / len(targets)),
         balanced_accuracy=float(recall.mean()),
         macro_f1=float(f1.mean()),
         average_precision=float(counted.mean()) if len(counted) else None,
         log_loss=float(found["loss"]),
+        average_precision_of=of.told,
     )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from alharness import seeds
 from alharness.availability import Availability
 from alharness.border.guard import Guard
-from alharness.engine.evaluation import evaluate, query_entropy
+from alharness.engine.evaluation import PrecisionOf, evaluate, query_entropy
 from alharness.engine.seat import Seat
 from alharness.engine.stage import Stage
 from alharness.errors import UserError
@@ -150,6 +150,7 @@ def run(
     test_targets: NDArray[np.int64],
     sizes: Sizes,
     history: History,
+    precision: PrecisionOf | None = None,
 ) -> Iterator[Cycle]:
     """Active learning until the budget is spent (Algorithm 1).
 
@@ -160,6 +161,7 @@ def run(
         sizes: budget, sizes, seeds.
         history: what ``start`` gave, or the complete cycles of a stopped run, after which the rest
             follows as if it had not been stopped.
+        precision: what the average precision is of.
 
     Yields:
         one ``Cycle`` after another; what is not consumed is not computed.
@@ -181,7 +183,7 @@ def run(
         with clock.span("fit"):  # step 1
             learner, report = stage.fit(labelled, seed=seeds.derive(sizes.seed, "fit", number))
         with clock.span("evaluate"):
-            test = evaluate(learner, problem.test, test_targets)
+            test = evaluate(learner, problem.test, test_targets, precision)
         if not math.isfinite(test.log_loss):
             raise stage.diverged(report)
 

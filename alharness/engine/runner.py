@@ -13,14 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from alharness import numerics
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.engine.describing import describe, other_data
+from alharness.engine.evaluation import PrecisionOf, decide_precision, precision_of_before
 from alharness.engine.folders import failure_kept, held, open_folder
 from alharness.engine.loop import Sizes, run, start
-from alharness.engine.opening import Places, open_task, watched
+from alharness.engine.opening import OpenTask, Places, open_task, watched
 from alharness.engine.pictures import draw_pictures
 from alharness.engine.proof import proved_log
 from alharness.engine.recording import Keeper
@@ -163,6 +165,7 @@ def _execute(
     pool = weakref.ref(task.pool)
     store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
     supply = Supply(store, Ledger(task.pool.device), audience.progress)
+    precision = _precision_of(task, keeper.records)
     oracle = task.oracle(supply, folder)
     task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
@@ -172,7 +175,7 @@ def _execute(
     with oracle.vault.sealed():
         stage = task.stage(supply, limits.select_timeout)
     _warm_up(task.pool.device)
-    for cycle in run(stage, oracle, task.data.test_targets, sizes, history):
+    for cycle in run(stage, oracle, task.data.test_targets, sizes, history, precision):
         record = keeper.keep(cycle, supply.ledger)
         audience.cycle(record)
         if not record.final and len(keeper.records) - done == limits.max_cycles:
@@ -180,6 +183,16 @@ def _execute(
     draw_pictures(folder, keeper.log, task.pool, task.data, supply.ledger)
     audience.finished(folder, keeper.records)
     return pool
+
+
+def _precision_of(task: OpenTask, records: Sequence[CycleRecord]) -> PrecisionOf:
+    """What the average precision is of: as the run was begun, else as its task is now."""
+    data = task.data
+    if records:
+        return precision_of_before(data.class_names, records[0].test.average_precision_of)
+    known = data.pool_targets[data.pool_targets >= 0]
+    counts = np.bincount(known, minlength=data.n_classes).tolist()
+    return decide_precision(data.class_names, counts, task.bound.spec.positive)
 
 
 def _begun_with(records: Sequence[CycleRecord]) -> dict[str, set[str]]:

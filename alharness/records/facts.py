@@ -81,6 +81,7 @@ class TaskFacts(_Written):
     """The data that a run was made on."""
 
     fingerprint: str | None = None
+    pool_fingerprint: str | None = None  # of the images alone, since 0.3.0
     class_names: list[Any] = []
     n_pool: int | None = None
     n_test: int | None = None

@@ -24,6 +24,24 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+#: What ``average_precision_of`` says: the mean over classes, or one of them by its name.
+MACRO, OF_CLASS = "macro", "class "
+
+
+def in_words(metric: str, precision_of: str) -> str:
+    """A test figure in words; of the average precision, what it is of (empty where nobody can tell)."""
+    told = find_metric(metric).description
+    if metric != "average_precision" or not precision_of:
+        return told
+    return f"{told} ({'mean over classes' if precision_of == MACRO else f'of {precision_of}'})"
+
+
+def as_column(metric: str, precision_of: str) -> str:
+    """The same in short, for the head of a column."""
+    name = metric.replace("_", " ")
+    return f"{name} ({precision_of})" if metric == "average_precision" and precision_of else name
+
+
 def find_metric(name: str) -> Metric:
     """The test figure of a name."""
     if name not in METRICS:

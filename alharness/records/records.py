@@ -76,12 +76,24 @@ class TestFigures(_Model):
     average_precision: Annotated[
         float | None, Metric("average precision on the test set", uneven=True)
     ] = Field(
-        description="of class 1 for two classes (None where the test set has none of it), mean over "
-        "classes against the rest otherwise"
+        description="of what average_precision_of says; None where the test set has nothing to find"
     )
     log_loss: Annotated[float, Metric("test log loss (nats)", better="less")] = Field(
         description="mean cross-entropy in nats"
     )
+    average_precision_of: str | None = Field(
+        None,
+        description="'macro' (mean over classes, each against the rest) or 'class NAME'; before 0.3.0 "
+        "nothing was written, and it was class 1 of two classes, else the mean",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run that was begun before there was a choice goes on with records as they were."""
+        values: dict[str, Any] = handler(self)
+        if values["average_precision_of"] is None:
+            del values["average_precision_of"]
+        return values
 
 
 class QueryFigures(_Model):

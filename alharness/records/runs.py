@@ -14,7 +14,7 @@ from alharness.files import explained
 from alharness.records.facts import NO_SPEC, RunFacts, Session, SpecFacts
 from alharness.records.folder import RunFolder
 from alharness.records.ledger import LedgerEntry
-from alharness.records.metrics import axis_field, find_metric
+from alharness.records.metrics import MACRO, OF_CLASS, axis_field, find_metric
 from alharness.records.records import CycleRecord
 
 Array = NDArray[np.float64]
@@ -97,7 +97,26 @@ class Run:
     @property
     def protocol(self) -> dict[str, str]:
         """What has to agree between runs that are compared (R13)."""
-        return self.facts.compared
+        compared = self.facts.compared
+        of = self.precision_of
+        return {**compared, "average_precision": of} if compared and of else compared
+
+    @property
+    def precision_of(self) -> str:
+        """What its average precision is of, ``macro`` or ``class NAME``; empty where nobody can tell.
+
+        Before 0.3.0 nothing was recorded: it was class 1 of two classes, else the mean over classes.
+        """
+        if not self.records:
+            return ""
+        told = self.records[0].test.average_precision_of
+        if told is not None:
+            return told
+        task = self.facts.task
+        n_classes = len(task.test_counts) or len(task.class_names)
+        if n_classes != 2:
+            return MACRO if n_classes else ""
+        return f"{OF_CLASS}{task.class_names[1] if len(task.class_names) == 2 else 1}"
 
     def x(self, axis: str) -> Array:
         """Position of every cycle on an x-axis, ``[K]``."""
@@ -108,9 +127,10 @@ class Run:
         """A test figure of every cycle, ``[K]``; NaN where it is not defined."""
         find_metric(metric)
         counts = self.facts.task.test_counts
-        # Of two classes the average precision is that of class 1. Where the test set has none of it,
-        # records of 0.1.0 hold 0 instead of None: nothing was there to be found.
-        if metric == "average_precision" and len(counts) == 2 and counts[1] == 0:
+        # Without a definition, the average precision of two classes is that of class 1. Where the test
+        # set has none of it, records of 0.1.0 hold 0 instead of None: nothing was there to be found.
+        old = self.records and self.records[0].test.average_precision_of is None
+        if metric == "average_precision" and old and len(counts) == 2 and counts[1] == 0:
             return np.full(len(self.records), np.nan)
         # None becomes NaN.
         return np.array([getattr(r.test, metric) for r in self.records], dtype=np.float64)

@@ -23,7 +23,7 @@ from alharness.files import merge, parse_toml
 from alharness.learners.settings import LearnerSettings
 from alharness.records.facts import Choice
 from alharness.spec.devices import resolve_device
-from alharness.spec.model import SECTIONS, TOP_LEVEL, RunSpec, explain, fields_at
+from alharness.spec.model import POSITIVE, SECTIONS, TOP_LEVEL, RunSpec, explain, fields_at
 
 if TYPE_CHECKING:
     from alharness.learners.kinds import Kind
@@ -108,7 +108,7 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
         raise unknown_name("profile", str(profile), ["quick", "paper"])
     task_class = registry.task_class(chosen.name)
     try:
-        task = registry.make_task(task_class, chosen.name, **chosen.parameters)
+        task = registry.make_task(task_class, chosen.name, **_own(chosen, task_class))
     except ValidationError as error:
         raise explain(error, "task", task_class.Parameters) from error
     plugin = registry.find_strategy(asked.name)
@@ -126,7 +126,16 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
         {section: {} for section in ("pool", "oracle", "generator", "autoencoder")},
         given,
         {
-            "task": {"name": chosen.name, **task.parameters.model_dump(mode="json")},
+            "task": {
+                "name": chosen.name,
+                **task.parameters.model_dump(mode="json"),
+                # Only where it was said: the keys of all other runs stay what they are.
+                **{
+                    k: str(v)
+                    for k, v in chosen.parameters.items()
+                    if k == POSITIVE and v is not None
+                },
+            },
             "strategy": {"name": asked.name},
             "plugins": {},
         },
@@ -158,7 +167,7 @@ def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
     parameters = {**before(plugin.parameters), **strategy.parameters}
     bound = Bound(
         spec,
-        registry.resolve_task(task.name, **task.parameters),
+        registry.resolve_task(task.name, **_own(task, registry.task_class(task.name))),
         watch(
             strategy.name,
             partial(registry.make_strategy, plugin, strategy.name, **parameters),
@@ -198,6 +207,12 @@ def _at_home(overrides: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"'{key}' and '{home}.{key}' are one setting. Give it once.")
         given = merge(given, {home: {key: given.pop(key)}})
     return given
+
+
+def _own(chosen: Choice, task_class: type[TaskPlugin]) -> dict[str, Any]:
+    """A task's parameters without the setting that every task has."""
+    shared = POSITIVE not in task_class.Parameters.model_fields
+    return {k: v for k, v in chosen.parameters.items() if not (shared and k == POSITIVE)}
 
 
 def _require_known(given: Mapping[str, Any]) -> None:

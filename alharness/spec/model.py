@@ -29,6 +29,9 @@ PROTOCOL = 1
 #: Options of a run that stand at the top level of a spec.
 TOP_LEVEL = ("profile", "seed", "data_seed", "budget", "query_size", "initial_size", "device")
 
+#: A setting of every task that its plug-in does not see: the class whose average precision is told.
+POSITIVE = "positive"
+
 #: Sections of a spec; ``--set SECTION.NAME=VALUE`` reaches into them.
 SECTIONS = ("task", "strategy", "learner", "pool", "oracle", "generator", "autoencoder")
 
@@ -83,6 +86,12 @@ class RunSpec(BaseModel):
     def n_cycles(self) -> int:
         """Queries until the budget is spent; the last one is smaller where sizes do not divide."""
         return -(-(self.budget - self.initial_size) // self.query_size)
+
+    @property
+    def positive(self) -> str | None:
+        """The class that the average precision is of (``task.positive``); None leaves it to the pool."""
+        value = self.task.parameters.get(POSITIVE)
+        return None if value is None else str(value)
 
     @property
     def run_key(self) -> str:
