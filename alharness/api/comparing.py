@@ -153,6 +153,7 @@ def compare(
     against: str | None = None,
     split_by: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
+    looks: int = 1,
 ) -> ComparisonResult:
     """Compare finished runs: the tables of ``alharness compare``.
 
@@ -168,6 +169,7 @@ def compare(
         against: strategy to test the others against; the random baseline by default.
         split_by: settings whose values make comparisons of their own, for instance ``query_size``.
         labels: what strategies are called, for instance ``{"./mine.py:Gini": "Gini"}``.
+        looks: how often results were looked at while seeds were added; every p is multiplied by it.
 
     Returns:
         tables, sentences and charts. A run that cannot be read is left out, logged as a warning, and
@@ -178,11 +180,16 @@ def compare(
     """
     found = found_of(targets, places_of(runs_dir, None).runs_dir, split_by, labels or {})
     log_unreadable(found)
-    return result_of(found, axis=axis, metric=metric, against=against)
+    return result_of(found, axis=axis, metric=metric, against=against, looks=looks)
 
 
 def result_of(
-    found: Found, *, axis: str = "queries", metric: str = "accuracy", against: str | None = None
+    found: Found,
+    *,
+    axis: str = "queries",
+    metric: str = "accuracy",
+    against: str | None = None,
+    looks: int = 1,
 ) -> ComparisonResult:
     """What ``compare`` gives for runs that were found already."""
     from alharness.comparison.report import build
@@ -194,6 +201,7 @@ def result_of(
         axis=axis,
         metric=metric,
         against=against,
+        looks=looks,
     )
     return ComparisonResult(report)
 

@@ -13,6 +13,7 @@ from alharness.cli.options import runs_dir_option
 from alharness.cli.selection import (
     comparison_options,
     find_comparisons,
+    looks_option,
     sweep_options,
     tell_unreadable,
 )
@@ -22,6 +23,7 @@ from alharness.cli.selection import (
 @click.argument("targets", nargs=-1, type=click.Path(path_type=Path))
 @runs_dir_option
 @comparison_options
+@looks_option
 @sweep_options
 @click.option(
     "--format",
@@ -42,6 +44,7 @@ def compare(
     axis: str,
     metric: str,
     against: str | None,
+    looks: int,
     split_by: tuple[str, ...],
     labels: tuple[str, ...],
     chosen: str | None,
@@ -64,7 +67,7 @@ def compare(
 
     wanted = format_of(out, chosen)
     found = find_comparisons(targets, runs_dir, split_by, labels, options)
-    result = result_of(found, axis=axis, metric=metric, against=against)
+    result = result_of(found, axis=axis, metric=metric, against=against, looks=looks)
     # What goes into a file is shown as a table beside it.
     if out is not None or wanted == "table":
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -13,6 +13,7 @@ from alharness.cli.options import runs_dir_option, tracking_options
 from alharness.cli.selection import (
     comparison_options,
     find_comparisons,
+    looks_option,
     sweep_options,
     tell_unreadable,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @tracking_options
 @click.option("--no-tracking", is_flag=True, help="Leave MLflow alone.")
 @comparison_options
+@looks_option
 @sweep_options
 @click.option(
     "--out",
@@ -53,6 +55,7 @@ def report(
     axis: str,
     metric: str,
     against: str | None,
+    looks: int,
     split_by: tuple[str, ...],
     labels: tuple[str, ...],
     out: Path,
@@ -74,11 +77,11 @@ def report(
     """
     from alharness.comparison.claims import check_paper
     from alharness.comparison.page import write
-    from alharness.comparison.report import build
+    from alharness.comparison.report import build, nothing_more
     from alharness.generative.inspection import newest_inspections
 
     found = find_comparisons(targets, runs_dir, split_by, labels, options)
-    claims = check_paper(found.comparisons) if paper else []
+    claims = check_paper(found.comparisons, gains=found.gains, looks=looks) if paper else []
     try:
         inspections = newest_inspections(open_store(runs_dir))
     except UserError as error:  # a report rests on records; it does without inspections
@@ -91,9 +94,10 @@ def report(
         axis=axis,
         metric=metric,
         against=against,
+        looks=looks,
         claims=claims,
         inspections=inspections,
-        **({} if timing is None else {"more": _costs(timing, found.comparisons, metric)}),
+        more=nothing_more if timing is None else _costs(timing, found.comparisons, metric),
     )
     page = write(made, out)
     click.echo(made.status)
@@ -130,7 +134,9 @@ def _costs(
         if comparison.task != study.spec.task:
             return ()
         at_sizes = costs.costs(comparison, study, metric=metric)
-        return costs.table(at_sizes, metric), costs.chart(at_sizes, metric)
+        return costs.table(at_sizes, comparison.words(metric)), costs.chart(
+            at_sizes, metric, comparison.words(metric)
+        )
 
     return of
 

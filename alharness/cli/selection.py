@@ -111,6 +111,17 @@ def comparison_options(function: Function) -> Function:
     return function
 
 
+def looks_option(function: Function) -> Function:
+    """``--looks``: what was looked at before the last seeds were added."""
+    return click.option(
+        "--looks",
+        type=click.IntRange(min=1),
+        default=1,
+        help="How often results were looked at while seeds were added, this time included (default 1): "
+        "every p is multiplied by it.",
+    )(function)
+
+
 def tell_unreadable(found: Found) -> int:
     """Name every run that cannot be read, in a line each.
 

@@ -1,25 +1,40 @@
 """The claims of the paper's Section 5 held against runs: holds, fails, undecided or not measured.
 
-What is claimed lies in ``claims.toml``; this module only knows kinds of claims. A verdict needs six
-paired seeds; below that everything that was run is undecided. A single point estimate decides nothing.
+What is claimed lies in ``claims.toml``; this module knows kinds of claims only, and ``evidence`` how
+a difference is decided. A verdict needs six paired seeds; below that everything that was run is undecided.
+A single point estimate decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
+from alharness import seeds
 from alharness.comparison import metrics
 from alharness.comparison.comparison import BASELINE, Comparison
-from alharness.comparison.series import Series, paired, shared_grid
+from alharness.comparison.evidence import (
+    Difference,
+    Evidence,
+    Gain,
+    Judged,
+    above,
+    at_least,
+    equal,
+    not_above,
+    replication,
+)
+from alharness.comparison.series import Series, paired, unit_of
 from alharness.comparison.statistics import (
     ALPHA,
     MIN_PAIRS,
+    difference_interval,
     interval,
     pairs_to_decide,
     signed_ranks,
@@ -30,9 +45,6 @@ from alharness.records.runs import Array
 
 #: The claims of the paper's Section 5, which ship with the package.
 FILE = Path(__file__).with_name("claims.toml")
-
-#: Differences of accuracy below this are "equal": about what one reads off the paper's figures (decisions 8).
-MARGIN = 0.005
 
 #: A claimed number of labels holds within this share, a gain of entropy down to this share less.
 TOLERANCE = 0.25
@@ -55,30 +67,75 @@ class PaperClaim(Claim):
     to: float = float("inf")
     metric: str = "accuracy"
 
+    @property
+    def opponents(self) -> tuple[str, ...]:
+        """Strategies that each of its own is held against."""
+        return (*self.others, *([self.other] if self.other else []))
+
+    def differences(self, present: Mapping[str, Series]) -> Iterator[Difference]:
+        """The differences that it is decided by, where it is about differences."""
+        if self.kind not in ("above", "equal", "not_above", "beats_all", "wins"):
+            return
+        for name in self.strategies:
+            for other in self.opponents:
+                if name in present and other in present:
+                    yield self.difference(present[name], present[other])
+
+    def difference(self, first: Series, second: Series) -> Difference:
+        return Difference(self.metric, first.label, second.label, self.start, self.to)
+
 
 def claims() -> tuple[PaperClaim, ...]:
     """All claims of the file."""
-    return tuple(read_blocks(FILE, {"claim": PaperClaim})["claim"])
+    return tuple(read_blocks(FILE, {"claim": PaperClaim, "gain": Gain})["claim"])
 
 
-def check_paper(found: Sequence[Comparison]) -> list[Verdict]:
+def registered() -> tuple[Gain, ...]:
+    """What there is to gain, as the file of claims has it."""
+    return tuple(read_blocks(FILE, {"claim": PaperClaim, "gain": Gain})["gain"])
+
+
+def check_paper(
+    found: Sequence[Comparison], *, gains: Sequence[Gain] = (), looks: int = 1
+) -> list[Verdict]:
     """Every claim beside the runs on its task.
 
     Where a task was split (``--split-by``), a claim says nothing of which setting it is about: it is judged
     on each, and the verdict names it. Settings of which the same is found share a verdict.
+
+    Args:
+        found: comparisons.
+        gains: what there is to gain, registered in the sweep; before those of the file of claims.
+        looks: how often results were looked at while seeds were added.
     """
-    return [verdict for claim in claims() for verdict in _check_each(claim, found)]
+    all_claims = claims()
+    evidence = {}
+    for comparison in found:
+        present = _by_name(comparison)
+        # The family of further differences is all that any claim asks for of this comparison.
+        asked = [
+            difference
+            for claim in all_claims
+            if comparison.task in (claim.task, *claim.tasks)
+            for difference in claim.differences(present)
+        ]
+        evidence[id(comparison)] = Evidence(
+            comparison, asked, gains=(*gains, *registered()), looks=looks
+        )
+    return [verdict for claim in all_claims for verdict in _check_each(claim, found, evidence)]
 
 
-def _check_each(claim: PaperClaim, found: Sequence[Comparison]) -> list[Verdict]:
+def _check_each(
+    claim: PaperClaim, found: Sequence[Comparison], evidence: Mapping[int, Evidence]
+) -> list[Verdict]:
     own = [comparison for comparison in found if comparison.task in (claim.task, *claim.tasks)]
     settings = list(dict.fromkeys(told for c in own if (told := _setting(c))))
     if not settings:
-        return [check(claim, {comparison.task: comparison for comparison in own})]
+        return [check(claim, {c.task: evidence[id(c)] for c in own})]
     verdicts: dict[Verdict, list[str]] = {}
     for setting in settings:
         # A task that was not split stands beside each setting of the others.
-        by_task = {c.task: c for c in own if _setting(c) in ("", setting)}
+        by_task = {c.task: evidence[id(c)] for c in own if _setting(c) in ("", setting)}
         verdicts.setdefault(check(claim, by_task), []).append(setting)
     return [replace(verdict, subject="; ".join(which)) for verdict, which in verdicts.items()]
 
@@ -88,30 +145,54 @@ def _setting(comparison: Comparison) -> str:
     return ", ".join(f"{key} {value}" for key, value in comparison.split.items())
 
 
-def check(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> Verdict:
+@dataclass(frozen=True)
+class _Finding:
+    """What one strategy's runs say of a claim.
+
+    Attributes:
+        word, text: the verdict and its evidence.
+        repeats: probability that as many other seeds lead to the same verdict; NaN where unknown.
+    """
+
+    word: Word
+    text: str
+    repeats: float = float("nan")
+
+
+def check(claim: PaperClaim, by_task: Mapping[str, Evidence]) -> Verdict:
     """One claim."""
     if claim.kind == "wins":
-        return Verdict(claim, *_wins(claim, by_task))
-    comparison = by_task.get(claim.task)
-    if comparison is None:
+        found = _wins(claim, by_task)
+        return Verdict(claim, found.word, found.text)
+    evidence = by_task.get(claim.task)
+    if evidence is None:
         return Verdict(claim, "not measured", f"no finished runs on {claim.task}")
-    needed = [*claim.strategies, *claim.others, *([claim.other] if claim.other else [])]
+    comparison = evidence.comparison
     present = _by_name(comparison)
-    missing = [name for name in needed if name not in present]
+    missing = [name for name in (*claim.strategies, *claim.opponents) if name not in present]
     if missing:
         several = [n for n in missing if any(s.strategy == n for s in comparison.series)]
         why = f"{', '.join(several)} was run with several settings, none of them the paper's"
         none = f"no finished run of {', '.join(missing)}"
         return Verdict(claim, "not measured", why if several == missing else none)
-    words: list[Word] = []
+    findings: list[_Finding] = []
     told: list[str] = []
     for name in claim.strategies:
-        word, text = _KINDS[claim.kind](claim, present[name], present)
-        words.append(word)
-        told.append(f"{name}: {text}")
-        told[-1] += _reach(claim, present[name])
+        found = _KINDS[claim.kind](claim, present[name], present, evidence)
+        findings.append(found)
+        unit = unit_of(present[name])
+        parts = [f"{name}: {found.text}{_reach(claim, present[name])}"]
+        if not np.isnan(found.repeats):
+            parts.append(
+                f"as many other seeds would say so again with probability {found.repeats:.2f}"
+            )
+        told.append("; ".join([*parts, *([unit] if unit else [])]))
     profiles = sorted({run.spec.profile for run in comparison.runs})
-    return Verdict(claim, _together(words), f"{'; '.join(told)} [{', '.join(profiles)} profile]")
+    word = _together([found.word for found in findings])
+    # A verdict on several strategies is repeated where the weakest of them is, at best.
+    repeats = min((f.repeats for f in findings if f.word == word), default=float("nan"))
+    evidence_told = f"{'; '.join(told)} [{', '.join(profiles)} profile]"
+    return Verdict(claim, word, evidence_told, replication=None if np.isnan(repeats) else repeats)
 
 
 def _reach(claim: PaperClaim, series: Series) -> str:
@@ -163,102 +244,133 @@ def _values_at(series: Series, at: float, metric: str) -> Array:
     return np.array([np.interp(at, run.x("queries"), run.y(metric)) for run in runs])
 
 
-def _reaches(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _reaches(
+    claim: PaperClaim, series: Series, present: Mapping[str, Series], evidence: Evidence
+) -> _Finding:
     values = _values_at(series, claim.at, claim.metric)
     if not len(values):
-        return "undecided", f"never evaluated at {claim.at:.0f} annotations"
+        return _Finding("undecided", f"never evaluated at {claim.at:.0f} annotations")
+
+    def decide(values: Array) -> Word:
+        low, high = interval(values)
+        if len(values) < MIN_PAIRS:
+            return "undecided"
+        if low >= claim.level:
+            return "holds"
+        return "fails" if high < claim.level else "undecided"
+
     low, high = interval(values)
-    text = f"{values.mean():.4f} at {claim.at:.0f} ({len(values)} seeds)"
-    return _against(claim.level, low, high, len(values)), text
+    spread = "" if np.isnan(low) else f" [{low:.4f}, {high:.4f}]"
+    text = f"{values.mean():.4f}{spread} at {claim.at:.0f} ({len(values)} seeds)"
+    word = decide(values)
+    return _Finding(word, text, replication(values, word, decide))
 
 
-def _against(level: float, low: float, high: float, n: int) -> Word:
-    """Whether an interval lies above a level."""
-    if n < MIN_PAIRS:
-        return "undecided"
-    if low >= level:
-        return "holds"
-    return "fails" if high < level else "undecided"
+def _needs(
+    claim: PaperClaim, series: Series, present: Mapping[str, Series], evidence: Evidence
+) -> _Finding:
+    """Where the mean curve first reaches a level, with the positions at which it may really do so.
 
-
-def _needs(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+    The interval runs from the first position whose own interval reaches up to the level to the first one
+    whose interval lies above it.
+    """
     grid, rows = series.curves("queries", claim.metric)
+    low_at, high_at = (1 - TOLERANCE) * claim.at, (1 + TOLERANCE) * claim.at
+
+    def between(rows: Array) -> tuple[float, float]:
+        ends = np.array([interval(column) for column in rows.T])
+        first = metrics.first_reached(grid, ends[:, 1], claim.level)
+        return first, metrics.first_reached(grid, ends[:, 0], claim.level)
+
+    def decide(rows: Array) -> Word:
+        if len(rows) < MIN_PAIRS:
+            return "undecided"
+        first, last = between(rows)
+        if first >= low_at and last <= high_at:
+            return "holds"
+        return "fails" if first > high_at or last < low_at else "undecided"
+
     reached = metrics.first_reached(grid, rows.mean(axis=0), claim.level)
+    first, last = between(rows)
     if np.isinf(reached):
-        return _few(series, "fails"), f"the mean never reaches {claim.level} up to {grid[-1]:.0f}"
-    holds = abs(reached - claim.at) <= TOLERANCE * claim.at
-    return _few(series, "holds" if holds else "fails"), (
-        f"the mean first reaches {claim.level} at {reached:.0f} annotations ({len(series.runs)} seeds)"
+        text = f"the mean never reaches {claim.level} up to {grid[-1]:.0f}"
+    else:
+        text = f"the mean first reaches {claim.level} at {reached:.0f}"
+        if len(rows) >= MIN_PAIRS:
+            end = "never" if np.isinf(last) else f"{last:.0f}"
+            text += f" [{first:.0f} to {end}]"
+        text += f" annotations ({len(series.runs)} seeds)"
+    word = decide(rows)
+    return _Finding(word, text, _resampled(rows, word, decide))
+
+
+def _resampled(rows: Array, word: Word, decide: Callable[[Array], Word]) -> float:
+    """Share of bootstrap samples of the seeds that lead to the same verdict; for whole curves, ``[R, K]``."""
+    if len(rows) < MIN_PAIRS:
+        return float("nan")
+    rng = seeds.rng(0, "replication of curves", len(rows))
+    draws = rng.integers(0, len(rows), (50, len(rows)))
+    return float(np.mean([decide(rows[drawn]) == word for drawn in draws]))
+
+
+def _difference(judged: Judged, other: str) -> str:
+    gaps = judged.gaps
+    if not len(gaps):
+        return f"no pair with {other}"
+    low, high = difference_interval(gaps)
+    spread = "" if np.isnan(low) else f" [{low:+.4f}, {high:+.4f}]"
+    many = f", p {judged.p:.3f} among {judged.family}" if len(gaps) >= MIN_PAIRS else ""
+    return f"{gaps.mean():+.4f}{spread} against {other} ({len(gaps)} pairs{many})"
+
+
+_Decide = Callable[[Array, float, float | None], Word]
+
+
+def _by_difference(
+    decide: _Decide,
+    claim: PaperClaim,
+    series: Series,
+    present: Mapping[str, Series],
+    evidence: Evidence,
+) -> _Finding:
+    """A claim on the difference of two strategies."""
+    judged = evidence.of(claim.difference(series, present[claim.other]))
+    margin, why = evidence.margin(claim.metric, claim.start, claim.to)
+    gaps = judged.gaps
+    word = decide(gaps, judged.factor, margin)
+    text = _difference(judged, claim.other)
+    if word == "undecided" and len(gaps) >= MIN_PAIRS:
+        text += _disagreement(gaps) or _would_decide(
+            word, gaps, within=margin if decide is equal else None, level=ALPHA / judged.factor
+        )
+        if why and decide is not above:
+            text += f", {why}"
+    if word == "holds" and decide is equal and margin is not None:
+        text += _as_near(claim, series, present, evidence, margin)
+    return _Finding(
+        word, text, replication(gaps, word, lambda other: decide(other, judged.factor, margin))
     )
 
 
-def _few(series: Series, word: Word) -> Word:
-    return word if len(series.runs) >= MIN_PAIRS else "undecided"
-
-
-def _gaps(claim: PaperClaim, first: Series, second: Series) -> Array:
-    """Paired differences of the mean figure over the claim's range of annotations, ``[n]``."""
-    gaps = []
-    for pair in paired(first, second):
-        a, b = first.by_pair[pair], second.by_pair[pair]
-        grid = shared_grid([a, b], "queries")
-        grid = grid[(grid >= claim.start) & (grid <= claim.to)]
-        if len(grid):
-            areas = [
-                metrics.area(grid, np.interp(grid, run.x("queries"), run.y(claim.metric)))
-                for run in (a, b)
-            ]
-            gaps.append(areas[0] - areas[1])
-    return np.array(gaps)
-
-
-def _difference(gaps: Array, other: str) -> str:
-    if not len(gaps):
-        return f"no pair with {other}"
-    low, high = interval(gaps)
-    spread = "" if np.isnan(low) else f" [{low:+.4f}, {high:+.4f}]"
-    return f"{gaps.mean():+.4f}{spread} against {other} ({len(gaps)} pairs)"
-
-
-def _above(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
-    gaps = _gaps(claim, series, present[claim.other])
-    word = _is_above(gaps)
-    return word, _difference(gaps, claim.other) + _what_hinders(word, gaps)
-
-
-def _what_hinders(word: Word, gaps: Array) -> str:
-    """Of an undecided claim that one is above the other: why it is not decided."""
-    return _disagreement(gaps) or _would_decide(word, gaps)
-
-
-def _would_decide(word: Word, gaps: Array, *, within: float | None = None) -> str:
+def _would_decide(
+    word: Word, gaps: Array, *, within: float | None = None, level: float = ALPHA
+) -> str:
     """Of an undecided claim: how many seeds would decide it, if what was seen is all there is.
 
     Args:
         within: the claim is that the difference lies within this of 0; None: that it is not 0. Then the
             room between the mean and that border takes the place of the mean.
+        level: that the test has to pass.
     """
     if word != "undecided" or len(gaps) < 2:
         return ""
     room = gaps.mean() if within is None else within - abs(gaps.mean())
-    needed = pairs_to_decide(float(room), float(gaps.std(ddof=1)))
+    needed = pairs_to_decide(float(room), float(gaps.std(ddof=1)), alpha=level)
     if needed is None and within is None:
         return ", no reachable number of seeds would decide a difference of this size"
     if needed is None or needed <= len(gaps):
         return ", at the border: more seeds may decide it either way"
     return f", about {needed} seeds would decide"
-
-
-def _is_above(gaps: Array) -> Word:
-    if len(gaps) < MIN_PAIRS:
-        return "undecided"
-    ranks = signed_ranks(gaps)
-    if ranks.contradicts(gaps.mean()):
-        return "undecided"
-    if ranks.p <= ALPHA:
-        return "holds" if ranks.direction > 0 else "fails"
-    # Not a lack of seeds: the gain, if any, is too small to be what the paper's figures show.
-    return "fails" if interval(gaps)[1] < MARGIN / 5 else "undecided"
 
 
 def _disagreement(gaps: Array) -> str:
@@ -270,100 +382,137 @@ def _disagreement(gaps: Array) -> str:
     return f", but {n} of {ranks.n} pairs are {side}: mean and ranks disagree"
 
 
-def _equal(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
-    gaps = _gaps(claim, series, present[claim.other])
-    text = _difference(gaps, claim.other)
-    if len(gaps) < MIN_PAIRS:
-        return "undecided", text
-    low, high = interval(gaps)
-    if low >= -MARGIN and high <= MARGIN:
-        return "holds", text + _as_near(claim, series, present)
-    word: Word = "fails" if low > MARGIN or high < -MARGIN else "undecided"
-    return word, text + _would_decide(word, gaps, within=MARGIN)
-
-
-def _as_near(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> str:
+def _as_near(
+    claim: PaperClaim,
+    series: Series,
+    present: Mapping[str, Series],
+    evidence: Evidence,
+    margin: float,
+) -> str:
     """Where random sampling, too, is equal to the other one: then equality is no merit."""
     random = present.get(BASELINE)
     if random is None or BASELINE in (series.name, claim.other):
         return ""
-    gaps = _gaps(claim, random, present[claim.other])
-    if len(gaps) < MIN_PAIRS or max(map(abs, interval(gaps))) > MARGIN:
+    gaps = (
+        Evidence(
+            evidence.comparison, [difference := claim.difference(random, present[claim.other])]
+        )
+        .of(difference)
+        .gaps
+    )
+    if equal(gaps, 1.0, margin) != "holds":
         return ""
     return f"; but so is {BASELINE} ({gaps.mean():+.4f}), which makes it no merit"
 
 
-def _not_above(
-    claim: PaperClaim, series: Series, present: Mapping[str, Series]
-) -> tuple[Word, str]:
-    gaps = _gaps(claim, series, present[claim.other])
-    text = _difference(gaps, claim.other)
-    if len(gaps) < MIN_PAIRS:
-        return "undecided", text
-    low, high = interval(gaps)
-    if high <= MARGIN:
-        return "holds", text
-    word: Word = "fails" if low > MARGIN else "undecided"
-    return word, text + _would_decide(word, gaps - MARGIN)
-
-
 def _beats_all(
-    claim: PaperClaim, series: Series, present: Mapping[str, Series]
-) -> tuple[Word, str]:
-    words, told = [], []
-    for other in claim.others:
-        gaps = _gaps(claim, series, present[other])
-        words.append(_is_above(gaps))
-        told.append(_difference(gaps, other) + _what_hinders(words[-1], gaps))
-    return _together(words), ", ".join(told)
+    claim: PaperClaim, series: Series, present: Mapping[str, Series], evidence: Evidence
+) -> _Finding:
+    """Above every one of the others: each has to be decided, so that no further correction is needed."""
+    found = [
+        _by_difference(above, claim.model_copy(update={"other": other}), series, present, evidence)
+        for other in claim.others
+    ]
+    return _Finding(_together([f.word for f in found]), ", ".join(f.text for f in found))
 
 
-def _drops(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
+def _drops(
+    claim: PaperClaim, series: Series, present: Mapping[str, Series], evidence: Evidence
+) -> _Finding:
     before, after = (_values_at(series, at, claim.metric) for at in (claim.start, claim.to))
     if not len(before) or len(before) != len(after):
-        return "undecided", f"not evaluated from {claim.start:.0f} to {claim.to:.0f} annotations"
+        where = f"from {claim.start:.0f} to {claim.to:.0f}"
+        return _Finding("undecided", f"not evaluated {where} annotations")
+    gaps = before - after
+    low, high = difference_interval(gaps)
     text = (
         f"{before.mean():.4f} at {claim.start:.0f}, {after.mean():.4f} at {claim.to:.0f} "
-        f"({len(after)} seeds)"
+        f"(a drop of {gaps.mean():+.4f} [{low:+.4f}, {high:+.4f}], {len(after)} seeds)"
     )
-    return _is_above(before - after), text + _disagreement(before - after)
+    # A strategy against itself: one test of its own. A rise of the whole interval is no drop.
+    margin, _ = evidence.margin(claim.metric, 0.0, float("inf"))
+    decide = partial(above, factor=float(evidence.looks), margin=margin or 0.0)
+    word = decide(gaps)
+    return _Finding(word, text + _disagreement(gaps), replication(gaps, word, decide))
 
 
-def _entropy(claim: PaperClaim, series: Series, present: Mapping[str, Series]) -> tuple[Word, str]:
-    ratio = metrics.mean_entropy(series) / metrics.mean_entropy(present[claim.other])
+def _entropy(
+    claim: PaperClaim, series: Series, present: Mapping[str, Series], evidence: Evidence
+) -> _Finding:
+    """Mean entropy of the queries over another's, pair by pair, in logarithms."""
+    other = present[claim.other]
+    ratios = []
+    for pair in paired(series, other):
+        ours, theirs = (
+            metrics.mean_entropy(replace(item, runs=(item.by_pair[pair],)))
+            for item in (series, other)
+        )
+        if ours > 0 and theirs > 0:
+            ratios.append(np.log(ours / theirs))
+    logs = np.array(ratios)
     # More than claimed holds: what is claimed is that the synthetic samples lead to uncertain ones.
-    holds = ratio - 1 >= (1 - TOLERANCE) * (claim.level - 1)
-    return _few(series, "holds" if holds else "fails"), (
-        f"{100 * (ratio - 1):+.0f} % ({len(series.runs)} seeds)"
+    wanted = float(np.log(1 + (1 - TOLERANCE) * (claim.level - 1)))
+
+    def decide(logs: Array) -> Word:
+        low, high = difference_interval(logs)
+        if np.isnan(low):
+            return "undecided"
+        return "holds" if low >= wanted else "fails" if high < wanted else "undecided"
+
+    if not len(logs):
+        return _Finding("undecided", f"no pair with {claim.other} whose queries have an entropy")
+    low, high = (100 * (np.exp(end) - 1) for end in difference_interval(logs))
+    spread = "" if np.isnan(low) else f" [{low:+.0f}, {high:+.0f}]"
+    word = decide(logs)
+    text = f"{100 * (np.exp(logs.mean()) - 1):+.0f}{spread} % ({len(logs)} pairs)"
+    return _Finding(word, text, replication(logs, word, decide))
+
+
+def _wins(claim: PaperClaim, by_task: Mapping[str, Evidence]) -> _Finding:
+    """On at least so many tasks: won, lost and undecided ones are counted apart.
+
+    It holds where so many are won and the count passes its own test (partial conjunction over the tasks),
+    fails where those that may still be won are too few, and is undecided between.
+    """
+    words: dict[str, Word] = {}
+    p_values = [1.0] * len(claim.tasks)
+    for place, task in enumerate(claim.tasks):
+        evidence = by_task.get(task)
+        present = {} if evidence is None else _by_name(evidence.comparison)
+        if evidence is None or not {claim.strategies[0], claim.other} <= present.keys():
+            continue
+        judged = evidence.of(claim.difference(present[claim.strategies[0]], present[claim.other]))
+        margin, _ = evidence.margin(claim.metric, claim.start, claim.to)
+        words[task] = above(judged.gaps, judged.factor, margin)
+        if len(judged.gaps) >= MIN_PAIRS and signed_ranks(judged.gaps).direction > 0:
+            p_values[place] = judged.p / 2  # one-sided: the side is claimed
+    if not words:
+        return _Finding("not measured", f"none of the {len(claim.tasks)} tasks was run")
+    counts = {word: list(words.values()).count(word) for word in ("holds", "fails")}
+    open_ = len(claim.tasks) - sum(counts.values())
+    wanted = int(claim.level)
+    p = at_least(wanted, p_values)
+    word: Word = "undecided"
+    if counts["holds"] >= wanted and p <= ALPHA:
+        word = "holds"
+    elif counts["holds"] + open_ < wanted:
+        word = "fails"
+    not_run = len(claim.tasks) - len(words)
+    return _Finding(
+        word,
+        f"{claim.strategies[0]} is above on {counts['holds']}, not above on {counts['fails']}, undecided "
+        f"on {open_} of {len(claim.tasks)} tasks ({not_run} of them not run); at least {wanted}: p {p:.3f}",
     )
 
 
-def _wins(claim: PaperClaim, by_task: Mapping[str, Comparison]) -> tuple[Word, str]:
-    """How many of the tasks the strategy wins; decided only when all tasks were run."""
-    won, run = [], []
-    for task in claim.tasks:
-        present = _by_name(by_task[task]) if task in by_task else {}
-        if claim.strategies[0] in present and claim.other in present:
-            run.append(task)
-            gaps = _gaps(claim, present[claim.strategies[0]], present[claim.other])
-            if _is_above(gaps) == "holds":
-                won.append(task)
-    if not run:
-        return "not measured", f"none of the {len(claim.tasks)} tasks was run"
-    text = f"{claim.strategies[0]} is ahead on {len(won)} of {len(run)} tasks run"
-    if len(run) < len(claim.tasks):
-        return "undecided", text
-    return ("holds" if len(won) == claim.level else "fails"), text
-
-
-_Check = Callable[[PaperClaim, Series, Mapping[str, Series]], tuple[Word, str]]
+_Check = Callable[[PaperClaim, Series, Mapping[str, Series], Evidence], _Finding]
 
 _KINDS: dict[str, _Check] = {
     "reaches": _reaches,
     "needs": _needs,
-    "above": _above,
-    "equal": _equal,
-    "not_above": _not_above,
+    "above": partial(_by_difference, above),
+    "equal": partial(_by_difference, equal),
+    "not_above": partial(_by_difference, not_above),
     "beats_all": _beats_all,
     "drops": _drops,
     "entropy": _entropy,

@@ -25,6 +25,7 @@ from alharness.comparison.runs import describe
 from alharness.comparison.series import Covered, LeftOut, Series, covered
 from alharness.errors import unknown_name
 from alharness.records import Run
+from alharness.records.metrics import in_words
 from alharness.records.runs import Pair
 
 #: The strategy that every other one is measured against, unless the user says otherwise (R8).
@@ -80,6 +81,15 @@ class Comparison:
     def defines(self, metric: str) -> bool:
         """Whether every run has a test figure in every cycle."""
         return all(np.isfinite(run.y(metric)).all() for run in [*self.runs, *self.bounds])
+
+    def words(self, metric: str) -> str:
+        """A test figure in words; of the average precision, what it is of."""
+        return in_words(metric, self.precision_of)
+
+    @property
+    def precision_of(self) -> str:
+        """What the average precision is of: one thing for all runs, since their protocols agree."""
+        return next((run.precision_of for run in [*self.runs, *self.bounds]), "")
 
     def covered(self, axis: str) -> Covered:
         """What areas are taken over; there must be a run."""

@@ -31,6 +31,11 @@ from alharness.records.metrics import AXES, METRICS
 from alharness.records.runs import Array
 
 
+def capital(words: str) -> str:
+    """Words at the beginning of a sentence."""
+    return words[:1].upper() + words[1:]  # the rest may hold the name of a class
+
+
 def styles_of(comparison: Comparison) -> dict[str, dict[str, Any]]:
     """How every strategy is drawn, by label: by its name, whatever it is called here."""
     base = comparison.baseline
@@ -136,12 +141,12 @@ def learning_curves(
         if METRICS[metric].better == "more":
             _cut_outliers(axes, curves)
         axes.set_xlabel(AXES[axis][1])
-        axes.set_ylabel(METRICS[metric].description)
+        axes.set_ylabel(comparison.words(metric))
         legend(axes)
 
     return make_chart(
         f"curve_{metric}",
-        f"{METRICS[metric].description.capitalize()} against {AXES[axis][1]}: mean over seeds, band "
+        f"{capital(comparison.words(metric))} against {AXES[axis][1]}: mean over seeds, band "
         "from minimum to maximum. What lies far below is cut off; its numbers are in the CSV.",
         ("strategy", AXES[axis][0], "mean", "min", "max", "runs"),
         rows,
@@ -197,7 +202,7 @@ def gain_curves(
 
     return make_chart(
         "gain",
-        f"Difference of {METRICS[metric].description} to {reference.label} at equal seeds: mean over seeds. "
+        f"Difference of {comparison.words(metric)} to {reference.label} at equal seeds: mean over seeds. "
         "What lies far below is cut off; its numbers are in the CSV.",
         ("strategy", AXES[axis][0], "mean", "min", "max", "pairs"),
         _curve_rows(gains),
@@ -302,12 +307,12 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
         if METRICS[metric].better == "more":
             _cut_outliers(axes, curves)
         axes.set_xlabel("seconds of preparation, training and selection")
-        axes.set_ylabel(METRICS[metric].description)
+        axes.set_ylabel(comparison.words(metric))
         legend(axes)
 
     return make_chart(
         "accuracy_time",
-        f"{METRICS[metric].description.capitalize()} against machine time: building what the strategy "
+        f"{capital(comparison.words(metric))} against machine time: building what the strategy "
         "needs (in full, also where it was found ready made), training and selecting; "
         "annotation and evaluation left out.",
         ("strategy", "seconds", "mean", "min", "max", "runs"),
@@ -318,7 +323,7 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
 
 
 def differences(rows: Sequence[metrics.ResultRow], reference: str) -> Chart | None:
-    """Gain in area over the baseline, per strategy, with bootstrap intervals."""
+    """Gain in area over the baseline, per strategy, with intervals."""
     tested = [row for row in rows if row.against is not None and row.against.n > 0]
     if not tested:
         return None
@@ -343,8 +348,8 @@ def differences(rows: Sequence[metrics.ResultRow], reference: str) -> Chart | No
 
     return make_chart(
         "differences",
-        f"Paired difference to {reference} of the area under the learning curve, with 95 % bootstrap "
-        "interval over seeds (from five seeds on). A filled dot: significant after Holm's correction.",
+        f"Paired difference to {reference} of the area under the learning curve, with 95 % interval "
+        "over seeds (Student's t, from six seeds on). A filled dot: significant after Holm's correction.",
         ("strategy", "difference", "low", "high", "pairs"),
         table,
         draw,

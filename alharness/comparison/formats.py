@@ -27,7 +27,7 @@ from alharness.pictures.charts import Cell, as_csv
 from alharness.records.metrics import METRICS
 
 #: Tables that a comparison in text shows.
-SHOWN = ("results", "labels_to_target", "tests", "left_out")
+SHOWN = ("results", "labels_to_target", "tests", "over_generators", "left_out")
 
 #: Ending of a file -> format.
 ENDINGS = {".txt": "table", ".csv": "csv", ".md": "md", ".tex": "latex", ".json": "json"}
@@ -83,12 +83,14 @@ def merit_csv(report: Report) -> str:
 
 def sections_csv(sections: Sequence[Section]) -> str:
     """The same of some comparisons."""
-    header = ["comparison", "strategy", *MERITS]
+    names = ["strategy", *MERITS]
+    header = ["comparison", *names, "average_precision_of"]
     lines: list[list[Cell]] = []
     for section in sections:
         for row in section.rows:
             values = row.values()
-            lines.append([section.comparison.title, *(values[name] for name in header[1:])])
+            of = section.comparison.precision_of
+            lines.append([section.comparison.title, *(values[name] for name in names), of])
     return as_csv(header, lines)
 
 
@@ -157,6 +159,7 @@ def as_json(report: Report) -> str:
                 "title": section.comparison.title,
                 "task": section.comparison.task,
                 "facts": dict(section.facts),
+                "average_precision_of": section.comparison.precision_of or None,
                 "bound": _plain(section.comparison.bound(report.metric)),
                 "warnings": list(section.warnings),
                 "sentences": list(section.sentences),

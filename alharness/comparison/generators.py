@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import BASELINE, Comparison
-from alharness.comparison.series import Series
-from alharness.comparison.statistics import interval
-from alharness.comparison.tables import TextTable, number
+from alharness.comparison.series import Series, paired
+from alharness.comparison.statistics import difference_interval, nested_interval
+from alharness.comparison.tables import TextTable, number, signed
 from alharness.pictures.charts import WIDTH, Chart, entry, legend, make_chart
 from alharness.pictures.styles import line_styles
 
@@ -88,7 +88,7 @@ def gain_by_quality(
         gains = metrics.differences(series, base, areas)
         if quality is None or key is None or len(gains) < 2:
             continue
-        low, high = interval(gains)
+        low, high = difference_interval(gains)
         points[series.strategy].append((quality, key, float(gains.mean()), low, high, len(gains)))
     points = {name: sorted(found) for name, found in points.items() if len(found) > 1}
     if not points:
@@ -112,13 +112,70 @@ def gain_by_quality(
 
     return make_chart(
         "gain_by_generator",
-        "What the generator is worth: mean gain over the baseline, with its 95 % bootstrap interval over "
+        "What the generator is worth: mean gain over the baseline, with its 95 % interval over "
         "paired seeds, against the quality of the generator that the runs rest on.",
         ("strategy", "frechet_auto", "generator", "gain", "low", "high", "pairs"),
         [(name, *point) for name, found in points.items() for point in found],
         draw,
         size=(WIDTH, 4.0),
     )
+
+
+#: Settings that train another generator or auto-encoder from the same recipe.
+NESTED = ("generator.seed", "autoencoder.seed")
+
+
+def over_generators(comparison: Comparison, axis: str, metric: str) -> list[TextTable]:
+    """Gains over the baseline with the generator as a factor, where it was trained from several seeds.
+
+    Ten seeds on one generator are no ten generators: the interval is for other generators and other seeds.
+    """
+    base = comparison.baseline
+    if base is None or not comparison.has_areas(axis, metric):
+        return []
+    areas = metrics.run_areas(comparison, axis, metric)
+    groups: dict[str, list[Series]] = defaultdict(list)
+    for series in comparison.series:
+        rest = {
+            k: v
+            for k, v in series.runs[0].spec.settings.items()
+            if k not in (*NESTED, "seed", "data_seed")
+        }
+        groups[str(sorted(rest.items(), key=lambda item: item[0]))].append(series)
+    cells = []
+    for members in groups.values():
+        # Crossed: the seeds that all of its generators, and the baseline, share.
+        shared = sorted(set.intersection(*(set(paired(s, base)) for s in members)))
+        if len(members) < 2 or len(shared) < 2:
+            continue
+        values = [
+            [areas[id(s.by_pair[pair])] - areas[id(base.by_pair[pair])] for pair in shared]
+            for s in members
+        ]
+        found = nested_interval(values)
+        cells.append(
+            (
+                members[0].strategy,
+                str(found.n_outer),
+                str(found.n_inner),
+                signed(found.mean),
+                f"{found.low:+.4f} to {found.high:+.4f}",
+                number(found.outer_deviation),
+            )
+        )
+    header = (
+        "strategy",
+        "generators",
+        "seeds of each",
+        "mean gain",
+        "95 % interval",
+        "deviation between",
+    )
+    caption = (
+        f"Gain over {base.label} for other generators and other seeds: the generator's seed as a factor "
+        "of its own (two-way random effects)"
+    )
+    return [TextTable("over_generators", caption, header, tuple(cells))] if cells else []
 
 
 def _key(series: Series) -> str | None:

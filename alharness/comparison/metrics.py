@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from alharness.comparison.comparison import Comparison
-from alharness.comparison.series import Covered, Series, paired, shared_grid
+from alharness.comparison.series import SHARED, Covered, Series, asked_of, paired, shared_grid
 from alharness.comparison.statistics import (
     ALPHA,
     MIN_PAIRS,
@@ -174,6 +174,10 @@ MERITS: Mapping[str, Merit] = {
     "difference_high": Merit("upper end of its interval", lambda s: s.test("high")),
     "p": Merit("exact Wilcoxon test", lambda s: s.test("p")),
     "p_holm": Merit("the same, by Holm's correction", lambda s: s.test("p_holm")),
+    "replication": Merit(
+        "probability that as many other seeds lead to the same verdict",
+        lambda s: s.test("replication"),
+    ),
     "detectable": Merit("smallest difference that would be found", lambda s: s.test("detectable")),
     "more_pairs": Merit("pairs of seeds still needed to decide", lambda s: s.test("more_pairs")),
     **{
@@ -236,6 +240,7 @@ def table(
     axis: str = "queries",
     metric: str = "accuracy",
     against: str | None = None,
+    looks: int = 1,
 ) -> list[ResultRow]:
     """The table of results: ranked best first where a ranking is allowed, else in order of names.
 
@@ -244,18 +249,18 @@ def table(
         axis: x-axis for areas and positions.
         metric: test figure.
         against: label of the strategy that others are tested against; the random baseline by default.
+        looks: how often results were looked at while seeds were added; see ``paired_tests``.
     """
     reference = comparison.find(against) if against is not None else comparison.baseline
     if not comparison.series:
         return []
     areas = run_areas(comparison, axis, metric)
     comparable = comparison.has_areas(axis, metric)
+    others = [s for s in comparison.series if s is not reference and comparable]
     tests = paired_tests(
-        {
-            series.label: differences(series, reference, areas)
-            for series in comparison.series
-            if reference is not None and series is not reference and comparable
-        }
+        {s.label: differences(s, reference, areas) for s in others if reference is not None},
+        same={s.label: asked_of(s) for s in others},
+        looks=looks,
     )
     ranks = ranking(comparison, areas, metric) if comparable else {}
     bound = comparison.bound(metric)
@@ -511,13 +516,39 @@ def beats(gaps: Array, alpha: float = ALPHA) -> NDArray[np.int64]:
     return signs
 
 
+def pools(found: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Comparisons by the images that they ask about: several settings, or targets, of one pool are one.
+
+    Runs name the pool's fingerprint since 0.3.0. Before, the data's (images and targets), and two tasks on
+    the same images are known by a generator or auto-encoder that they share.
+    """
+    groups: list[tuple[set[str], list[Comparison]]] = []
+    for comparison in found:
+        names = {name for run in comparison.runs for name in _pool_names(run)} or {comparison.title}
+        members = [comparison]
+        for group in [group for group in groups if group[0] & names]:
+            groups.remove(group)
+            names |= group[0]
+            members = [*group[1], *members]
+        groups.append((names, members))
+    return [members for _, members in groups]
+
+
+def _pool_names(run: Run) -> set[str]:
+    facts = run.facts.task
+    own = {name for name in (facts.fingerprint, facts.pool_fingerprint) if name}
+    return own | {f"{e.name} {e.key}" for e in run.preparation if e.name in SHARED and e.key}
+
+
 def scores_over_tasks(
     found: Sequence[Comparison], *, axis: str = "queries", metric: str = "accuracy"
 ) -> tuple[list[str], dict[str, list[float]]]:
     """Mean areas of the strategies that every comparison holds: what Friedman's test works on.
 
+    Each distinct pool is one data set: of several settings of it the mean counts.
+
     Returns:
-        titles of the comparisons that allow a ranking, and strategy -> one score for each of them,
+        titles of the data sets that allow a ranking, and strategy -> one score for each of them,
         larger is better.
     """
     usable = [item for item in found if item.can_rank and item.has_areas(axis, metric)]
@@ -526,11 +557,17 @@ def scores_over_tasks(
     shared = set.intersection(*({s.label for s in c.series} for c in usable))
     sign = -1.0 if METRICS[metric].better == "less" else 1.0
     scores: dict[str, list[float]] = {label: [] for label in sorted(shared)}
-    for comparison in usable:
-        areas = run_areas(comparison, axis, metric)
-        members = [comparison.find(label) for label in scores]
-        pairs = comparison.common_pairs(members)
-        for series in members:
-            runs = [series.by_pair[pair] for pair in pairs] or list(series.runs)
-            scores[series.label].append(sign * float(np.mean([areas[id(run)] for run in runs])))
-    return [comparison.title for comparison in usable], scores
+    titles = []
+    for group in pools(usable):
+        each: dict[str, list[float]] = {label: [] for label in scores}
+        for comparison in group:
+            areas = run_areas(comparison, axis, metric)
+            members = [comparison.find(label) for label in scores]
+            pairs = comparison.common_pairs(members)
+            for series in members:
+                runs = [series.by_pair[pair] for pair in pairs] or list(series.runs)
+                each[series.label].append(sign * float(np.mean([areas[id(run)] for run in runs])))
+        for label, values in each.items():
+            scores[label].append(float(np.mean(values)))
+        titles.append(" + ".join(comparison.title for comparison in group))
+    return titles, scores

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alharness.comparison.comparison import Comparison
+from alharness.comparison.figures import capital
 from alharness.comparison.series import Series, paired, shared_grid
 from alharness.comparison.statistics import interval
 from alharness.errors import UserError
@@ -65,7 +66,7 @@ def paper_figure(
         raise UserError(
             f"A figure is at least {NARROWEST:g} inches wide; found {width:g}. A column is about {COLUMN:g}."
         )
-    found = find_metric(metric)
+    find_metric(metric)
     if not comparison.defines(metric):
         raise UserError(
             f"'{metric}' is not defined for {comparison.title}. Choose another --metric."
@@ -91,7 +92,7 @@ def paper_figure(
         if bound is not None:
             line = {"color": "black", "linewidth": 0.8, "linestyle": (0, (2, 2))}
             top.axhline(bound, label=entry("all labels"), **line)
-        top.set_ylabel(found.description, fontsize=SMALL)
+        top.set_ylabel(comparison.words(metric), fontsize=SMALL)
         for axes in rest:
             assert base is not None
             axes.axhline(0, color=BASELINE_COLOUR, linewidth=1)
@@ -121,7 +122,7 @@ def paper_figure(
     height = 0.16 * n_rows + (1.6 + 0.5 * width if gains else 1.0 + 0.4 * width)
     return make_chart(
         f"figure_{metric}",
-        f"{found.description.capitalize()} against {AXES[axis][1]}, and paired differences to "
+        f"{capital(comparison.words(metric))} against {AXES[axis][1]}, and paired differences to "
         f"{base.label if base else 'nothing'}: means over seeds; band: 95 % interval of the mean of {own}.",
         ("quantity", "strategy", AXES[axis][0], "mean", "low", "high", "runs"),
         rows,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from alharness.comparison.protocol import NOT_RECORDED
 from alharness.comparison.runs import describe
-from alharness.comparison.series import Series
+from alharness.comparison.series import Series, unit_of
 from alharness.records import Run, doubts
 from alharness.records.runs import Pair
 
@@ -77,6 +77,46 @@ def artefact_notes(series: Sequence[Series]) -> list[str]:
                     "not that of seeds alone. Run the odd ones again with --fresh."
                 )
     return notes
+
+
+def unit_notes(series: Sequence[Series]) -> list[str]:
+    """What all seeds of a strategy share: then its verdicts are about that one, not about the method."""
+    shared: dict[str, list[str]] = defaultdict(list)
+    for item in series:
+        if unit := unit_of(item):
+            shared[unit].append(item.label)
+    return [
+        f"{', '.join(labels)}: {unit}. Intervals and tests speak of other seeds with it, not of another "
+        "one: for that, run with --set generator.seed=1 and so on, and there is an interval over generators."
+        for unit, labels in shared.items()
+    ]
+
+
+#: Milliseconds between runs in which somebody may have looked at results.
+PAUSE_MS = 15 * 60_000
+
+
+def look_notes(runs: Sequence[Run], looks: int) -> list[str]:
+    """Seeds that were begun when all others were finished, after a pause: perhaps for what these showed."""
+    times: dict[Pair, list[int]] = defaultdict(list)
+    for run in runs:
+        started = [s.started_ms for s in run.facts.sessions[:1] if s.started_ms is not None]
+        if run.records and started:
+            times[run.pair] += [started[0], run.records[-1].ts_ms]
+    ordered = sorted(times.items(), key=lambda item: min(item[1]))
+    late: list[Pair] = []
+    end = 0
+    for place, (_, span) in enumerate(ordered):
+        if place and min(span) - end > PAUSE_MS:
+            late = [later for later, _ in ordered[place:]]  # of several pauses, the last one
+        end = max(end, *span)
+    if not late or looks > 1:
+        return []
+    told = ", ".join(str(seed) for seed, _ in sorted(late))
+    return [
+        f"Seeds {told} were begun after all others were finished. If results had been looked at by then, "
+        "say so with --looks 2: each look spends an equal part of the level."
+    ]
 
 
 def session_notes(runs: Sequence[Run]) -> list[str]:

@@ -13,17 +13,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alharness.comparison import figures, generators, losses, metrics, statistics, tables
+from alharness.comparison import (
+    figures,
+    generators,
+    losses,
+    metrics,
+    remarks,
+    statistics,
+    tables,
+)
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import ResultRow
 from alharness.comparison.runs import describe
-from alharness.comparison.series import Series
+from alharness.comparison.series import Series, asked_of
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import TextTable, number, p_value
 from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
 from alharness.records import RunFolder
-from alharness.records.metrics import AXES, METRICS, axis_field, find_metric
+from alharness.records.metrics import AXES, METRICS, as_column, axis_field, find_metric
 from alharness.records.runs import Pair
 
 #: Fewest data sets for a critical-difference diagram.
@@ -76,6 +84,11 @@ class Report:
     metric: str
 
 
+def nothing_more(comparison: Comparison) -> tuple[TextTable | Chart, ...]:
+    """A comparison rests on records alone."""
+    return ()
+
+
 def build(
     found: Sequence[Comparison],
     *,
@@ -84,9 +97,10 @@ def build(
     axis: str = "queries",
     metric: str = "accuracy",
     against: str | None = None,
+    looks: int = 1,
     claims: Sequence[Verdict] = (),
     inspections: Mapping[str, Mapping[str, float]] | None = None,
-    more: Callable[[Comparison], Sequence[TextTable | Chart]] = lambda comparison: (),
+    more: Callable[[Comparison], Sequence[TextTable | Chart]] = nothing_more,
 ) -> Report:
     """Work everything out.
 
@@ -96,6 +110,7 @@ def build(
         axis: x-axis of curves, areas and positions.
         metric: test figure that strategies are compared by.
         against: strategy that the others are tested against; the random baseline by default.
+        looks: how often results were looked at while seeds were added; each look spends as much of the level.
         claims: the paper's claims, checked.
         inspections: figures of inspected generators, by the generator's key.
         more: tables and charts that rest on more than records, for the comparison's section.
@@ -106,8 +121,8 @@ def build(
     for i, comparison in enumerate(found):
         runs = bool(comparison.series)
         base = comparison.find(against) if runs and against is not None else comparison.baseline
-        rows = metrics.table(comparison, axis=axis, metric=metric, against=against)
-        chapter = _Chapter(comparison, axis, metric, base, rows, inspections or {}, more)
+        rows = metrics.table(comparison, axis=axis, metric=metric, against=against, looks=looks)
+        chapter = _Chapter(comparison, axis, metric, base, rows, inspections or {}, more, looks)
         sections.append(_section(chapter, f"c{i}"))
     complete, status = _status(found)
     return Report(
@@ -148,7 +163,7 @@ class _Chapter:
         reference: what the others are tested against; None where it was not run.
         rows: the table of results; empty without a finished run.
         inspections: figures of inspected generators, by the generator's key.
-        more: see ``build``.
+        more, looks: see ``build``.
     """
 
     comparison: Comparison
@@ -158,6 +173,11 @@ class _Chapter:
     rows: Sequence[ResultRow]
     inspections: Mapping[str, Mapping[str, float]]
     more: Callable[[Comparison], Sequence[TextTable | Chart]]
+    looks: int
+
+    @property
+    def words(self) -> str:
+        return self.comparison.words(self.metric)
 
     @property
     def against(self) -> str:
@@ -191,7 +211,8 @@ CONTENTS: Sequence[tuple[_Condition, Callable[[_Chapter], _Made]]] = (
     (_always, lambda c: tables.left_out(c.comparison)),
     (_has_runs, lambda c: tables.results(c.comparison, c.rows, c.axis, c.metric)),
     (_has_runs, lambda c: tables.reached(c.comparison, c.rows, c.axis, c.against)),
-    (_has_runs, lambda c: tables.tests(c.rows, c.against, c.metric)),
+    (_has_runs, lambda c: tables.tests(c.rows, c.against, c.words, c.looks)),
+    (_has_reference, lambda c: generators.over_generators(c.comparison, c.axis, c.metric)),
     (_has_runs, lambda c: [
         chart for name in dict.fromkeys([c.metric, *metrics.for_uneven_classes(c.comparison)])
         if (chart := figures.learning_curves(c.comparison, axis=c.axis, metric=name))
@@ -221,7 +242,11 @@ WARNINGS: Sequence[tuple[_Condition, Callable[[_Chapter], Sequence[str]]]] = (
     (_always, lambda c: c.comparison.notes),
     (_has_runs, lambda c: _seed_warnings(c.comparison)),
     (_has_runs, lambda c: _annotator_warnings(c.comparison)),
+    (_has_runs, lambda c: remarks.unit_notes(c.comparison.series)),
+    (_has_runs, lambda c: remarks.look_notes(c.comparison.runs, c.looks)),
+    (_has_runs, lambda c: _same_warnings(c.comparison)),
     (_has_runs, lambda c: _undefined_warnings(c.comparison, c.metric)),
+    (_has_runs, lambda c: _no_room_warnings(c.comparison, c.metric)),
     (_has_runs, lambda c: _range_warnings(c.comparison, c.axis)),
     (_has_runs, lambda c: _imbalance_warnings(c.comparison)),
     (_has_runs, lambda c: _hardware_warnings(c.comparison)),
@@ -240,7 +265,7 @@ def _section(chapter: _Chapter, anchor: str) -> Section:
         chapter.comparison,
         anchor,
         tuple(_facts(chapter.comparison)),
-        tuple(_sentences(chapter.rows, chapter.against, chapter.metric)),
+        tuple(_sentences(chapter.rows, chapter.against, chapter.words)),
         tuple(warnings),
         tuple(item for item in items if isinstance(item, TextTable)),
         tuple(item for item in items if isinstance(item, Chart)),
@@ -303,7 +328,7 @@ def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
         # Records that were written before a figure was added lack it: then some runs have it and some not.
         which = f" in {len(without)} of {len(runs)} runs ({describe(without[0])})"
         warnings.append(
-            f"The {METRICS[metric].description} is not defined here"
+            f"The {comparison.words(metric)} is not defined here"
             f"{which if len(without) < len(runs) else ''}: nothing is ranked, tested or drawn by it. "
             "Choose another one with --metric."
         )
@@ -322,7 +347,9 @@ def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
 def _imbalance_warnings(comparison: Comparison) -> list[str]:
     """Which figures to read where accuracy hides something (R7)."""
     names = metrics.for_uneven_classes(comparison)
-    told = " and ".join(name.replace("_", " ") for name in names if comparison.defines(name))
+    told = " and ".join(
+        as_column(n, comparison.precision_of) for n in names if comparison.defines(n)
+    )
     if not told:
         return []
     return [f"The classes of the test set are uneven: read {told}, not accuracy."]
@@ -336,6 +363,41 @@ def _hardware_warnings(comparison: Comparison) -> list[str]:
     return [
         f"Times are not shown, because the runs come from different machines or settings ({told})."
     ]
+
+
+def _same_warnings(comparison: Comparison) -> list[str]:
+    """Strategies that are one: whatever they are called, they are one comparison."""
+    groups: dict[object, list[str]] = defaultdict(list)
+    for series in comparison.series:
+        groups[asked_of(series)].append(series.label)
+    return [
+        f"{' and '.join(labels)} asked the same in every cycle: they are one comparison, and count once in "
+        "the correction."
+        for labels in groups.values()
+        if len(labels) > 1
+    ]
+
+
+def _no_room_warnings(comparison: Comparison, metric: str) -> list[str]:
+    """Where nothing can be told apart: at chance level throughout, or at the bound from the start."""
+    if METRICS[metric].better == "less" or not comparison.defines(metric):
+        return []
+    first = float(np.mean([run.y(metric)[0] for run in comparison.runs]))
+    best = max(float(np.mean([run.y(metric)[-1] for run in s.runs])) for s in comparison.series)
+    name, found = comparison.words(metric), []
+    majority = metrics.majority_accuracy(comparison) if metric == "accuracy" else None
+    if majority is not None and best <= majority:
+        found.append(
+            f"No strategy has learned anything that accuracy shows: the best ends at {best:.4f}, and always "
+            f"naming the largest class gives {majority:.4f}."
+        )
+    bound = comparison.bound(metric)
+    if bound is not None and first >= metrics.TARGETS[-1] * bound:
+        found.append(
+            f"The first labels alone reach {first / bound:.1%} of the bound ({name}): next to nothing is "
+            "left to gain, and nothing can be told apart. Begin with fewer labels, or take a harder task."
+        )
+    return found
 
 
 def _range_warnings(comparison: Comparison, axis: str) -> list[str]:
@@ -418,21 +480,24 @@ def _seed_warnings(comparison: Comparison) -> list[str]:
     return warnings
 
 
-def _sentences(rows: Sequence[ResultRow], reference: str, metric: str) -> list[str]:
+def _sentences(rows: Sequence[ResultRow], reference: str, name: str) -> list[str]:
     """What the tests say, one sentence per strategy, largest difference first."""
     tested = [(row.label, row.against) for row in rows if row.against is not None]
     tested.sort(key=lambda item: -abs(item[1].mean) if math.isfinite(item[1].mean) else 0.0)
-    return [sentence(label, reference, test, metric) for label, test in tested]
+    return [sentence(label, reference, test, name) for label, test in tested]
 
 
-def sentence(label: str, reference: str, test: PairedTest, metric: str = "accuracy") -> str:
+def sentence(label: str, reference: str, test: PairedTest, name: str = "test accuracy") -> str:
     """A paired test in words that claim no more than it shows."""
-    name = METRICS[metric].description
     if test.n == 0:
         return f"{label} shares no seed with {reference}: nothing can be said."
+    if test.p is None and test.n > 1:
+        return f"{label} against {reference}: a difference is not a number, and nothing is tested."
     if test.mean == 0 and not test.deviation > 0:
+        pairs = "pair" if test.n == 1 else "pairs"
+        told = f"{label} and {reference} are equal on {test.n} {pairs}"
         return (
-            f"{label} and {reference} are equal on {test.n} {'pair' if test.n == 1 else 'pairs'}."
+            f"{told}." if test.n == 1 else f"{told}: that tells nothing of differences elsewhere."
         )
     if test.contradictory:
         return _contradiction(label, reference, test)
@@ -443,7 +508,7 @@ def sentence(label: str, reference: str, test: PairedTest, metric: str = "accura
     if test.significant:
         return (
             f"{label} is {ahead} {reference} by {size} of mean {name} over the budget "
-            f"({test.n} pairs, Holm p {p_value(test.p_holm)}): significant."
+            f"({test.n} pairs, Holm p {p_value(test.p_holm)}): significant.{_again(test)}"
         )
     text = (
         f"{label} is {ahead} {reference} by {size} on {test.n} {'pair' if test.n == 1 else 'pairs'}"
@@ -459,6 +524,13 @@ def sentence(label: str, reference: str, test: PairedTest, metric: str = "accura
         f"{text}: not decided (Holm p {p_value(test.p_holm)}). A true difference of "
         f"{number(test.detectable)} would have been found in four of five such experiments; {_more(test)}"
     )
+
+
+def _again(test: PairedTest) -> str:
+    """How far the verdict is one of these seeds."""
+    if math.isnan(test.replication):
+        return ""
+    return f" As many other seeds would say so again with probability {test.replication:.2f}."
 
 
 def _contradiction(label: str, reference: str, test: PairedTest) -> str:
@@ -484,7 +556,7 @@ def _more(test: PairedTest) -> str:
 
 
 def _across(found: Sequence[Comparison], axis: str, metric: str) -> tuple[TextTable | Chart, ...]:
-    """Friedman's test over data sets, from three on."""
+    """Friedman's test over data sets (distinct pools), from three on."""
     titles, scores = metrics.scores_over_tasks(found, axis=axis, metric=metric)
     if len(titles) < MIN_TASKS or len(scores) < 2:
         return ()
@@ -493,5 +565,6 @@ def _across(found: Sequence[Comparison], axis: str, metric: str) -> tuple[TextTa
         (label, *(number(abs(scores[label][i])) for i in range(len(titles))))
         for label in test.names
     )
-    table = TextTable("across", "Mean area under the curve", ("strategy", *titles), cells)
+    caption = "Mean area under the curve; settings and targets of one pool are one data set"
+    table = TextTable("across", caption, ("strategy", *titles), cells)
     return figures.critical_difference(test), table

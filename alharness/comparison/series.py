@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from alharness.records import Run
 from alharness.records.runs import Array, Pair
+
+#: Prepared things that are trained once and shared by all runs that ask for the same ones.
+SHARED = ("generator", "autoencoder")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,24 @@ class Series:
         grid = shared_grid(self.runs, axis)
         rows = [np.interp(grid, run.x(axis), run.y(metric)) for run in self.runs]
         return grid, np.array(rows)
+
+
+def asked_of(series: Series) -> Hashable:
+    """Equal for strategies that asked the same in every cycle of every run: they are one comparison."""
+    return tuple((pair, series.by_pair[pair].course) for pair in sorted(series.by_pair))
+
+
+def unit_of(series: Series) -> str:
+    """What all runs of a strategy share, so that their seeds are no repeats of it; empty for nothing."""
+    shared = []
+    for name in SHARED:
+        keys = [{e.key for e in run.preparation if e.name == name} for run in series.runs]
+        together = set().union(*keys)
+        if len(together) == 1 and all(keys) and len(keys) > 1:
+            shared.append(name)
+    if not shared:
+        return ""
+    return f"one {' and one '.join(shared)} for all {len(series.runs)} runs"
 
 
 @dataclass(frozen=True)

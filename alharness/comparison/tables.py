@@ -20,7 +20,7 @@ from alharness.files import flatten
 from alharness.records import LedgerEntry, Run, read_conformance
 from alharness.records.facts import Session
 from alharness.records.folder import CONFORMANCE
-from alharness.records.metrics import AXES, METRICS
+from alharness.records.metrics import AXES, as_column
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,14 @@ def results(comparison: Comparison, rows: Sequence[ResultRow], axis: str, metric
         "runs",
         f"area under the curve ({AXES[axis][1]})",
         "95 % interval",
-        f"final {METRICS[metric].description}",
+        f"final {comparison.words(metric)}",
         "95 % interval",
     ]
     if ranked:
         header.insert(0, "rank")
     # Accuracy alone hides what happens to the rare class (R7).
     uneven = metrics.for_uneven_classes(comparison)
-    header += [f"final {name.replace('_', ' ')}" for name in uneven]
+    header += [f"final {as_column(name, comparison.precision_of)}" for name in uneven]
     header += ["entropy of queries (nats)"]
     if any(row["synthetic_share"] for row in rows):
         header += ["synthetic labels"]
@@ -161,10 +161,12 @@ def reached(
     return [TextTable("labels_to_target", caption, tuple(header), tuple(cells))]
 
 
-def tests(rows: Sequence[ResultRow], reference: str, metric: str) -> list[TextTable]:
+def tests(rows: Sequence[ResultRow], reference: str, name: str, looks: int) -> list[TextTable]:
     tested = [(row.label, row.against) for row in rows if row.against is not None]
     if not tested:
         return []
+    # Strategies that asked the same have the same differences, and count once.
+    n_tests = len({(t.n, t.mean, t.deviation, t.p) for _, t in tested if t.p is not None})
     cells = tuple(
         (
             label,
@@ -174,6 +176,7 @@ def tests(rows: Sequence[ResultRow], reference: str, metric: str) -> list[TextTa
             p_value(test.p) if test.n >= MIN_PAIRS else "–",
             p_value(test.p_holm) if test.n >= MIN_PAIRS else "–",
             _verdict(test),
+            number(test.replication, 2),
             number(test.detectable) if math.isfinite(test.detectable) else "–",
             "–" if test.more_pairs is None else str(test.more_pairs),
         )
@@ -181,12 +184,13 @@ def tests(rows: Sequence[ResultRow], reference: str, metric: str) -> list[TextTa
     )
     header = (
         "strategy", "pairs", "mean difference", "95 % interval", "p", "p (Holm)", "verdict",
-        "detectable difference", "more seeds to decide",
+        "repeated with probability", "detectable difference", "more seeds to decide",
     )  # fmt: skip
     caption = (
-        f"Paired comparison with {reference}: area under the {METRICS[metric].description} curve, exact "
-        f"Wilcoxon test, Holm's correction over {len(tested)} "
-        f"{'comparison' if len(tested) == 1 else 'comparisons'}"
+        f"Paired comparison with {reference}: area under the {name} curve, exact "
+        f"Wilcoxon test, Holm's correction over {n_tests} "
+        f"{'comparison' if n_tests == 1 else 'comparisons'}"
+        f"{f', every p times {looks} for as many looks' if looks > 1 else ''}"
     )
     return [TextTable("tests", caption, header, cells)]
 

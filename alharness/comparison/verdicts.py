@@ -68,6 +68,7 @@ class Verdict:
         evidence: in words: the number, where it comes from, or why there is none.
         estimate: the number, where the claim is about one.
         subject: which of several settings it was judged on, one or more; empty where there is one.
+        replication: probability that a second laboratory with as many seeds comes to the same verdict.
     """
 
     claim: Claim
@@ -75,6 +76,7 @@ class Verdict:
     evidence: str
     estimate: Estimate | None = None
     subject: str = ""
+    replication: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -88,6 +90,8 @@ class Verdict:
         }
         if self.subject:
             plain["settings"] = self.subject
+        if self.replication is not None:
+            plain["replication"] = self.replication
         if self.estimate is not None:
             ends = {name: getattr(self.estimate, name) for name in ("value", "low", "high")}
             # JSON has no infinity: "inf", as in the CSV; what is not defined is null.

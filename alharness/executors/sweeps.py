@@ -58,6 +58,10 @@ class Sweep(BaseModel):
         min_length=1,
         description="blocks; each is the product of its lists of settings, 'seed' also takes \"0-9\"",
     )
+    gain: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="what there is to gain, from seeds that are not judged; decides what counts as equal",
+    )
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="by profile (quick, paper): settings laid over the base under it",

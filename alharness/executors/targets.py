@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alharness.comparison.comparison import Comparison, comparisons
+from alharness.comparison.evidence import Gain, registered_in
 from alharness.comparison.series import LeftOut
 from alharness.errors import UserError
 from alharness.executors.sweeps import Job, Sweep
@@ -22,12 +23,14 @@ class Found:
         heading, note: for the reader.
         sweep: name of the sweep in MLflow; empty for directories.
         comparisons: the runs, sorted out.
+        gains: what there is to gain, as the sweep's file registers it.
     """
 
     heading: str
     note: str
     sweep: str
     comparisons: list[Comparison]
+    gains: tuple[Gain, ...] = ()
 
     @property
     def unreadable(self) -> list[LeftOut]:
@@ -88,4 +91,4 @@ def found_of_sweep(
         )
     split = [*sweep.split_by, *split_by]
     found = comparisons(present, split_by=split, expected=expected, labels=labels)
-    return Found(sweep.heading, sweep.note, sweep.name, found)
+    return Found(sweep.heading, sweep.note, sweep.name, found, registered_in(sweep.gain))

@@ -176,7 +176,7 @@ def _marked(rows: Sequence[Cost], *, more_is_better: bool) -> tuple[Cost, ...]:
     return tuple(marked)
 
 
-def table(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> TextTable:
+def table(found: Mapping[int, Sequence[Cost]], words: str = "test accuracy") -> TextTable:
     """Seconds by pool size; a star where no strategy is both better and cheaper."""
     by_label = {row.label: row for row in next(iter(found.values()))}
     cells = []
@@ -189,7 +189,7 @@ def table(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Text
         "selection by pool size (* no other strategy is better for as many seconds of the whole budget or "
         "fewer; ~ extrapolated from smaller pools, with its 95 % interval where the repeats "
         "leave more than a factor of two open)",
-        ("strategy", METRICS[metric].description, *(f"{plain_number(n)} images" for n in found)),
+        ("strategy", words, *(f"{plain_number(n)} images" for n in found)),
         tuple(cells),
     )
 
@@ -209,7 +209,9 @@ def _digits(seconds: float) -> float:
     return float(f"{seconds:.2g}")
 
 
-def chart(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Chart:
+def chart(
+    found: Mapping[int, Sequence[Cost]], metric: str = "accuracy", words: str = "test accuracy"
+) -> Chart:
     """One panel per pool size: test figure against the seconds of the whole budget."""
     by_score = sorted({(-row.score, row.label) for rows in found.values() for row in rows})
     labels = [label for _, label in by_score]
@@ -234,7 +236,7 @@ def chart(found: Mapping[int, Sequence[Cost]], metric: str = "accuracy") -> Char
             told = "" if rows[0].measured else ", extrapolated"
             axes.set_title(f"{plain_number(n)} images{told}", fontsize=9)
             axes.set_xlabel("seconds: preparation, selections")
-        panels[0].set_ylabel(METRICS[metric].description)
+        panels[0].set_ylabel(words)
         legend(panels[-1])
 
     return make_chart(

@@ -52,6 +52,7 @@ class RunsMaker:
         labels_per_query: int = 1,
         n_classes: int = 2,
         undefined: Sequence[str] = (),
+        precision_of: str | None = None,
         start: str | None = None,
         learner: str | None = None,
         protocol: Mapping[str, str] | None = None,
@@ -91,7 +92,7 @@ class RunsMaker:
                 "versions": {"alharness": "0.1.0"},
                 "hardware": {"cpu": "a processor", "threads": 1, **(hardware or {})},
                 "task": {
-                    "fingerprint": "f" * 8,
+                    "fingerprint": f"data of {task}",
                     "class_names": ["zero", "one"],
                     "n_pool": POOL,
                     "n_test": 100,
@@ -132,6 +133,7 @@ class RunsMaker:
                         macro_f1=value - 0.1,
                         average_precision=value - 0.2,
                         log_loss=1 - value,
+                        average_precision_of=precision_of,
                     ).model_copy(update=dict.fromkeys(undefined)),
                     query=None
                     if last and finished

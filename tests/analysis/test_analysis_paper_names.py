@@ -9,7 +9,7 @@ from alharness.comparison.claims import _by_name
 
 
 def series(label: str, strategy: str, mode: str) -> Any:
-    run = SimpleNamespace(spec={"oracle": {"mode": mode}})
+    run = SimpleNamespace(spec=SimpleNamespace(oracle={"mode": mode}, generator={}, autoencoder={}))
     return SimpleNamespace(name=label, strategy=strategy, runs=(run,))
 
 

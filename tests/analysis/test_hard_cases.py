@@ -133,13 +133,13 @@ def test_what_is_not_defined_is_empty_and_nobody_is_sent_to_read_it(
     assert "curve_average_precision" not in section.by_name
     assert section.rows[0].values()["average_precision"] == ""
     results = section.by_name["results"]
-    place = results.header.index("final average precision")
+    place = results.header.index("final average precision (class hat)")
     assert {row[place] for row in results.rows} == {"–"}
     # Asked for by name it is refused in words, and nothing is ranked by it.
     csv_path = tmp_path / "all.csv"
     asked = ["compare", str(root), "--metric", "average_precision", "--out", str(csv_path)]
     assert call(asked) == 0
-    assert "average precision on the test set is not defined here" in capsys.readouterr().out
+    assert "average precision on the test set (of class hat) is not defined here" in capsys.readouterr().out
     with csv_path.open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["rank"], row["aubc"], row["final"]) for row in rows} == {("", "", "")}

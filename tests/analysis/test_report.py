@@ -17,7 +17,8 @@ from alharness.cli import call
 from alharness.comparison import tables
 from alharness.comparison.claims import _would_decide, check_paper, claims
 from alharness.comparison.comparison import comparisons
-from alharness.comparison.metrics import ResultRow
+from alharness.comparison.evidence import Gain
+from alharness.comparison.metrics import ResultRow, pools, scores_over_tasks
 from alharness.comparison.page import render, write
 from alharness.comparison.report import Report, build, sentence
 from alharness.comparison.statistics import paired_tests
@@ -122,10 +123,12 @@ def test_sentences_claim_no_more_than_the_test_shows() -> None:
 
     clear = [0.010, 0.011, 0.012, 0.013, 0.009, 0.014]
     assert "x is above random by 0.0115" in told(clear)
-    assert told(clear).endswith("significant.")
+    assert "significant. As many other seeds would say so again with probability 0.9" in told(clear)
     assert "is below random" in told([-v for v in clear])
     assert "could not reach the level" in told(clear, n_tests=3)
-    assert told([0.0] * 6) == "x and random are equal on 6 pairs."
+    assert told([0.0] * 6).startswith("x and random are equal on 6 pairs: that tells nothing")
+    assert told([0.0]) == "x and random are equal on 1 pair."
+    assert told([*clear[:5], float("nan")]).endswith("is not a number, and nothing is tested.")
     assert "one more seed would decide" in told(clear, n_tests=3)
     assert "too few pairs to decide anything" in told(clear[:5])
     mixed = told([0.01, -0.012, 0.013, -0.008, 0.011, -0.009, 0.012, 0.003])
@@ -145,7 +148,7 @@ def test_ranks_and_mean_that_disagree_are_no_result() -> None:
         "The mean of x is above random's by 0.0036, but 11 of 12 pairs are below"
     )
     assert "nothing is significant" in told
-    (table,) = tables.tests([ResultRow("x", {}, test)], "random", "accuracy")
+    (table,) = tables.tests([ResultRow("x", {}, test)], "random", "accuracy", 1)
     assert table.rows[0][table.header.index("verdict")] == "mean and ranks disagree"
     assert sentence("x", "random", paired_tests({"x": ONE_FAR_ABOVE[:-1]})["x"]).startswith(
         "x is below random"
@@ -194,6 +197,28 @@ def test_ranks_over_data_sets_need_three_of_them(make_sweep: Make) -> None:
     assert made.across[0].rows[0][0] == "max-entropy"  # the best mean rank first
 
 
+def test_settings_and_targets_of_one_pool_are_one_data_set(make_sweep: Make, make_run: Any) -> None:
+    """Three query sizes of one task, and four attributes of one set of faces, are no seven data sets."""
+    for query_size in (10, 20, 40):
+        root = make_sweep(GAINS, 6, query_size=query_size)
+    for task in ("faces-a", "faces-b", "faces-c", "faces-d"):
+        make_sweep(GAINS, 6, task=task, task_facts={"pool_fingerprint": "the faces"})
+    found = comparisons(read_runs(root), split_by=["query_size", "budget"])
+    titles, scores = scores_over_tasks(found)
+    assert len(titles) == 2
+    assert {len(values) for values in scores.values()} == {2}
+    assert build(found, heading="").across == ()
+
+
+def test_runs_of_before_are_one_pool_where_they_share_a_generator(make_run: Any) -> None:
+    entry = {"name": "generator", "seconds": 3.0, "cached": True, "load_s": 0.1}
+    for task in ("faces-a", "faces-b", "other"):
+        key = "of other" if task == "other" else "of the faces"
+        make_run("asal-gray", task=task, preparation=[{**entry, "details": {"key": key}}])
+    groups = pools(comparisons(read_runs(make_run.root)))
+    assert [[c.task for c in group] for group in groups] == [["faces-a", "faces-b"], ["other"]]
+
+
 def test_generator_quality_stands_beside_generative_results(make_sweep: Make) -> None:
     text = render(report_on(make_sweep(GAINS, 6)))
     assert "frechet_distance 12.5" in text
@@ -235,20 +260,28 @@ def test_paper_claims_are_held_against_runs(make_sweep: Make) -> None:
     assert len(verdicts) == len(claims())
     assert verdicts["ASAL outperforms random sampling on MNIST two classes"].word == "holds"
     assert verdicts["ADBA achieves worse performance than random sampling"].word == "holds"
-    assert verdicts["The three feature spaces perform equally well"].word == "holds"
+    equal = verdicts["The three feature spaces perform equally well"]
+    assert (equal.word, "to gain is not registered" in equal.evidence) == ("undecided", True)
+    gain = {"task": "mnist-two", "value": 0.04, "low": 0.03, "high": 0.05, "seeds": (100, 101)}
+    again = check_paper(comparisons(read_runs(root)), gains=[Gain(**gain)])
+    assert next(v for v in again if v.claim.id == "mnist-two-spaces-equal").word == "holds"
     reach = verdicts["All three ASAL variants reach 98.5 % with 200 labels on MNIST 5 against 7"]
     assert reach.word == "fails"
-    assert re.search(r"asal-gray: 0\.9\d+ at 200 \(8 seeds\)", reach.evidence)
+    assert re.search(r"asal-gray: 0\.9\d+ \[0\.9\d+, 0\.9\d+\] at 200 \(8 seeds\)", reach.evidence)
     assert verdicts["ASAL outperforms random sampling on SVHN"].word == "not measured"
     gaal = verdicts["GAAL drops after more than 350 samples"]
     assert (gaal.word, gaal.evidence) == ("not measured", "no finished run of gaal")
     eight = verdicts["ASAL outperforms random sampling on eight of ten benchmarks"]
-    assert (eight.word, "1 of 1 tasks run" in eight.evidence) == ("undecided", True)
+    assert eight.word == "undecided"
+    assert (
+        "above on 1, not above on 0, undecided on 9 of 10 tasks (9 of them not run)"
+        in eight.evidence
+    )
 
 
 def test_a_claim_is_held_against_the_papers_setting_only(make_run: Any) -> None:
     """Not against whichever of several comes first by its name."""
-    for seed in range(6):
+    for seed in range(10):  # six variants are one family: six pairs would decide nothing
         make_run("random", seed, (0.7, 0.80, 0.9 + seed / 1000), task="mnist-two")
         for steps, gain in ((200, -0.05), (None, 0.05)):
             spec = {"oracle": {"mode": "hard"}, "generator": {"recipe": "auto", "seed": 0}}
@@ -340,10 +373,11 @@ def test_a_claim_is_judged_on_every_setting_that_was_split(
     assert [(v.subject, v.evidence) for v in gaal] == [(both, "no finished run of gaal")]
     eight = [v for v in found if v.claim.id == "eight-of-ten"]
     assert [(v.subject[:12], v.evidence[:22]) for v in eight] == [
-        ("query_size 5", "asal-auto is ahead on "),
-        ("query_size 1", "asal-auto is ahead on "),
+        ("query_size 5", "asal-auto is above on "),
+        ("query_size 1", "asal-auto is above on "),
     ]
-    assert ["on 0 of 1" in eight[0].evidence, "on 1 of 1" in eight[1].evidence] == [True, True]
+    assert "on 0, not above on 1, undecided on 9" in eight[0].evidence
+    assert "on 1, not above on 0, undecided on 9" in eight[1].evidence
     assert {v.subject for v in found if v.claim.task == "svhn"} == {""}  # not run at all
 
     out = tmp_path / "out"
@@ -379,8 +413,11 @@ def test_equality_is_no_merit_where_random_sampling_is_as_near(
     make_sweep: Make, random: float, merit: bool
 ) -> None:
     gains = {"random": random, "asal-cls": 0.002, "max-entropy": 0.0}
-    word, told = evidence(
-        make_sweep(gains, 8, task="faces-eyeglasses"), "faces-eyeglasses-cls-equals-entropy"
+    root = make_sweep(gains, 8, task="faces-eyeglasses")
+    gain = {"task": "faces-eyeglasses", "value": 0.02, "low": 0.01, "high": 0.03, "seeds": (100,)}
+    found = check_paper(comparisons(read_runs(root)), gains=[Gain(**gain)])
+    word, told = next(
+        (v.word, v.evidence) for v in found if v.claim.id == "faces-eyeglasses-cls-equals-entropy"
     )
     assert word == "holds"
     assert ("but so is random" in told) != merit
