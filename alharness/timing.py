@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
@@ -45,23 +44,9 @@ def synchronise(device: torch.device | str) -> None:
         torch.cuda.synchronize(device)
 
 
-class _Aside(threading.local):
-    """Seconds in which this thread stood aside for others."""
-
-    seconds = 0.0
-
-
-_aside = _Aside()
-
-
-def set_aside(seconds: float) -> None:
-    """Leave so many seconds that have gone by out of what this thread's ``now`` tells."""
-    _aside.seconds += seconds
-
-
 def now() -> float:
-    """A clock in seconds that stands still while a run waits for others (``executors.packed``)."""
-    return perf_counter() - _aside.seconds
+    """The clock of the harness, in seconds."""
+    return perf_counter()
 
 
 class Stopwatch:

@@ -19,15 +19,10 @@ from alharness.cli.options import (
     typed,
 )
 from alharness.cli.selection import jobs_of, sweep_options
-from alharness.errors import UserError
 
 if TYPE_CHECKING:
     from alharness.executors.base import Executor
     from alharness.executors.sweeps import Job, Sweep, SweepState
-
-
-#: Runs that are packed together where nobody says: five seeds (R2).
-PACK = 5
 
 
 class _StartByDefault(click.Group):
@@ -69,22 +64,16 @@ spec_argument = click.argument(
 @click.option("--no-tracking", is_flag=True, help="Keep records only, without MLflow.")
 @click.option(
     "--executor",
-    type=click.Choice(["local", "ray", "packed"]),
+    type=click.Choice(["local", "ray"]),
     default="local",
     show_default=True,
-    help="packed: the networks of --pack runs are trained side by side, for GPUs.",
-)
-@click.option(
-    "--pack",
-    type=click.IntRange(2),
-    default=None,
-    help=f"Runs that are carried out together (packed; default {PACK}).",
+    help="ray: on a cluster.",
 )
 @click.option(
     "--jobs",
     type=click.IntRange(1),
     default=None,
-    help="Runs (packs of runs) at once (default: one per GPU, else 1).",
+    help="Runs at once (default: one per GPU, else 1).",
 )
 @click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads of each run.")
 @click.option("--address", default=None, help="Ray cluster (default: one on this machine).")
@@ -103,7 +92,6 @@ def start(
     experiment: str,
     no_tracking: bool,
     executor: str,
-    pack: int | None,
     jobs: int | None,
     threads: int | None,
     address: str | None,
@@ -128,21 +116,13 @@ def start(
     from alharness.cli.sweep_display import make_sweep_display
     from alharness.executors.sweeps import standing
 
-    if pack is not None and executor != "packed":
-        raise UserError(
-            f"--pack says how many runs are trained side by side, which --executor {executor} does not. "
-            "Use --executor packed, or leave --pack out."
-        )
-    if executor == "packed":
-        pack = pack or PACK
-        options["settings"] = (*options["settings"], f"learner.pack={pack}")
     tracking = tracked(tracking_uri, no_tracking)
     checked(tracking, runs_dir)  # before anything costly
     found, everything = jobs_of(spec, runs_dir, elsewhere=executor == "ray", **options)
     state = standing(everything, fresh=fresh)
     where = places_of(runs_dir, data_root)
     carrier, at_once = _executor(
-        executor, everything, jobs, threads, address, gpus_per_run, retries, pack or 1
+        executor, everything, jobs, threads, address, gpus_per_run, retries
     )
     if not quiet or dry_run:
         _announce(found, everything, state, at_once)
@@ -153,7 +133,7 @@ def start(
     display = make_sweep_display(everything, state.left, quiet=quiet)
     try:
         if state.left:
-            n = min(at_once * (pack or 1), len(state.left))
+            n = min(at_once, len(state.left))
             display.say(f"starting {n} at once; each loads its libraries first ...", aside=True)
         outcome = drive_tracked(
             found,
@@ -202,7 +182,6 @@ def _executor(
     address: str | None,
     gpus_per_run: float | None,
     retries: int,
-    pack: int,
 ) -> tuple[Executor, int]:
     """The executor, and how many runs it carries out at once."""
     if name == "ray":
@@ -211,7 +190,7 @@ def _executor(
         return RayExecutor(address, threads or 1, gpus_per_run, retries, at_once), at_once or 1
     from alharness.executors.local import LocalExecutor
 
-    local = LocalExecutor.fitting(jobs, at_once, threads, pack)
+    local = LocalExecutor.fitting(jobs, at_once, threads)
     return local, local.jobs
 
 

@@ -45,14 +45,10 @@ class LocalExecutor:
             idle cores cost far more than they give: they wait for each other.
         n_gpus: GPUs that workers take in turn, of those that ``CUDA_VISIBLE_DEVICES`` names where it
             is set; 0 leaves the choice of the device to the spec.
-        pack: runs that each worker carries out together (``packed``); ``jobs`` counts workers then.
     """
 
-    def __init__(
-        self, jobs: int = 1, threads: int | None = None, n_gpus: int = 0, pack: int = 1
-    ) -> None:
+    def __init__(self, jobs: int = 1, threads: int | None = None, n_gpus: int = 0) -> None:
         self.jobs = jobs
-        self.pack = pack
         said = os.environ.get("OMP_NUM_THREADS", "")
         self.threads = (
             threads
@@ -67,7 +63,6 @@ class LocalExecutor:
         jobs: Sequence[Job],
         at_once: int | None = None,
         threads: int | None = None,
-        pack: int = 1,
     ) -> LocalExecutor:
         """Workers for these jobs: as many as asked for, else one per GPU, else one."""
         n_gpus = 0
@@ -75,40 +70,25 @@ class LocalExecutor:
             import torch
 
             n_gpus = torch.cuda.device_count()
-        return cls(at_once or max(1, n_gpus), threads, n_gpus, pack)
+        return cls(at_once or max(1, n_gpus), threads, n_gpus)
 
     def run(
         self, jobs: Sequence[Job], places: Places, *, fresh: bool
     ) -> Generator[Event, None, None]:
-        # Runs of the same plug-ins together: their worker need not be changed. Of several data sets, runs
-        # of one: only they can be trained side by side.
+        # Runs of the same plug-ins together: their worker need not be changed.
         codes = {code: place for place, code in enumerate(dict.fromkeys(map(_code, jobs)))}
-        tasks = {job.spec.task.name: place for place, job in enumerate(jobs)}
-
-        def order(job: Job) -> tuple[int, int]:
-            return codes[_code(job)], tasks[job.spec.task.name] if self.pack > 1 else 0
-
-        waiting = sorted(jobs, key=order)[::-1]
-        suspects: set[int] = set()  # runs of a worker that died with several
+        waiting = sorted(jobs, key=lambda job: codes[_code(job)])[::-1]
         selector = selectors.DefaultSelector()
         workers: dict[int, _Worker] = {}
 
-        def has_room(worker: _Worker) -> bool:
-            by_itself = not suspects.isdisjoint([*worker.jobs, waiting[-1].index])
-            if worker.code not in (None, _code(waiting[-1])):
-                return False
-            return len(worker.jobs) < (1 if by_itself else self.pack)
-
         def give(slot: int) -> Iterator[Event]:
-            """Runs for a worker, until it has enough; one that has none any more is let go."""
+            """The next run for a worker; one that there is none for is let go."""
             worker = workers[slot]
-            while waiting and has_room(worker):
+            if waiting and worker.code in (None, _code(waiting[-1])):
                 job = waiting.pop()
-                again = job.index in suspects
-                worker.give(job, payload(job, places, fresh=fresh and not again))
-                if not again:
-                    yield Event("started", job)
-            if not worker.jobs:
+                worker.give(job, payload(job, places, fresh=fresh))
+                yield Event("started", job)
+            else:
                 selector.unregister(worker.answers)
                 workers.pop(slot).close()
                 if waiting:  # of other plug-ins
@@ -116,17 +96,17 @@ class LocalExecutor:
 
         # CUDA does not survive a fork; elsewhere than on Linux torch's libraries may not.
         forks = sys.platform == "linux" and all(job.spec.device == "cpu" for job in jobs)
-        nursery = _Nursery(self._environment(0), self.pack) if forks and jobs else None
+        nursery = _Nursery(self._environment(0)) if forks and jobs else None
 
         def hire(slot: int) -> Iterator[Event]:
             workers[slot] = _Worker(
-                nursery.fork if nursery is not None else _fresh(self._environment(slot), self.pack)
+                nursery.fork if nursery is not None else _fresh(self._environment(slot))
             )
             selector.register(workers[slot].answers, selectors.EVENT_READ, slot)
             yield from give(slot)
 
         try:
-            for slot in range(min(self.jobs, math.ceil(len(waiting) / self.pack))):
+            for slot in range(min(self.jobs, len(waiting))):
                 yield from hire(slot)
             while workers:
                 for key, _ in selector.select(timeout=1.0):
@@ -134,22 +114,17 @@ class LocalExecutor:
                     answer = worker.read()
                     if answer is None:
                         selector.unregister(worker.answers)
-                        epitaph = worker.epitaph()
-                        lost = list(worker.jobs.values())
-                        if len(lost) > 1:  # one of them did it: each goes on by itself
-                            suspects.update(worker.jobs)
-                            waiting += reversed(lost)
-                        else:
-                            yield Event("failed", lost[0], epitaph)
+                        assert worker.job is not None  # it would have been let go
+                        yield Event("failed", worker.job, worker.epitaph())
                         workers.pop(slot).close()
                         if waiting:
                             yield from hire(slot)
                         continue
-                    kind, job = answer["kind"], worker.jobs[answer["index"]]
-                    if kind != "progress":
-                        del worker.jobs[job.index]
+                    kind, job = answer["kind"], worker.job
+                    assert job is not None
                     yield Event(kind, job, answer.get("text", ""), answer.get("details", ""))
-                    yield from give(slot)
+                    if kind != "progress":
+                        yield from give(slot)
                 yield Event("tick")
         finally:
             if nursery is not None:
@@ -188,10 +163,9 @@ Start = Callable[[int, int, int], _Process]
 class _Nursery:
     """The process that has imported everything and forks itself into workers."""
 
-    def __init__(self, environment: dict[str, str], pack: int) -> None:
+    def __init__(self, environment: dict[str, str]) -> None:
         # Packets: a message arrives whole, with its descriptors.
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pack = pack
         self.n_forked = 0
         self.is_ready = False
         self.process = subprocess.Popen(
@@ -207,7 +181,7 @@ class _Nursery:
     def fork(self, stdin: int, stdout: int, stderr: int) -> _Process:
         """Ask for a worker; it begins when the nursery is ready, and its input may be written before."""
         self.n_forked += 1
-        request = json.dumps({"fork": self.n_forked, "width": self.pack}).encode()
+        request = json.dumps({"fork": self.n_forked}).encode()
         with suppress(OSError):  # a dead nursery: the worker's answers end, and it is asked after
             socket.send_fds(self.channel, [request], [stdin, stdout, stderr])
         return _Forked(self, self.n_forked)
@@ -249,12 +223,12 @@ class _Forked:
             self.code = self.nursery.end_of("kill", self.number)
 
 
-def _fresh(environment: dict[str, str], pack: int) -> Start:
+def _fresh(environment: dict[str, str]) -> Start:
     """Starts workers that import everything themselves."""
 
     def start(stdin: int, stdout: int, stderr: int) -> _Process:
         return subprocess.Popen(
-            [sys.executable, "-m", "alharness.executors.worker", str(pack)],
+            [sys.executable, "-m", "alharness.executors.worker"],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -277,12 +251,12 @@ class _Worker:
         # Unbuffered: a buffer would hide a second answer from the selector.
         self.answers: IO[bytes] = os.fdopen(answers, "rb", buffering=0)
         self.requests: IO[bytes] = os.fdopen(requests, "wb", buffering=0)
-        self.jobs: dict[int, Job] = {}
+        self.job: Job | None = None
         #: Plug-ins that it has run; None before its first run.
         self.code: tuple[tuple[str, str], ...] | None = None
 
     def give(self, job: Job, work: dict[str, Any]) -> None:
-        self.jobs[job.index] = job
+        self.job = job
         self.code = _code(job)
         with suppress(BrokenPipeError):  # a dead worker shows when its answer is read
             self.requests.write(json.dumps(work).encode() + b"\n")

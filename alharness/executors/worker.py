@@ -1,9 +1,8 @@
 """A worker process of the local executor: takes runs from standard input, one line of JSON each.
 
-Its argument says how many it carries out at a time: one after the other, or so many in threads whose
-classifiers are trained together (``packed``). Answers on the descriptor that standard output was at the
-start; whatever a library prints goes to standard error. When the driver goes away the input ends, and the
-worker ends at once: a killed sweep leaves no process behind.
+Answers on the descriptor that standard output was at the start; whatever a library prints goes to standard
+error. When the driver goes away the input ends, and the worker ends at once: a killed sweep leaves no process
+behind.
 
 Importing torch takes seconds. ``--nursery FD`` imports once, runs nothing, and forks itself into workers
 as it is asked to over a socket: n workers start for little more than the price of one.
@@ -29,14 +28,13 @@ from typing import Any, NoReturn
 from alharness.progress import Progress
 
 
-def main(width: int = 1) -> None:
+def main() -> None:
     """Serve until the input ends."""
     # Ctrl-C in the terminal reaches the whole process group; the driver decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     lines: queue.Queue[str] = queue.Queue()
-    lock = threading.Lock()
 
     def read() -> None:
         for line in sys.stdin:
@@ -46,49 +44,18 @@ def main(width: int = 1) -> None:
     threading.Thread(target=read, daemon=True).start()
 
     def answer(**values: Any) -> None:
-        with lock:
-            answers.write(json.dumps(values) + "\n")
+        answers.write(json.dumps(values) + "\n")
 
-    def serve(carry_out: Callable[[Mapping[str, Any], Progress], tuple[str, str]]) -> None:
-        while True:
-            work = json.loads(lines.get())
-            say = partial(answer, index=work["index"])
-            reason, details = carry_out(work, _reporting(say))
-            if reason:
-                say(kind="failed", text=reason, details=details)
-            else:
-                say(kind="finished")
-
-    if width == 1:
-        from alharness.executors.base import carry_out
-
-        serve(carry_out)
-    else:
-        _serve_packed(width, serve)
-
-
-def _serve_packed(width: int, serve: Callable[..., None]) -> None:
-    """So many threads that serve; the process computes by one arithmetic, whichever run begins or ends."""
-    from alharness import numerics
-    from alharness.errors import reason_of
     from alharness.executors.base import carry_out
-    from alharness.executors.packed import Meeting
 
-    meeting = Meeting()
-
-    def in_turn(work: Mapping[str, Any], progress: Progress) -> tuple[str, str]:
-        try:
-            with meeting.run():
-                return carry_out(work, progress)
-        except BaseException as error:  # what ends a process must not end a thread unheard
-            return reason_of(error), ""
-
-    with numerics.exact():
-        threads = [threading.Thread(target=serve, args=(in_turn,)) for _ in range(width)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    while True:
+        work = json.loads(lines.get())
+        say = partial(answer, index=work["index"])
+        reason, details = carry_out(work, _reporting(say))
+        if reason:
+            say(kind="failed", text=reason, details=details)
+        else:
+            say(kind="finished")
 
 
 def _reporting(say: Callable[..., None]) -> Progress:
@@ -109,7 +76,7 @@ def _reporting(say: Callable[..., None]) -> Progress:
 def nursery(channel: socket.socket) -> None:
     """Import what runs need; then fork a worker per request, until the driver goes away.
 
-    A request is one message of JSON: ``{"fork": NUMBER, "width": N}`` with the three descriptors that the
+    A request is one message of JSON: ``{"fork": NUMBER}`` with the three descriptors that the
     worker gets as its standard ones; ``{"wait": NUMBER}`` or ``{"kill": NUMBER}``, which are answered with
     the exit code. Workers stay unreaped until they are asked after, so that no other process takes their
     number meanwhile.
@@ -129,7 +96,7 @@ def nursery(channel: socket.socket) -> None:
             pid = os.fork()
             if pid == 0:
                 channel.close()
-                _become_worker(descriptors, request["width"])
+                _become_worker(descriptors)
             pids[request["fork"]] = pid
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -145,14 +112,14 @@ def nursery(channel: socket.socket) -> None:
 NEEDED = ("alharness.engine.runner", "torch._dynamo")
 
 
-def _become_worker(descriptors: Sequence[int], width: int) -> NoReturn:
+def _become_worker(descriptors: Sequence[int]) -> NoReturn:
     """In the child: serve, and end without going back into the nursery's loop."""
     code = 1
     try:
         for number, descriptor in enumerate(descriptors):
             os.dup2(descriptor, number)
             os.close(descriptor)
-        main(width)
+        main()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -167,4 +134,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--nursery"]:
         nursery(socket.socket(fileno=int(sys.argv[2])))
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
+        main()

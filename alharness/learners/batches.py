@@ -78,10 +78,6 @@ class Batches:
                 found[step, : len(rows), 1:] = self.moves[step]
         return found
 
-    def weights(self, batch_size: int) -> torch.Tensor:
-        """1 for each place of ``table`` that holds an item, else 0: float32 ``[S, B]``."""
-        return (torch.arange(batch_size) < torch.tensor(self.sizes)[:, None]).float()
-
 
 def draw_moves(n: int, rng: torch.Generator, pad: int = PAD) -> torch.Tensor:
     """Flips (0 or 1) and shifts (0 to twice ``pad``, down and right) of n images, int64 ``[n, 3]``."""

@@ -25,7 +25,7 @@ from torch import nn
 
 from alharness import plugins
 from alharness.errors import UserError
-from alharness.learners import building, networks
+from alharness.learners import building
 from alharness.learners.learner import SAMPLES_REMEDY, Learner
 from alharness.learners.networks import Classifier, HeadedNetwork, dropout_layers
 from alharness.learners.settings import LearnerSettings
@@ -58,11 +58,6 @@ class Kind(ABC):
         """Settings that it would not read."""
         return OF_NETWORKS
 
-    @property
-    def is_packable(self) -> bool:
-        """Whether several of its networks can go through one: no foreign Python, no batch statistics."""
-        return False
-
     def require_settings(self, settings: LearnerSettings) -> None:
         """Refuse what it would ignore. Loads no data and builds nothing.
 
@@ -75,13 +70,11 @@ class Kind(ABC):
                     f"learner.{setting} is for networks; the classifier '{self.name}' is none. Use one, "
                     f"for instance learner.kind=mlp, or leave learner.{setting} out."
                 )
-        if settings.pack > 1 and (settings.freeze or not self.is_packable):
-            head = settings.freeze
-            what = "a frozen network's head" if head else f"the classifier '{self.name}'"
+        if settings.pack > 1:
             raise UserError(
-                f"learner.pack trains the harness's own networks side by side, and {what} is none of them. "
-                "Use learner.kind=mlp, mnist-cnn, all-cnn or strided-cnn, or leave learner.pack "
-                "(--executor packed) out."
+                f"learner.pack={settings.pack}: networks of several runs were trained side by side by "
+                "version 0.2.0 alone. Such runs are read and compared as before; go on with a stopped one by "
+                "that version, or leave learner.pack out and start over."
             )
 
     def identity(self) -> dict[str, str]:
@@ -167,10 +160,6 @@ class NetworkKind(Kind):
     @property
     def unread(self) -> Collection[str]:
         return ()
-
-    @property
-    def is_packable(self) -> bool:
-        return bool(self.make.__module__ == networks.__name__)
 
     def require_settings(self, settings: LearnerSettings) -> None:
         super().require_settings(settings)

@@ -1,4 +1,4 @@
-"""Networks as classifiers: how they are trained, on the CPU, on a GPU and beside others, and sampled."""
+"""Networks as classifiers: how they are trained, on the CPU and on a GPU, and sampled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from torch.utils.hooks import RemovableHandle
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners import packed
 from alharness.learners.batches import Batches, flip_crop
 from alharness.learners.kinds import NetworkKind, network_kind
 from alharness.learners.learner import SAMPLES_REMEDY, FitReport, Learner
@@ -116,21 +115,11 @@ class NetworkLearner(Learner):
                 moved=settings.augment == "flip-crop",
                 in_company=any(isinstance(m, _BatchNorm) for m in self.network.modules()),
             )
-            if not self._is_packed:
-                descend_through = self._descend_on_device if cuda else self._descend
-                losses = descend_through(items, targets, batches)
-        if self._is_packed:  # nothing is drawn any more
-            losses = packed.train(
-                packed.Lane(self.network, items, targets, batches, seed, settings)
-            )
+            descend_through = self._descend_on_device if cuda else self._descend
+            losses = descend_through(items, targets, batches)
         self.network.eval().requires_grad_(False)
         train_loss = float(losses[-per_epoch:].mean())
         return FitReport(steps, train_loss, train_loss <= math.log(self.n_classes))
-
-    @property
-    def _is_packed(self) -> bool:
-        """Beside others, as ``learner.pack`` says; a subclass with another loss is trained by itself."""
-        return self.settings.pack > 1 and type(self).loss is NetworkLearner.loss
 
     def _descend(
         self, items: torch.Tensor, targets: torch.Tensor, batches: Batches
@@ -168,7 +157,7 @@ class NetworkLearner(Learner):
             kind = self.kind_of_step(step, steps) if is_known else None
             kinds.append(None if kind is None else (*kind, size))
         optimiser = self._optimiser(fused=True, capturable=True)
-        return descend_on_device(optimiser, loss_of, kinds, self.device)[:, 0]
+        return descend_on_device(optimiser, loss_of, kinds, self.device)
 
     def _optimiser(self, **options: bool) -> torch.optim.Optimizer:
         settings = self.settings

@@ -48,10 +48,11 @@ class LearnerSettings(BaseModel):
         description="where the network starts: a file of weights, or torchvision's name for them",
         json_schema_extra={"added": "0.2"},
     )
+    # Read, and hashed into the keys of the runs that have it; a new run with it is refused.
     pack: int = Field(
         1,
         ge=1,
-        description="networks of so many runs trained side by side (alharness sweep --executor packed)",
+        description="of runs of version 0.2.0 whose networks were trained side by side; 1",
         json_schema_extra={"added": "0.2"},
     )
     freeze: bool = Field(

@@ -84,9 +84,6 @@ def descend_on_device(
     loss_of: Callable[[int, torch.Tensor], torch.Tensor],
     kinds: Sequence[Hashable | None],
     device: torch.device,
-    *,
-    n_losses: int = 1,
-    after: Callable[[int], None] = lambda step: None,
 ) -> torch.Tensor:
     """The steps of ``descend`` on a CUDA device, all of them; those of a kind are one graph, replayed.
 
@@ -96,27 +93,24 @@ def descend_on_device(
 
     Args:
         optimiser: over what is trained; its state lies on the device (``capturable``).
-        loss_of: the losses of a step, from its number as Python knows it, which a graph does not, and as
+        loss_of: the loss of a step, from its number as Python knows it, which a graph does not, and as
             the device does, int64 ``[1]``.
         kinds: of each step: steps of one kind differ in nothing but what the device's number picks. None
             for a step that nobody can tell that of.
         device: where all of it lies.
-        n_losses: losses of a step, where several things are trained at once, each with parameters of its
-            own; their sum is descended.
-        after: told of each step that has been put on its way; it reads nothing.
 
     Returns:
-        the losses of every step, float32 ``[S, n_losses]``, on the device.
+        the loss of every step, float32 ``[S]``, on the device.
     """
-    losses = torch.zeros(len(kinds), n_losses, device=device)
+    losses = torch.zeros(len(kinds), device=device)
     at = torch.zeros(1, dtype=torch.int64, device=device)
 
     def step_as(number: int) -> None:
         loss = loss_of(number, at)
         optimiser.zero_grad(set_to_none=True)
-        loss.sum().backward()
+        loss.backward()
         optimiser.step()
-        losses.index_copy_(0, at, loss.detach().reshape(1, n_losses))
+        losses.index_copy_(0, at, loss.detach().reshape(1))
         at.add_(1)
 
     def captured(number: int) -> CapturedStep:
@@ -131,5 +125,4 @@ def descend_on_device(
             if kind not in graphs:
                 graphs[kind] = captured(number)
             graphs[kind]()
-        after(number)
     return losses

@@ -6,16 +6,14 @@ import os
 import subprocess
 import sys
 import unittest
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import torch
 
-from acceptance.problems import cnn, course, digits, noise_pool, packed_cnn, run, side_by_side
+from acceptance.problems import cnn, course, digits, noise_pool, run
 from acceptance.report import Figure, Found, NotMeasuredError, Place, holds
 from alharness import conformance, registry
 from alharness.api.running import places_of
@@ -159,24 +157,6 @@ def captured_fit(place: Place) -> Found:
     return holds(len(digests) == 1, "equal to the bit")
 
 
-def packed_partners(place: Place) -> Found:
-    """A packed run with two partners, with others after a stop, and by itself."""
-
-    def wanted(seed: int) -> RunSpec:
-        return digits(place, "max-entropy", "cuda", learner=packed_cnn(place, 3), seed=seed)
-
-    def of(seed: int, root: Path, **options: Any) -> Callable[[], list[Any]]:
-        return lambda: course(run(wanted(seed), root, **options))
-
-    scratch = place.scratch / "packed"
-    alone = course(run(wanted(1), scratch / "alone"))
-    together = side_by_side(*(of(seed, scratch / "together") for seed in (1, 2, 3)))[0]
-    parts = scratch / "parts"
-    side_by_side(of(1, parts, max_cycles=1), of(4, parts))
-    stopped = side_by_side(of(5, parts), of(1, parts))[1]
-    return holds(alone == together == stopped, "equal to the bit")
-
-
 def linear_tasks(place: Place) -> Found:
     """CPU and GPU ask the same on tasks with the linear classifier."""
     different = []
@@ -269,7 +249,6 @@ FIGURES = [
     Figure("captured search = eager", captured_search, 5),
     Figure("captured generator step = eager", captured_training, 15),
     Figure("captured fit = eager", captured_fit, 5),
-    Figure("packed: the partners make no difference", packed_partners, 20),
     Figure("linear tasks: CPU = GPU", linear_tasks, 30),
     Figure("forecast with the pool loaded", forecast_with_the_pool_loaded, 10),
     Figure("two workers on one card", two_workers, 60),

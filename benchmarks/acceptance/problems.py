@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from acceptance.report import NotMeasuredError, Place
-from alharness import numerics
 from alharness.api.running import places_of
 from alharness.engine.runner import execute
 from alharness.errors import UserError
-from alharness.executors.packed import Meeting
 from alharness.labelled import LabelledSet
 from alharness.learners.factory import learner_factory
 from alharness.learners.learner import Learner, LearnerSettings
@@ -53,25 +48,6 @@ def cnn(place: Place) -> dict[str, Any]:
     """Settings of a small convolutional classifier."""
     steps = place.size(200, 8)
     return {"kind": "strided-cnn", "width": place.size(32, 4), "min_steps": steps, "epochs": 1}
-
-
-def packed_cnn(place: Place, pack: int) -> dict[str, Any]:
-    """Settings of a network with dropout that is trained beside others."""
-    found = {"kind": "mnist-cnn", "width": place.size(128, 4), "pack": pack, "epochs": 1}
-    return {**found, "min_steps": place.size(200, 8), "batch_size": place.size(50, 10)}
-
-
-def side_by_side(*work: Callable[[], Any]) -> list[Any]:
-    """What each function gives; their packed fits meet, as those of a sweep's pack do."""
-    meeting, gate = Meeting(), threading.Barrier(len(work))
-
-    def one(function: Callable[[], Any]) -> Any:
-        gate.wait()
-        with meeting.run():
-            return function()
-
-    with numerics.exact(), ThreadPoolExecutor(len(work)) as threads:
-        return list(threads.map(one, work))
 
 
 def course(folder: RunFolder) -> list[Any]:

@@ -8,11 +8,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from acceptance.problems import digits, mnist, packed_cnn, run, side_by_side
-from acceptance.report import Figure, Found, NotMeasuredError, Place, at_most, holds
+from acceptance.problems import digits, mnist, run
+from acceptance.report import Figure, Found, NotMeasuredError, Place, holds
 from alharness import cli
 from alharness.spec import resolve
 
@@ -72,37 +71,6 @@ def mnist_ten(place: Place) -> Found:
     return grid("mnist-ten", MANY, range(place.size(5, 1)), place)
 
 
-def mnist_ten_packed(place: Place) -> Found:
-    """The same, each strategy's seeds together: five in less than twice the time of one."""
-    mnist(place)
-    n_seeds, root = place.size(5, 2), place.scratch / "packed"
-
-    def carry_out(strategy: str, seed: int, pack: int) -> None:
-        learner = packed_cnn(place, pack) if place.dry else {"kind": "mnist-cnn", "pack": pack}
-        if place.dry:
-            wanted = digits(place, strategy, "cuda", seed=seed, learner=learner)
-        else:
-            asked = {"task": "mnist-ten", "strategy": strategy, "seed": seed, "device": "cuda"}
-            wanted = resolve({**asked, "learner": learner})
-        run(wanted, root)
-
-    one = packs = 0.0
-    done: list[str] = []
-    for strategy in MANY[: place.size(len(MANY), 1)]:
-        if place.left_s() < 0 and not place.dry:
-            break
-        start = time.monotonic()
-        carry_out(strategy, 0, 1)
-        between = time.monotonic()
-        side_by_side(*(partial(carry_out, strategy, seed, n_seeds) for seed in range(n_seeds)))
-        one, packs = one + between - start, packs + time.monotonic() - between
-        done.append(strategy)
-    if not done:
-        raise NotMeasuredError("no time was left for a single pack")
-    note = f"{packs:.0f} s, one seed {one:.0f} s ({', '.join(done)})"
-    return at_most(packs / one, 2.0, "x one seed", note)
-
-
 def claims(place: Place) -> Found:
     """``alharness claims check``, its own studies measured on the device."""
     if place.dry:
@@ -136,6 +104,5 @@ FIGURES = [
     Figure("conv-28 in full", conv_28, 150),
     Figure("mnist-two, 3 seeds x 4 strategies", mnist_two, 120),
     Figure("mnist-ten, 5 seeds x 6 strategies", mnist_ten, 120),
-    Figure("the same, packed", mnist_ten_packed, 60),
     Figure("claims check", claims, 60),
 ]

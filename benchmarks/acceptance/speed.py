@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +17,7 @@ from unittest import mock
 
 import torch
 
-from acceptance.problems import fitted, mnist, noise_pool, side_by_side
+from acceptance.problems import fitted, mnist, noise_pool
 from acceptance.report import (
     Figure,
     Found,
@@ -171,24 +170,6 @@ def fit_step(place: Place) -> Found:
     return at_most(1e3 * taken / steps, 0.3, "ms/step", f"{taken:.3f} s in all")
 
 
-def packed_fits(place: Place) -> Found:
-    """Five fits of the MNIST network side by side, in times of one."""
-    n, width = place.size(500, 60), place.size(5, 2)
-    pool = noise_pool(n, (1, 28, 28), place.device)
-    labelled = LabelledSet(torch.arange(n), torch.arange(n) % 2, n_asked=n)
-
-    def fit(pack: int, seed: int) -> None:
-        steps = {"batch_size": 50, "min_steps": place.size(1_000, 2), "pack": pack}
-        settings = _network("mnist-ten", place.dry).model_copy(update=steps)
-        learner = learner_factory(settings)(pool.item_shape, 2, place.device)
-        learner.fit(labelled, pool, seed=seed)
-
-    one = seconds(lambda: fit(1, 0), repeats=3, warm_up=1)
-    fits = [partial(fit, width, seed) for seed in range(width)]
-    all_of_them = seconds(lambda: side_by_side(*fits), repeats=3, warm_up=1)
-    return at_most(all_of_them / one, 2.0, "x one", f"{all_of_them:.3f} s, one {one:.3f} s")
-
-
 @contextmanager
 def _timed_captures() -> Iterator[list[float]]:
     """Seconds of every graph capture in the ``with`` block."""
@@ -283,7 +264,6 @@ FIGURES = [
     Figure("matching 10 in 16 million x 50", matching, 15),
     Figure("core-set 1,000 of 50,000 x 128", core_set, 30),
     Figure("fit step of the MNIST network", fit_step, 10),
-    Figure("five packed fits", packed_fits, 10),
     Figure("first capture", first_capture, 5),
     *(
         Figure(f"WGAN {step} step, {name}", wgan_step(name, step), 8)

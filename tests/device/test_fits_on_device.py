@@ -13,8 +13,6 @@ from tiny import images
 from torch.nn import functional
 
 from alharness.labelled import LabelledSet
-from alharness.learners import packed
-from alharness.learners.batches import Batches
 from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.learners.loss_prediction import LearningLossNetwork
 from alharness.pool import ArrayPool
@@ -124,78 +122,3 @@ def test_a_step_that_no_graph_can_hold_is_launched_and_said(
         again = fitted(NetworkLearner, 20, **recipe)  # the device is as it was
     assert counts.captures == 1
     assert all(torch.equal(value, expected[name]) for name, value in again.state().items())
-
-
-# -- side by side ------------------------------------------------------------------------------------
-
-
-def lane(n: int, seed: int, kind: str, device: str, **settings: Any) -> packed.Lane:
-    shape = (1, 8, 8) if kind == "mlp" else (3, 16, 16)
-    small = {"width": 4, "min_steps": 12, "epochs": 1, "batch_size": 10, "pack": 3}
-    recipe = LearnerSettings(**{"kind": kind, **small, **settings})
-    learner = NetworkLearner(shape, 2, torch.device(device), recipe)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = learner.build().train()
-    labelled = LabelledSet(torch.arange(n), torch.arange(n) % 2, n_asked=n)
-    items, targets = labelled.training_data(ArrayPool(images(40, shape), device))
-    rng = torch.Generator().manual_seed(seed)
-    moved = recipe.augment != "none"
-    batches = Batches.draw(
-        n, min(10, n), recipe.min_steps + n // 10, rng, moved=moved, in_company=False
-    )
-    return packed.Lane(network, items, targets, batches, seed, recipe)
-
-
-def trained(*lanes: packed.Lane) -> list[list[torch.Tensor]]:
-    """Losses and parameters of each lane, on the host."""
-    losses = packed.train_together(lanes)
-    return [
-        [found.cpu(), *(parameter.detach().cpu() for parameter in one.network.parameters())]
-        for one, found in zip(lanes, losses, strict=True)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [
-        ("mlp", {"dropout": 0.3}),
-        ("mnist-cnn", {}),  # dropout of its own
-        ("strided-cnn", {"augment": "flip-crop"}),
-    ],
-)
-def test_lanes_learn_on_the_device_what_they_learn_on_the_cpu(
-    kind: str, settings: dict[str, Any], device: PretendedDevice
-) -> None:
-    """The same masks included; lanes with other numbers of labels and steps, and a copy as the third."""
-    here, there = (
-        trained(lane(23, 1, kind, where, **settings), lane(8, 2, kind, where, **settings))
-        for where in ("cpu", "cuda")
-    )
-    for ours, theirs in zip(here, there, strict=True):
-        for a, b in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
-
-
-def test_on_the_device_the_partners_make_no_difference(device: PretendedDevice) -> None:
-    """With a network whose wide operations the CPU rounds alike wherever a lane lies in memory."""
-
-    def wanted(seed: int) -> packed.Lane:
-        return lane(20 + seed, seed, "mnist-cnn", "cuda")
-
-    (alone,) = trained(wanted(1))
-    for found in (trained(wanted(1), wanted(2))[0], trained(wanted(3), wanted(2), wanted(1))[2]):
-        assert all(torch.equal(a, b) for a, b in zip(alone, found, strict=True))
-
-
-def test_a_pack_is_one_graph_and_sends_as_much_for_many_steps(device: PretendedDevice) -> None:
-    found = []
-    for steps in (12, 40):
-        lanes = [lane(20, seed, "mlp", "cuda", min_steps=steps, dropout=0.2) for seed in range(3)]
-        with device.counting() as counts:
-            packed.train_together(lanes)
-        found.append(counts)
-    few, many = found
-    assert few.captures == many.captures == 1
-    assert few.sent == many.sent
-    assert few.host_reads == many.host_reads == 0, many.reads_at

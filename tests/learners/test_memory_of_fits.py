@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from alharness.labelled import LabelledSet
-from alharness.learners import packed
 from alharness.learners.factory import learner_factory
 from alharness.learners.learner import LearnerSettings
 from alharness.learners.network import NetworkLearner
@@ -25,8 +24,7 @@ def fit(steps: int, n: int, shape: tuple[int, ...], **recipe: Any) -> None:
     assert learner.fit(labelled, pool, seed=0).steps == steps
 
 
-@pytest.mark.parametrize("pack", [1, 2])
-def test_no_tensor_of_a_step_is_kept(monkeypatch: pytest.MonkeyPatch, pack: int) -> None:
+def test_no_tensor_of_a_step_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     alive = []
 
     def counting(function: Any) -> Any:
@@ -36,11 +34,9 @@ def test_no_tensor_of_a_step_is_kept(monkeypatch: pytest.MonkeyPatch, pack: int)
 
         return loss
 
-    monkeypatch.setattr(packed, "_loss", counting(packed._loss))
-    # Not a subclass: that one would not be packed.
     monkeypatch.setattr(NetworkLearner, "loss", counting(NetworkLearner.loss))
     gc.collect()  # what others left behind is not to go in the middle
-    fit(30, 60, (1, 8, 8), kind="mlp", width=4, pack=pack)
+    fit(30, 60, (1, 8, 8), kind="mlp", width=4)
     assert len(alive) == 30
     assert alive[29] <= alive[4]
 

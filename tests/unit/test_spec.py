@@ -194,3 +194,16 @@ def test_where_there_is_no_gpu_the_reason_is_said(
         UserWarning, match=f"torch cannot use, and device=auto takes the CPU.*{reason}"
     ):
         assert resolve_device("auto") == "cpu"
+
+
+def test_a_run_with_packed_fits_is_read_and_not_begun() -> None:
+    """Version 0.2.0 trained networks of several runs side by side; their keys stay."""
+    learner = {"kind": "mlp", "pack": 3}
+    with pytest.raises(UserError, match=r"learner.pack=3: .* by version 0\.2\.0 alone"):
+        resolve({**BASE, "learner": learner})
+    alone = resolve({**BASE, "learner": {"kind": "mlp"}})
+    written = alone.model_dump(mode="json")
+    written["learner"]["pack"] = 3
+    packed = RunSpec.model_validate(written)
+    assert packed.learner.pack == 3
+    assert packed.run_key != alone.run_key
