@@ -230,7 +230,7 @@ def _as_typed(spec: Path | None, options: dict[str, Any]) -> list[str]:
 @sweep_options
 @runs_dir_option
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("plan.json"), show_default=True
+    "--out", type=click.Path(path_type=Path), default=Path("plan.jsonl"), show_default=True
 )
 def plan(spec: Path | None, runs_dir: Path, out: Path, **options: Any) -> None:
     """Write down the runs that are left, numbered, for a job array.
@@ -265,9 +265,9 @@ def run_one(plan_file: Path, index: int, data_root: Path | None, fresh: bool) ->
     """Carry out one run of a plan, without MLflow ('alharness sync' makes the view afterwards)."""
     from alharness.api.running import places_of
     from alharness.executors.base import carry_out, payload
-    from alharness.executors.plans import read_plan
+    from alharness.executors.plans import job_of_plan
 
-    job = read_plan(plan_file).job(index, plan_file)
+    job = job_of_plan(plan_file, index)
     click.echo(job.name)
     reason, _ = carry_out(payload(job, places_of(job.runs_dir, data_root), fresh=fresh))
     if reason:

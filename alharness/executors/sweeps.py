@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -118,6 +120,10 @@ class Job:
 
     def candidates(self) -> list[Job]:
         """The runs that this one may turn out to be: one per device where that is open."""
+        return self._candidates
+
+    @cached_property
+    def _candidates(self) -> list[Job]:
         if self.device != "auto":
             return [self]
         return [self, self.on("cpu" if self.spec.device == "cuda" else "cuda")]
@@ -135,8 +141,9 @@ class Job:
         """What its folder tells; one that cannot be read says why."""
         return read_or_mark(self.folder.path, self.facts)
 
-    @property
+    @cached_property
     def folder(self) -> RunFolder:
+        """Its path is a hash of the whole spec: worked out once."""
         return RunFolder(self.spec.folder(self.runs_dir))
 
     @property
@@ -230,6 +237,7 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = 
         _require_settings(block, "a [[runs]] block")
     specs: dict[str, tuple[RunSpec, str]] = {}
     met: set[str] = set()
+    known: dict[str, tuple[RunSpec, str]] = {}
     tasks = [{"task": {"name": name}} for name in choices.datasets] or [{}]
     for block in sweep.runs:
         if block.get("profile", profile) != profile:
@@ -243,12 +251,12 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = 
                 name = str(chosen.get("name", "")) if isinstance(chosen, Mapping) else ""
                 met.add(name)
                 if not name or not choices.strategies or name in choices.strategies:
-                    spec, device = _resolved(settings, elsewhere=elsewhere)
+                    spec, device = _of_seed(settings, known, elsewhere=elsewhere)
                     found[spec.run_key] = spec, device
-        for spec, device in sorted(
-            found.values(), key=lambda pair: (pair[0].seed, pair[0].data_seed)
+        for key, pair in sorted(
+            found.items(), key=lambda item: (item[1][0].seed, item[1][0].data_seed)
         ):
-            specs.setdefault(spec.run_key, (spec, device))
+            specs.setdefault(key, pair)
     for wanted in choices.strategies:
         if wanted not in met:
             raise unknown_name("strategy of this sweep", wanted, met)
@@ -260,6 +268,24 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = 
     return [
         Job(index, spec, runs_dir, device) for index, (spec, device) in enumerate(specs.values())
     ]
+
+
+def _of_seed(
+    settings: Mapping[str, Any], known: dict[str, tuple[RunSpec, str]], *, elsewhere: bool
+) -> tuple[RunSpec, str]:
+    """A run's spec and device; runs that differ in their seeds alone are resolved once (3 ms each)."""
+    seeds = {key: value for key, value in settings.items() if key in ("seed", "data_seed")}
+    rest = {key: value for key, value in settings.items() if key not in seeds}
+    text = json.dumps(rest, sort_keys=True, default=repr)
+    if text not in known:
+        known[text] = _resolved(settings, elsewhere=elsewhere)
+    spec, device = known[text]
+    seed = seeds.get("seed", 0)
+    values = {**spec.model_dump(mode="json"), "seed": seed, "data_seed": seed, **seeds}
+    try:
+        return RunSpec.model_validate(values), device
+    except ValidationError as error:
+        raise explain(error) from error
 
 
 def _resolved(settings: Mapping[str, Any], *, elsewhere: bool) -> tuple[RunSpec, str]:

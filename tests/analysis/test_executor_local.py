@@ -202,12 +202,14 @@ def test_a_plan_is_carried_out_by_index(tmp_path: Path, capfd: pytest.CaptureFix
         "budget=30",
     ]
     assert call(["sweep", "plan", *options]) == 0
-    assert "sbatch --array=0-1 --wrap 'alharness sweep run-one plan.json'" in capfd.readouterr().out
-    assert call(["sweep", "run-one", "plan.json", "--index", "1"]) == 0
+    assert (
+        "sbatch --array=0-1 --wrap 'alharness sweep run-one plan.jsonl'" in capfd.readouterr().out
+    )
+    assert call(["sweep", "run-one", "plan.jsonl", "--index", "1"]) == 0
     (folder,) = run_folders(Path("runs"))
     assert RunFolder(folder.path).is_finished()
-    assert call(["sweep", "plan", *options, "--out", "rest.json"]) == 0
+    assert call(["sweep", "plan", *options, "--out", "rest.jsonl"]) == 0
     assert "1 of 2 runs are left" in capfd.readouterr().out
-    assert call(["sweep", "run-one", "rest.json", "--index", "1"]) == 2
+    assert call(["sweep", "run-one", "rest.jsonl", "--index", "1"]) == 2
     assert "has runs 0 to 0" in capfd.readouterr().err
     assert call(["sweep", "run-one", "nowhere.json", "--index", "0"]) == 2
