@@ -230,6 +230,7 @@ def test_standing_counts_and_estimates(make_run: Any) -> None:
         job.folder.path.mkdir(parents=True)
         for file in source.iterdir():
             file.rename(job.folder.path / file.name)
+        job.folder.spec.write_text(job.spec.to_toml())
     state = standing(found)
     assert [len(group) for group in (state.finished, state.unfinished, state.open)] == [1, 1, 2]
     # Three trainings and evaluations, two selections, of the finished run of the same strategy.
