@@ -135,6 +135,12 @@ def home_of(plugin: type | FunctionType) -> str | None:
     return None if file is None else str(file)
 
 
+def is_own(plugin: object) -> bool:
+    """Whether a class, a function or an object's class is the harness's own."""
+    named = plugin if isinstance(plugin, type | FunctionType) else type(plugin)
+    return named.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def is_library(file: str) -> bool:
     """Of the harness, of Python's library, or of an installed distribution."""
     folders = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import CodeType, FunctionType
 from typing import NoReturn
 
 from alharness.errors import PluginError, blamed, home_of, is_library, shown
@@ -24,9 +26,10 @@ class Author:
     kind: str = "strategy"
 
     @property
-    def cls(self) -> type:
-        """The plug-in's class."""
-        return self.plugin if isinstance(self.plugin, type) else type(self.plugin)
+    def cls(self) -> type | FunctionType:
+        """The plug-in's class, or the function that it is."""
+        plugin = self.plugin
+        return plugin if isinstance(plugin, type | FunctionType) else type(plugin)
 
     @property
     def home(self) -> str | None:
@@ -34,15 +37,44 @@ class Author:
         if (file := home_of(self.cls)) is not None:
             return file
         # A notebook's cells: each is a file of its own to Python, and the module has none.
-        for cls in self.cls.__mro__:
-            for value in vars(cls).values():
-                if (code := getattr(value, "__code__", None)) is not None:
-                    return str(code.co_filename)
-        return None
+        return next((str(code.co_filename) for code in self._codes()), None)
 
-    def blamed(self, expected: str) -> AbstractContextManager[None]:
-        """Whatever is raised inside the block becomes one line that names the plug-in."""
-        return blamed(f"{self.kind} '{self.name}'", expected, self.home)
+    def _codes(self) -> Iterator[CodeType]:
+        """The code of its methods, its own first."""
+        for cls in getattr(self.cls, "__mro__", (self,)):
+            for value in vars(cls).values():
+                code = getattr(getattr(value, "__func__", value), "__code__", None)
+                if isinstance(code, CodeType):
+                    yield code
+
+    def depth_in(self, error: BaseException) -> tuple[int, int]:
+        """How far in an error's calls the last one of this plug-in lies: by its methods, by its file."""
+        codes, home = set(self._codes()), self.home
+        depths = [0, 0]
+        trace, depth = error.__traceback__, 0
+        while trace is not None:
+            depth += 1
+            code = trace.tb_frame.f_code
+            depths[0] = depth if code in codes else depths[0]
+            depths[1] = depth if code.co_filename == home else depths[1]
+            trace = trace.tb_next
+        return depths[0], depths[1]
+
+    @contextmanager
+    def blamed(self, expected: str, *others: Author) -> Iterator[None]:
+        """Whatever is raised inside the block becomes one line that names the plug-in.
+
+        Args:
+            expected: what it was to give.
+            others: plug-ins that it calls; who raised is named.
+        """
+        try:
+            yield
+        except BaseException as error:
+            depths = [author.depth_in(error) for author in (self, *others)]
+            author = (self, *others)[depths.index(max(depths))]
+            with blamed(f"{author.kind} '{author.name}'", expected, author.home):
+                raise
 
     def refuse(
         self, expected: str, found: str, *, call: str = "select", cycle: int | None = None

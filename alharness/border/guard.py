@@ -20,6 +20,7 @@ import torch
 
 from alharness.availability import Availability
 from alharness.border.author import Author
+from alharness.border.call import as_before, settled
 from alharness.border.marks import (
     Classifier,
     contents,
@@ -30,7 +31,8 @@ from alharness.border.marks import (
     reseeded,
     same_predictions,
 )
-from alharness.border.state import Marks, changed, global_marks, put_back
+from alharness.border.state import Marks, changed, global_marks
+from alharness.border.threads import Begun, running
 from alharness.border.vault import Vault
 from alharness.labelled import LabelledSet
 from alharness.pool import Pool
@@ -48,6 +50,8 @@ SHARE = 0.002
 #: forward passes are a quarter of what a cycle's guard costs.
 FIRST_PROBES = 3
 PROBE_ONE_IN = 4
+#: Selections whose threads are watched after them.
+N_WATCHED = 4
 #: Query's share that must agree on a GPU, whose sums may differ in their last bits from call to call.
 AGREEMENT = 0.5
 
@@ -98,6 +102,7 @@ class Guard:
         self._n_asked = 0
         self._items = self._contents()
         self._probe = probe_of(test)
+        self._begun: list[Begun] = []
 
     def ask(
         self, seat: Seat[AView], size: int, *, cycle: int, seed: int | None = None
@@ -114,14 +119,24 @@ class Guard:
         def select(view: AView) -> Query:
             return seat.select(view, size)
 
+        self._refuse_work(cycle)  # of threads that the last selection left behind
         shown, learner = view(), seat.learner
-        before = self._marks(seat)
+        before, threads = self._marks(seat), running()
         attempts = Vault.attempts
         self._n_asked += 1
         predicted = learner.log_probs(self._probe) if self._probes() else None
-        with self.vault.sealed():
+        with as_before(before), self.vault.sealed():
             query = select(shown)
-        self._compare(before, self._marks(seat), cycle)
+        self._begun.append(Begun(threads))
+        touched = changed(before, self._marks(seat))
+        if touched:
+
+            def again() -> None:
+                with as_before(before), self.vault.sealed():
+                    self._require_equal(query, select(view()), cycle)
+
+            self._refuse_changes(settled(touched, before, threads, again), cycle)
+        self._refuse_work(cycle, at_once=True)
         if predicted is not None and not same_predictions(
             predicted, learner.log_probs(self._probe)
         ):
@@ -142,6 +157,7 @@ class Guard:
             PluginError: the pool or the test set is not what it was.
         """
         self._compare_items(cycle)
+        self._refuse_work(cycle)
 
     def _marks(self, seat: Seat[AView]) -> Marks:
         return {
@@ -152,11 +168,18 @@ class Guard:
             **learner_marks(seat.learner),
         }
 
-    def _compare(self, before: Marks, after: Marks, cycle: int) -> None:
-        touched = changed(before, after)
+    def _refuse_changes(self, touched: list[str], cycle: int) -> None:
         if touched:
-            put_back(before)
             self._refuse_change(touched[0], cycle)
+
+    def _refuse_work(self, cycle: int, *, at_once: bool = False) -> None:
+        """Refuse threads of a selection that compute after it: their time is in no record."""
+        for begun in self._begun:
+            at_work = begun.watch() if at_once else begun.at_work()
+            if at_work is not None:
+                self.author.refuse("select to end its work with its answer", at_work, cycle=cycle)
+        # Idle threads stay watched once more, for the sake of those that begin later.
+        self._begun = [begun for begun in self._begun if begun][-N_WATCHED:]
 
     def _refuse_change(self, what: str, cycle: int) -> None:
         self.author.refuse(
@@ -170,7 +193,7 @@ class Guard:
         }
 
     def _compare_items(self, cycle: int) -> None:
-        self._compare(self._items, self._contents(), cycle)
+        self._refuse_changes(changed(self._items, self._contents()), cycle)
 
     def _same_arrays(self, query: Query, cycle: int) -> None:
         """Arrays of a name are rows of one table over all cycles."""
@@ -229,7 +252,14 @@ class Guard:
                 "one that follows what looks like hidden targets, or the global random state",
                 cycle=cycle,
             )
-        author.refuse(
+        self._refuse_state(cycle)
+
+    def _require_equal(self, query: Query, other: Query, cycle: int) -> None:
+        if not self._agree(query, other):
+            self._refuse_state(cycle)
+
+    def _refuse_state(self, cycle: int) -> None:
+        self.author.refuse(
             "the same query for the same view",
             "another one when asked again: select carries state from call to call, or is not "
             "deterministic (draw from view.rng)",

@@ -74,11 +74,15 @@ def contents(pool: Pool) -> int:
 
 def label_marks(labelled: LabelledSet, available: Availability) -> Marks:
     """What is labelled, with its classes, and what was asked about."""
+    return {**label_marks_of(labelled), "what was asked about": _checksum(available.asked)}
+
+
+def label_marks_of(labelled: LabelledSet) -> Marks:
+    """What is labelled, with its classes."""
     marks: Marks = {
         "the labelled set's indices": _checksum(labelled.indices),
         "the labelled set's classes": _checksum(labelled.targets),
         "the synthetic items' classes": _checksum(labelled.item_targets),
-        "what was asked about": _checksum(available.asked),
         "the counts of annotations": (labelled.n_asked, labelled.cost),
     }
     if labelled.items is not None:

@@ -1,4 +1,4 @@
-"""``alharness check``: does a strategy or a classifier keep the plug-in contract?"""
+"""``alharness check``: does a strategy, a classifier or a task keep the plug-in contract?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alharness.cli.options import runs_dir_option
-from alharness.errors import UserError
 
 if TYPE_CHECKING:
     from alharness.conformance import CheckResult
@@ -22,13 +21,13 @@ if TYPE_CHECKING:
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of the strategy, for instance steps=10; a classifier's is learner.NAME.",
+    help="A parameter of the strategy or data set, for instance steps=10; a classifier's is learner.NAME.",
 )
 @runs_dir_option
 def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
-    """Prove that a strategy or a classifier keeps the plug-in contract.
+    """Prove that a strategy, a classifier or a data set keeps the plug-in contract.
 
-    NAME is a name of 'alharness list' or 'alharness list learners', package.module:Class or
+    NAME is a name of 'alharness list', 'list learners' or 'list datasets', package.module:Class or
     ./file.py:Class. Prints a table of all checks; the exit code is 1 when one of them fails. Where there
     are runs, a strategy's result is kept beside them, and their report shows it.
     """
@@ -38,12 +37,9 @@ def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
 
     given = merge(*(parse_set(text) for text in settings))
     group = registry.group_of(name)
-    if group == registry.TASKS:
-        raise UserError(
-            f"'{name}' is a data set; strategies and classifiers are checked. 'alharness data verify "
-            f"{name}' checks data."
-        )
-    run_checks = _check_learner if group == registry.LEARNERS else _check_strategy
+    run_checks = {registry.LEARNERS: _check_learner, registry.TASKS: _check_task}.get(
+        group, _check_strategy
+    )
     results = run_checks(name, given)
     width = max(len(result.name) for result in results)
     for result in results:
@@ -70,6 +66,15 @@ def _check_strategy(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult
     parameters.pop("strategy", None)
     found = registry.find_strategy(name)
     return check_strategy(found.cls, **found.keywords(**parameters))
+
+
+def _check_task(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]:
+    from alharness import registry
+    from alharness.conformance.tasks import check_task
+
+    parameters = {**given, **given.get("task", {})}
+    parameters.pop("task", None)
+    return check_task(lambda: registry.resolve_task(name, **parameters))
 
 
 def _check_learner(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]:

@@ -25,10 +25,14 @@ import torch
 from torch import nn
 
 from alharness import seeds
+from alharness.border.author import Author
+from alharness.border.fits import FitGuard, predictions_fault, report_fault
+from alharness.border.state import changed, global_marks, put_back
 from alharness.conformance.outcomes import CheckResult, outcomes
-from alharness.errors import UserError
+from alharness.errors import UserError, blamed
 from alharness.labelled import LabelledSet
 from alharness.learners.factory import learner_factory
+from alharness.learners.kinds import kind_of
 from alharness.learners.learner import FitReport, Learner, take_state
 from alharness.learners.settings import LearnerSettings
 from alharness.pool import ArrayPool
@@ -75,10 +79,10 @@ class Subject:
         """Items that have no label."""
         return self.pool.gather(torch.arange(N_LABELLED, N_ITEMS))
 
-    def labelled(self, targets: torch.Tensor | None = None) -> LabelledSet:
-        """The first items with their targets, or with others."""
+    def labelled(self, targets: torch.Tensor | None = None, n: int = N_LABELLED) -> LabelledSet:
+        """The first n items with their targets, or with others."""
         known = self.targets if targets is None else targets
-        return LabelledSet(torch.arange(N_LABELLED), known[:N_LABELLED].clone(), n_asked=N_LABELLED)
+        return LabelledSet(torch.arange(n), known[:n].clone(), n_asked=n)
 
     def fresh(self) -> Learner:
         return learner_factory(self.settings)(self.shape, N_CLASSES, torch.device("cpu"))
@@ -122,7 +126,8 @@ def _suitable_shape(settings: LearnerSettings) -> tuple[int, ...]:
     refusal: UserError | None = None
     for shape in SHAPES:
         try:
-            factory(shape, N_CLASSES, torch.device("cpu"))
+            with blamed(f"classifier '{settings.kind}'", "a classifier that can be made"):
+                factory(shape, N_CLASSES, torch.device("cpu"))
         except UserError as error:
             refusal = refusal or error
         else:
@@ -135,7 +140,8 @@ def _suitable_shape(settings: LearnerSettings) -> tuple[int, ...]:
 def _fit_report(subject: Subject) -> None:
     """fit gives a report with steps and a finite loss"""
     report = subject.fresh().fit(subject.labelled(), subject.pool, seed=0)
-    assert isinstance(report, FitReport), f"fit returned {type(report).__name__}, not a FitReport"
+    fault = report_fault(report, FitReport)
+    assert fault is None, f"expected {fault[0]}, found {fault[1]}"
     assert report.steps >= 1, f"a fit of {report.steps} steps"
     assert np.isfinite(report.train_loss), f"the loss is {report.train_loss}"
 
@@ -149,6 +155,8 @@ def _logits(subject: Subject) -> None:
     assert logits.dtype == torch.float32, f"logits are {logits.dtype}"
     assert bool(logits.isfinite().all()), "a logit is not finite"
     log_p = learner.log_probs(subject.items)
+    fault = predictions_fault(log_p, n, N_CLASSES)
+    assert fault is None, f"expected {fault[0]}, found {fault[1]}"
     assert _near(log_p, logits.detach().log_softmax(dim=1)), "log_probs do not follow from logits"
 
 
@@ -168,18 +176,26 @@ def _seed(subject: Subject) -> None:
         )
 
 
+@_check("as-in-a-run")
+def _as_in_a_run(subject: Subject) -> None:
+    """a run of three cycles refuses no fit and no prediction: it carries no state, and leaves all as it is"""
+    author = Author(kind_of(subject.settings).plugin, subject.settings.kind, "classifier")
+    pools = subject.pool, subject.pool
+    guard = FitGuard(author, *pools, N_CLASSES, FitReport, is_foreign=True, thorough=True)
+    for n in (N_LABELLED // 3, N_LABELLED // 2, N_LABELLED):
+        labelled = subject.labelled(n=n)
+        learner, _ = guard.fit(subject.fresh, labelled, seed=n)
+        guard.look(subject.fresh, learner, labelled, seed=n)
+
+
 @_check("global-randomness")
 def _global_randomness(subject: Subject) -> None:
-    """fit and predictions leave the global random states of torch and numpy alone"""
-    before = torch.get_rng_state(), _numpy_state()
-    learner = subject.fitted()
-    learner.log_probs(subject.items)
-    assert torch.equal(before[0], torch.get_rng_state()), "torch's global random state has changed"
-    assert before[1] == _numpy_state(), "numpy's global random state has changed"
-
-
-def _numpy_state() -> str:
-    return str(np.random.get_state(legacy=False))  # noqa: NPY002 - what is checked
+    """fit and predictions leave random states and settings that belong to everybody alone"""
+    before = global_marks()
+    subject.fitted().log_probs(subject.items)
+    touched = changed(before, global_marks())
+    put_back(before)
+    assert not touched, f"{touched[0]} has changed"
 
 
 @_check("from-scratch")

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from alharness.errors import PluginError, UserError
+from alharness.border.state import global_marks, put_back
+from alharness.errors import PluginError, Terminated, UserError
 
 Subject = TypeVar("Subject")
 
@@ -36,6 +37,7 @@ def outcomes(
     """Call every check on the subject; what one of them raises stops no other."""
     results: list[CheckResult] = []
     told: dict[str, str] = {}  # errors so far, with the check that told of each
+    before = global_marks()
     for name, function in checks.items():
         try:
             function(subject)
@@ -43,7 +45,11 @@ def outcomes(
             results.append(CheckResult(name, "skip", str(reason)))
         except AssertionError as failure:
             results.append(CheckResult(name, "fail", str(failure)))
-        except Exception as error:  # a crash of the plug-in is a finding, not an end
+        except (KeyboardInterrupt, Terminated):  # the user's
+            raise
+        except (
+            BaseException
+        ) as error:  # a crash of the plug-in, or its exit, is a finding and no end
             detail = _told(error)
             key = error.found if isinstance(error, PluginError) else detail
             first = told.setdefault(key, name)
@@ -51,11 +57,14 @@ def outcomes(
             results.append(CheckResult(name, "fail", detail, same_as))
         else:
             results.append(CheckResult(name, "pass", inspect.getdoc(function) or ""))
+        put_back(before)  # what one check found changed is no fault of the next
     return results
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """An error as a detail of the table, which names the plug-in already."""
     if isinstance(error, PluginError):
         return f"expected {error.expected}, found {error.found}"
+    if isinstance(error, SystemExit):
+        return f"an exit with code {error.code}"
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -22,11 +22,14 @@ def describe(
 ) -> None:
     """``spec.toml`` and ``env.json``; refuses to continue a run on other data."""
     data, pool = task.data, task.pool
-    protocol = protocol_fields(spec, data.fingerprint)
     before = folder.facts()
-    made_on = before.task.fingerprint
-    if resumed_at and made_on is not None and made_on != data.fingerprint:
-        raise other_data(spec, folder, made_on, data.fingerprint)
+    fingerprint, made_on = data.fingerprint, before.task.fingerprint
+    if resumed_at and made_on is not None and made_on != fingerprint:
+        # A run that was begun before 0.3 names somebody's own data as they named themselves, to its end.
+        if made_on != data.claimed or before.task.computed:
+            raise other_data(spec, folder, made_on, fingerprint)
+        fingerprint = made_on
+    protocol = protocol_fields(spec, fingerprint)
     origin = registry.provider(registry.STRATEGIES, spec.strategy.name)
     session = Session(
         started_ms=time.time_ns() // 1_000_000,
@@ -42,8 +45,10 @@ def describe(
         protocol=protocol,
         run_key=spec.run_key,
         task=TaskFacts(
-            fingerprint=data.fingerprint,
+            fingerprint=fingerprint,
             pool_fingerprint=data.pool_fingerprint,
+            computed=fingerprint == data.fingerprint,
+            n_shared=data.n_shared,
             class_names=list(data.class_names),
             n_pool=pool.n,
             n_test=len(data.test_targets),

@@ -180,9 +180,13 @@ def run(
 
     while True:
         clock = Clock(problem.pool.device)
-        with clock.span("fit"):  # step 1
-            learner, report = stage.fit(labelled, seed=seeds.derive(sizes.seed, "fit", number))
-        with clock.span("evaluate"):
+        seed = seeds.derive(sizes.seed, "fit", number)
+        with oracle.vault.sealed():
+            with clock.span("fit"):  # step 1
+                learner, report = stage.fit(labelled, seed=seed)
+            stage.look_at(learner, labelled, seed=seed)
+        classifier = stage.fits.author
+        with clock.span("evaluate"), classifier.blamed("predictions of the test set"):
             test = evaluate(learner, problem.test, test_targets, precision)
         if not math.isfinite(test.log_loss):
             raise stage.diverged(report)
@@ -196,7 +200,8 @@ def run(
         size = min(sizes.query_size, remaining)
         seat = Seat(stage, labelled, learner, available)
         view, query = guard.ask(seat, size, cycle=number, seed=sizes.seed)  # steps 2-4
-        entropy = query_entropy(learner, query.seen(problem.pool), problem.pool.block_size())
+        with classifier.blamed("predictions of the items asked about"):
+            entropy = query_entropy(learner, query.seen(problem.pool), problem.pool.block_size())
         with clock.span("annotate"):  # step 5
             annotation = oracle.annotate(query, cycle=number)
 

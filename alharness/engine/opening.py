@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from alharness.artefacts import Supply, default_store_root
+from alharness.border import call
 from alharness.border.author import Author
-from alharness.border.state import changed, global_marks, put_back
 from alharness.engine.stage import Networks, Problem, Stage, set_stage
 from alharness.oracle import Oracle, open_oracle
 from alharness.pool import Forecast, Pool
@@ -121,12 +121,6 @@ def watched(name: str, make: Callable[[], Strategy]) -> Strategy:
     Raises:
         PluginError: its constructor changes one.
     """
-    before = global_marks()
-    strategy = make()
-    touched = changed(before, global_marks())
-    if touched:
-        put_back(before)
-        Author(strategy, name).refuse(
-            "a constructor that leaves all as it is", f"changed {touched[0]}", call="__init__"
-        )
-    return strategy
+    # What was made is the plug-in; until then its class is all there is to name.
+    author, expected = Author(Strategy, name), "an instance from its constructor"
+    return call.watched(author, "__init__", expected, make)

@@ -26,13 +26,13 @@ from alharness.engine.opening import OpenTask, Places, open_task, watched
 from alharness.engine.pictures import draw_pictures
 from alharness.engine.proof import proved_log
 from alharness.engine.recording import Keeper
-from alharness.errors import UserError
+from alharness.errors import UserError, is_own
 from alharness.oracle import hidden
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder, doubts
 from alharness.spec import Bound, RunSpec, current_device, rebind
-from alharness.tasks.base import TaskPlugin
+from alharness.tasks.base import TaskPlugin, load_data
 
 
 class Observer(Protocol):
@@ -134,24 +134,31 @@ def _return_finished(bound: Bound, places: Places, folder: RunFolder, audience: 
     records = folder.records()
     proved_log(folder, records)
     made_on = folder.facts().task.fingerprint
-    present = _present_fingerprint(bound.task, places)
-    if present is None:
+    present = _present_fingerprints(bound.task, places)
+    if not present:
         audience.warn(
             f"The data of '{spec.task.name}' are not here: the finished run stands unchecked."
         )
-    elif made_on is not None and present != made_on:
-        raise other_data(spec, folder, made_on, present)
+    elif made_on is not None and made_on not in present:
+        raise other_data(spec, folder, made_on, present[0])
     audience.started(spec, folder, records)
     audience.finished(folder, records)
     audience.warn("This run was finished before; nothing was run. --fresh starts it over.")
 
 
-def _present_fingerprint(task: TaskPlugin, places: Places) -> str | None:
-    """Digest of the task's data as they are here now; None when they are not here."""
+def _present_fingerprints(task: TaskPlugin, places: Places) -> tuple[str, ...]:
+    """Digests of the task's data as they are here now, that of new runs first; none: they are not here.
+
+    Of somebody's own task there are two: what its ``load`` claims stands in records before 0.3.
+    """
+    locations = replace(places.locations, download=False)
     try:
-        return task.fingerprint(replace(places.locations, download=False))
+        if is_own(task):
+            return (task.fingerprint(locations),)
+        data = load_data(task, locations)
     except UserError:
-        return None
+        return ()
+    return data.fingerprint, data.claimed or data.fingerprint
 
 
 def _execute(

@@ -7,8 +7,10 @@ where it wants it; the ``Stage`` then trains, shows a cycle's view and asks.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 # By name: see timing.
 from time import perf_counter
@@ -19,10 +21,12 @@ from alharness.artefacts import Supply
 from alharness.availability import Availability
 from alharness.border.answers import check_query
 from alharness.border.author import Author
+from alharness.border.call import watched
+from alharness.border.fits import FitGuard
 from alharness.border.limits import refuse_late, time_limit
 from alharness.border.marks import contents, pool_marks
-from alharness.border.state import changed, global_marks, put_back
-from alharness.errors import UserError
+from alharness.border.state import Marks
+from alharness.errors import UserError, is_own
 from alharness.generative import (
     Autoencoder,
     AutoencoderSettings,
@@ -134,12 +138,22 @@ class Stage:
         Raises:
             UserError: the training diverged, or a strategy's own classifier is none.
         """
-        if not self.adapted:
-            return self._fit(labelled, seed)
-        with self.author.blamed("a classifier that can be trained"):
-            return self._fit(labelled, seed)
+        learner, report = self.fits.fit(self._fresh, labelled, seed)
+        with self.fits.author.blamed("parameters and predictions that are tensors"):
+            is_finite = _is_finite(learner, report, self.problem.test)
+        if not is_finite:
+            raise self.diverged(report)
+        return learner, report
 
-    def _fit(self, labelled: LabelledSet, seed: int) -> tuple[Learner, FitReport]:
+    def look_at(self, learner: Learner, labelled: LabelledSet, *, seed: int) -> None:
+        """Look at a classifier that ``fit`` gave: its predictions, and that they follow from its labels.
+
+        Raises:
+            PluginError: they are none, or follow from something else.
+        """
+        self.fits.look(self._fresh, learner, labelled, seed)
+
+    def _fresh(self) -> Learner:
         problem = self.problem
         learner = self.factory(problem.pool.item_shape, problem.n_classes, problem.pool.device)
         if not isinstance(learner, Learner):
@@ -148,10 +162,23 @@ class Stage:
                 f"a {type(learner).__name__}",
                 call="prepare",
             )
-        report = learner.fit(labelled, problem.pool, seed=seed)
-        if not _is_finite(learner, report, problem.test):
-            raise self.diverged(report)
-        return learner, report
+        return learner
+
+    @cached_property
+    def fits(self) -> FitGuard:
+        """Watches whoever made the classifier: the strategy, where it brought one of its own."""
+        problem, author, plugin = self.problem, self.author, None
+        if not self.adapted:
+            plugin = problem.kind.plugin if problem.kind is not None else None
+            author = Author(plugin, problem.learner.kind, "classifier")
+        return FitGuard(
+            author,
+            problem.pool,
+            problem.test,
+            problem.n_classes,
+            FitReport,
+            is_foreign=plugin is not None and not is_own(plugin),
+        )
 
     def diverged(self, report: FitReport) -> UserError:
         """What to say of a classifier whose training ended in no numbers."""
@@ -200,7 +227,7 @@ class Stage:
         synchronise(view.device)
         opening = perf_counter()
         with (
-            author.blamed(f"a query from select in cycle {cycle}"),
+            author.blamed(f"a query from select in cycle {cycle}", self.fits.author),
             time_limit(self.select_timeout, author, cycle),
             stopwatch.phase("other"),  # what the strategy leaves unnamed
         ):
@@ -260,28 +287,34 @@ def set_stage(
         reason = strategy.unsuitable(problem.n_classes, problem.pool.item_shape)
     if reason is not None:
         raise UserError(f"'{author.name}' cannot serve the data set '{problem.name}': {reason}.")
-    marks = _prepare_marks(problem)
-    with author.blamed("an Adaptation or None from prepare"):
-        adaptation = strategy.prepare(
-            Preparation(
-                pool=problem.pool,
-                test=problem.test,
-                n_classes=problem.n_classes,
-                seed=problem.seed,
-                learner_settings=problem.learner,
-                supply=supply,
-                generator=lambda: networks.obtain_generator(supply),
-                autoencoder=lambda: networks.obtain_autoencoder(supply),
-            )
-        )
-    touched = changed(marks, _prepare_marks(problem))
-    if touched:
-        put_back(marks)
-        author.refuse("prepare to leave all as it is", f"changed {touched[0]}", call="prepare")
+    preparation = Preparation(
+        pool=problem.pool,
+        test=problem.test,
+        n_classes=problem.n_classes,
+        seed=problem.seed,
+        learner_settings=problem.learner,
+        supply=supply,
+        generator=lambda: networks.obtain_generator(supply),
+        autoencoder=lambda: networks.obtain_autoencoder(supply),
+    )
+    unprepared = copy.copy(strategy)
+    adaptation = watched(
+        author,
+        "prepare",
+        "an Adaptation or None from prepare",
+        lambda: strategy.prepare(preparation),
+        again=lambda: unprepared.prepare(preparation),
+        left=lambda: _left_alone(problem),
+    )
     if not isinstance(adaptation, Adaptation | None):
         author.refuse("an Adaptation or None", f"a {type(adaptation).__name__}", call="prepare")
     adapted = adaptation or Adaptation()
-    moved = replace(problem, pool=adapted.pool or problem.pool, test=adapted.test or problem.test)
+    moved = replace(
+        problem,
+        pool=adapted.pool or problem.pool,
+        test=adapted.test or problem.test,
+        kind=kind,
+    )
     for part in ("pool", "test"):
         n, found = getattr(problem, part).n, getattr(moved, part).n
         if n != found:
@@ -297,9 +330,8 @@ def set_stage(
     )
 
 
-def _prepare_marks(problem: Problem) -> dict[str, object]:
+def _left_alone(problem: Problem) -> Marks:
     return {
-        **global_marks(),
         **pool_marks("the pool", problem.pool),
         **pool_marks("the test set", problem.test),
         "the pool's items": contents(problem.pool),

@@ -50,6 +50,11 @@ class Kind(ABC):
 
     @property
     @abstractmethod
+    def plugin(self) -> Any:
+        """The class, function or object that it stands for."""
+
+    @property
+    @abstractmethod
     def description(self) -> str:
         """For people: its docstring."""
 
@@ -154,6 +159,10 @@ class NetworkKind(Kind):
     make: Callable[..., Any]
 
     @property
+    def plugin(self) -> Any:
+        return self.make
+
+    @property
     def description(self) -> str:
         return inspect.getdoc(self.make) or ""
 
@@ -241,6 +250,10 @@ class LearnerKind(Kind):
     cls: type[Learner]
 
     @property
+    def plugin(self) -> Any:
+        return self.cls
+
+    @property
     def description(self) -> str:
         return inspect.getdoc(self.cls) or ""
 
@@ -273,6 +286,10 @@ class EstimatorKind(Kind):
     """A scikit-learn classifier: the class, or an object to be cloned."""
 
     estimator: Any
+
+    @property
+    def plugin(self) -> Any:
+        return self.estimator
 
     @property
     def description(self) -> str:

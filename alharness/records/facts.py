@@ -78,10 +78,18 @@ NO_SPEC = SpecFacts(task=Choice(name="?"), strategy=Choice(name="?"))
 
 
 class TaskFacts(_Written):
-    """The data that a run was made on."""
+    """The data that a run was made on.
+
+    Attributes:
+        fingerprint: digest of images and labels.
+        computed: whether the harness computed it; before 0.3 it was what a task of somebody's own claimed.
+        n_shared: items of the test set that are in the pool, too; None where nobody counted.
+    """
 
     fingerprint: str | None = None
     pool_fingerprint: str | None = None  # of the images alone, since 0.3.0
+    computed: bool = False
+    n_shared: int | None = None
     class_names: list[Any] = []
     n_pool: int | None = None
     n_test: int | None = None

@@ -90,11 +90,6 @@ def data_of(found: Divided, items: NDArray[Any]) -> TaskData:
     """
     pool, test = (np.ascontiguousarray(items[_as_slice(part)]) for part in (found.pool, found.test))
     pool_targets, test_targets = found.targets[found.pool], found.targets[found.test]
-    notes = dict(found.notes)
-    known = {item.tobytes() for item in pool}
-    n_twice = sum(item.tobytes() in known for item in test)
-    if n_twice:
-        notes["duplicates"] = f"{n_twice:,} of {len(test):,} test items are in the pool too"
     return TaskData(
         pool_images=pool,
         pool_targets=pool_targets,
@@ -103,7 +98,7 @@ def data_of(found: Divided, items: NDArray[Any]) -> TaskData:
         class_names=found.class_names,
         fingerprint=digest(pool, pool_targets, test, test_targets),
         pool_fingerprint=digest(pool),
-        notes=notes,
+        notes=dict(found.notes),
     )
 
 

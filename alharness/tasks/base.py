@@ -7,6 +7,7 @@ the runner hands them to the oracle and to nobody else.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from alharness.errors import UserError, blamed, home_of
-from alharness.pool import Forecast, Pool, VirtualItems, forecast_of, open_items
+from alharness.border.author import Author
+from alharness.border.call import watched
+from alharness.errors import UserError, is_own
+from alharness.pool import Forecast, Pool, VirtualItems, digest, forecast_of, open_items
 from alharness.progress import Progress, silent
 from alharness.records import doubts
 from alharness.tasks.originals.dataset import Dataset
@@ -28,7 +31,13 @@ from alharness.tasks.originals.locations import DataLocations as DataLocations
 from alharness.tasks.settings import PoolSettings as PoolSettings
 from alharness.tasks.settings import Profile as Profile
 from alharness.tasks.settings import TaskDefaults as TaskDefaults
-from alharness.tasks.soundness import absent_classes, sound_items, sound_names, sound_targets
+from alharness.tasks.soundness import (
+    absent_classes,
+    n_shared,
+    sound_items,
+    sound_names,
+    sound_targets,
+)
 
 
 @dataclass(frozen=True)
@@ -43,12 +52,15 @@ class TaskData:
         test_images: uint8 ``[T, C, H, W]``, or float32 rows ``[T, D]``.
         test_targets: int64 ``[T]``.
         class_names: one per class, in the order of the targets.
-        fingerprint: digest of images and targets; guards comparisons.
+        fingerprint: digest of images and targets; guards comparisons. Of a task that is not the harness's
+            own it is computed when the task is loaded, whatever ``load`` says.
         pool_fingerprint: digest of the pool's images alone, which names artefacts: tasks that
-            share their images (CelebA's four) share a generator.
+            share their images (CelebA's four) share a generator. Computed like the other one.
         pixel_max: the uint8 value that means 1.0.
         synthetic: true for drawn or generated data: said wherever results are shown.
         notes: facts for the record (source, crop, split).
+        n_shared: items of the test set that are in the pool too, where ``load`` knows it; counted otherwise.
+        claimed: the fingerprint that somebody's own ``load`` gave, which runs before 0.3 have recorded.
     """
 
     pool_images: NDArray[Any] | VirtualItems
@@ -61,6 +73,8 @@ class TaskData:
     pixel_max: int = 255
     synthetic: bool = False
     notes: Mapping[str, str] = field(default_factory=dict)
+    n_shared: int | None = None
+    claimed: str | None = None
 
     @property
     def n_classes(self) -> int:
@@ -207,20 +221,38 @@ def load_data(
         PluginError: somebody's own plug-in raised something else, or gave no ``TaskData``: one line that
             names it. What the harness's own tasks raise keeps its traceback.
     """
-    cls = type(plugin)
     name = plugin.name + (f":{plugin.argument}" if plugin.argument is not None else "")
-    if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
+    if is_own(plugin):
         return _sound(plugin.load(locations, progress), name)
-    expected = "a TaskData from load"
-    with blamed(f"data set '{name}'", expected, home_of(cls)):
+
+    def load() -> TaskData:
         data: Any = plugin.load(locations, progress)
         if not isinstance(data, TaskData):
             raise TypeError(f"{type(data).__name__} instead")
-    return _sound(data, name)
+        return data
+
+    author = Author(plugin, name, "data set")
+    data = _sound(watched(author, "load", "a TaskData from load", load), name)
+    return _fingerprinted(data)
+
+
+def _fingerprinted(data: TaskData) -> TaskData:
+    """Data of somebody's own task with digests of what they are: a typed one may stand over others."""
+    pool, test = data.pool_images, data.test_images
+    if isinstance(pool, np.ndarray):
+        of_pool = digest(pool)
+        whole = digest(pool, data.pool_targets, test, data.test_targets)
+    else:  # items that are computed as they are read: named by their maker, the rest by its values
+        of_pool = data.pool_fingerprint
+        rest = digest(data.pool_targets, test, data.test_targets)
+        whole = hashlib.sha256(f"{of_pool} {pool.shape} {rest}".encode()).hexdigest()[:16]
+    return replace(data, fingerprint=whole, pool_fingerprint=of_pool, claimed=data.fingerprint)
 
 
 def _sound(data: TaskData, name: str) -> TaskData:
-    """The same data, with labels as int64 and a word on classes that the pool has no item of.
+    """The same data, with labels as int64 and a word on what makes results doubtful.
+
+    That is: classes that the pool has no item of, and items of the test set that are in the pool.
 
     Raises:
         UserError: they do not go together.
@@ -234,8 +266,20 @@ def _sound(data: TaskData, name: str) -> TaskData:
             ("test_targets", data.test_targets, len(data.test_images)),
         )
     )
-    absent = absent_classes(pool_targets, names)
-    notes = {**data.notes, "absent": absent} if absent is not None else data.notes
+    notes = dict(data.notes)
+    if (absent := absent_classes(pool_targets, names)) is not None:
+        notes["absent"] = absent
+    pool, test, shared = data.pool_images, data.test_images, data.n_shared
+    if shared is None and isinstance(pool, np.ndarray):
+        shared = n_shared(pool, test)
+    if shared:
+        what = "images" if test.ndim == 4 else "items"
+        notes["duplicates"] = f"{shared:,} of {len(test):,} test {what} are in the pool too"
     return replace(
-        data, class_names=names, notes=notes, pool_targets=pool_targets, test_targets=test_targets
+        data,
+        class_names=names,
+        notes=notes,
+        pool_targets=pool_targets,
+        test_targets=test_targets,
+        n_shared=shared,
     )

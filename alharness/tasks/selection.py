@@ -127,11 +127,7 @@ def select(cache: ImageCache, selection: CachePart) -> TaskData:
         what = notes.get("partial", "not the complete data set")
         notes["partial"] = f"{len(cache.images):,} images: {what}"
     # By sorting: NumPy 2.0's table of small ranges overflows on unsigned numbers as large as digests.
-    n_twice = int(np.isin(cache.contents[test], cache.contents[pool], kind="sort").sum())
-    if n_twice:
-        notes["duplicates"] = (
-            f"{n_twice:,} of {len(test_targets):,} test images are in the pool too"
-        )
+    n_shared = int(np.isin(cache.contents[test], cache.contents[pool], kind="sort").sum())
     fingerprint, pool_fingerprint = selection.fingerprints(cache)
     return TaskData(
         pool_images=_images(cache, pool),
@@ -144,6 +140,7 @@ def select(cache: ImageCache, selection: CachePart) -> TaskData:
         pixel_max=int(cache.meta["pixel_max"]),
         synthetic=bool(notes.get("synthetic")),
         notes=notes,
+        n_shared=n_shared,
     )
 
 

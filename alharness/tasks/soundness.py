@@ -103,6 +103,16 @@ def absent_classes(targets: NDArray[np.int64], names: Sequence[str]) -> str | No
     return f"{len(absent)} of {len(names)} classes have no item in the pool: {listed}"
 
 
+def n_shared(pool: NDArray[Any], test: NDArray[Any]) -> int:
+    """How many items of the test set are in the pool too, to the bit. Reads both once.
+
+    By Python's 64-bit hash of an item's bytes: a set of the bytes themselves would be a second pool.
+    """
+    known = {hash(item.tobytes()) for item in test}
+    found = {value for item in pool if (value := hash(item.tobytes())) in known}
+    return sum(hash(item.tobytes()) in found for item in test)
+
+
 def _check_array(items: Any, name: str) -> None:
     """Uint8 images or finite float32 rows, at least one."""
     found = _in_words(items)

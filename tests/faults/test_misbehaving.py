@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import os
-import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
+from alharness.border.state import global_marks, put_back
 from alharness.cli import call
 from alharness.engine.opening import Places
 from alharness.engine.proof import proved_log
@@ -40,17 +38,9 @@ def _samples() -> list[type]:
 @pytest.fixture(autouse=True)
 def _everybodys_state() -> Iterator[None]:
     """The samples move what belongs to all tests."""
-    python, numpy, dtype = random.getstate(), np.random.get_state(), torch.get_default_dtype()  # noqa: NPY002
-    errors, n_threads, folder = np.geterr(), torch.get_num_threads(), Path.cwd()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    np.seterr(**errors)
-    torch.set_num_threads(n_threads)
-    torch.backends.mkldnn.enabled = True
-    os.chdir(folder)
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002
-    torch.set_default_dtype(dtype)
+    before = global_marks()
+    yield
+    put_back(before)
 
 
 def run(tmp_path: Path, strategy: str, *more: str) -> int:

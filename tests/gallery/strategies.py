@@ -9,8 +9,10 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 
@@ -262,6 +264,41 @@ class SetsTheDefaultType(Honest):
         torch.set_default_dtype(torch.float64)
 
 
+class LeavesAutocastOn(Honest):
+    told = "changed torch's autocast"
+
+    def misbehave(self, view):
+        torch.set_autocast_enabled("cpu", True)
+
+
+class HooksAllModules(Honest):
+    told = "changed torch's hooks on all modules and optimisers"
+
+    def misbehave(self, view):
+        torch.nn.modules.module.register_module_forward_hook(lambda *values: None)
+
+
+class ComputesWithFewerBits(Honest):
+    told = "changed torch's precision"
+
+    def misbehave(self, view):
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+
+
+class IgnoresTheUser(Honest):
+    told = "changed the handlers of signals"
+
+    def misbehave(self, view):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class HidesFiles(Honest):
+    told = "changed the mask of new files' modes (umask)"
+
+    def misbehave(self, view):
+        os.umask(0o777)
+
+
 class CarriesState(Honest):
     told = "carries state from call to call"
     caught_by = "same-seed-same-query"
@@ -320,6 +357,21 @@ class LeavesAPhaseOpen(Honest):
     def misbehave(self, view):
         self.kept = view.stopwatch.phase("score")
         self.kept.__enter__()
+
+
+class WorksOn(Honest):
+    """Moves its work into a thread that outlives select."""
+
+    told = "select to end its work with its answer, found the thread"
+    caught_by = "as-in-a-run"
+
+    def misbehave(self, view):
+        def work():
+            until = time.monotonic() + 1.0
+            while time.monotonic() < until:
+                sum(range(1000))
+
+        threading.Thread(target=work, daemon=True).start()
 
 
 class NegativeWork(Honest):
@@ -381,6 +433,19 @@ class KeepsOtherShapesLater(Honest):
 
     def figures(self, view, query_size):
         return {"arrays": {"scores": np.zeros((query_size, 1 + view.cycle))}}
+
+
+class GivesAnotherTensor(Honest):
+    """A class of its own may answer each who asks otherwise."""
+
+    told = "pool indices as a one-dimensional int64 tensor, found Odd"
+    caught_by = "query-type"
+
+    def answer(self, view, query):
+        class Odd(torch.Tensor):
+            pass
+
+        return PoolQuery(query.indices.as_subclass(Odd))
 
 
 class AsksAboutDarkness(Honest):

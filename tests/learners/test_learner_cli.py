@@ -78,7 +78,6 @@ def test_a_classifier_is_checked(net: Path, capsys: pytest.CaptureFixture[str]) 
     ("arguments", "message"),
     [
         (["check", "mpl"], "Unknown strategy, data set or classifier 'mpl'. Did you mean 'mlp'?"),
-        (["check", "digits-two"], "is a data set; strategies and classifiers are checked"),
         (["check", "mlp", "--set", "learner.dropout=2"], "learner.dropout"),
         (["show", "NET:Number"], "neither a strategy nor a data set nor a classifier"),
     ],
