@@ -7,13 +7,17 @@ first and on the clock second.
 from __future__ import annotations
 
 import math
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 # By name, so that a plug-in that replaces time.perf_counter does not set the harness's clock.
-from time import perf_counter
-from types import MappingProxyType
+from time import perf_counter, process_time, thread_time
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +36,8 @@ WORK = {
 }
 
 
+#: Shorter than any sleep of a machine, longer than a process waits between two readings of a clock.
+SHORTEST_SLEEP_S = 0.2
 #: Seconds that sums of many phases lose to rounding.
 ROUNDING = 1e-6
 
@@ -49,6 +55,56 @@ def now() -> float:
     return perf_counter()
 
 
+@dataclass
+class Effort:
+    """What a piece of work took beside seconds on the clock.
+
+    Attributes:
+        cpu_s: CPU seconds of the whole process, all threads together.
+        paused_s: seconds in which it stood still by no fault of its own: the process was stopped (SIGSTOP,
+            Ctrl-Z), of which the clock of a selection knows nothing, or the machine slept.
+    """
+
+    cpu_s: float = 0.0
+    paused_s: float = 0.0
+
+
+@contextmanager
+def effort() -> Iterator[Effort]:
+    """Measure the block. Stops are seen from the main thread alone; there a signal tells of their end."""
+    found, continued = Effort(), 0
+    here = threading.current_thread() is threading.main_thread()
+    number = getattr(signal, "SIGCONT", None) if here else None
+
+    def went_on(number: int, frame: FrameType | None) -> None:
+        nonlocal continued
+        continued += 1
+        if callable(before):
+            before(number, frame)
+
+    before = None if number is None else signal.signal(number, went_on)
+    wall, slept, cpu, own = perf_counter(), _slept(), process_time(), thread_time()
+    try:
+        yield found
+    finally:
+        found.cpu_s = process_time() - cpu
+        asleep = _slept() - slept
+        # Two clocks are read one after the other: what lies between the readings is no sleep.
+        found.paused_s = asleep if asleep > SHORTEST_SLEEP_S else 0.0
+        if continued:
+            # No clock counts the stop alone: what this thread did not compute is its upper bound.
+            found.paused_s += max(0.0, perf_counter() - wall - (thread_time() - own))
+        if number is not None:
+            signal.signal(number, before)
+
+
+def _slept() -> float:
+    """Seconds that the machine has slept since it was started; 0 where the system does not tell."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class Stopwatch:
     """Seconds per named phase. A nested phase's time is its own, not its parent's.
 
@@ -64,6 +120,7 @@ class Stopwatch:
         self._apart: dict[str, float] = {}
         self._open: list[tuple[dict[str, float], str]] = []
         self._since = 0.0
+        self.effort: Effort | None = None  # of the selection as a whole, once it is over
 
     @property
     def seconds(self) -> Mapping[str, float]:

@@ -20,7 +20,14 @@ from alharness.comparison.protocol import (
     split_value,
     told_value,
 )
-from alharness.comparison.remarks import artefact_notes, data_notes, session_notes, start_notes
+from alharness.comparison.remarks import (
+    artefact_notes,
+    data_notes,
+    pause_notes,
+    preparation_notes,
+    session_notes,
+    start_notes,
+)
 from alharness.comparison.runs import describe
 from alharness.comparison.series import Covered, LeftOut, Series, covered
 from alharness.errors import unknown_name
@@ -219,6 +226,7 @@ def _comparison(
     series = relabelled(series, labels)
     left_out += [*dropped, *copies]
     notes += [*data_notes(series), *start_notes(series), *artefact_notes(series)]
+    notes += [*preparation_notes(series), *pause_notes(series)]
     notes += session_notes([*(run for item in series for run in item.runs), *bounds])
     if any(run.facts.task.synthetic for run in finished):
         notes.append("The data of this task are drawn or generated, not photographs.")

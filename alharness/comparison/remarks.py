@@ -132,6 +132,38 @@ def session_notes(runs: Sequence[Run]) -> list[str]:
     ]
 
 
+def pause_notes(series: Sequence[Series]) -> list[str]:
+    """Cycles in which the process was stopped or the machine slept: their times are nobody's."""
+    notes = []
+    for item in series:
+        paused = [
+            record.time.paused_s
+            for run in item.runs
+            for record in run.records
+            if record.time.paused_s
+        ]
+        if paused:
+            notes.append(
+                f"{item.label}: in {len(paused)} cycles the process was stopped, or the machine slept (up "
+                f"to {max(paused):.1f} s); they are left out of all times."
+            )
+    return notes
+
+
+def preparation_notes(series: Sequence[Series]) -> list[str]:
+    """What strategies put in the place of the problem's own: their figures follow from it, too."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for item in series:
+        for run in item.runs:
+            found[item.label].update(run.facts.strategy.adapted)
+    return [
+        f"{label} was prepared with {', '.join(sorted(parts))} of its own in place of the data set's or the "
+        "protocol's: its figures follow from that, too."
+        for label, parts in found.items()
+        if parts
+    ]
+
+
 def _changes(run: Run) -> str:
     """What differs between the sessions of a run: ``threads 1, then 2``; empty when nothing does."""
     facts = [

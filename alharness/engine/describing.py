@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -72,6 +73,14 @@ def describe(
     )
     folder.write_facts(facts)
     write_text(folder.spec, spec.to_toml())
+
+
+def describe_preparation(folder: RunFolder, changes: Mapping[str, str]) -> None:
+    """What the strategy put in the place of the problem's own while it prepared."""
+    if changes:
+        facts = folder.facts()
+        strategy = facts.strategy.model_copy(update={"adapted": dict(changes)})
+        folder.write_facts(facts.model_copy(update={"strategy": strategy}))
 
 
 def other_data(spec: RunSpec, folder: RunFolder, before: str, now: str) -> UserError:

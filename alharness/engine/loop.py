@@ -28,7 +28,7 @@ from alharness.oracle import Oracle
 from alharness.queries import PoolQuery, Query
 from alharness.records import INITIAL, TestFigures
 from alharness.strategy import CycleView, Strategy
-from alharness.timing import now, synchronise
+from alharness.timing import Effort, effort, now, synchronise
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.seconds: dict[str, float] = {}
+        self.efforts: dict[str, Effort] = {}
         self._start = self._now()
 
     def _now(self) -> float:
@@ -58,7 +59,8 @@ class Clock:
     def span(self, name: str) -> Iterator[None]:
         """Attribute the time inside the ``with`` block to ``name``."""
         start = self._now()
-        yield
+        with effort() as self.efforts[name]:
+            yield
         self.seconds[name] = self._now() - start
 
     def elapsed(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -121,6 +122,11 @@ def _times(cycle: Cycle, ledger: Ledger, *, cold: bool) -> Times:
     seconds, asked = cycle.clock.seconds, cycle.asked
     phases = dict(asked.view.stopwatch.seconds) if asked else {}
     select_s = sum(phases.values())
+    of_fit, of_selection = (
+        cycle.clock.efforts["fit"],
+        asked.view.stopwatch.effort if asked else None,
+    )
+    paused_s = of_fit.paused_s + (of_selection.paused_s if of_selection else 0.0)
     return Times(
         fit_s=seconds["fit"],
         evaluate_s=seconds["evaluate"],
@@ -130,6 +136,10 @@ def _times(cycle: Cycle, ledger: Ledger, *, cold: bool) -> Times:
         harness_s=cycle.clock.elapsed() - sum(seconds.values()) - select_s,
         phases=phases,
         cold=cold if asked else None,
+        fit_cpu_s=of_fit.cpu_s,
+        select_cpu_s=of_selection.cpu_s if of_selection else None,
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        paused_s=paused_s or None,
         preparation=list(ledger.entries) if cycle.number == 0 else None,
     )
 

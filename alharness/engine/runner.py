@@ -18,7 +18,7 @@ import torch
 
 from alharness import numerics
 from alharness.artefacts import ArtefactStore, Supply
-from alharness.engine.describing import describe, other_data
+from alharness.engine.describing import describe, describe_preparation, other_data
 from alharness.engine.evaluation import PrecisionOf, decide_precision, precision_of_before
 from alharness.engine.folders import failure_kept, held, open_folder
 from alharness.engine.loop import Sizes, run, start
@@ -181,6 +181,7 @@ def _execute(
     audience.started(spec, folder, keeper.records)
     with oracle.vault.sealed():
         stage = task.stage(supply, limits.select_timeout)
+    describe_preparation(folder, stage.changes)
     _warm_up(task.pool.device)
     for cycle in run(stage, oracle, task.data.test_targets, sizes, history, precision):
         record = keeper.keep(cycle, supply.ledger)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 # By name: see timing.
@@ -46,7 +47,7 @@ from alharness.pool import Pool
 from alharness.queries import Query
 from alharness.records import Ledger
 from alharness.strategy import Adaptation, CycleView, Preparation, Strategy
-from alharness.timing import synchronise
+from alharness.timing import effort, synchronise
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Stage:
         name: of the strategy as its user typed it, for messages.
         adapted: whether the strategy changed the problem or the classifier.
         select_timeout: seconds after which a selection is ended; 0 lets it take its time.
+        changes: what the strategy put in the place of the problem's own, each with what tells it from others.
     """
 
     strategy: Strategy
@@ -126,6 +128,7 @@ class Stage:
     name: str = "strategy"
     adapted: bool = False
     select_timeout: float = 0.0
+    changes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def author(self) -> Author:
@@ -227,6 +230,7 @@ class Stage:
         synchronise(view.device)
         opening = perf_counter()
         with (
+            effort() as taken,
             author.blamed(f"a query from select in cycle {cycle}", self.fits.author),
             time_limit(self.select_timeout, author, cycle),
             stopwatch.phase("other"),  # what the strategy leaves unnamed
@@ -235,6 +239,7 @@ class Stage:
             query = self.strategy.select(view, query_size)
             took = perf_counter() - start
         elapsed = perf_counter() - opening
+        stopwatch.effort = taken
         if view.stopwatch is not stopwatch or view.work is not work:
             author.refuse("the view's own stopwatch and counters", "others", cycle=cycle)
         fault = stopwatch.fault(took, elapsed) or work.fault()
@@ -327,7 +332,26 @@ def set_stage(
         author.name,
         adaptation is not None,
         select_timeout,
+        _changes(problem, adapted),
     )
+
+
+def _changes(problem: Problem, adapted: Adaptation) -> dict[str, str]:
+    """What an adaptation puts in the place of the problem's own, by what a reader calls it."""
+    found = {}
+    for name, own, other in (
+        ("pool", problem.pool, adapted.pool),
+        ("test set", problem.test, adapted.test),
+    ):
+        if other is not None and other is not own:
+            found[name] = (
+                f"items of shape {tuple(other.item_shape)}, checksum {contents(other):08x}"
+            )
+    factory = adapted.learner_factory
+    if factory is not None:
+        named = factory if hasattr(factory, "__qualname__") else type(factory)
+        found["classifier"] = f"{named.__module__}.{named.__qualname__}"
+    return found
 
 
 def _left_alone(problem: Problem) -> Marks:

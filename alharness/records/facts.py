@@ -102,10 +102,18 @@ class TaskFacts(_Written):
 
 
 class StrategyFacts(_Written):
-    """Where the run's strategy came from (distribution and version), and a known fault that it tells."""
+    """The run's strategy beside its name.
+
+    Attributes:
+        distribution: what it came from, with its version.
+        caveat: a known fault that it tells.
+        adapted: what ``prepare`` put in the place of the problem's own (pool, test set, classifier), with
+            what tells it from others; empty for most.
+    """
 
     distribution: str = "?"
     caveat: str = ""
+    adapted: dict[str, str] = {}
 
 
 class Session(_Written):

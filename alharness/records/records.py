@@ -149,6 +149,20 @@ class Times(_Model):
         description="whether this was the first selection of its session (after a start or a resume), "
         "in which libraries load and graphs are captured; None where 0.1.0 did not tell",
     )
+    fit_cpu_s: float | None = Field(
+        None, description="CPU seconds of the fit, all threads of the process together (since 0.3)"
+    )
+    select_cpu_s: float | None = Field(
+        None, description="CPU seconds of the selection, all threads together (since 0.3)"
+    )
+    load: float | None = Field(
+        None, description="processes that wanted a processor in the last minute (since 0.3)"
+    )
+    paused_s: float | None = Field(
+        None,
+        description="seconds in which the process was stopped or the machine slept, in fit or selection: "
+        "at most; None where it was not",
+    )
     preparation: list[LedgerEntry] | None = Field(
         None, description="the ledger of one-off costs, in the record of cycle 0"
     )
@@ -199,11 +213,12 @@ class CycleRecord(_Model):
 def timed_selections(records: Sequence[CycleRecord]) -> list[CycleRecord]:
     """The cycles of a run whose selection says what a selection takes.
 
-    The first of each session pays for libraries and captures and is left out; where a run has no other,
-    those are what there is.
+    The first of each session pays for libraries and captures and is left out, and so is a cycle in which
+    the process was stopped; where a run has no other, those are what there is.
     """
     asked = [record for record in records if record.time.select_s is not None]
-    return [record for record in asked if not record.is_cold] or asked
+    straight = [record for record in asked if not record.time.paused_s]
+    return [record for record in straight if not record.is_cold] or straight or asked
 
 
 class RecordFile:
