@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from alharness import __version__
+from alharness.border.limits import own_process
 from alharness.cli.output import lost, open_descriptors
 from alharness.errors import TRACEBACK, UserError, end_on_sigterm, unknown_name
 from alharness.files import refusal
@@ -119,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: a ``UserError`` is one line and exit code 2; anything else keeps its traceback."""
     open_descriptors()
     end_on_sigterm()
+    own_process()
     code = call(arguments)
     if why := lost():
         click.echo(

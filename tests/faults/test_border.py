@@ -7,9 +7,11 @@ import inspect
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,12 +19,14 @@ import numpy as np
 import pytest
 import torch
 
+from alharness.border import limits
 from alharness.border.author import Author
 from alharness.border.call import watched
 from alharness.border.state import SETTINGS, changed, global_marks, put_back
 from alharness.cli import call
 from alharness.errors import PluginError
-from alharness.records import run_folders
+from alharness.records import run_folders, timed_selections
+from alharness.timing import effort
 
 GALLERY = Path(__file__).parents[1] / "gallery"
 
@@ -262,3 +266,149 @@ def test_a_thread_that_computes_after_the_call_is_refused_and_an_idle_one_is_not
         watched(Author(object(), "it"), "select", "nothing", lambda: _leave(compute))
     over.set()
     watched(Author(object(), "it"), "select", "nothing", lambda: _leave(lambda: time.sleep(5)))
+
+
+# Selections that do not end -------------------------------------------------------------------------
+
+DEAF = """
+import ctypes
+from alharness.strategy import PoolQuery, Strategy
+
+
+class Deaf(Strategy):
+    '''Sleeps in native code that holds the interpreter's lock, in its second cycle.'''
+
+    def select(self, view, query_size):
+        if view.cycle:
+            ctypes.PyDLL(None).sleep(120)
+        return PoolQuery(view.unlabelled[:query_size])
+"""
+
+
+def test_native_code_that_never_comes_back_is_ended_and_the_records_before_it_are_safe(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "deaf.py").write_text(DEAF)
+    command = [
+        sys.executable, "-m", "alharness", "run", "--strategy", "./deaf.py:Deaf", "--dataset", "digits-two",
+        "--budget", "60", "--query-size", "10", "--initial-size", "20", "--device", "cpu", "--no-tracking",
+        "--quiet", "--runs-dir", "runs", "--select-timeout", "1", "--set", "learner.kind=linear",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert (
+        "'./deaf.py:Deaf' did not answer within 1 s (--select-timeout) in select of cycle 1"
+        in done.stderr
+    )
+    (folder,) = run_folders(tmp_path / "runs")
+    assert len(folder.records()) == 1
+
+
+def limited(select: Callable[[], object], cycle: int = 0) -> None:
+    with limits.time_limit(0.1, Author(object(), "it"), cycle):
+        select()
+
+
+def sleep_on() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+def test_who_ignores_the_alarm_is_ended_from_another_thread(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mask() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        sleep_on()
+
+    monkeypatch.setattr(limits, "GRACE_S", 0.1)
+    with pytest.raises(PluginError, match=r"within 0\.1 s"):
+        limited(mask, cycle=3)
+    told = capsys.readouterr().err
+    assert (
+        "The strategy 'it' did not answer within 0.1 s (--select-timeout) in select of cycle 3"
+        in told
+    )
+
+
+def test_who_swallows_exceptions_gets_one_after_the_other() -> None:
+    swallowed: list[BaseException] = []
+
+    def swallow() -> None:
+        while len(swallowed) < 2:
+            try:
+                sleep_on()
+            except BaseException as error:
+                swallowed.append(error)
+        sleep_on()
+
+    with pytest.raises(PluginError, match=r"within 0\.1 s"):
+        limited(swallow)
+
+
+def test_a_selection_beside_the_main_thread_is_ended_too() -> None:
+    told: list[str] = []
+
+    def select() -> None:
+        try:
+            limited(sleep_on)
+        except PluginError as error:
+            told.append(str(error))
+
+    beside = threading.Thread(target=select)
+    beside.start()
+    beside.join(20)
+    assert "within 0.1 s (--select-timeout)" in told[0]
+
+
+# What a record says of time ---------------------------------------------------------------------------
+
+
+def test_a_stop_is_in_the_record_and_cpu_seconds_beside_it() -> None:
+    with effort() as taken:
+        other = subprocess.Popen(
+            [
+                sys.executable, "-c",
+                f"import os, signal, time; pid = {os.getpid()}; os.kill(pid, signal.SIGSTOP)\n"
+                "time.sleep(.5); os.kill(pid, signal.SIGCONT)",
+            ]
+        )  # fmt: skip
+        other.wait()
+    assert taken.paused_s > 0.4
+    with effort() as busy:
+        until = time.process_time() + 0.1
+        while time.process_time() < until:
+            pass
+    assert busy.paused_s == 0.0
+    assert busy.cpu_s > 0.09
+
+
+def test_cycles_in_which_the_process_was_stopped_are_left_out_of_times(tmp_path: Path) -> None:
+    assert run(tmp_path) == 0
+    (folder,) = run_folders(tmp_path)
+    records = folder.records()
+    assert all(record.time.fit_cpu_s > 0 and record.time.load is not None for record in records)
+    assert [record.time.select_cpu_s is not None for record in records] == [True, True, False]
+    paused = records[1].time.model_copy(update={"paused_s": 40.0})
+    stopped = [records[0], records[1].model_copy(update={"time": paused}), records[2]]
+    assert [record.cycle for record in timed_selections(records)] == [1]
+    assert [record.cycle for record in timed_selections(stopped)] == [0]
+
+
+# What prepare changed ---------------------------------------------------------------------------------
+
+
+def test_a_test_set_and_a_classifier_of_a_strategys_own_are_recorded_and_told_by_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"{GALLERY / 'strategies.py'}:TestsOnOthers"
+    assert run(tmp_path, strategy=name, set="learner.kind=linear") == 0
+    assert run(tmp_path, strategy="random", set="learner.kind=linear") == 0
+    adapted = [folder.facts().strategy.adapted for folder in run_folders(tmp_path)]
+    assert sorted(map(sorted, adapted)) == [[], ["classifier", "test set"]]
+    capsys.readouterr()
+    assert call(["compare", "--runs-dir", str(tmp_path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "was prepared with classifier, test set of its own" in told

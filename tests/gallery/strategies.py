@@ -21,7 +21,9 @@ import torch
 
 from alharness import acquisition
 from alharness.errors import PluginError, UserError
+from alharness.learners.factory import learner_factory
 from alharness.oracle import Oracle
+from alharness.pool import ArrayPool
 from alharness.strategy import Adaptation, ImageQuery, PoolQuery, ScoreStrategy, Strategy
 from alharness.timing import Stopwatch
 
@@ -515,6 +517,19 @@ class HandsOverNoClassifier(Honest):
 
     def prepare(self, preparation):
         return Adaptation(learner_factory=lambda *shape: "a classifier")
+
+
+class TestsOnOthers(Honest):
+    """Is tested on items of its own, with a classifier of its own: told, and no fault."""
+
+    def prepare(self, preparation):
+        test = ArrayPool(preparation.test.read_range(0, preparation.test.n).numpy() // 2)
+        settings = preparation.learner_settings
+
+        def longer(item_shape, n_classes, device):
+            return learner_factory(settings)(item_shape, n_classes, device)
+
+        return Adaptation(test=test, learner_factory=longer)
 
 
 class RefusesByItself(Honest):
