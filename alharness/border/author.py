@@ -28,8 +28,9 @@ class Author:
     @property
     def cls(self) -> type | FunctionType:
         """The plug-in's class, or the function that it is."""
-        plugin = self.plugin
-        return plugin if isinstance(plugin, type | FunctionType) else type(plugin)
+        if isinstance(self.plugin, FunctionType):
+            return self.plugin
+        return self.plugin if isinstance(self.plugin, type) else type(self.plugin)
 
     @property
     def home(self) -> str | None:
