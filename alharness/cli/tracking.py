@@ -70,6 +70,7 @@ def _bring_up_to_date(
     folders: Sequence[RunFolder], uri: str, experiment: str, *, everything: bool
 ) -> Counter[str]:
     """Sync every folder that can be; counts of what was added, and of what was left out and why."""
+    from alharness.files import refusal
     from alharness.tracking.marks import is_kept_out
     from alharness.tracking.seen import look
     from alharness.tracking.sync import bring
@@ -87,12 +88,17 @@ def _bring_up_to_date(
     stale = []
     for folder in folders:
         # Where nothing is new, MLflow is not even imported.
-        reason = (
-            left_out(folder) if seen is not None and folder.path.name not in seen.by_key else ""
-        )
+        unseen = seen is not None and folder.path.name not in seen.by_key
+        try:
+            reason = left_out(folder) if unseen else ""
+            is_fresh = seen is not None and not reason and seen.is_fresh(folder)
+        except OSError as error:  # a folder of another user
+            done["bad"] += 1
+            _tell(str(refusal(error, error.filename or folder.path, "read")))
+            continue
         if reason:
             done[reason] += 1
-        elif seen is None or not seen.is_fresh(folder):
+        elif not is_fresh:
             stale.append(folder)
     if not stale:
         return done

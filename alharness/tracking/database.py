@@ -74,6 +74,25 @@ def insert_run(engine: Any, experiment_id: str, location: str, content: Content)
         _insert_dataset(connection, number, run_id, *content.dataset)
 
 
+def move_files(engine: Any, before: str, now: str) -> None:
+    """Let a store look for the files of its runs at another place: its folder was moved or copied.
+
+    Args:
+        engine: of MLflow's store.
+        before, now: ``file:`` URIs of the folder.
+    """
+    from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlRun
+    from sqlalchemy import String, func, literal
+
+    with engine.begin() as connection:
+        for column in (SqlExperiment.artifact_location, SqlRun.artifact_uri):
+            moved = literal(now, String) + func.substr(column, len(before) + 1)
+            # Of one experiment more than ours: MLflow's own "Default" lies there too.
+            inside = func.substr(column + "/", 1, len(before) + 1) == before + "/"
+            table = column.class_.__table__
+            connection.execute(table.update().where(inside).values({column.key: moved}))
+
+
 def _recency(row: dict[str, Any]) -> tuple[int, int, float]:
     """MLflow's order: the largest is what its tables of runs show."""
     return row["step"], row["timestamp"], row["value"]

@@ -28,6 +28,9 @@ Tell = Callable[[str], None]
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
 
+#: Where the files of its runs lie, below the folder of an SQLite store.
+FILES = "/mlflow/artefacts"
+
 #: Another process may be making the database: seconds, or a minute on a machine that is full.
 LOCK_S = 120.0
 
@@ -172,7 +175,8 @@ def store_error(uri: str, error: Exception) -> UserError:
         return error
     where, text = f"'{shown(uri)}' " if uri else "", str(error)
     if "mlflow db upgrade" in text or "out-of-date database schema" in text:
-        return UserError(_other_version(uri, "another version's"))
+        found = re.search(r"found version (\w+)", text)
+        return UserError(_other_version(uri, found[1] if found else ""))
     if isinstance(error, TimeoutError):
         return UserError(f"MLflow's store {where}took too long: {first_line(error)}.")
     if scheme_of(uri) not in SERVERS:
@@ -188,11 +192,28 @@ def store_error(uri: str, error: Exception) -> UserError:
     return UserError(f"The tracking server {where}answered: {first_line(error)}.")
 
 
-def _other_version(uri: str, found: str) -> str:
+def _other_version(uri: str, revision: str) -> str:
+    found = f"the version '{revision}' of its" if revision else "another version's"
+    told = f"The tracking database has {found} tables, not those of the MLflow that is installed."
+    path = sqlite_path(uri)
+    # 'mlflow db upgrade' goes up from what it knows: tables of a later MLflow it cannot locate.
+    if path is None or not revision or _knows(revision):
+        return f"{told} Take a copy of it and run: mlflow db upgrade {shlex.quote(uri)}"
+    aside = shlex.join(["mv", str(path), f"{path}.other-version"])
     return (
-        f"The tracking database has {found} tables, not those of the MLflow that is installed. Take a "
-        f"copy of it and run: mlflow db upgrade {shlex.quote(uri)}"
+        f"{told} They are of a later one: install that, or move the database away ({aside}); 'alharness "
+        "sync' makes the view anew from the records."
     )
+
+
+def _knows(revision: str) -> bool:
+    """Whether the installed MLflow can go up from a version of the tables."""
+    from alembic.util.exc import CommandError
+
+    try:
+        return _migrations().get_revision(revision) is not None
+    except CommandError:
+        return False
 
 
 def ready_database(path: Path, *, mend: bool, tell: Tell) -> None:
@@ -206,7 +227,7 @@ def ready_database(path: Path, *, mend: bool, tell: Tell) -> None:
     Raises:
         UserError: the place cannot be written, the file is another program's, or of another MLflow.
     """
-    mlflow = load_mlflow()
+    load_mlflow()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -215,7 +236,7 @@ def ready_database(path: Path, *, mend: bool, tell: Tell) -> None:
     busy = f"Another process has held '{lock}' for {LOCK_S:.0f} s. Stop it and try again."
     # One process at a time makes or mends a database: two at once break each other.
     with files.locked(lock, LOCK_S, busy=busy, refused=lambda error: _no_place(path, error)):
-        reason = _broken(mlflow, path) if path.exists() else ""
+        reason = _broken(path) if path.exists() else ""
         if reason and not mend:
             raise UserError(
                 f"The MLflow database '{path}' is broken ({reason}). 'alharness sync' sets it aside "
@@ -243,7 +264,7 @@ def _no_place(path: Path, error: Exception) -> UserError:
 OURS = {"experiments", "runs", "metrics", "params", "tags"}
 
 
-def _broken(mlflow: Any, path: Path) -> str:
+def _broken(path: Path) -> str:
     """Why a database can only be made anew; empty when it can be used.
 
     Raises:
@@ -260,7 +281,7 @@ def _broken(mlflow: Any, path: Path) -> str:
     try:
         # Not read-only: what a killed process began has to be rolled back first.
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True)) as database:
-            return _look_inside(mlflow, path, database)
+            return _look_inside(path, database)
     except sqlite3.DatabaseError as error:
         name = getattr(error, "sqlite_errorname", "")
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
@@ -270,7 +291,7 @@ def _broken(mlflow: Any, path: Path) -> str:
         raise _no_place(path, error) from error
 
 
-def _look_inside(mlflow: Any, path: Path, database: sqlite3.Connection) -> str:
+def _look_inside(path: Path, database: sqlite3.Connection) -> str:
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
     if not tables:
         return "it is empty"
@@ -290,20 +311,20 @@ def _look_inside(mlflow: Any, path: Path, database: sqlite3.Connection) -> str:
         if "alembic_version" in tables
         else []
     )
-    revision = str(rows[0][0]) if rows else "no"
-    if revision == _revision(mlflow):
+    revision = str(rows[0][0]) if rows else ""
+    if revision == _migrations().get_current_head():
         return ""
     if not n_runs:
         return "it was never finished, and holds no run"
-    raise UserError(_other_version(sqlite_uri(path), f"the version '{revision}' of its"))
+    raise UserError(_other_version(sqlite_uri(path), revision))
 
 
-def _revision(mlflow: Any) -> str | None:
-    """The version of the tables that the installed MLflow reads and writes."""
+def _migrations() -> Any:
+    """The versions of the tables that the installed MLflow knows."""
+    import mlflow
     from alembic.script import ScriptDirectory
 
-    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations"
-    return ScriptDirectory(str(migrations)).get_current_head()
+    return ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
 
 
 def _set_aside(path: Path) -> Path:
@@ -328,7 +349,7 @@ def _make(path: Path) -> None:
 
 def artefact_root(path: Path) -> Path:
     """Where an SQLite store keeps the files of its runs."""
-    return path.parent / "mlflow" / "artefacts"
+    return Path(f"{path.parent}{FILES}")
 
 
 def make_engine(uri: str, path: Path) -> Any:

@@ -55,8 +55,8 @@ def bring(
         UserError: the store does not answer any more.
     """
     for folder in folders:
-        reason = left_out(folder)
         try:
+            reason = left_out(folder)
             with nullcontext() if held else locked(folder.lock, 0):
                 added = sync_run(folder, tracking, parent, only_known=bool(reason), running=running)
         except TimeoutError:

@@ -16,9 +16,10 @@ from typing import Any
 from alharness.errors import UserError
 from alharness.records import CycleRecord, RunFolder
 from alharness.tracking.content import LONGEST_VALUE, Content, content_of
-from alharness.tracking.database import insert_run
+from alharness.tracking.database import insert_run, move_files
 from alharness.tracking.seen import FOLDER, KEY, STAMP, SWEEP
 from alharness.tracking.stores import (
+    FILES,
     Tell,
     artefact_root,
     check_uri,
@@ -93,6 +94,11 @@ class Tracking:
                 f"The MLflow experiment '{self.experiment}' is deleted. Restore it, or choose "
                 "another with --experiment."
             )
+        before = str(found.artifact_location)
+        if location is not None and before != location and before.endswith(FILES):
+            # The database came here with its folder: nothing is to be written into the old one.
+            move_files(self._engine, before, location)
+            found = self.client.get_experiment_by_name(self.experiment)
         return found
 
     def find_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import struct
@@ -21,6 +22,7 @@ from alharness.registry import resolve_task
 from alharness.tasks.base import DataLocations, TaskData
 from alharness.tasks.originals import images as images_module
 from alharness.tasks.originals import tree
+from alharness.tasks.originals.class_folders import scan
 from alharness.tasks.originals.images import image_suffixes
 from alharness.tasks.originals.layout import split_of
 
@@ -351,3 +353,16 @@ def test_test_images_that_are_in_the_pool_are_counted(
     data = load(root, locations)
     assert data.notes["duplicates"] == "10 of 11 test images are in the pool too"
     assert data.warnings == ("duplicates: 10 of 11 test images are in the pool too",)
+
+
+def test_members_of_an_archive_that_are_passed_over_are_counted(tmp_path: Path) -> None:
+    """What macOS adds, and a name that leads out of the archive, are no images of a class."""
+    file = io.BytesIO()
+    Image.new("L", (4, 4)).save(file, "PNG")
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for name in ("train/a/0.png", "train/b/0.png", "test/a/0.png", "test/b/0.png"):
+            archive.writestr(name, file.getvalue())
+        for name in ("__MACOSX/train/a/._0.png", "train/.DS_Store", "../out.png"):
+            archive.writestr(name, b"x")
+    notes = scan(tmp_path / "images.zip").notes
+    assert "3 hidden members of the archive" in notes["left out"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -142,7 +143,10 @@ def test_a_database_of_another_version_says_the_whole_cure_and_stops_no_run(
     assert call([*RUN, "--runs-dir", str(runs)]) == 0
     change(runs / "mlflow.db", f"UPDATE alembic_version SET version_num='{revision}'")
     content = (runs / "mlflow.db").read_bytes()
-    cure = f"mlflow db upgrade {shlex.quote(uri)}"
+    later = revision == "fffffffffff0"  # which the installed MLflow cannot locate
+    database = str(runs / "mlflow.db")
+    aside = shlex.join(["mv", database, f"{database}.other-version"])
+    cure = aside if later else f"mlflow db upgrade {shlex.quote(uri)}"
 
     assert call([*RUN, "--runs-dir", str(runs), "--seed", "1"]) == 0
     (line,) = capfd.readouterr().err.splitlines()
@@ -155,6 +159,10 @@ def test_a_database_of_another_version_says_the_whole_cure_and_stops_no_run(
         assert "Start" not in line
     assert (runs / "mlflow.db").read_bytes() == content
     assert not list(runs.glob("*.broken-*"))
+    if later:
+        subprocess.run(shlex.split(aside), check=True)
+        assert call(["sync", "--runs-dir", str(runs)]) == 0
+        assert "2 runs: 4 cycles added" in capfd.readouterr().out
 
 
 def test_a_file_that_is_not_ours_is_left_alone(

@@ -154,6 +154,8 @@ def _left_out(others: Sequence[str], layout: Layout, listing: Contents) -> str:
         said.append(f"{layout.unlabelled:,} images without labels")
     if listing.doubled:
         said.append(f"{listing.doubled:,} members that stand in the archive twice")
+    if listing.hidden:
+        said.append(f"{listing.hidden:,} hidden members of the archive (names with a dot in front)")
     return "; ".join(said)
 
 

@@ -29,11 +29,14 @@ class Contents:
         files: name -> what changes when the content does (sizes, times, inode; or size and CRC).
         folders: names of all folders.
         doubled: members that stand in the archive more than once, with one content.
+        hidden: members of an archive that were passed over: their names begin with a dot (what macOS adds,
+            ``..`` that leads out of it).
     """
 
     files: dict[str, tuple[int, ...]]
     folders: tuple[str, ...]
     doubled: int = 0
+    hidden: int = 0
 
     def digest(self, names: Sequence[str]) -> str:
         """SHA-256 (16 hex digits) of the names and their facts."""
@@ -167,10 +170,11 @@ def _archive(path: Path) -> _Archive:
 def _index(path: Path, file: zipfile.ZipFile) -> _Archive:
     members: dict[str, zipfile.ZipInfo] = {}
     folders = set()
-    doubled, different = 0, []
+    doubled, hidden, different = 0, 0, []
     for info in file.infolist():
         name = info.filename.replace("\\", "/")  # as some programs of Windows write them
         if _hidden(name):
+            hidden += not name.endswith("/")
             continue
         if name.endswith("/"):
             folders.add(name.rstrip("/"))
@@ -189,7 +193,7 @@ def _index(path: Path, file: zipfile.ZipFile) -> _Archive:
     files: dict[str, tuple[int, ...]] = {
         name: (info.file_size, info.CRC) for name, info in members.items()
     }
-    return _Archive(file, members, Contents(files, tuple(sorted(folders)), doubled))
+    return _Archive(file, members, Contents(files, tuple(sorted(folders)), doubled, hidden))
 
 
 def _walk(root: Path) -> Contents:
