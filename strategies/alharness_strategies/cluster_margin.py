@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import Field
-from sklearn.cluster import AgglomerativeClustering
+from scipy.cluster.hierarchy import linkage
 
 from alharness import acquisition
 from alharness.pool.scan import scan
@@ -69,10 +69,17 @@ class ClusterMargin(Strategy):
 
 def average_linkage(features_MD: torch.Tensor, n_clusters: int) -> np.ndarray:
     """Cluster of each candidate, int64 ``[M]``."""
-    if len(features_MD) <= n_clusters:
-        return np.arange(len(features_MD))
-    solver = AgglomerativeClustering(n_clusters, linkage="average")
-    labels: np.ndarray = solver.fit_predict(features_MD.cpu().double().numpy())
+    m = len(features_MD)
+    if m <= n_clusters:
+        return np.arange(m)
+    merges = linkage(features_MD.cpu().double().numpy(), method="average")
+    # The first M - n merges, which join what is nearest; the one of number i makes the node M + i.
+    pairs = merges[: m - n_clusters, :2].astype(np.int64)
+    node = np.arange(m + len(pairs))
+    node[pairs] = np.arange(m, len(node))[:, None]
+    while not np.array_equal(node, above := node[node]):  # up to the root, twice as far each time
+        node = above
+    labels: np.ndarray = node[:m]
     return labels
 
 
@@ -81,13 +88,16 @@ def in_turn(cluster_M: np.ndarray, k: int, rng: np.random.Generator) -> torch.Te
 
     Clusters of one size go by the first candidate that each holds.
     """
-    _, first, sizes = np.unique(cluster_M, return_index=True, return_counts=True)
-    names = cluster_M[first]
-    order = names[np.lexsort((first, sizes))]
-    members = {name: rng.permutation(np.flatnonzero(cluster_M == name)).tolist() for name in order}
+    _, first, place_M, sizes = np.unique(
+        cluster_M, return_index=True, return_inverse=True, return_counts=True
+    )
+    ends = np.cumsum(sizes)
+    by_cluster = np.argsort(place_M, kind="stable")
+    order = np.lexsort((first, sizes)).tolist()
+    members = {c: rng.permutation(by_cluster[ends[c] - sizes[c] : ends[c]]).tolist() for c in order}
     chosen: list[int] = []
     while len(chosen) < k:
-        for name in order:
-            if members[name] and len(chosen) < k:
-                chosen.append(members[name].pop())
+        for c in order:
+            if members[c] and len(chosen) < k:
+                chosen.append(members[c].pop())
     return torch.tensor(chosen, dtype=torch.int64)

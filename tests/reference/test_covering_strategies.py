@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import AgglomerativeClustering
 
 from alharness import registry
 from alharness.artefacts import ArtefactStore, Supply
@@ -18,7 +19,7 @@ from alharness.pool import ArrayPool
 from alharness.progress import silent
 from alharness.strategy import CycleView, Preparation, Strategy
 from alharness_strategies import prob_cover
-from alharness_strategies.cluster_margin import ClusterMargin, in_turn
+from alharness_strategies.cluster_margin import ClusterMargin, average_linkage, in_turn
 from alharness_strategies.prob_cover import ProbCover, choose, radius, within
 from alharness_strategies.seals import Seals
 
@@ -90,6 +91,16 @@ def test_neighbourhoods_do_not_depend_on_how_many_rows_are_held_at_once(
     assert done == [*range(3, N, 3), N]
     assert torch.equal(parts.starts, whole.starts)
     assert torch.equal(parts.neighbours, whole.neighbours)
+
+
+@pytest.mark.parametrize(("m", "n_clusters"), [(50, 7), (200, 20), (40, 39), (40, 1), (5, 5)])
+@pytest.mark.parametrize("digits", [4, 0])  # of coordinates: with 0 many distances are equal
+def test_candidates_fall_into_scikit_learns_clusters(m: int, n_clusters: int, digits: int) -> None:
+    points = torch.randn(m, 3, generator=torch.Generator().manual_seed(0)).round(decimals=digits)
+    solver = AgglomerativeClustering(n_clusters, linkage="average")
+    expected = solver.fit_predict(points.double().numpy())
+    found = average_linkage(points, n_clusters)
+    assert len(set(zip(expected, found, strict=True))) == n_clusters == len(set(found))
 
 
 def test_pairs_are_those_of_distances_by_differences_however_close_to_delta() -> None:
