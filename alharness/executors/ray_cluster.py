@@ -6,6 +6,7 @@ worker dies is started again by Ray and continues after the run's last complete 
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Generator, Sequence
@@ -20,6 +21,9 @@ from alharness.pool.residency import SHARING
 if TYPE_CHECKING:
     from alharness.engine.opening import Places
 
+
+#: Tasks that a small cluster is given at a time.
+WINDOW = 1000
 
 #: A cluster that grows on demand gets so long to bring a node that fits.
 NODES_S = 60.0
@@ -95,41 +99,65 @@ class RayExecutor:
         task = ray.remote(**wanted)(_task)
         # Ray's processes serve one task after the other: not after a plug-in, which may have changed its own.
         alone = ray.remote(**wanted, max_calls=1)(_task)
-        # With --fresh, a task that Ray tries again starts over once more: only time is lost by it.
-        waiting = {
-            (alone if job.spec.plugins else task).remote(payload(job, places, fresh=fresh)): job
-            for job in jobs
-        }
+        starts = ray.remote(num_cpus=0)(_Starts).remote()
+        places_of_all = payload(jobs[0], places, fresh=fresh) if jobs else {}
+
+        def submit(job: Job) -> Any:
+            # With --fresh, a task that Ray tries again starts over once more: only time is lost by it.
+            work = {**places_of_all, "index": job.index, "spec": job.portable()}
+            return (alone if job.spec.plugins else task).remote(work, starts)
+
+        rest = iter(jobs)
+        submitted: dict[int, Job] = {}  # and not over yet
         started: dict[int, Job] = {}
-        # Where the device is open, the folder that a worker opens tells which one it took.
-        before = {job.index: [_opened_ms(run) for run in job.candidates()] for job in jobs}
-        while waiting:
+        waiting: dict[Any, int] = {}
+        window = self._window(ray)
+        while True:
+            # Ray looks at all references that it is to wait for: so many at a time, however many are left.
+            for job in itertools.islice(rest, window - len(waiting)):
+                submitted[job.index] = job
+                waiting[submit(job)] = job.index
+            if not waiting:
+                return
             done, _ = ray.wait(list(waiting), num_returns=1, timeout=1.0)
-            for job in waiting.values():
-                if job.index in started:
-                    continue
-                for run, opened in zip(job.candidates(), before[job.index], strict=True):
-                    if _opened_ms(run) != opened:
-                        started[job.index] = run
-                        yield Event("started", run)
-                        break
+            if done:  # and whatever else is ready
+                done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+            for index, device in self._news(ray, starts):
+                if index in submitted and index not in started:
+                    started[index] = _on(submitted[index], device)
+                    yield Event("started", started[index])
             for reference in done:
-                job = waiting.pop(reference)
+                index = waiting.pop(reference)
+                job = submitted.pop(index)
                 try:
                     reason, details, device = ray.get(reference)
                 except ray.exceptions.RayError as error:
                     reason, details, device = self._lost(error), str(error), ""
-                run = job.on(device) if device else started.get(job.index, job)
-                if job.index not in started:
+                told = started.pop(index, None)
+                run = _on(job, device) if device else told or job
+                if told is None:
                     yield Event("started", run)
                 yield Event("failed" if reason else "finished", run, reason, details)
             yield Event("tick")
+
+    def _window(self, ray: Any) -> int:
+        """How many tasks Ray is given at a time: twice what the cluster holds now, so that it may grow."""
+        slots = ray.cluster_resources().get("CPU", 0) / self.cpus_per_run
+        return max(WINDOW, 2 * int(slots))
+
+    def _news(self, ray: Any, starts: Any) -> list[tuple[int, str]]:
+        """Which tasks have begun since it was last asked; none where their node was lost."""
+        try:
+            news: list[tuple[int, str]] = ray.get(starts.take.remote())
+        except ray.exceptions.RayError:
+            return []  # the runs are told as started when they end
+        return news
 
     def _gpus(self, ray: Any, jobs: Sequence[Job]) -> float:
         """The share of a GPU that each run takes; it is the cluster's GPUs that count, not ours."""
         if self.gpus_per_run is not None:
             return self.gpus_per_run
-        if any(job.portable()["device"].startswith("cuda") for job in jobs):
+        if any((job.device or job.spec.device).startswith("cuda") for job in jobs):
             return 1.0
         open_device = any(job.device == "auto" for job in jobs)
         return 1.0 if open_device and ray.cluster_resources().get("GPU", 0) else 0.0
@@ -167,24 +195,39 @@ class RayExecutor:
         )
 
 
-def _task(work: dict[str, Any]) -> tuple[str, str, str]:
+class _Starts:
+    """An actor to which tasks tell that they begin: the shared folder need not be asked about each run."""
+
+    def __init__(self) -> None:
+        self._new: list[tuple[int, str]] = []
+
+    def add(self, index: int, device: str) -> None:
+        """A task took a run, on a device."""
+        self._new.append((index, device))
+
+    def take(self) -> list[tuple[int, str]]:
+        """What was told since it was last asked."""
+        new, self._new = self._new, []
+        return new
+
+
+def _task(work: dict[str, Any], starts: Any) -> tuple[str, str, str]:
     """What runs on a node: the payload, as in a local worker; and the device that it ran on."""
     from alharness.spec import resolve_device
 
     end_on_sigterm()  # a node that is taken away: Ray starts the task again, nobody is to blame
+    try:
+        device = resolve_device(work["spec"]["device"])
+    except UserError:  # carrying it out tells why
+        device = ""
+    starts.add.remote(work["index"], device)
     reason, details = carry_out(work)
-    try:
-        return reason, details, resolve_device(work["spec"]["device"])
-    except UserError:  # its reason is told already
-        return reason, details, ""
+    return reason, details, device
 
 
-def _opened_ms(job: Job) -> int:
-    """When the run was last opened; 0 when never."""
-    try:
-        return job.folder.env.stat().st_mtime_ns // 1_000_000
-    except FileNotFoundError:
-        return 0
+def _on(job: Job, device: str) -> Job:
+    """The run on the device that its worker took."""
+    return job if device in ("", job.spec.device) else job.on(device)
 
 
 def _ray() -> Any:

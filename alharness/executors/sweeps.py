@@ -410,8 +410,13 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> SweepState:
     """Look at the run folders of a sweep."""
     groups: dict[str, list[Job]] = {"finished": [], "unfinished": [], "open": []}
     costs: dict[tuple[str, str, str], list[float]] = {}
+    homes: dict[Path, bool] = {}
     for asked in jobs:
-        job, records = (asked, []) if fresh else _furthest(asked)
+        # Where no run of the strategy lies, a run's key (a hash of all its settings) is not needed.
+        home = asked.spec.home(asked.runs_dir)
+        if home not in homes:
+            homes[home] = not fresh and home.is_dir()
+        job, records = _furthest(asked) if homes[home] else (asked, [])
         if records and records[-1].final:
             groups["finished"].append(job)
             taken = sum(
@@ -435,7 +440,10 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> SweepState:
 
 def _furthest(job: Job) -> tuple[Job, list[CycleRecord]]:
     """A run and its records, on the device where it is finished or has most of them."""
-    found = [(candidate, _records(candidate)) for candidate in job.candidates()]
+    own = _records(job)
+    if own and own[-1].final:
+        return job, own
+    found = [(job, own), *((other, _records(other)) for other in job.candidates()[1:])]
     return max(found, key=lambda pair: (bool(pair[1]) and pair[1][-1].final, len(pair[1])))
 
 

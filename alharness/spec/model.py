@@ -102,7 +102,11 @@ class RunSpec(BaseModel):
 
     def folder(self, runs_dir: Path) -> Path:
         """``runs/<task>/<strategy>/<run_key>``."""
-        return runs_dir / _safe(self.task.name) / _safe(self.strategy.name) / self.run_key
+        return self.home(runs_dir) / self.run_key
+
+    def home(self, runs_dir: Path) -> Path:
+        """``runs/<task>/<strategy>``: where the runs of all settings lie."""
+        return runs_dir / _safe(self.task.name) / _safe(self.strategy.name)
 
     def to_toml(self) -> str:
         """The spec as TOML; ``alharness run --config`` takes it back."""

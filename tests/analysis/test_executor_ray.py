@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from alharness.files import read_toml
 from alharness.records import run_folders
 from alharness.spec import RunSpec
 from alharness.tasks.base import DataLocations
+
+ROOT = Path(__file__).parents[2]
 
 needs_ray = pytest.mark.skipif(
     find_spec("ray") is None, reason="the Ray executor needs: pip install 'alharness[ray]'"
@@ -105,3 +109,21 @@ def test_a_worker_that_is_lost_too_often_is_told_in_one_line() -> None:
     told = RayExecutor(retries=2)._lost(error)
     assert told.startswith("its worker was lost after 2 new starts (RuntimeError: The worker died")
     assert "\n" not in told
+
+
+def test_tasks_tell_their_start_and_a_cluster_is_given_few_at_a_time(tmp_path: Path) -> None:
+    """The driver asks no folder about a run, and waits for as many tasks as a cluster needs."""
+    many_runs = runpy.run_path(str(ROOT / "benchmarks" / "many_runs.py"))
+    cluster = many_runs["PretendedCluster"]()
+    jobs = many_runs["jobs_of"](2500, tmp_path)
+    before = len(list(tmp_path.iterdir()))
+    events = [*cluster.run(jobs, Places(tmp_path, DataLocations.resolve()), fresh=False)]
+    kinds = Counter(event.kind for event in events)
+    assert (kinds["started"], kinds["finished"], kinds["failed"]) == (2500, 2500, 0)
+    first: dict[int, list[str]] = {}
+    for event in events:
+        if event.job is not None:
+            first.setdefault(event.job.index, []).append(event.kind)
+    assert all(told == ["started", "finished"] for told in first.values())
+    assert cluster.ray.longest == 1000
+    assert len(list(tmp_path.iterdir())) == before

@@ -139,7 +139,10 @@ def test_what_is_not_defined_is_empty_and_nobody_is_sent_to_read_it(
     csv_path = tmp_path / "all.csv"
     asked = ["compare", str(root), "--metric", "average_precision", "--out", str(csv_path)]
     assert call(asked) == 0
-    assert "average precision on the test set (of class hat) is not defined here" in capsys.readouterr().out
+    assert (
+        "average precision on the test set (of class hat) is not defined here"
+        in capsys.readouterr().out
+    )
     with csv_path.open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["rank"], row["aubc"], row["final"]) for row in rows} == {("", "", "")}
