@@ -215,9 +215,8 @@ def _slug(heading: str) -> str:
 
 def _file(path: Path, name: str, test: str) -> Iterator[str]:
     """A file by its path from the root or from the citing file's room, or by its name alone."""
-    places = [
-        folder / name for folder in (ROOT, ROOT / "alharness", path.parent, path.parent.parent)
-    ]
+    rooms = (ROOT, ROOT / "alharness", ROOT / "docs", path.parent, path.parent.parent)
+    places = [folder / name for folder in rooms]
     there = [place for place in places if place.is_file()]
     if "/" in name:
         if not there:
