@@ -92,6 +92,7 @@ class Adba(Strategy):
         return Adaptation(
             pool=ArrayPool(codes.pool, preparation.device),
             test=ArrayPool(codes.test, preparation.device),
+            # Codes are rows: no network of the task's fits them.
             learner_factory=self.learner_factory(preparation),
         )
 
@@ -107,6 +108,7 @@ class Adba(Strategy):
     def select(self, view: CycleView, query_size: int) -> LineQuery:
         candidates = view.unlabelled
         with view.stopwatch.phase("score"):
+            # Two classes: the code nearest to the boundary is the one of largest entropy.
             nearness = view.scan(lambda codes: -decision(view.learner, codes).abs(), candidates)
         with view.stopwatch.phase("top_k"):
             chosen = candidates[acquisition.top_k(nearness, query_size)]
@@ -166,6 +168,7 @@ def chords(
     along = (codes_QL * directions_QL).sum(dim=1, keepdim=True)
     # |z + t d| = r  <=>  t^2 + 2 t z.d + |z|^2 - r^2 = 0
     room = along.square() - codes_QL.square().sum(dim=1, keepdim=True) + radius**2
+    # The farthest code lies on the sphere, by rounding outside of it.
     half = room.clamp_min(0).sqrt()
     t_QP = -along + half * torch.linspace(1, -1, n_points, device=codes_QL.device)
     return codes_QL[:, None] + t_QP[:, :, None] * directions_QL[:, None]
@@ -200,6 +203,7 @@ class BoundaryLearner(Learner):
 
     def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> FitReport:
         codes, targets = labelled.training_data(pool)
+        # Boundary points come with the first annotated line: cycle 0 has none.
         signs = 2.0 * targets - 1.0
         boundary = labelled.extras.get("boundary", torch.empty(0, codes.shape[1])).to(pool.device)
         weight = torch.zeros_like(self.weight, requires_grad=True)

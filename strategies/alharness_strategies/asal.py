@@ -112,6 +112,7 @@ class Asal(Strategy):
                 preparation.supply,
             )
             self.space = reduced.space
+            # Beside the features, which are shared: an index is built by each run, and costs.
             rows = len(reduced.features)
             with preparation.ledger.entry("index", kind=self.parameters.index, rows=rows):
                 self.index = build_index(self.parameters.index, reduced.features)
@@ -132,6 +133,7 @@ class Asal(Strategy):
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         with view.stopwatch.phase("generate"):  # Algorithm 1, step 2
             found = self.synthesise(view, query_size)
+            # The most uncertain chooses first; equals in the order in which they were drawn.
             first_choice = found.score_after.cpu().argsort(descending=True, stable=True)
             synthetic = found.images[first_choice.to(view.device)]
         with view.stopwatch.phase("features"):  # step 3
@@ -186,6 +188,7 @@ class Asal(Strategy):
             with view.stopwatch.phase("rerank"):
                 return view.scan(score, candidates)
 
+        # Only so many items per sample are read: no cost that grows with the pool.
         among = self.parameters.rerank
         return match_best(index, points, taken=taken, score=rerank, among=among, work=view.work)
 

@@ -73,15 +73,18 @@ def seed_centres(
     lengths_N = errors_NC.square().sum(dim=1) * features_ND.square().sum(dim=1)
     nearest_N = torch.full_like(lengths_N, torch.inf)
     free = torch.ones(len(lengths_N), dtype=torch.bool, device=lengths_N.device)
+    # The first is no draw in the authors' code either: the longest gradient.
     chosen = [int(lengths_N.argmax())]
     while len(chosen) < k:
         last = chosen[-1]
         free[last] = False
+        # (a x h).(b x g) = (a.b)(h.g): C + D products an item in place of C * D.
         inner_N = (errors_NC @ errors_NC[last]) * (features_ND @ features_ND[last])
         distances_N = lengths_N + lengths_N[last] - 2 * inner_N
         # Below what float32 can tell, two gradients are equal.
         equal_N = distances_N < 1e-6 * (lengths_N + lengths_N[last])
         nearest_N = torch.minimum(nearest_N, distances_N.masked_fill(equal_N, 0.0))
+        # One number is drawn in each round, whether or not it decides: later rounds stay aligned.
         row = draw(nearest_N.masked_fill(~free, 0.0), rng.random())
         chosen.append(int(free.nonzero()[0]) if row is None else row)
     return torch.tensor(chosen)

@@ -226,6 +226,7 @@ class _Active:
 
     def farthest(self) -> int | None:
         """The row that is farthest of all; None when one outside might be."""
+        # One read of the device per pick.
         best = float(self.squared_A.max())
         if not best - self.close > self.outside:
             return None
@@ -233,6 +234,7 @@ class _Active:
         if len(near) > 1:
             exact = self._by_differences(near)
             near = near[exact.argmax()]
+            # Duplicates of centres only are left: nothing outside is farther, and the search may end.
             self.all_at_centres = float(exact.max()) == 0.0
         return int(self.rows_A[near])
 

@@ -50,6 +50,7 @@ class SimpleGan(Strategy):
 
     def latents(self, view: CycleView, n: int) -> torch.Tensor:
         """z ~ N(0, I), ``[n, L]`` on the device."""
+        # On the CPU, as ASAL's: at equal seeds both start from the same latents on every device.
         drawn = torch.randn(n, self.generator.latent_dim, generator=view.torch_rng("latent"))
         return drawn.to(view.device)
 
@@ -94,6 +95,8 @@ class Gaal(SimpleGan):
         if self.parameters.score == "distance" or (self.parameters.score == "auto" and linear):
 
             def nearness(images: torch.Tensor) -> torch.Tensor:
+                # |w.x + b| as the gap of two logits, one of which is 0; it has a gradient where the
+                # probability has saturated.
                 top_B2 = learner.logits(images).topk(2, dim=1).values
                 return top_B2[:, 1] - top_B2[:, 0]
 

@@ -133,6 +133,7 @@ def train_encoder(generator: Generator, steps: int, progress: Progress) -> nn.Mo
             images = generator.decode(z)
         guess = encoder(images)
         in_latents = functional.mse_loss(guess, z)
+        # Far apart latents can give one image: pixels say what a code is for.
         in_pixels = (generator.decode(guess) - images).square().flatten(1).sum(dim=1).mean()
         return in_latents + in_pixels / generator.latent_dim
 
@@ -154,6 +155,7 @@ def encode(
         _nearness,
         steps=steps,
         lr=REFINE_LR,
+        # The search weighs |z|^2 / 2, the objective here |z|^2.
         prior_weight=2 * PRIOR_WEIGHT,
         chunk=BLOCK,
     )
@@ -166,6 +168,7 @@ def encode(
         squares += float(images.double().square().sum())
         progress("encode images", int(indices[-1]) + 1, items.n)
     n_values = items.n * items.values_per_item
+    # sum |x - m|^2 = sum |x|^2 - n |m|^2, so that one pass is enough.
     of_mean = squares - float((total / items.n).square().sum()) * items.n
     return torch.cat(codes), {
         "mse_encoder": before / n_values,

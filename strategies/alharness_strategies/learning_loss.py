@@ -34,6 +34,7 @@ class LearningLoss(Strategy):
         assert isinstance(learner, LearningLossLearner)
         candidates = view.unlabelled
         with view.stopwatch.phase("score"):
+            # No cut to 10,000 random candidates, as Table 2 counts it; subset:10000: is the original.
             scores = view.scan(learner.predicted_loss, candidates)
         with view.stopwatch.phase("top_k"):
             return PoolQuery(candidates[acquisition.top_k(scores, query_size)])

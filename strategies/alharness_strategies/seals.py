@@ -55,6 +55,7 @@ class Seals(NarrowingStrategy):
         labelled = view.labelled.indices
         nothing = torch.empty(0, dtype=torch.int64)
         k = self.number
+        # Neighbourhoods overlap and shrink as items are taken: wider ones, until the query can be filled.
         while len(labelled) and k < view.pool.n:
             points_LD = self.points[labelled.to(self.points.device)]
             found = [

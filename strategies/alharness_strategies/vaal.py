@@ -73,12 +73,14 @@ class Vaal(Strategy):
             vae = Vae(view.pool.item_shape, given.latent_dim, given.width)
             discriminator = critic(given.latent_dim, given.critic_width)
         vae, discriminator = vae.to(device), discriminator.to(device)
+        # Drawn on the CPU, then moved: the same weights on every device.
         of_vae = torch.optim.Adam(vae.parameters(), lr=given.lr, fused=True)
         of_critic = torch.optim.Adam(discriminator.parameters(), lr=given.lr, fused=True)
         rng = view.torch_rng("batches")
         known, unknown = view.labelled.indices.cpu(), view.unlabelled
 
         def drawn(indices: torch.Tensor) -> torch.Tensor:
+            # With replacement: step k hangs on the seed and k alone, not on an epoch's end.
             size = min(given.batch_size, len(indices))
             wanted = indices[torch.randint(len(indices), (size,), generator=rng)]
             view.work.add("pool_items_featurised", size)
@@ -98,6 +100,7 @@ class Vaal(Strategy):
             of_vae.zero_grad(set_to_none=True)
             loss.backward()
             of_vae.step()
+            # The auto-encoder moved just now; these codes are of before, which saves a third pass.
             told = telling(discriminator(mu_BL.detach()), n)
             of_critic.zero_grad(set_to_none=True)
             told.backward()
@@ -159,6 +162,7 @@ class Vae(nn.Module):
             channels = out
             inner = (out, inner[1] // 2, inner[2] // 2)
         n = math.prod(inner)
+        # Rows, and images of odd sides, which no stride of two gives back at their size.
         if not down:
             hidden = 4 * width
             down = [nn.Flatten(), nn.Linear(n, hidden), nn.ReLU()]
