@@ -17,6 +17,9 @@ DOUBTS = (
     "gaps",
     "leak",
     "scales",
+    "author's split",
+    "cut off",
+    "sizes",
 )
 
 

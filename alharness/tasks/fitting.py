@@ -40,6 +40,8 @@ from alharness.tasks.selection import CachedTask, CachePart
 LITTLE = 64
 #: Images of one size up to this side are kept as they are; all others become this large.
 COMMON_SIZE = 64
+#: Share of the pixels that may be cut off without a word.
+WORTH_SAYING = 0.1
 MODES = {"gray": ("L", 1), "rgb": ("RGB", 3)}
 
 
@@ -122,7 +124,7 @@ def plan_of(
     """
     # In the order in which they lie: packed ones are unpacked once.
     lying = [rows.items[position] for position in np.sort(found.order)]
-    fit, how = fit_of(lying, source, where, parameters, progress)
+    fit, fitted = fit_of(lying, source, where, parameters, progress)
     names = [rows.items[position] for position in found.order]
     return Conversion(
         shape=(len(names), fit.channels, *fit.size),
@@ -131,7 +133,7 @@ def plan_of(
         label_names=found.class_names,
         splits={"pool": len(found.pool), "test": len(found.test)},
         origin=origin,
-        notes={**found.notes, "fit": how},
+        notes={**found.notes, **fitted},
         parallel=True,
     )
 
@@ -142,8 +144,8 @@ def fit_of(
     where: str,
     parameters: FitParameters,
     progress: Progress,
-) -> tuple[Fit, str]:
-    """How images become items, and the same in words; reads the head of each.
+) -> tuple[Fit, dict[str, str]]:
+    """How images become items, and notes on it; reads the head of each.
 
     Args:
         names: of all images.
@@ -205,7 +207,28 @@ def fit_of(
         how.append(f"0 .. {white:,} becomes 0 .. 255")
     if any("transparency" in found or found.split()[0] in WITH_ALPHA for found in kinds):
         how.append(f"transparent ones on {fit.ground}")
-    return fit, ", ".join(how)
+    return fit, {"fit": ", ".join(how), **_lost(sizes, fit, wanted)}
+
+
+def _lost(sizes: Counter[tuple[int, int]], fit: Fit, wanted: int | None) -> dict[str, str]:
+    """What a person would want to know before the pixels are gone."""
+    notes = {}
+    n = sizes.total()
+    if fit.crop == 0:
+        area = sum(count * height * width for (height, width), count in sizes.items())
+        kept = sum(count * min(size) ** 2 for size, count in sizes.items())
+        if kept < (1 - WORTH_SAYING) * area:
+            notes["cut off"] = (
+                f"the centre squares leave out {1 - kept / area:.0%} of the pixels; crop or pad the images "
+                "before, if what matters lies at the sides"
+            )
+    usual, count = sizes.most_common(1)[0]
+    if wanted is None and len(sizes) > 1 and count > 0.9 * n and max(usual) < COMMON_SIZE:
+        notes["sizes"] = (
+            f"{n - count:,} of {n:,} images are not {usual[0]}x{usual[1]}: so all become "
+            f"{fit.size[0]}x{fit.size[1]}; task.image_size={max(usual)} keeps the others small"
+        )
+    return notes
 
 
 def _mode(

@@ -7,25 +7,36 @@ again when the files change.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import numpy as np
+from pydantic import Field
 
 from alharness.errors import UserError
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations
 from alharness.tasks.fitting import FitParameters, OwnImages, plan_of
+from alharness.tasks.image_tables import classes_in_names, read_image_table, seen_beside
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import ClassFolders, scan
 from alharness.tasks.originals.conversion import Conversion
-from alharness.tasks.originals.images import ImageFiles
-from alharness.tasks.originals.tree import shown
+from alharness.tasks.originals.images import ImageFiles, is_image
+from alharness.tasks.originals.tree import Contents, FileTree, listed, shown
 from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, divided
 
 
 class FolderParameters(SplitParameters, FitParameters):  # in this order: it names caches
     """``--set task.NAME=VALUE`` for ``folder:PATH``."""
+
+    table: str | None = Field(
+        None,
+        json_schema_extra={"added": "0.3.0"},
+        description="file beside the images that says their classes or their split, for instance "
+        "metadata.csv (file_name, label) or train_test_split.txt; relative to the folder",
+    )
 
 
 class Folder(OwnImages):
@@ -51,7 +62,39 @@ class Folder(OwnImages):
                 f"folder:{self.argument} does not exist (looked for {path}). "
                 "Expected folder:PATH with class folders of images."
             )
+        tree = FileTree(path)
+        listing = tree.listing()
+        images = sorted(name for name in listing.files if is_image(name))
+        beside = seen_beside(path, [name for name in listing.files if not is_image(name)])
+        if self.parameters.table is not None:
+            return self._by_table(tree, listing, images, locations, progress)
+        try:
+            return self._by_folders(beside, locations, progress)
+        except UserError as error:
+            hint = ""
+            if beside:
+                hint = (
+                    f" {beside[0]} lies there: set task.table={beside[0]} if it says the classes."
+                )
+            elif words := classes_in_names(images):
+                hint = (
+                    f" Their names begin with {listed(words)}: sort them into folders of these names, or "
+                    "give a table of file_name and label with task.table."
+                )
+            if not hint:
+                raise
+            raise UserError(f"{error}{hint}") from error
+
+    def _by_folders(
+        self, beside: Sequence[str], locations: DataLocations, progress: Progress
+    ) -> ImageCache:
+        """Classes, and the split where there is one, as folders say them."""
+        path = self.path
         folders = scan(path)
+        said = [name for name in beside if PurePosixPath(name).stem == "train_test_split"]
+        if said:
+            told = f"{said[0]} is not used; task.table={said[0]} takes it"
+            folders = replace(folders, notes={**folders.notes, "author's split": told})
         origin = {path.name: folders.digest()}
         cache = self.own_cache(
             "folder",
@@ -65,6 +108,73 @@ class Folder(OwnImages):
         # What else lies in the folder may change without a change of the images.
         notes = {name: text for name, text in cache.meta["notes"].items() if name != LEFT_OUT}
         return replace(cache, meta={**cache.meta, "notes": {**notes, **folders.notes}})
+
+    def _by_table(
+        self,
+        tree: FileTree,
+        contents: Contents,
+        images: Sequence[str],
+        locations: DataLocations,
+        progress: Progress,
+    ) -> ImageCache:
+        """Classes, or the split, out of a table beside the images."""
+        where = f"folder:{self.argument}"
+        if tree.is_archive:
+            raise UserError(
+                f"{where} is an archive: unpack it, to take classes or splits from task.table."
+            )
+        path = (self.path / (self.parameters.table or "")).resolve()
+        table = read_image_table(path, where)
+        found = table.by_image(images, f"task.table={path.name} of {where}")
+        chosen = sorted((image, name) for name, image in found.items())
+        splits = [table.splits.get(name, "train") for _, name in chosen]
+        labels = [
+            table.labels[name] if table.labels else PurePosixPath(image).parent.name
+            for image, name in chosen
+        ]
+        known = [
+            bool(label.strip()) and split != "unlabelled"
+            for label, split in zip(labels, splits, strict=True)
+        ]
+        notes = {"source": "a folder of images", "table": path.name}
+        if n_more := len(images) - len(chosen):
+            notes[LEFT_OUT] = f"{n_more:,} images that {path.name} does not name"
+        rows = Rows(
+            items=[image for (image, _), is_known in zip(chosen, known, strict=True) if is_known],
+            labels=np.array(
+                [label for label, is_known in zip(labels, known, strict=True) if is_known]
+            ),
+            split=np.array(
+                [split for split, is_known in zip(splits, known, strict=True) if is_known]
+            )
+            if table.splits
+            else None,
+            n_unlabelled=len(known) - sum(known),
+            notes=notes,
+        )
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        origin = {
+            self.path.name: contents.digest([image for image, _ in chosen]),
+            path.name: digest,
+        }
+        return self.own_cache(
+            "folder",
+            self.path,
+            self.parameters,
+            origin,
+            lambda: plan_of(
+                rows,
+                divided(rows, self.parameters, where, "folder"),
+                tree.source,
+                lambda names, fit: ImageFiles(tree, tuple(names), fit),
+                str(tree.path),
+                self.parameters,
+                origin,
+                progress,
+            ),
+            locations,
+            progress,
+        )
 
     def _plan(
         self, folders: ClassFolders, origin: Mapping[str, str], progress: Progress

@@ -125,7 +125,10 @@ class Column:
         import pyarrow.compute as pc
 
         found = pc.match_substring_regex(self.bare, rf"\A(?:{pattern})\z")
-        return np.asarray(found.to_numpy(zero_copy_only=False), dtype=bool) | (self.counts == 0)
+        like: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False).astype(bool) | (
+            self.counts == 0
+        )
+        return like
 
     def among(self, words: frozenset[str] | Sequence[str]) -> NDArray[np.bool_]:
         """Which words are some of these, in any case, bool ``[W]``."""

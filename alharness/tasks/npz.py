@@ -1,10 +1,14 @@
-"""A user's own arrays: ``npz:PATH``, as ``numpy.savez`` writes them."""
+"""A user's own arrays: ``npz:PATH``, as ``numpy.savez`` and ``numpy.save`` write them."""
 
 from __future__ import annotations
 
+import re
 import zipfile
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +21,24 @@ from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
 from alharness.tasks.originals.tree import in_words
 from alharness.tasks.rows import Rows, SplitParameters, check_labels, divided
 
-#: The two forms of a file.
-WITH_TEST = ("x_pool", "y_pool", "x_test", "y_test")
-WHOLE = ("x", "y")
+#: The forms of a file: items and labels of each part, with the keys in any case. The third is Keras'
+#: (``mnist.npz``), the fourth MedMNIST's.
+FORMS: tuple[dict[str, tuple[str, str]], ...] = (
+    {"": ("x", "y")},
+    {"train": ("x_pool", "y_pool"), "test": ("x_test", "y_test")},
+    {
+        "train": ("x_train", "y_train"),
+        "test": ("x_test", "y_test"),
+        "val": ("x_val", "y_val"),
+    },
+    {
+        "train": ("train_images", "train_labels"),
+        "test": ("test_images", "test_labels"),
+        "val": ("val_images", "val_labels"),
+    },
+)
+#: Files of labels that are looked for beside a file of items, to tell of them.
+BESIDE = ("{stem}_labels", "{stem}-labels", "labels", "y", "targets")
 
 
 class NpzParameters(SplitParameters):
@@ -28,13 +47,25 @@ class NpzParameters(SplitParameters):
     layout: Literal["auto", "chw", "hwc"] = Field(
         "auto", description="axes of images with channels; auto sees them by the axis of 1 or 3"
     )
+    labels: str | None = Field(
+        None,
+        json_schema_extra={"added": "0.3.0"},
+        description="for npz:FILE.npy: the file of its labels, another .npy, or text with one in each line",
+    )
+    unlabelled: str | None = Field(
+        None,
+        json_schema_extra={"added": "0.3.0"},
+        description="label that means that there is none, for instance -1; NaN and blank texts always do",
+    )
 
 
 class Npz(OwnFile):
     """Your own arrays: npz:PATH with x_pool, y_pool, x_test, y_test, or x and y to be split.
 
-    Items are uint8 images ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``, or float rows ``[N, D]``
-    (embeddings, measurements), which are used as they are: scale them before. Labels are whole numbers
+    Also x_train, y_train, ... (Keras), train_images, train_labels, ... (MedMNIST), and one array of items
+    (npz:FILE.npy) with task.labels=FILE. Items are uint8 images ``[N, H, W]``, ``[N, C, H, W]`` or
+    ``[N, H, W, C]``, or float rows ``[N, D]`` (embeddings, measurements), which are used as
+    they are: scale them before. Labels are whole numbers
     or texts. ``class_names`` may name the classes 0, 1, ...
     """
 
@@ -46,38 +77,91 @@ class Npz(OwnFile):
     def defaults(self, profile: Profile) -> TaskDefaults:
         return defaults_for(profile, self._item_shape())
 
+    def identity(self) -> dict[str, str]:
+        found = super().identity()
+        if self.parameters.labels is not None:
+            found |= Npz(self.name, self.parameters.labels).identity()
+        return found
+
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
         where = self.where
         held = self._read()
         names = held.pop("class_names", None)
-        form = WITH_TEST if set(held) >= set(WITH_TEST) else WHOLE
-        if set(held) != set(form):
-            raise UserError(
-                f"{where} must hold {', '.join(WITH_TEST)}, or x and y to be split (and class_names if "
-                f"you like); found {', '.join(sorted(held)) or 'nothing'}. Save it with those names."
-            )
+        form = self._form(held)
         parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
-        for x, y in zip(form[::2], form[1::2], strict=True):
+        n_unlabelled = 0
+        for x, y in form.values():
             items = as_items(held[x], f"{x} of {where}", self.parameters.layout)
-            check_labels(held[y], f"{y} of {where}")
-            if len(items) != len(held[y]):
+            # Keras and MedMNIST give labels an axis of their own.
+            given = (
+                held[y].reshape(-1) if set(form) - {""} and held[y].shape[1:] == (1,) else held[y]
+            )
+            known, labels = self._known(given)
+            check_labels(labels, f"{y} of {where}")
+            if len(items) != len(known):
                 raise UserError(
-                    f"{where} has {len(items)} items in {x} and {len(held[y])} labels in {y}; expected as "
+                    f"{where} has {len(items)} items in {x} and {len(known)} labels in {y}; expected as "
                     "many. Mend the file."
                 )
-            parts.append((items, held[y]))
-        self._refuse_unlike([f"{items.dtype} {items.shape[1:]}" for items, _ in parts], form[::2])
-        self._refuse_unlike([labels.dtype.kind for _, labels in parts], form[1::2])
-        sizes = [len(labels) for _, labels in parts]
+            n_unlabelled += int((~known).sum())
+            parts.append((items if known.all() else items[known], labels))
+        self._refuse_unlike(
+            [f"{items.dtype} {items.shape[1:]}" for items, _ in parts],
+            [x for x, _ in form.values()],
+        )
+        self._refuse_unlike(
+            [labels.dtype.kind for _, labels in parts], [y for _, y in form.values()]
+        )
         rows = Rows(
             items=np.concatenate([items for items, _ in parts]),
             labels=np.concatenate([labels for _, labels in parts]),
-            split=np.repeat(["train", "test"], sizes) if form is WITH_TEST else None,
+            split=None
+            if "" in form
+            else np.repeat(list(form), [len(labels) for _, labels in parts]),
             names=None if names is None else [str(name) for name in np.ravel(names)],
-            spelled={"train": "x_pool", "test": "x_test"},
-            notes={"source": f"npz file {self.path.name}"},
+            spelled={role: x for role, (x, _) in form.items()},
+            n_unlabelled=n_unlabelled,
+            notes={"source": f"{self.path.suffix[1:]} file {self.path.name}"},
         )
-        return data_of(divided(rows, self.parameters, where), rows.items)
+        found = divided(rows, self.parameters, where)
+        if (told := _scales(rows.items[found.pool])) is not None:
+            found = replace(found, notes={**found.notes, "scales": told})
+        return data_of(found, rows.items)
+
+    def _form(self, held: Mapping[str, NDArray[Any]]) -> dict[str, tuple[str, str]]:
+        """The keys of items and labels in each part that is there.
+
+        Raises:
+            UserError: other keys, or items without their labels.
+        """
+        keys = {key.lower(): key for key in held}
+        for form in FORMS:
+            there = {
+                role: (keys[x], keys[y]) for role, (x, y) in form.items() if x in keys and y in keys
+            }
+            is_whole = len(keys) == len(held) == 2 * len(there)
+            if is_whole and ("" in there or ("train" in there and there.keys() & {"test", "val"})):
+                return there
+        names = ", ".join(name for pair in FORMS[1].values() for name in pair)
+        raise UserError(
+            f"{self.where} must hold {names}, or x and y to be split (and class_names if you like); found "
+            f"{', '.join(sorted(held)) or 'nothing'}. Save it with those names."
+        )
+
+    def _known(self, labels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+        """Which items have a label, bool ``[N]``, and the labels of these."""
+        known = np.ones(len(labels), dtype=bool)
+        if labels.ndim != 1:
+            return known, labels
+        if labels.dtype.kind == "f" and np.isnan(labels).any():
+            known = ~np.isnan(labels)
+            if (labels[known] == np.trunc(labels[known])).all():
+                labels = np.where(known, labels, 0).astype(np.int64)  # a gap made floats of them
+        elif labels.dtype.kind == "U":
+            known = np.strings.strip(labels) != ""
+        if self.parameters.unlabelled is not None:
+            known &= labels.astype(str) != self.parameters.unlabelled
+        return known, labels[known]
 
     def _refuse_unlike(self, found: Sequence[str], keys: Sequence[str]) -> None:
         if len(set(found)) > 1:
@@ -90,8 +174,12 @@ class Npz(OwnFile):
         where = self.where
         self.identity()  # refuses a file that is not there
         try:
+            if self.path.suffix.lower() == ".npy":
+                return {"x": np.load(self.path, allow_pickle=False), "y": self._labels()}
             with np.load(self.path, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
+        except UserError:
+            raise
         except Exception as error:  # numpy, zipfile and zlib raise many kinds for a damaged file
             if "pickle" in str(error):
                 raise UserError(
@@ -102,19 +190,58 @@ class Npz(OwnFile):
                 f"{where} is not a whole npz file: {in_words(error)}. Write it again with numpy.savez."
             ) from error
 
+    def _labels(self) -> NDArray[Any]:
+        """The labels that lie beside a file of items.
+
+        Raises:
+            UserError: nothing says where, or the file cannot be read.
+        """
+        if self.parameters.labels is None:
+            beside = [
+                path
+                for form in BESIDE
+                for ending in (".npy", ".csv", ".txt")
+                if (
+                    path := self.path.with_name(form.format(stem=self.path.stem) + ending)
+                ).is_file()
+            ]
+            hint = f", for instance task.labels={beside[0]}" if beside else ""
+            raise UserError(
+                f"{self.where} is one array: set task.labels to the file of its labels{hint} "
+                "(.npy, or text with "
+                "one in each line), or write both into one file with numpy.savez(FILE, x=..., y=...)."
+            )
+        path = Path(self.parameters.labels).expanduser()
+        if path.suffix.lower() == ".npy":
+            found: NDArray[Any] = np.load(path, allow_pickle=False)
+            return found
+        try:
+            lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path} is neither a .npy file nor text ({in_words(error)})."
+            ) from error
+        # Numbers in the order of their values; 01 is a text, as in a table.
+        whole = all(re.fullmatch(r"-?(0|[1-9]\d*)", line) for line in lines)
+        return np.array(lines, dtype=np.int64 if whole else np.str_)
+
     def _item_shape(self) -> tuple[int, ...] | None:
         """Shape of one item from the file's header alone; None where ``load`` will complain."""
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                inside = set(archive.namelist())
-                name = next(n for n in ("x_pool.npy", "x.npy") if n in inside)
-                with archive.open(name) as file:
-                    version = np.lib.format.read_magic(file)
-                    read = {
-                        (1, 0): np.lib.format.read_array_header_1_0,
-                        (2, 0): np.lib.format.read_array_header_2_0,
-                    }[version]
-                    shape, _, _ = read(file)
+            with ExitStack() as stack:
+                if self.path.suffix.lower() == ".npy":
+                    file: IO[bytes] = stack.enter_context(self.path.open("rb"))
+                else:
+                    archive = stack.enter_context(zipfile.ZipFile(self.path))
+                    firsts = {f"{next(iter(form.values()))[0]}.npy" for form in FORMS}
+                    name = next(n for n in archive.namelist() if n.lower() in firsts)
+                    file = stack.enter_context(archive.open(name))
+                version = np.lib.format.read_magic(file)
+                read = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }[version]
+                shape, _, _ = read(file)
         except Exception:  # as many kinds as in ``_read``, which tells of them
             return None
         sides = tuple(shape[1:])
@@ -126,3 +253,18 @@ class Npz(OwnFile):
         ):
             return (sides[2], *sides[:2])
         return sides
+
+
+def _scales(rows: NDArray[Any]) -> str | None:
+    """Columns that differ a thousandfold: a network sees the large ones only, and rows are used "
+    "as they are."""
+    if rows.ndim != 2:
+        return None
+    spread = rows.std(axis=0, dtype=np.float64)
+    spread = spread[spread > 0]
+    if len(spread) < 2 or spread.max() < 1000 * spread.min():
+        return None
+    return (
+        f"columns differ {spread.max() / spread.min():,.0f}-fold in scale, and rows are used as they are; "
+        "networks and distances want them scaled"
+    )

@@ -26,7 +26,7 @@ from alharness.tasks.fitting import FitParameters, OwnImages, plan_of
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import suffixes
 from alharness.tasks.originals.conversion import Conversion
-from alharness.tasks.originals.layout import is_split_alone, split_of
+from alharness.tasks.originals.layout import split_of
 from alharness.tasks.originals.parquet_files import (
     ParquetImages,
     ParquetRows,
@@ -36,12 +36,11 @@ from alharness.tasks.originals.parquet_files import (
 )
 from alharness.tasks.originals.tree import FileTree, file_facts, listed, shown
 from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, check_labels, divided
+from alharness.tasks.splits import NO_SPLIT, is_flag, roles_in
 
 #: Columns that are taken for the label when nothing says which one is.
 LABELS = ("label", "labels", "target", "class", "y")
 SUFFIXES = (".parquet", ".pq")
-#: What ``split_column`` says where there is one that shall be passed over.
-NO_SPLIT = "none"
 EXPECTED = "parquet:PATH with train-*.parquet and test-*.parquet, or one file"
 
 
@@ -275,7 +274,8 @@ def _columns_of(path: Path, parameters: ParquetParameters) -> Columns:
             "columns with task.image and task.label."
         )
     names = features.get(label, {}).get("names") if _kind_of(features, label) else None
-    texts = [name for name in schema.names if name not in (image, label) and holds_texts(name)]
+    rest = [name for name in schema.names if name not in (image, label)]
+    texts = [name for name in rest if holds_texts(name) or (is_flag(name) and holds_labels(name))]
     split_column = parameters.split_column
     if split_column not in (None, NO_SPLIT, *texts):
         raise unknown_name(f"column of texts of {shown(str(path))}", split_column or "", texts)
@@ -349,7 +349,7 @@ def _read(
             labels.append(values)
         for name, texts in said.items():
             column = table.column(name).to_pylist()
-            texts += [str(column[row] or "") for row in rows]
+            texts += ["" if column[row] is None else str(column[row]) for row in rows]
     if len({part.dtype.kind for part in labels}) > 1:
         raise UserError(f"The labels of {where} are numbers in one file and texts in another.")
     together = np.concatenate(labels) if labels else np.empty(0, np.int64)
@@ -405,19 +405,19 @@ def _said_by_column(
     """
     wanted = said if parameters.split_column is None else (parameters.split_column,)
     for name in wanted if said else ():
-        roles = {text: split_of(text) for text in sorted(set(said[name]))}
-        told = ", ".join(f"'{text}'" for text in list(roles)[:3])
-        are_splits = all(is_split_alone(text) for text in roles)
+        texts = sorted(set(said[name]))
+        roles = roles_in(name, texts)
+        told = ", ".join(f"'{text}'" for text in texts[:3])
         if parameters.split_column is None:
-            if len(roles) < 2 or not are_splits:
+            if len(texts) < 2 or roles is None:
                 continue
             raise UserError(
                 f"Column '{name}' of {where} says {told}: the author's split, it seems. Take it with "
                 f"task.split_column={name}, or have a split drawn with task.split_column={NO_SPLIT}."
             )
-        if not are_splits:
+        if roles is None:
             raise UserError(
                 f"Column '{name}' of {where} must say train, test or validation; found {told}."
             )
-        return np.array([str(roles[text]) for text in said[name]])
+        return np.array([roles[text] for text in said[name]])
     return None

@@ -183,9 +183,11 @@ def check_labels(labels: NDArray[Any], where: str) -> None:
             f"The labels {where} must be one per item; found shape {labels.shape}. {how}."
         )
     if labels.dtype.kind not in "iubU":
+        remedy = "Give one class per item"
+        if labels.dtype.kind == "f":
+            remedy = "Regression is not supported; make classes of them"
         raise UserError(
-            f"The labels {where} must be whole numbers or texts; found {labels.dtype}. Convert them, for "
-            "instance with astype(int)."
+            f"The labels {where} must be whole numbers or texts; found {labels.dtype}. {remedy}."
         )
 
 

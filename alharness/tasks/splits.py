@@ -56,6 +56,11 @@ def _role(text: str) -> str | None:
     return split_of(text) if is_split_alone(text) else None
 
 
+def is_flag(name: str) -> bool:
+    """Whether a column of 0 and 1 under this name says a split."""
+    return _flag(name) is not None
+
+
 def _flag(name: str) -> str | None:
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip()).lower()
     matched = _FLAG.fullmatch(re.sub(r"[\s.-]+", "_", snake))

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from alharness.errors import UserError
 from alharness.tasks.originals.tree import in_words
@@ -118,7 +118,7 @@ def _quickly(path: Path, form: Form, where: str) -> _Table | None:
     """
     if len(form.separator) != 1:
         return None
-    quoting = csv.QUOTE_NONE if form.quote == "none" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if form.quote == "none" else csv.QUOTE_MINIMAL
     with _decoded(path, form, where) as stream, _uncollected():
         reader = csv.reader(stream, delimiter=form.separator, quoting=quoting, strict=True)
         try:
@@ -206,7 +206,7 @@ def _fields(lines: _Lines, form: Form, where: str) -> Iterator[_Row]:
                 found = text.split() if runs else text.split(form.separator)
                 yield _Row(found, lines.number, lines.number)
         return
-    quoting = csv.QUOTE_NONE if form.quote == "none" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if form.quote == "none" else csv.QUOTE_MINIMAL
     reader = csv.reader(lines, delimiter=form.separator, quoting=quoting, strict=True)
     first = 1
     while True:

@@ -366,3 +366,91 @@ def test_members_of_an_archive_that_are_passed_over_are_counted(tmp_path: Path) 
             archive.writestr(name, b"x")
     notes = scan(tmp_path / "images.zip").notes
     assert "3 hidden members of the archive" in notes["left out"]
+
+
+# ---------------------------------------------------------------------- what is lost, and what lies beside
+
+
+def test_what_the_centre_square_cuts_off_and_an_odd_size_are_said(
+    tmp_path: Path, locations: DataLocations, class_folders: Write
+) -> None:
+    wide = class_folders(tmp_path / "wide", {"a": 9, "b": 9}, size=(20, 40))
+    assert "cut off" not in load(wide, locations).notes  # they are kept as they are
+    cut = resolve_task(f"folder:{wide}", image_size=16).load(locations)
+    assert any("cut off: the centre squares leave out 50% of" in text for text in cut.warnings)
+    odd = class_folders(tmp_path / "odd", {"a": 15, "b": 15}, size=(12, 12))
+    Image.new("RGB", (30, 30)).save(odd / "a" / "odd.png")
+    (told,) = [text for text in load(odd, locations).warnings if text.startswith("sizes")]
+    assert "1 of 31 images are not 12x12: so all become 64x64; task.image_size=12" in told
+    small = resolve_task(f"folder:{odd}", image_size=12).load(locations)
+    assert small.pool_images.shape[2:] == (12, 12)
+
+
+@pytest.mark.parametrize(
+    "name", ["lost+found", "System Volume Information", "$RECYCLE.BIN", "@eaDir"]
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_folders_of_the_system_are_passed_over_and_told(
+    name: str, packed: bool, tmp_path: Path, locations: DataLocations, class_folders: Write
+) -> None:
+    root = class_folders(tmp_path / "disk", {"a": 9, "b": 9})
+    before = load(root, locations).fingerprint
+    (root / name).mkdir()
+    Image.new("RGB", (12, 12)).save(root / name / "x.png")
+    if packed:
+        root = Path(shutil.make_archive(str(tmp_path / "disk"), "zip", root))
+    data = load(root, locations)
+    assert data.fingerprint == before
+    assert f"left out: the system's own {name}" in data.warnings
+
+
+def test_classes_in_a_table_beside_the_images_are_told_and_taken_when_asked(
+    tmp_path: Path, locations: DataLocations, class_folders: Write
+) -> None:
+    root = class_folders(tmp_path / "made", {"only": 24}) / "only"
+    (root.parent / "images").mkdir()
+    root = root.rename(root.parent / "images" / "train")
+    root = root.parent
+    rows = [f"{number:03d}.png,{'cd'[number % 2]},{number < 18}" for number in range(24)]
+    (root / "train" / "metadata.csv").write_text("\n".join(["file_name,label,is_train", *rows]))
+    with pytest.raises(
+        UserError, match=r"set task.table=train/metadata.csv if it says the classes"
+    ):
+        load(root, locations)
+    data = resolve_task(f"folder:{root}", table="train/metadata.csv").load(locations)
+    assert data.class_names == ("c", "d")
+    assert (len(data.pool_targets), len(data.test_targets)) == (18, 6)
+    (root / "train" / "metadata.csv").write_text(
+        "\n".join(["file_name,label", *rows[:20], "x.png,c"])
+    )
+    with pytest.raises(
+        UserError, match=r"rows have another number|names 1 images that are not there"
+    ):
+        resolve_task(f"folder:{root}", table="train/metadata.csv").load(locations)
+
+
+def test_the_split_of_cub_is_told_and_taken_when_asked(
+    tmp_path: Path, locations: DataLocations, class_folders: Write
+) -> None:
+    root = class_folders(tmp_path / "birds" / "images", {"001.Auk": 20, "002.Tern": 20})
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*.png"))
+    numbered = list(enumerate(files, 1))
+    (root.parent / "images.txt").write_text("".join(f"{k} {name}\n" for k, name in numbered))
+    split = "".join(f"{k} {int(k % 20 < 10)}\n" for k, _ in numbered)
+    (root.parent / "train_test_split.txt").write_text(split)
+    for place, table in ((root.parent, "train_test_split.txt"), (root, "../train_test_split.txt")):
+        (told,) = [w for w in load(place, locations).warnings if w.startswith("author's split")]
+        assert f"task.table={table} takes it" in told
+        data = resolve_task(f"folder:{place}", table=table).load(locations)
+        assert (len(data.pool_targets), len(data.test_targets)) == (20, 20)
+        assert data.class_names == ("001.Auk", "002.Tern")
+
+
+def test_classes_in_the_names_of_images_are_told(tmp_path: Path, locations: DataLocations) -> None:
+    (tmp_path / "cats").mkdir()
+    for number in range(20):
+        Image.new("L", (8, 8)).save(
+            tmp_path / "cats" / f"{('cat', 'dog')[number % 2]}.{number}.png"
+        )
+    with pytest.raises(UserError, match=r"names begin with cat, dog: sort them into folders"):
+        load(tmp_path / "cats", locations)

@@ -143,6 +143,76 @@ def test_a_file_that_is_no_npz_gets_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(told.value), file
 
 
+def test_the_forms_of_keras_and_medmnist_are_read_with_their_own_split(tmp_path: Path) -> None:
+    labels = LABELS[:, None].astype(np.uint8)
+    keras = {
+        "x_train": IMAGES[:40],
+        "y_train": labels[:40],
+        "x_test": IMAGES[40:],
+        "y_test": LABELS[40:, None],
+    }
+    data = load(saved(tmp_path / "a.npz", **{k: v.astype(np.uint8) for k, v in keras.items()}))
+    assert (len(data.pool_targets), len(data.test_targets)) == (40, 20)
+    assert data.notes["splits"] == "pool: x_train; test: x_test"
+    med = {
+        f"{part}_{kind}": values[cut]
+        for part, cut in (("train", slice(30)), ("val", slice(30, 40)), ("test", slice(40, 60)))
+        for kind, values in (("images", IMAGES), ("labels", labels))
+    }
+    name = saved(tmp_path / "b.npz", **med)
+    data = load(name)
+    assert (len(data.pool_targets), len(data.test_targets)) == (30, 20)
+    assert data.notes["splits"].endswith("val_images: 10 items, not used")
+    assert resolve_task(name).defaults("quick").learner.kind == "mlp"
+    upper = saved(
+        tmp_path / "c.npz",
+        X_train=ROWS[:40],
+        y_train=LABELS[:40],
+        X_test=ROWS[40:],
+        y_test=LABELS[40:],
+    )
+    assert load(upper).test_targets.tolist() == LABELS[40:].tolist()
+
+
+def test_items_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    some = LABELS.astype(float)
+    some[:5] = np.nan
+    words = np.array(["x", "y", ""])[np.where(np.arange(N) < 6, 2, LABELS % 2)]
+    for labels, n, more in (
+        (some, 5, {}),
+        (words, 6, {}),
+        (np.where(np.arange(N) < 7, -1, LABELS), 7, {"unlabelled": "-1"}),
+    ):
+        data = load(saved(tmp_path / "a.npz", x=ROWS, y=labels), **more)
+        assert len(data.pool_targets) + len(data.test_targets) == N - n
+        assert f"left out: {n} items without labels" in data.warnings
+    assert load(saved(tmp_path / "a.npz", x=ROWS, y=LABELS - 1)).class_names == ("-1", "0", "1")
+
+
+def test_one_array_with_its_labels_beside(tmp_path: Path) -> None:
+    np.save(tmp_path / "emb.npy", ROWS)
+    np.save(tmp_path / "labels.npy", LABELS)
+    name = f"npz:{tmp_path / 'emb.npy'}"
+    with pytest.raises(UserError, match=rf"task.labels={tmp_path}/labels.npy.*numpy.savez"):
+        load(name)
+    data = load(name, labels=str(tmp_path / "labels.npy"))
+    assert data.class_names == ("0", "1", "2")
+    assert resolve_task(name).defaults("quick").learner.kind == "mlp"
+    (tmp_path / "y.txt").write_text("".join(f"{label + 9}\n" for label in LABELS))
+    assert load(name, labels=str(tmp_path / "y.txt")).class_names == ("9", "10", "11")
+    given = {"task": {"name": name, "labels": str(tmp_path / "y.txt")}, "strategy": "random"}
+    before = resolve({**given, "budget": 12, "initial_size": 6}).run_key
+    (tmp_path / "y.txt").write_text("".join(f"{label}\n" for label in LABELS))
+    assert resolve({**given, "budget": 12, "initial_size": 6}).run_key != before
+
+
+def test_columns_of_unlike_scale_are_warned_of(tmp_path: Path) -> None:
+    data = load(saved(tmp_path / "a.npz", x=ROWS * [1, 1, 1, 50_000], y=LABELS))
+    (told,) = [warning for warning in data.warnings if warning.startswith("scales")]
+    assert "networks and distances want them scaled" in told
+    assert not load(saved(tmp_path / "b.npz", x=ROWS, y=LABELS)).warnings
+
+
 def test_items_that_stand_in_pool_and_test_are_said(tmp_path: Path) -> None:
     name = saved(tmp_path / "a.npz", x_pool=ROWS, y_pool=LABELS, x_test=ROWS[:9], y_test=LABELS[:9])
     assert load(name).notes["duplicates"] == "9 of 9 test items are in the pool too"

@@ -152,6 +152,8 @@ def _left_out(others: Sequence[str], layout: Layout, listing: Contents) -> str:
         said.append(f"{len(others):,} files that are no images ({suffixes(others)})")
     if layout.unlabelled:
         said.append(f"{layout.unlabelled:,} images without labels")
+    if listing.passed_over:
+        said.append(f"the system's own {', '.join(map(shown, listing.passed_over[:NAMED]))}")
     if listing.doubled:
         said.append(f"{listing.doubled:,} members that stand in the archive twice")
     if listing.hidden:

@@ -19,6 +19,10 @@ from alharness.errors import UserError
 NAMED = 5
 #: No encoded image and no table is larger; what claims to be is not read into memory.
 MAX_FILE_BYTES = 256 << 20
+#: Folders that systems and disks keep for themselves, in any case: nobody sorted images into them.
+SYSTEM = frozenset(
+    {"lost+found", "system volume information", "$recycle.bin", "#recycle", "@eadir"}
+)
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,14 @@ class Contents:
         doubled: members that stand in the archive more than once, with one content.
         hidden: members of an archive that were passed over: their names begin with a dot (what macOS adds,
             ``..`` that leads out of it).
+        passed_over: folders of the system's own (``lost+found``), which are not looked into.
     """
 
     files: dict[str, tuple[int, ...]]
     folders: tuple[str, ...]
     doubled: int = 0
     hidden: int = 0
+    passed_over: tuple[str, ...] = ()
 
     def digest(self, names: Sequence[str]) -> str:
         """SHA-256 (16 hex digits) of the names and their facts."""
@@ -170,11 +176,15 @@ def _archive(path: Path) -> _Archive:
 def _index(path: Path, file: zipfile.ZipFile) -> _Archive:
     members: dict[str, zipfile.ZipInfo] = {}
     folders = set()
+    passed: set[str] = set()
     doubled, hidden, different = 0, 0, []
     for info in file.infolist():
         name = info.filename.replace("\\", "/")  # as some programs of Windows write them
         if _hidden(name):
             hidden += not name.endswith("/")
+            continue
+        if own := [part for part in PurePosixPath(name).parts if part.lower() in SYSTEM]:
+            passed.add(own[0])
             continue
         if name.endswith("/"):
             folders.add(name.rstrip("/"))
@@ -193,18 +203,23 @@ def _index(path: Path, file: zipfile.ZipFile) -> _Archive:
     files: dict[str, tuple[int, ...]] = {
         name: (info.file_size, info.CRC) for name, info in members.items()
     }
-    return _Archive(file, members, Contents(files, tuple(sorted(folders)), doubled, hidden))
+    contents = Contents(files, tuple(sorted(folders)), doubled, hidden, tuple(sorted(passed)))
+    return _Archive(file, members, contents)
 
 
 def _walk(root: Path) -> Contents:
     files: dict[str, tuple[int, ...]] = {}
     folders: list[str] = []
     nowhere: list[str] = []
+    passed: list[str] = []
 
     def visit(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> None:
         for entry in os.scandir(folder):
             name = prefix + entry.name
             if _hidden(name):
+                continue
+            if entry.name.lower() in SYSTEM:  # before it is looked at: often only root may
+                passed.append(name)
                 continue
             try:
                 status = entry.stat()
@@ -235,7 +250,7 @@ def _walk(root: Path) -> Contents:
             f"{len(nowhere):,} links in {root} point nowhere: {listed(sorted(nowhere))}. Fetch what "
             "they stand for (git annex get, dvc pull, git lfs pull) or remove them."
         )
-    return Contents(files, tuple(sorted(folders)))
+    return Contents(files, tuple(sorted(folders)), passed_over=tuple(sorted(passed)))
 
 
 def _hidden(name: str) -> bool:
