@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from alharness import numerics, registry
+from alharness import numerics, plugins, registry
 from alharness.engine import environment
 from alharness.engine.opening import OpenTask
 from alharness.errors import UserError
@@ -35,7 +35,7 @@ def describe(
     session = Session(
         started_ms=time.time_ns() // 1_000_000,
         first_cycle=resumed_at,
-        versions=environment.versions(),
+        versions={**environment.versions(), **_libraries(spec)},
         hardware=environment.hardware(torch.device(spec.device)),
         arithmetic=numerics.describe(),
         git_commit=environment.git_commit(),
@@ -81,6 +81,15 @@ def describe_preparation(folder: RunFolder, changes: Mapping[str, str]) -> None:
         facts = folder.facts()
         strategy = facts.strategy.model_copy(update={"adapted": dict(changes)})
         folder.write_facts(facts.model_copy(update={"strategy": strategy}))
+
+
+def _libraries(spec: RunSpec) -> dict[str, str]:
+    """Versions of what foreign plug-ins import, beside those that every result depends on."""
+    return {
+        **plugins.libraries_of(plugins.STRATEGIES, spec.strategy.name),
+        **plugins.libraries_of(plugins.TASKS, spec.task.name),
+        **plugins.libraries_of(plugins.LEARNERS, spec.learner.kind),
+    }
 
 
 def other_data(spec: RunSpec, folder: RunFolder, before: str, now: str) -> UserError:

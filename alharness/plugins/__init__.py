@@ -25,7 +25,7 @@ from alharness.plugins.names import (
     provider,
     split,
 )
-from alharness.plugins.source import INSTALLED, identity_of
+from alharness.plugins.source import INSTALLED, identity_of, libraries_of
 
 __all__ = [
     "INSTALLED",
@@ -37,6 +37,7 @@ __all__ = [
     "distribution_of",
     "find",
     "identity_of",
+    "libraries_of",
     "listings",
     "load",
     "names",

@@ -11,6 +11,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -19,6 +20,10 @@ from alharness.plugins.names import OWN, distribution_of, find, own_packages, so
 
 #: Folders of installed distributions; a module elsewhere may change without a new version.
 INSTALLED = frozenset({"site-packages", "dist-packages"})
+
+
+#: Their versions stand in ``env.json`` alone: in a key, each upgrade would rename every foreign run.
+RECORDED = frozenset({"torch", "numpy", "scikit-learn"})
 
 
 def identity_of(group: str, name: str) -> dict[str, str]:
@@ -32,14 +37,26 @@ def identity_of(group: str, name: str) -> dict[str, str]:
         name: a name of any form.
 
     Returns:
-        by plug-in: the distribution with its version, and for source outside of the installed
-        distributions a digest of it and of the modules there that it imports. Empty for the
-        harness's own, whose results follow from its version.
+        by plug-in: the distribution with its version; for source outside of the installed distributions
+        a digest of it and of the modules there that it imports; and the other distributions that these
+        lead to, with their versions. Empty for the harness's own, whose results follow from its version.
 
     Raises:
         UserError: a file that cannot be read.
     """
-    found: dict[str, str] = {}
+    return {
+        token: " ".join([*words, *(f"{library} {number}" for library, number in found.items())])
+        for token, words, found in _foreign(group, name)
+    }
+
+
+def libraries_of(group: str, name: str) -> dict[str, str]:
+    """The distributions that a foreign plug-in of this name imports, with their versions."""
+    return {key: number for *_, found in _foreign(group, name) for key, number in found.items()}
+
+
+def _foreign(group: str, name: str) -> Iterator[tuple[str, list[str], dict[str, str]]]:
+    """(plug-in, what it is, the libraries that it imports) for those in a name that are not ours."""
     tokens = name.split(":")
     at = 0
     while at < len(tokens):
@@ -47,30 +64,66 @@ def identity_of(group: str, name: str) -> dict[str, str]:
         point = find(group, token)
         if point is not None:
             if point.dist is None or point.dist.name not in OWN:
-                found[token] = " ".join([distribution_of(point), *_loose_source(point.module)])
+                words = [distribution_of(point), *_loose_source(point.module)]
+                yield token, words, _libraries(point.module, _content(point.module))
         elif token.endswith(".py"):
             content = read_source("plug-in", Path(token))
             make_importable(Path(token))
-            found[token] = _source_digest(None, content)
+            yield token, [_source_digest(None, content)], _libraries(None, content)
             at += 1  # the class
         elif at < len(tokens) and token.partition(".")[0] not in own_packages():
-            known = _module_identity(token)
-            if known:
-                found[token] = known
+            words = _module_identity(token)
+            if words:
+                # A library's own class: what it rests on belongs to the library's version.
+                loose = bool(_loose_source(token))
+                yield token, words, _libraries(token, _content(token)) if loose else {}
                 at += 1
         # Everything else is an argument: a number, a path, the name of an attribute.
-    return found
 
 
-def _module_identity(module: str) -> str:
-    """Distribution and version of a module, or its source's digest; empty when there is none."""
+def _module_identity(module: str) -> list[str]:
+    """Distribution and version of a module, and its source's digest; empty when there is none."""
     if not all(part.isidentifier() for part in module.split(".")):
-        return ""
+        return []
     if source_path(module) is None:
-        return ""
-    names = packages_distributions().get(module.partition(".")[0], [])
-    known = [f"{distribution} {version(distribution)}" for distribution in sorted(set(names))]
-    return " ".join([*known, *_loose_source(module)])
+        return []
+    return [*_versions(module.partition(".")[0]), *_loose_source(module)]
+
+
+def _versions(package: str) -> list[str]:
+    """``NAME VERSION`` of the distributions that a top-level package comes from."""
+    found = sorted(set(_distributions(tuple(sys.path)).get(package, [])))
+    return [f"{distribution} {version(distribution)}" for distribution in found]
+
+
+@cache
+def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Distributions by top-level package: all installed files are looked at, .2 s, once for a path."""
+    return packages_distributions()
+
+
+def _content(module: str) -> bytes:
+    path = source_path(module)
+    return path.read_bytes() if path is not None and path.suffix == ".py" else b""
+
+
+def _libraries(module: str | None, content: bytes) -> dict[str, str]:
+    """Distributions, with versions, that a plug-in imports from its own modules, however deep."""
+    own = None if module is None else module.partition(".")[0]
+    met, waiting, outside = {module}, [(module, content)], set()
+    while waiting:
+        for name in _imported(*waiting.pop()):
+            top, path = name.partition(".")[0], source_path(name)
+            if name in met:
+                continue
+            met.add(name)
+            if path is not None and (top == own or _is_loose(name, path)):
+                waiting.append((name, _content(name)))
+            elif name == top and top not in sys.stdlib_module_names | own_packages():
+                outside.add(top)
+    found = {word for top in outside for word in _versions(top)}
+    pairs = [tuple(word.split(" ", 1)) for word in sorted(found)]
+    return {name: number for name, number in pairs if name not in RECORDED | OWN}
 
 
 def _loose_source(module: str) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alharness import registry
 from alharness.cli import call
 from alharness.engine.opening import Places
 from alharness.engine.runner import execute
@@ -156,3 +157,50 @@ def test_the_command_says_that_nothing_was_run(
     assert call(command) == 0
     assert re.search("finished before; nothing was run", "".join(capsys.readouterr()))
     assert len(run_folders(tmp_path)) == 1
+
+
+def library(root: Path, number: str) -> None:
+    """A library as pip installs it; version 2 ranks the other way round."""
+    place = root / "site-packages"
+    (place / "ranking").mkdir(parents=True, exist_ok=True)
+    sign = "" if number == "1.0" else "-"
+    (place / "ranking" / "__init__.py").write_text(
+        f"def first(view, n):\n    return view.unlabelled[{sign}n:][:n]\n", encoding="utf-8"
+    )
+    about = place / "ranking_of_mine.dist-info"
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: ranking-of-mine\nVersion: {number}\n"
+    )
+    (about / "top_level.txt").write_text("ranking\n")
+
+
+@pytest.mark.parametrize("deep", [False, True], ids=["by itself", "by a module beside it"])
+def test_the_version_of_a_library_that_a_plugin_imports_is_part_of_the_run(
+    deep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library(tmp_path, "1.0")
+    monkeypatch.syspath_prepend(str(tmp_path / "site-packages"))
+    path = tmp_path / "mine.py"
+    if deep:
+        (tmp_path / "beside_mine.py").write_text("from ranking import first\n", encoding="utf-8")
+    home = "beside_mine" if deep else "ranking"
+    write(path, f"__import__('{home}').first(view, query_size)")
+    path.write_text(f"import {home}\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    name = f"{path}:Mine"
+    before = resolve({**SMALL, "strategy": name})
+    folder = execute(before, places(tmp_path), max_cycles=1)
+    assert "ranking-of-mine 1.0" in before.plugins[str(path)]
+    assert folder.facts().versions["ranking-of-mine"] == "1.0"
+    library(tmp_path, "2.0")
+    after = resolve({**SMALL, "strategy": name})
+    assert after.run_key != before.run_key
+    with pytest.raises(UserError, match="is not what it was"):
+        execute(before, places(tmp_path))
+
+
+def test_versions_that_every_run_records_rename_no_foreign_run(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("import json, torch, numpy, sklearn.cluster\nimport alharness\n")
+    (identity,) = registry.identity_of(registry.STRATEGIES, f"{path}:Mine").values()
+    assert len(identity.split()) == 1
