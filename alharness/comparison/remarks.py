@@ -98,18 +98,18 @@ PAUSE_MS = 15 * 60_000
 
 def look_notes(runs: Sequence[Run], looks: int) -> list[str]:
     """Seeds that were begun when all others were finished, after a pause: perhaps for what these showed."""
-    times: dict[Pair, list[int]] = defaultdict(list)
+    begun: dict[Pair, int] = {}
+    ended: dict[Pair, int] = {}
     for run in runs:
         started = [s.started_ms for s in run.facts.sessions[:1] if s.started_ms is not None]
         if run.records and started:
-            times[run.pair] += [started[0], run.records[-1].ts_ms]
-    ordered = sorted(times.items(), key=lambda item: min(item[1]))
+            begun[run.pair] = min(started[0], begun.get(run.pair, started[0]))
+            ended[run.pair] = max(started[0], run.records[-1].ts_ms, ended.get(run.pair, 0))
+    ordered = sorted(begun, key=lambda pair: begun[pair])
     late: list[Pair] = []
-    end = 0
-    for place, (_, span) in enumerate(ordered):
-        if place and min(span) - end > PAUSE_MS:
-            late = [later for later, _ in ordered[place:]]  # of several pauses, the last one
-        end = max(end, *span)
+    for place, pair in enumerate(ordered[1:], 1):
+        if begun[pair] - max(ended[before] for before in ordered[:place]) > PAUSE_MS:
+            late = ordered[place:]  # of several pauses, the last one
     if not late or looks > 1:
         return []
     told = ", ".join(str(seed) for seed, _ in sorted(late))

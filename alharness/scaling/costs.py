@@ -28,7 +28,7 @@ from alharness.pictures.charts import (
 )
 from alharness.pictures.styles import line_styles
 from alharness.records.metrics import METRICS
-from alharness.scaling.estimates import Line, lines
+from alharness.scaling.estimates import MIN_SIZES, Line, lines
 from alharness.scaling.study import Study
 
 #: Pool sizes that are told.
@@ -48,10 +48,11 @@ class Cost:
         score: its mean test figure at the end of the budget.
         prepare_s: seconds of everything prepared once.
         select_s: seconds of one selection.
-        low_s, high_s: its 95 % bootstrap interval over the repeats; without width where constant work was
-            carried over to another size.
+        low_s, high_s: its interval over the repeats and two models of the growth; without width where
+            constant work was carried over to another size.
         seconds: preparation and all selections of the budget.
-        measured: whether that pool size was timed; otherwise the times are extrapolated.
+        measured: whether that pool size was timed; otherwise the times are extrapolated, or NaN where
+            fewer than three sizes were timed or the memory does not suffice.
         best: whether no other strategy has a better score for as many seconds or fewer.
     """
 
@@ -95,12 +96,44 @@ def selection(line: Line, n: int) -> tuple[float, float, float]:
     if work[0] and all(counts == work[0] for counts in work):
         always = float(np.median(np.concatenate([line.seconds(size) for size in line.sizes])))
         return always, always, always
-    middle = extrapolated({size: line.time(size).value for size in line.sizes}, n)
+    if len(line.sizes) < MIN_SIZES:
+        return UNKNOWN  # two sizes lie on a line whatever the truth is
+    medians = {size: line.time(size).value for size in line.sizes}
+    middle = extrapolated(medians, n)
     rng = seeds.rng(0, "costs")
     drawn = np.stack([line.resampled(size, rng)[:N_DRAWN] for size in line.sizes], axis=1)
     ends = [extrapolated(dict(zip(line.sizes, times, strict=True)), n) for times in drawn.tolist()]
-    low, high = np.quantile(ends, [0.025, 0.975])
+    # What the repeats leave open, and what the model does: a power of the size fits as well.
+    low, high = np.quantile([*ends, *[_by_power(medians, n)] * len(ends)], [0.0125, 0.9875])
     return middle, min(float(low), middle), max(float(high), middle)
+
+
+#: Told in place of a number that nothing at hand supports.
+UNKNOWN = (float("nan"),) * 3
+
+
+def _by_power(seconds: Mapping[int, float], n: int) -> float:
+    """Seconds at size n by ``a n^b``, least squares in logarithms: another model of the same times."""
+    sizes = np.log([float(size) for size in seconds])
+    slope, start = np.polyfit(sizes, np.log([max(s, 1e-9) for s in seconds.values()]), 1)
+    return float(np.exp(start + slope * np.log(n)))
+
+
+def fits(study: Study, line: Line, n: int) -> bool:
+    """Whether what a strategy keeps for a pool of size n fits the memory of the machine that was timed.
+
+    Its features, and what a selection takes at its peak, by what they took per item; true where the study
+    does not know its machine's memory, as before 0.3.0.
+    """
+    memory = study.machine.get("memory_bytes")
+    features = [
+        found.feature_bytes / found.n
+        for found in study.measurements
+        if found.name == line.name and found.feature_bytes is not None
+    ]
+    largest = line.sizes[-1]
+    peak = (line.peak_bytes(largest) or 0) / largest
+    return memory is None or n in line.sizes or n * (max(features, default=0.0) + peak) <= memory
 
 
 def costs(
@@ -133,8 +166,11 @@ def costs(
         for series in both:
             line = timed[series.name]
             _, values = series.curves("queries", metric)
-            prepare_s = extrapolated(line.preparation, n) if line.preparation else 0.0
-            select_s, low_s, high_s = selection(line, n)
+            known = n in line.preparation or len(line.preparation) >= MIN_SIZES
+            prepare_s = 0.0
+            if line.preparation:
+                prepare_s = extrapolated(line.preparation, n) if known else float("nan")
+            select_s, low_s, high_s = selection(line, n) if fits(study, line, n) else UNKNOWN
             n_queries = np.mean([sum(r.query is not None for r in x.records) for x in series.runs])
             seconds = prepare_s + float(n_queries) * select_s
             score = float(values[:, -1].mean())
@@ -169,7 +205,9 @@ def _marked(rows: Sequence[Cost], *, more_is_better: bool) -> tuple[Cost, ...]:
     marked: list[Cost] = []
     best = -np.inf
     sign = 1 if more_is_better else -1
-    for row in sorted(rows, key=lambda row: (row.seconds, -sign * row.score)):
+    known = [row for row in rows if np.isfinite(row.seconds)]
+    marked += [row for row in rows if row not in known]
+    for row in sorted(known, key=lambda row: (row.seconds, -sign * row.score)):
         ahead = sign * row.score > best
         best = max(best, sign * row.score)
         marked.append(Cost(**{**vars(row), "best": bool(ahead)}))
@@ -187,14 +225,16 @@ def table(found: Mapping[int, Sequence[Cost]], words: str = "test accuracy") -> 
         "costs",
         "Accuracy and cost: the test figure at the end of the budget, and seconds of preparation plus one "
         "selection by pool size (* no other strategy is better for as many seconds of the whole budget or "
-        "fewer; ~ extrapolated from smaller pools, with its 95 % interval where the repeats "
-        "leave more than a factor of two open)",
+        "fewer; ~ extrapolated from three smaller pools or more, with its interval where repeats and model "
+        "leave more than a factor of two open; unknown: fewer were timed, or it does not fit the memory)",
         ("strategy", words, *(f"{plain_number(n)} images" for n in found)),
         tuple(cells),
     )
 
 
 def _told(row: Cost) -> str:
+    if not np.isfinite(row.seconds):
+        return "unknown"
     sign = "" if row.measured else "~"
     prepared = f"{plain_number(_digits(row.prepare_s))} + " if row.prepare_s else ""
     star = " *" if row.best else ""
@@ -225,7 +265,8 @@ def chart(
                 [row.seconds for row in front], [row.score for row in front], where="post",
                 color="#999999", lw=1,
             )  # fmt: skip
-            for row in sorted(rows, key=lambda row: labels.index(row.label)):
+            known = [row for row in rows if np.isfinite(row.seconds)]
+            for row in sorted(known, key=lambda row: labels.index(row.label)):
                 colour, marker = styles[row.label]["color"], styles[row.label]["marker"]
                 axes.plot(
                     row.seconds, row.score, "o" if marker == "None" else marker, ms=7, color=colour,

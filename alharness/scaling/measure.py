@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ def run_study(
 def _run_study(
     spec: ScalingSpec, places: Places, folder: Path, device: torch.device, progress: Progress
 ) -> Study:
-    machine = {**environment.hardware(device), **environment.versions()}
+    machine = {**environment.hardware(device), **environment.versions(), **_memory(device)}
     about = {
         "spec": spec.model_dump(mode="json"),
         "machine": machine,
@@ -82,6 +83,16 @@ def _run_study(
     for measurement in measure(spec, places, device, done, progress):
         append_line(log, measurement.model_dump_json())
     return Study.read(folder)
+
+
+def _memory(device: torch.device) -> dict[str, int]:
+    """Memory of the device that is timed, where it can be told: no time is told of what does not fit."""
+    if device.type == "cuda":
+        return {"memory_bytes": torch.cuda.get_device_properties(device).total_memory}
+    try:
+        return {"memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return {}
 
 
 def _require_same(

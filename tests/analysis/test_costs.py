@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from alharness.cli import call
@@ -102,16 +103,48 @@ def a_line(times: dict[int, tuple[float, ...]], work: dict[int, dict[str, int]])
 
 
 def test_noise_is_not_extrapolated() -> None:
-    times = {10_000: (0.10, 0.18, 0.20), 30_000: (0.12, 0.19, 0.30)}
+    times = {10_000: (0.10, 0.18, 0.20), 20_000: (0.11, 0.19, 0.25), 30_000: (0.12, 0.19, 0.30)}
     same = {n: {"pool_items_scored": 500} for n in times}
-    assert selection(a_line(times, same), 10**8) == (0.185, 0.185, 0.185)
+    assert selection(a_line(times, same), 10**8) == (0.19, 0.19, 0.19)
     more = {n: {"pool_items_scored": n} for n in times}
     middle, low, high = selection(a_line(times, more), 10**8)
-    assert low < 0.3  # flat times are among what the repeats allow
-    assert high > 500  # and so are (0.30 - 0.10) s per 20,000 items
+    assert low < 1  # flat times are among what the repeats allow
+    assert high > 300  # and so are (0.30 - 0.10) s per 20,000 items
     assert low <= middle <= high
-    exact = {10_000: (1.0, 1.0, 1.0), 30_000: (3.0, 3.0, 3.0)}
+    exact = {n: (n / 10_000,) * 3 for n in times}
     assert selection(a_line(exact, more), 10**8) == pytest.approx((1e4, 1e4, 1e4))
+
+
+def test_two_sizes_are_not_extrapolated() -> None:
+    """They lie on a line whatever the truth is: no residual tells how wrong the line is."""
+    two = {10_000: (1.0, 1.0, 1.0), 30_000: (3.0, 3.0, 3.0)}
+    more = {n: {"pool_items_scored": n} for n in two}
+    assert np.isnan(selection(a_line(two, more), 10**8)).all()
+    assert selection(a_line(two, more), 30_000)[0] == 3.0
+
+
+def test_growth_that_is_not_linear_shows_in_the_interval() -> None:
+    """n^.7: a line through it says too much, and the interval goes down to where the power law is."""
+    times = {n: ((n / 1e4) ** 0.7,) * 3 for n in (10_000, 30_000, 100_000)}
+    more = {n: {"pool_items_scored": n} for n in times}
+    middle, low, _ = selection(a_line(times, more), 10**8)
+    assert low == pytest.approx(1e4**0.7, rel=0.01)
+    assert middle > 2 * low
+
+
+def test_what_does_not_fit_the_memory_has_no_time(comparison: Comparison) -> None:
+    study = a_study()
+    kept = [
+        m.model_copy(update={"feature_bytes": 200 * m.n})
+        if (m.kind, m.name) == ("prepare", "asal-auto")
+        else m
+        for m in study.measurements
+    ]
+    small = Study(study.spec, {"memory_bytes": 8 << 30}, tuple(kept))
+    rows = {row[0]: row[2:] for row in table(costs(comparison, small, sizes=(10**7, 10**8))).rows}
+    assert rows["asal-auto"][0].startswith("~")
+    assert rows["asal-auto"][1] == "unknown"  # 20 GB of features in 8 GiB
+    assert len(chart(costs(comparison, small, sizes=(10**8,))).png) > 1000
 
 
 def test_the_table_tells_how_unsure_an_extrapolation_is(comparison: Comparison) -> None:
