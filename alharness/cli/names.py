@@ -134,6 +134,13 @@ def _show_settings() -> None:
     """Every section of a spec that does not belong to a plug-in, with its defaults."""
     from alharness.spec import SECTIONS, RunSpec
 
+    click.echo("task (--set task.NAME=VALUE; 'alharness show NAME' lists the data set's own):")
+    click.echo(
+        "  positive  none          class that the average precision is of; by default the mean over"
+    )
+    click.echo(
+        "                          classes, or the rarer of two with less than 40 % of the pool"
+    )
     for section in SECTIONS[2:]:
         _fields(f"{section} (--set {section}.NAME=VALUE)", RunSpec.model_fields[section].annotation)
 
