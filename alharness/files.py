@@ -26,6 +26,12 @@ TOO_DEEP = "brackets are nested too deeply"
 #: What a file or folder is called until it is whole.
 PARTIAL = ".partial"
 
+#: How several users write into one folder; said where the system lets one of them not write.
+SHARING = (
+    "a group shares a folder after 'chmod -R g+rwX DIR', 'chmod g+s' for DIR and the folders in it, and "
+    "'umask 002' for everybody"
+)
+
 _CURES = {
     errno.ENOSPC: "Free some space and give the same command again",
     errno.EDQUOT: "Free some space and give the same command again",
@@ -61,6 +67,8 @@ def refusal(error: OSError, path: Path | str, doing: str = "written", cure: str 
     cure = cure or _CURES.get(
         error.errno or 0, "Look at the place, then give the same command again"
     )
+    if error.errno in (errno.EACCES, errno.EPERM) and doing != "read":
+        cure = f"{cure} ({SHARING})"
     why = error.strerror or str(error) or type(error).__name__
     return UserError(f"'{path}' cannot be {doing}: {why}. {cure}; what is on the disk stays whole.")
 

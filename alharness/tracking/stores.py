@@ -344,6 +344,7 @@ def _make(path: Path) -> None:
     with files.beside(path) as partial:
         for ending in ("-journal", "-wal", "-shm", ""):  # a killed process may have left its own
             partial.with_name(partial.name + ending).unlink(missing_ok=True)
+        partial.touch()  # SQLite would make it readable for others and never writable for a group
         make_engine(sqlite_uri(partial), path)
 
 

@@ -160,3 +160,28 @@ def test_without_a_flock_runs_and_artefacts_say_so(
         (line,) = capsys.readouterr().err.splitlines()
         assert os.strerror(37) in line
         assert str(tmp_path) in line
+
+
+def test_a_group_may_share_a_folder_of_runs(tmp_path: Path) -> None:
+    """With the folder's group handed down and a umask of 002, a second user may write everything."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    before = os.umask(0o002)
+    try:
+        assert call([*RUN.split(), "--set", "learner.kind=linear", "--runs-dir", str(shared)]) == 0
+    finally:
+        os.umask(before)
+    assert (shared / "mlflow.db").exists()
+    for path in below(shared):
+        mode = path.stat().st_mode
+        assert mode & stat.S_IWGRP, path
+        assert not path.is_dir() or mode & stat.S_ISGID, path
+
+
+def test_who_may_not_write_is_told_how_a_group_shares_a_folder(runs: Path, nursery: Any) -> None:
+    with of_another_user(runs):
+        code, lines = told(nursery, f"{RUN} --runs-dir {runs} --no-tracking --seed 7", runs)
+    assert code == 2
+    assert len(lines) == 1
+    assert "umask 002" in lines[0]
