@@ -203,6 +203,26 @@ def test_a_spec_that_was_recorded_before_there_was_a_recipe_has_the_old_one() ->
     )
 
 
+def test_a_frozen_networks_head_is_solved_by_newtons_method(tmp_path: Path) -> None:
+    net = tmp_path / "net.py"
+    net.write_text(
+        "import torch\n\n\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self, item_shape, n_classes):\n"
+        "        super().__init__()\n"
+        "        self.fc = torch.nn.Linear(64, n_classes)\n\n"
+        "    def forward(self, x):\n"
+        "        return self.fc(x.flatten(1))\n"
+    )
+    given = {"task": "digits-two", "strategy": "random", "device": "cpu"}
+    learner = {"kind": f"{net}:Net", "freeze": True}
+    new = resolve({**given, "learner": learner})
+    old = resolve({**given, "learner": {**learner, "solver": "lbfgs"}})
+    assert new.learner.solver == "newton"
+    assert new.run_key != old.run_key
+    whole = resolve({**given, "learner": {"kind": f"{net}:Net"}})
+    assert whole.learner.solver == "lbfgs"  # the field that its key leaves out
+
+
 def test_runs_of_two_solvers_are_of_two_protocols() -> None:
     given = {"task": "digits-two", "strategy": "random", "device": "cpu"}
     fields = [
