@@ -1,11 +1,12 @@
 """Runs on this machine: a few worker processes that take one run after the other.
 
 Workers without a GPU are forked from one process that has imported torch (``worker.nursery``); CUDA does
-not survive a fork, so that with a GPU each of them starts anew and imports it for some seconds. A process
-per worker rather than per run: a warm one is faster still. Runs of the harness's own code in one process
-cannot influence each other: no random stream is carried along and nothing is seeded globally. Whatever a
-plug-in does to its process stays among runs whose keys name that plug-in: others get a worker of their
-own. A worker that dies (memory, a crash in native code) fails its runs and is replaced.
+not survive a fork, so that with a GPU each of them starts anew and imports it for some seconds. Runs of the
+harness's own code share a worker, because a warm one is faster still, and cannot influence each other: no
+random stream is carried along and nothing is seeded globally. A run of foreign code has a process of its
+own: a class attribute or a module of somebody's that was changed in one run would be there in the next.
+Its price is a fork; with a GPU, the import. A worker that dies (memory, a crash in native code) fails its
+runs and is replaced.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from itertools import starmap
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from alharness import plugins
+from alharness.errors import UserError
 from alharness.executors.base import Event, payload
 from alharness.executors.sweeps import Job
 from alharness.pool.residency import SHARING
@@ -75,23 +80,22 @@ class LocalExecutor:
     def run(
         self, jobs: Sequence[Job], places: Places, *, fresh: bool
     ) -> Generator[Event, None, None]:
-        # Runs of the same plug-ins together: their worker need not be changed.
-        codes = {code: place for place, code in enumerate(dict.fromkeys(map(_code, jobs)))}
-        waiting = sorted(jobs, key=lambda job: codes[_code(job)])[::-1]
+        # Runs of the harness's own code together: their worker need not be changed.
+        waiting = sorted(jobs, key=_is_foreign)[::-1]
         selector = selectors.DefaultSelector()
         workers: dict[int, _Worker] = {}
 
         def give(slot: int) -> Iterator[Event]:
             """The next run for a worker; one that there is none for is let go."""
             worker = workers[slot]
-            if waiting and worker.code in (None, _code(waiting[-1])):
+            if waiting and (worker.is_fresh or not (worker.is_foreign or _is_foreign(waiting[-1]))):
                 job = waiting.pop()
                 worker.give(job, payload(job, places, fresh=fresh))
                 yield Event("started", job)
             else:
                 selector.unregister(worker.answers)
                 workers.pop(slot).close()
-                if waiting:  # of other plug-ins
+                if waiting:  # what one foreign run left in its process is no other run's
                     yield from hire(slot)
 
         # CUDA does not survive a fork; elsewhere than on Linux torch's libraries may not.
@@ -252,12 +256,12 @@ class _Worker:
         self.answers: IO[bytes] = os.fdopen(answers, "rb", buffering=0)
         self.requests: IO[bytes] = os.fdopen(requests, "wb", buffering=0)
         self.job: Job | None = None
-        #: Plug-ins that it has run; None before its first run.
-        self.code: tuple[tuple[str, str], ...] | None = None
+        self.is_fresh = True
+        self.is_foreign = False
 
     def give(self, job: Job, work: dict[str, Any]) -> None:
         self.job = job
-        self.code = _code(job)
+        self.is_fresh, self.is_foreign = False, _is_foreign(job)
         with suppress(BrokenPipeError):  # a dead worker shows when its answer is read
             self.requests.write(json.dumps(work).encode() + b"\n")
 
@@ -290,6 +294,16 @@ class _Worker:
             self.requests.close()
 
 
-def _code(job: Job) -> tuple[tuple[str, str], ...]:
-    """What tells the foreign code of a run from others', as its key does."""
-    return tuple(sorted(job.spec.plugins.items()))
+def _is_foreign(job: Job) -> bool:
+    """Whether code of somebody else takes part in a run. A folder of data is none."""
+    spec = job.spec
+    named = (plugins.STRATEGIES, spec.strategy.name), (plugins.TASKS, spec.task.name)
+    return any(starmap(_has_source, (*named, (plugins.LEARNERS, spec.learner.kind))))
+
+
+@cache  # thousands of jobs name the same few
+def _has_source(group: str, name: str) -> bool:
+    try:
+        return bool(plugins.identity_of(group, name))
+    except UserError:  # gone since the sweep was put together: its run says so
+        return True

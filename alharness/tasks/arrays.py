@@ -19,6 +19,7 @@ from alharness.learners.settings import LearnerSettings
 from alharness.pool import digest
 from alharness.tasks.base import Profile, TaskData, TaskDefaults, TaskPlugin
 from alharness.tasks.rows import Divided
+from alharness.tasks.soundness import n_shared, shared_note
 
 #: Images from this side on have structure that a convolution finds and an mlp does not.
 CONVOLVED = 16
@@ -90,6 +91,7 @@ def data_of(found: Divided, items: NDArray[Any]) -> TaskData:
     """
     pool, test = (np.ascontiguousarray(items[_as_slice(part)]) for part in (found.pool, found.test))
     pool_targets, test_targets = found.targets[found.pool], found.targets[found.test]
+    shared = n_shared(pool, test)
     return TaskData(
         pool_images=pool,
         pool_targets=pool_targets,
@@ -98,7 +100,8 @@ def data_of(found: Divided, items: NDArray[Any]) -> TaskData:
         class_names=found.class_names,
         fingerprint=digest(pool, pool_targets, test, test_targets),
         pool_fingerprint=digest(pool),
-        notes=dict(found.notes),
+        notes={**found.notes, **shared_note(shared, len(test))},
+        n_shared=shared,
     )
 
 

@@ -34,6 +34,7 @@ from alharness.tasks.settings import TaskDefaults as TaskDefaults
 from alharness.tasks.soundness import (
     absent_classes,
     n_shared,
+    shared_note,
     sound_items,
     sound_names,
     sound_targets,
@@ -272,9 +273,7 @@ def _sound(data: TaskData, name: str) -> TaskData:
     pool, test, shared = data.pool_images, data.test_images, data.n_shared
     if shared is None and isinstance(pool, np.ndarray):
         shared = n_shared(pool, test)
-    if shared:
-        what = "images" if test.ndim == 4 else "items"
-        notes["duplicates"] = f"{shared:,} of {len(test):,} test {what} are in the pool too"
+    notes = {**shared_note(shared, len(test)), **notes}
     return replace(
         data,
         class_names=names,

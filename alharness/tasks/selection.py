@@ -16,6 +16,7 @@ from alharness.tasks.base import DataLocations, TaskData, TaskParameters, TaskPl
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion, obtain_cache
 from alharness.tasks.originals.dataset import check_targets
+from alharness.tasks.soundness import shared_note
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def select(cache: ImageCache, selection: CachePart) -> TaskData:
         notes["partial"] = f"{len(cache.images):,} images: {what}"
     # By sorting: NumPy 2.0's table of small ranges overflows on unsigned numbers as large as digests.
     n_shared = int(np.isin(cache.contents[test], cache.contents[pool], kind="sort").sum())
+    notes |= shared_note(n_shared, len(test_targets), "images")
     fingerprint, pool_fingerprint = selection.fingerprints(cache)
     return TaskData(
         pool_images=_images(cache, pool),

@@ -113,6 +113,13 @@ def n_shared(pool: NDArray[Any], test: NDArray[Any]) -> int:
     return sum(hash(item.tobytes()) in found for item in test)
 
 
+def shared_note(shared: int | None, n_test: int, what: str = "items") -> dict[str, str]:
+    """What to say of items that are in both; nothing where there are none."""
+    if not shared:
+        return {}
+    return {"duplicates": f"{shared:,} of {n_test:,} test {what} are in the pool too"}
+
+
 def _check_array(items: Any, name: str) -> None:
     """Uint8 images or finite float32 rows, at least one."""
     found = _in_words(items)

@@ -96,6 +96,49 @@ def test_what_a_plug_in_does_to_its_process_stays_with_its_runs(tmp_path: Path) 
     assert asked("mixed") == asked("runs")
 
 
+CACHING = '''
+import torch
+from alharness.strategy import PoolQuery, Strategy
+
+
+class Caching(Strategy):
+    """Keeps the order that it drew first, for all later runs of its process."""
+
+    order = None
+
+    def select(self, view, query_size):
+        if Caching.order is None:
+            Caching.order = torch.randperm(view.pool.n, generator=view.torch_rng("order"))
+        left = Caching.order[~torch.isin(Caching.order, view.available.taken)]
+        return PoolQuery(left[:query_size].clone())
+'''
+
+
+def test_equal_specs_of_foreign_code_give_equal_records_alone_and_in_a_sweep(
+    tmp_path: Path,
+) -> None:
+    """What a plug-in keeps in its class is there for one run: each has a process of its own."""
+    (tmp_path / "caching.py").write_text(CACHING)
+    chosen = ["--strategies", "./caching.py:Caching", *SMALL]
+    for root, seeds in (("swept", "0,1"), ("alone", "1")):
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "alharness",
+                "sweep",
+                *chosen,
+                "--seeds",
+                seeds,
+                "--runs-dir",
+                root,
+            ],
+            check=True,
+        )
+    (alone,) = _records(tmp_path / "alone").items()
+    assert _records(tmp_path / "swept")[alone[0]] == alone[1]
+
+
 def test_a_killed_sweep_continues_and_gives_the_same_records(tmp_path: Path) -> None:
     command = ["sweep", "--strategies", "random,max-entropy", "--seeds", "0-2", *SMALL]
     killed = tmp_path / "killed"

@@ -99,10 +99,10 @@ def test_test_items_in_the_pool_of_somebodys_task_are_in_the_record(
     assert run(tmp_path, dataset=name) == 0
     (folder,) = run_folders(tmp_path)
     assert folder.facts().task.n_shared == 40
-    assert "40 of 80 test images are in the pool too" in folder.facts().task.notes["duplicates"]
+    assert "40 of 80 test items are in the pool too" in folder.facts().task.notes["duplicates"]
     capsys.readouterr()
     assert call(["compare", "--runs-dir", str(tmp_path)]) == 0
-    assert "40 of 80 test images are in the pool too" in " ".join(capsys.readouterr().out.split())
+    assert "40 of 80 test items are in the pool too" in " ".join(capsys.readouterr().out.split())
 
 
 def test_runs_on_other_data_under_one_name_are_no_pair(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ class TestsOnItsPool(Honest):
     """Half of its test set is in its pool."""
 
     kind = "test in pool"
-    noted = "40 of 80 test images are in the pool too"
+    noted = "40 of 80 test items are in the pool too"
     caught_by = "apart"
 
     def answer(self, data):
