@@ -70,12 +70,20 @@ class Wishes:
         numbers: names of columns whose texts are numbers, however they are written.
         gaps: further texts that mean that nothing is there.
         decimal: the sign before decimals.
+        implied: texts that mean a gap in some column of the file, and so in all whose texts are not said to
+            be words.
     """
 
     categories: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
     gaps: frozenset[str] = frozenset()
     decimal: str = "."
+    implied: frozenset[str] = frozenset()
+
+    def gaps_of(self, column: Column) -> NDArray[np.bool_]:
+        """Which words of a column mean that nothing is there, bool ``[W]``."""
+        further = self.gaps | (frozenset() if column.name in self.categories else self.implied)
+        return column.blank | column.among(further) if further else column.blank
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,7 @@ class Meaning:
         trouble: why it cannot be used as it is, and the settings that help; None where it can.
         doubt: what a person should look at.
         changed: whether alharness 0.2 read it otherwise.
+        absent: words that mean a gap here, because they stand among numbers.
     """
 
     values: Any
@@ -97,6 +106,7 @@ class Meaning:
     trouble: str | None = None
     doubt: str | None = None
     changed: bool = False
+    absent: frozenset[str] = frozenset()
 
 
 class Column:
@@ -156,6 +166,11 @@ class Column:
         at = int(self.rows(words).argmax())
         return f"row {at + 1} says {self.words[int(self.which[at])].as_py()!r:.60}"
 
+    def said(self, words: NDArray[np.bool_]) -> list[str]:
+        """The words themselves, in order."""
+        there = np.flatnonzero(words & (self.counts > 0))
+        return sorted({self.bare[int(at)].as_py() for at in there})
+
     def texts(self, gaps: NDArray[np.bool_]) -> Series[Any]:
         """The texts as they stand in the file; None for a gap."""
         import pandas
@@ -199,7 +214,7 @@ def names_in(listed: str) -> list[str]:
 def meaning_of(column: Column, wishes: Wishes) -> Meaning:
     """A feature: numbers, words, vectors, or what is in the way of that."""
     name, typed = column.name, typed_name(column.name)
-    gaps = column.blank | (column.among(wishes.gaps) if wishes.gaps else False)
+    gaps = wishes.gaps_of(column)
     absent = column.among(ABSENT) & ~gaps
     there = (column.counts > 0) & ~gaps & ~absent
 
@@ -228,7 +243,8 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
     if points or written(number):
         as_is = wishes.decimal == "." or points
         read = None if as_is else lambda text: float(text.replace(",", "."))
-        return Meaning(column.numbers(gaps | absent, read), "numbers", column.rows(gaps | absent))
+        numbers, at = column.numbers(gaps | absent, read), column.rows(gaps | absent)
+        return Meaning(numbers, "numbers", at, absent=frozenset(column.said(absent)))
     decide = (
         f"set task.numbers={typed} if they are numbers, task.categories={typed} if they are words"
     )
@@ -253,15 +269,12 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
         return words(*trouble)
     if absent.any():
         n = column.n_rows(absent)
-        said = sorted(
-            {column.bare[int(at)].as_py() for at in np.flatnonzero(absent & (column.counts > 0))}
-        )
+        said = column.said(absent)
         return words(
             "words",
             f"says {' and '.join(repr(word) for word in said)} in {n:,} rows: a word, or nothing there? Set "
-            f"task.categories={typed} if it is a word, or task.gaps={','.join(said)} if it means "
-            "that nothing "
-            "is there",
+            f"task.categories={typed} if it is a word, or task.gaps={','.join(said)} if it means that "
+            "nothing is there",
         )
     n_words = int((there & (column.counts > 0)).sum())
     if n_words > MAX_CATEGORIES:
@@ -459,7 +472,7 @@ class Classes:
 def classes_of(column: Column, wishes: Wishes) -> Classes:
     """Classes are the file's texts: ``01`` and ``1`` are two."""
     typed = typed_name(column.name)
-    gaps = column.blank | (column.among(wishes.gaps) if wishes.gaps else False)
+    gaps = wishes.gaps_of(column)
     absent = column.among(ABSENT) & ~gaps & (column.counts > 0)
     there = (column.counts > 0) & ~gaps
     is_word = column.name in wishes.categories

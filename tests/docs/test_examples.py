@@ -94,3 +94,30 @@ def test_the_notebook_runs_and_shows_curve_tables_and_comparison(
     assert (work / "table.tex").read_text().count("Gini") >= 1
     assert all(folder.is_finished() for folder in run_folders(work / "runs"))
     assert len(run_folders(work / "runs")) == 8
+
+
+def test_texts_become_rows_that_can_be_learned(tmp_path: Path) -> None:
+    words = {
+        "good": ["fine", "lovely", "warm", "bright"],
+        "bad": ["dull", "cold", "grey", "broken"],
+    }
+    lines = ["text,label"]
+    for number in range(120):
+        label = ("good", "bad")[number % 2]
+        chosen = [words[label][number // step % 4] for step in (2, 8)]
+        lines.append(f'"the film, number {number}, was {chosen[0]} and {chosen[1]}",{label}')
+    (tmp_path / "reviews.csv").write_text("\n".join(lines))
+    module = runpy.run_path(str(EXAMPLES / "text_rows.py"))
+    module["main"](str(tmp_path / "reviews.csv"), "text", "label", str(tmp_path / "rows.npz"))
+    arguments = [
+        "--dataset",
+        f"npz:{tmp_path / 'rows.npz'}",
+        "--budget",
+        "30",
+        "--initial-size",
+        "10",
+    ]
+    runs = tmp_path / "runs"
+    assert run(runs, "--strategy", "margin", *arguments, "--set", "learner.kind=linear") == 0
+    (folder,) = run_folders(runs)
+    assert folder.records()[-1].test.accuracy > 0.9
