@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.series import Series, paired, shared_grid
 from alharness.comparison.statistics import ROUNDING, RankTest
+from alharness.pictures.canvas import Axes, Figure
 from alharness.pictures.charts import (
     WIDTH,
     Cell,

@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import BASELINE, Comparison
 from alharness.comparison.series import Series, paired
 from alharness.comparison.statistics import difference_interval, nested_interval
 from alharness.comparison.tables import TextTable, number, signed
+from alharness.pictures.canvas import Figure
 from alharness.pictures.charts import WIDTH, Chart, entry, legend, make_chart
 from alharness.pictures.styles import line_styles
 

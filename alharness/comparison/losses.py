@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.series import Series
 from alharness.comparison.tables import TextTable, number
 from alharness.errors import UserError
+from alharness.pictures.canvas import Figure
 from alharness.pictures.charts import WIDTH, Chart, entry, legend, make_chart, name_bars
 from alharness.records import Run, RunFolder
 from alharness.records.query_log import QueryLog

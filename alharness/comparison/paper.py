@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.figures import capital
 from alharness.comparison.series import Series, paired, shared_grid
 from alharness.comparison.statistics import interval
 from alharness.errors import UserError
+from alharness.pictures.canvas import Axes, Figure
 from alharness.pictures.charts import (
     COLOURS,
     MARKERS,

@@ -17,15 +17,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
 from alharness.errors import UserError
 from alharness.files import beside
+from alharness.pictures.canvas import (
+    Axes,
+    Axis,
+    Figure,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    new_figure,
+    style,
+)
 
 #: Okabe and Ito's palette, without its yellow, which vanishes on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -98,11 +101,10 @@ class Chart:
 
     def _drawn(self, kind: str, **options: Any) -> bytes:
         """Draw without pyplot: no global state, no window system."""
-        with rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type] # checked there
+        with style(STYLE), warnings.catch_warnings():
             # A name in a script that the font lacks is drawn as boxes; the numbers have it whole.
             warnings.filterwarnings("ignore", message="Glyph .* missing from")
-            figure = Figure(figsize=self.size, layout="constrained")
-            FigureCanvasAgg(figure)
+            figure = new_figure(*self.size)
             self.draw(figure)
             target = io.BytesIO()
             figure.savefig(target, format=kind, **options)

@@ -11,7 +11,7 @@ import torch
 from alharness.files import beside
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from alharness.pictures.canvas import Figure
 
 
 def grid(images: torch.Tensor, columns: int, *, gap: int = 2) -> torch.Tensor:
@@ -58,34 +58,36 @@ def interpolate(
 
 def save_curve(path: Path, columns: Sequence[str], rows: Sequence[Sequence[float]]) -> None:
     """Draw a training curve, one panel per column over the first one, as PNG."""
-    from matplotlib.figure import Figure
+    from alharness.pictures.canvas import new_figure, style
 
     # A recipe without consistency term has a column of zeros.
     shown = [at for at in range(1, len(columns)) if any(row[at] for row in rows)]
-    figure = Figure(figsize=(6.0, 1.8 * max(1, len(shown))), layout="constrained")
-    panels = figure.subplots(max(1, len(shown)), 1, squeeze=False)[:, 0]
-    for panel, at in zip(panels, shown, strict=False):
-        panel.plot([row[0] for row in rows], [row[at] for row in rows], linewidth=1.0)
-        panel.set_ylabel(columns[at].replace("_", " "))
-        panel.grid(alpha=0.3)
-    panels[-1].set_xlabel(columns[0])
-    _save_figure(figure, path)
+    with style():
+        figure = new_figure(6.0, 1.8 * max(1, len(shown)))
+        panels = figure.subplots(max(1, len(shown)), 1, squeeze=False)[:, 0]
+        for panel, at in zip(panels, shown, strict=False):
+            panel.plot([row[0] for row in rows], [row[at] for row in rows], linewidth=1.0)
+            panel.set_ylabel(columns[at].replace("_", " "))
+            panel.grid(alpha=0.3)
+        panels[-1].set_xlabel(columns[0])
+        _save_figure(figure, path)
 
 
 def save_rows(path: Path, rows: Sequence[tuple[str, torch.Tensor]]) -> None:
     """Draw labelled rows of images ``[B, C, H, W]`` in [0, 1] under each other, as PNG."""
-    from matplotlib.figure import Figure
+    from alharness.pictures.canvas import new_figure, style
 
-    figure = Figure(figsize=(9.0, 0.2 + 0.75 * len(rows)), layout="constrained")
-    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    for panel, (label, images) in zip(panels, rows, strict=True):
-        panel.imshow(grid(images, columns=len(images)).numpy(), interpolation="nearest")
-        panel.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-        panel.set_xticks([])
-        panel.set_yticks([])
-        for side in panel.spines.values():
-            side.set_visible(False)
-    _save_figure(figure, path)
+    with style():
+        figure = new_figure(9.0, 0.2 + 0.75 * len(rows))
+        panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+        for panel, (label, images) in zip(panels, rows, strict=True):
+            panel.imshow(grid(images, columns=len(images)).numpy(), interpolation="nearest")
+            panel.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+            panel.set_xticks([])
+            panel.set_yticks([])
+            for side in panel.spines.values():
+                side.set_visible(False)
+        _save_figure(figure, path)
 
 
 def _save_figure(figure: Figure, path: Path) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.optimize import nnls
 
 from alharness import seeds
 from alharness.comparison.comparison import BASELINE, Comparison
 from alharness.comparison.tables import TextTable, number
 from alharness.errors import UserError
+from alharness.pictures.canvas import Figure
 from alharness.pictures.charts import (
     Chart,
     entry,

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from alharness.comparison.comparison import BASELINE
 from alharness.comparison.verdicts import Estimate
 from alharness.files import write_text
+from alharness.pictures.canvas import Axes, Figure
 from alharness.pictures.charts import (
     MARKERS,
     Chart,
