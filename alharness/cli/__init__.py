@@ -49,7 +49,7 @@ COMMANDS = {
         "alharness.cli.artefacts:artefacts",
         "List, show and remove artefacts.",
     ),
-    "ui": ("alharness.cli.tracking:ui", "Open the runs in MLflow."),
+    "ui": ("alharness.cli.tracking:ui", "Watch the runs in a browser (or in MLflow)."),
     "sync": ("alharness.cli.tracking:sync", "Rebuild the MLflow view from the records."),
 }
 

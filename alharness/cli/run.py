@@ -165,6 +165,6 @@ def _how_to_open(uri: str, runs_dir: Path) -> None:
     from alharness.tracking.stores import default_uri, shown
 
     if uri == default_uri(runs_dir):
-        _row("MLflow", typed("ui", *runs_dir_typed(runs_dir)))
+        _row("watch", typed("ui", *runs_dir_typed(runs_dir)))
     else:
         _row("MLflow", shown(uri))

@@ -118,9 +118,28 @@ def _bring_up_to_date(
 @click.command()
 @runs_dir_option
 @tracking_options
+@click.option("--mlflow", is_flag=True, help="MLflow's page instead, with one light worker.")
 @click.option("--port", type=int, default=5000, show_default=True, help="Port on this machine.")
-def ui(runs_dir: Path, tracking_uri: str | None, experiment: str, port: int) -> None:
-    """Open the runs in MLflow, with one light worker (Ctrl-C ends it)."""
+def ui(runs_dir: Path, tracking_uri: str | None, experiment: str, mlflow: bool, port: int) -> None:
+    """Watch the runs in a browser: curves, progress, failures, time left (Ctrl-C ends it).
+
+    The page reads the records and follows them as runs go on; a click on a strategy hides it. It is
+    served on this machine only.
+    """
+    if mlflow:
+        _open_mlflow(runs_dir, tracking_uri, experiment, port)
+        return
+    from alharness.live.server import LocalServer
+    from alharness.live.watch import page, watched
+
+    seen = watched(runs_dir)
+    server = LocalServer({"": page, "runs.json": seen.values}, port=port)
+    click.echo(server.address)
+    with suppress(KeyboardInterrupt):
+        server.serve()
+
+
+def _open_mlflow(runs_dir: Path, tracking_uri: str | None, experiment: str, port: int) -> None:
     from alharness.tracking import check_uri, default_uri, open_tracking, shown
     from alharness.tracking.stores import DATABASES, scheme_of, sqlite_path
 

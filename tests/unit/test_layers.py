@@ -20,7 +20,7 @@ FLOORS = [
     ["acquisition", "pool", "queries", "labelled", "availability", "border"],
     ["records", "artefacts", "pictures", "learners", "tasks", "matching"],
     ["strategy", "generative", "oracle", "registry", "spec"],
-    ["engine", "conformance", "tracking", "comparison", "scaling", "executors"],
+    ["engine", "conformance", "tracking", "comparison", "scaling", "executors", "live"],
     ["api", "pytest", "cli"],
 ]
 ROOMS = [room for floor in FLOORS for room in floor]

@@ -1,0 +1,1 @@
+"""The page that shows runs while they are made: one local server, one page, one JSON."""
