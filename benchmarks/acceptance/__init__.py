@@ -1,1 +1,1 @@
-"""The figures of ``gpu_acceptance.py``: one file per stage, and the report that they share."""
+"""The figures of ``gpu_acceptance.py``: what is measured, in which order, and how it is written down."""

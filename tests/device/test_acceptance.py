@@ -1,8 +1,7 @@
-"""The acceptance command, dry: every stage on the pretended device, so that it works on a real one."""
+"""The acceptance command, dry: every figure on the pretended device, so that it works on a real one."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,89 +10,178 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / "benchmarks" / "gpu_acceptance.py"
 
 
-def lines(out: Path, stage: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    head, *rows = map(json.loads, (out / f"{stage}.jsonl").read_text().splitlines())
-    return head, rows
+#: Packages of a machine with a card, and (the last line) those that ``gpu_carry.sh`` brings there.
+BARE = """
+alharness click contourpy cycler filelock fonttools fsspec jinja2 joblib kiwisolver markdown-it-py
+markupsafe matplotlib mdurl mpmath networkx numpy packaging pandas pillow pip pluggy iniconfig psutil pyarrow
+pygments pyparsing pytest python-dateutil rich safetensors scikit-learn scipy setuptools six sympy
+threadpoolctl torch torchvision triton typing-extensions
+pydantic pydantic-core annotated-types typing-inspection tomli-w
+"""
+#: Finds nothing else, from the beginning on.
+IMITATION = """
+import sys
+from importlib.machinery import PathFinder
+from importlib.metadata import packages_distributions
+
+BARE = set({bare!r}.split())
+HIDDEN = {{
+    name
+    for name, made_by in packages_distributions().items()
+    if not any(one.lower().replace("_", "-") in BARE for one in made_by)
+    and name not in sys.stdlib_module_names
+    and not name.startswith(("nvidia", "cuda", "torch"))
+}}
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in HIDDEN else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+"""
 
 
-def check_what_is_written(out: Path, stage: str) -> None:
-    head, rows = lines(out, stage)
+def imitation(folder: Path) -> str:
+    """A PYTHONPATH under which nothing is found that a bare machine lacks."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(IMITATION.format(bare=BARE))
+    return f"{folder}{os.pathsep}{ROOT}"
+
+
+def accept(out: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(COMMAND), "--out", str(out), *options],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def written(out: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Heads and figures."""
+    found = [json.loads(line) for line in (out / "figures.jsonl").read_text().splitlines()]
+    return [row for row in found if "figure" not in row], [r for r in found if "figure" in r]
+
+
+def check_what_is_written(out: Path) -> None:
+    (head, *_), rows = written(out)
     assert head["dry"]
     assert "pretended" in head["hardware"]["gpu"]
     assert {"torch", "numpy", "alharness"} <= set(head["versions"])
-    table = (out / f"{stage}.txt").read_text()
+    table = (out / "figures.txt").read_text()
     for row in rows:
         assert row["figure"] in table
         assert row["verdict"] in ("met", "not judged", "not measured"), row
         assert row["note"] or row["verdict"] != "not measured"
+        assert row["over"] > 0
         if row["value"] is not None:  # a number of a pretended device is not judged
             assert row["verdict"] == "not judged"
     assert any(row["verdict"] != "not measured" for row in rows)
-    assert len(list(out.iterdir())) <= 8
 
 
-def test_the_stage_of_equalities_as_a_user_types_it(tmp_path: Path) -> None:
+def test_what_is_worth_most_comes_first_and_a_second_call_adds_to_the_first(tmp_path: Path) -> None:
+    """Where a bare machine is imitated: nothing can be imported that it lacks."""
+    path = imitation(tmp_path / "imitation")
+    chosen = ["--only", "captured search", "--dry", "--commit", "abc"]
+    first = accept(tmp_path / "out", *chosen, PYTHONPATH=path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    again = accept(
+        tmp_path / "out",
+        *chosen,
+        "--only",
+        "MLflow is not",
+        "--only",
+        "captured fit",
+        PYTHONPATH=path,
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    check_what_is_written(tmp_path / "out")
+    heads, rows = written(tmp_path / "out")
+    names = [row["figure"] for row in rows]
+    assert names == [
+        "captured search = eager",
+        "captured fit = eager",
+        "MLflow is not needed",
+    ]
+    assert len(heads) == 2
+    assert {row["commit"] for row in rows} == {"abc"}
+
+
+@pytest.mark.slow
+def test_all_figures_in_an_imitation_of_a_bare_machine(tmp_path: Path) -> None:
+    path = imitation(tmp_path / "imitation")
+    done = accept(tmp_path / "out", "--dry", "--budget", "3600", PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    check_what_is_written(tmp_path / "out")
+
+
+MADE_UP = """
+import os, sys, time
+sys.path[:0] = sys.argv[2:]
+from pathlib import Path
+from acceptance.report import *
+
+def broken(place): raise ValueError("no")
+def absent(place): raise NotMeasuredError("there is none")
+def dead(place): os._exit(7)  # as a card's sticky error may end it
+def endless(place): time.sleep(600)
+
+def verdicts(dry, budget_s, *figures):
+    out = Path(sys.argv[1]) / str(time.monotonic_ns())
+    report = Report(out, out, dry=dry, budget_s=budget_s)
+    for figure in figures:
+        report.measure(figure)
+    return [row["verdict"] for row in report.rows.values()], report.close()
+
+assert verdicts(True, 60.0,
+    Figure("a", lambda p: holds(True, "t", over=2)),
+    Figure("b", lambda p: holds(False, "t", over=2)),
+    Figure("c", broken),
+    Figure("d", dead),
+    Figure("e", absent),
+    Figure("f", lambda p: at_most(2, 1, "s")),
+    Figure("g", lambda p: holds(True, "t", over=0)),
+) == (["met", "missed", "failed", "failed", "not measured", "not judged", "failed"], 1)
+assert verdicts(True, 60.0, Figure("a", lambda p: holds(True, "t", over=2))) == (["met"], 0)
+assert verdicts(True, 60.0) == ([], 1), "nothing was measured"
+assert verdicts(True, 2.0, Figure("a", endless)) == (["failed"], 1)
+"""
+
+
+def test_each_figure_is_found_by_itself_and_nothing_is_met_over_nothing(tmp_path: Path) -> None:
+    paths = [str(ROOT / part) for part in ("", "strategies", "benchmarks", "tests/device")]
     done = subprocess.run(
-        [sys.executable, str(COMMAND), "--dry", "--stage", "tests", "--out", str(tmp_path)],
+        [sys.executable, "-c", MADE_UP, str(tmp_path), *paths],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_where_nothing_is_installed_it_stops_before_anything_is_measured(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = sys.argv[1:]; from alharness import registry\n"
+        "registry.names = lambda group: []\n"
+        "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(COMMAND), "--dry", "--out", str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    check_what_is_written(tmp_path, "tests")
-
-
-#: One generator's critic is normalised by layers and differentiated twice.
-NORMALISED = pytest.mark.skipif(
-    not hasattr(torch, "accelerator"),
-    reason="before torch 2.6 a layer norm is not differentiated twice on the pretended device",
-)
-
-
-@pytest.mark.parametrize("stage", [pytest.param("speed", marks=NORMALISED), "runs"])
-def test_a_stage(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))  # the command adds to it
-    found = importlib.util.spec_from_file_location("gpu_acceptance", COMMAND)
-    assert found is not None
-    assert found.loader is not None
-    command = importlib.util.module_from_spec(found)
-    found.loader.exec_module(command)
-    assert command.main(["--dry", "--stage", stage, "--out", str(tmp_path)]) == 0
-    check_what_is_written(tmp_path, stage)
-
-
-def test_a_missed_target_is_told_by_the_exit_code(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.path[:0] = sys.argv[2:]; from pathlib import Path\n"
-        "from pretended_cuda import pretended_cuda\n"
-        "from acceptance.report import *\n"
-        "def broken(place): raise ValueError('no')\n"
-        "def absent(place): raise NotMeasuredError('there is none')\n"
-        "with pretended_cuda():\n"
-        "    for verdict, measure in [('met', lambda p: holds(True, 't')), ('missed', lambda p: "
-        "holds(False, 't')), ('failed', broken), ('not measured', absent), ('not judged', "
-        "lambda p: at_most(2, 1, 's'))]:\n"
-        "        report = Report('tests', Path(sys.argv[1]), Path(sys.argv[1]), dry=True)\n"
-        "        report.measure(Figure('f', measure))\n"
-        "        assert report.rows[0]['verdict'] == verdict, report.rows\n"
-        "        assert report.close() == (verdict in ('missed', 'failed'))\n"
-        "    report = Report('tests', Path(sys.argv[1]), Path(sys.argv[1]), dry=False)\n"
-        "    report.measure(Figure('slow', lambda p: at_most(2, 1, 's')))\n"
-        "    report.measure(Figure('long', lambda p: at_most(1, 2, 's'), needs_s=600))\n"
-        "    assert [row['verdict'] for row in report.rows] == ['missed', 'not measured']\n"
-    )
-    paths = [str(ROOT / part) for part in ("", "strategies", "benchmarks", "tests/device")]
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), *paths], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 2
+    assert "only 0 strategies are found: alharness is not installed" in done.stderr
+    assert not (tmp_path / "figures.jsonl").exists()
 
 
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
