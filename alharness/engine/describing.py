@@ -72,6 +72,7 @@ def describe(
         sessions=sessions,
     )
     folder.write_facts(facts)
+    # Last: a folder with a spec has all that a reader of runs asks for.
     write_text(folder.spec, spec.to_toml())
 
 

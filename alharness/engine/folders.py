@@ -31,6 +31,7 @@ def open_folder(spec: RunSpec, runs_dir: Path, *, fresh: bool = False) -> RunFol
         UserError: it holds another run, its spec cannot be read, or a link leads out of it.
     """
     folder = RunFolder(spec.folder(runs_dir))
+    # First, and before the lock: a lock in a victim's folder is written there, too.
     folder.require_no_links()
     try:
         kept = kept_spec(folder)

@@ -47,6 +47,7 @@ class Keeper:
         self.folder = folder
         self._file = folder.record_file()
         self.records = self._file.read()
+        # Before anything is appended: a new line behind half of one would be half of a line, too.
         drop_torn_line(folder.cycles)
         self.log = proved_log(folder, self.records)
         self._is_cold = True  # until a selection of this session is kept
@@ -74,6 +75,7 @@ class Keeper:
         """Write one cycle to the disk."""
         if cycle.asked is not None:
             self.log.add(cycle.number, cycle_rows(cycle.asked))
+        # Rows before their line: after a kill between the two they are dropped, and the cycle is run again.
         self.log.write(self.folder.queries)
         record = record_of(cycle, ledger, cold=self._is_cold).model_copy(
             update={
@@ -96,6 +98,7 @@ def record_of(cycle: Cycle, ledger: Ledger, *, cold: bool = False) -> CycleRecor
         cold: whether its selection is its session's first.
     """
     labelled, asked = cycle.labelled, cycle.asked
+    # Before the clock of the cycle is read: hashing them is time of the harness.
     labelled_digest, learner_digest = labelled.digest(), cycle.learner.digest()
     return CycleRecord(
         cycle=cycle.number,
@@ -133,6 +136,7 @@ def _times(cycle: Cycle, ledger: Ledger, *, cold: bool) -> Times:
         select_s=select_s if asked else None,
         annotate_s=seconds.get("annotate"),
         bookkeeping_s=sum(asked.view.stopwatch.apart.values()) if asked else 0.0,
+        # What is left: nothing of a cycle's time is in no column.
         harness_s=cycle.clock.elapsed() - sum(seconds.values()) - select_s,
         phases=phases,
         cold=cold if asked else None,
@@ -152,6 +156,7 @@ def _query_figures(asked: Asked) -> QueryFigures:
         entropy_mean=float(entropy.mean()),
         entropy_median=float(np.median(entropy)),
         digest=query.digest(),
+        # A strategy may give scalars of numpy and torch, which JSON has not.
         diagnostics={key: float(value) for key, value in sorted(query.diagnostics.items())},
     )
 

@@ -166,6 +166,7 @@ def _execute(
 ) -> weakref.ref[Pool]:
     """The cycles that are left; returns a look at the pool that tells whether it outlives the run."""
     spec, strategy = bound.spec, bound.strategy
+    # The records first: what is damaged there is told before data are read and networks trained.
     keeper = Keeper(folder)
     done = len(keeper.records)
     task = open_task(bound, places, audience.progress)

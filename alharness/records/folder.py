@@ -103,6 +103,7 @@ class RunFolder:
             UserError: a file of the run is damaged or missing.
         """
         records = self.record_file().read()
+        # While a run goes on, queries.npz is ahead of its records; env.json grows with each session.
         if records and records[-1].final:
             prove_files(records[-1], self.path)
         return records

@@ -65,6 +65,7 @@ class QueryLog:
             for cycle in cycles:
                 rows = self.rows(name, cycle)
                 if rows is not None:
+                    # Types and shapes too, or the same bytes could pass for other rows.
                     sha.update(f"{name} {cycle} {rows.dtype.str} {rows.shape}".encode())
                     sha.update(np.ascontiguousarray(rows).data.cast("B"))
         return sha.hexdigest()[:16]
@@ -93,6 +94,7 @@ class QueryLog:
             self._cycles[name] = [np.concatenate(self._cycles[name])]
             arrays[name] = self._rows[name][0]
             arrays[f"{name}@cycle"] = self._cycles[name][0]
+        # An open file: of a name without its ending savez makes another one.
         with beside(path) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 

@@ -251,6 +251,7 @@ class RecordFile:
         if not self.path.exists():
             return records
         with explained(self.path, "read"):
+            # A line gets its end with its last byte: what stands behind the last end is not finished.
             *lines, torn = self.path.read_bytes().split(b"\n")
         for number, line in enumerate(lines, start=1):
             records.append(self._record(line, number))
@@ -265,6 +266,7 @@ class RecordFile:
             UserError: the record could not be read again, or the system refuses to write.
         """
         body = record.model_dump_json()
+        # Read back first: NaN becomes null in JSON, and a line with it would shut the whole file.
         try:
             again = CycleRecord.model_validate_json(body)
         except ValidationError as error:
@@ -276,6 +278,7 @@ class RecordFile:
         assert again.cycle == record.cycle
         chain = _link(self._chain, body.encode())
         append_line(self.path, f'{body[:-1]}{self.LINK}{chain}"}}')
+        # Now that the line is there: after a refusal the chain ends where the file does.
         self._chain = chain
 
     def _record(self, line: bytes, number: int) -> CycleRecord:
@@ -294,6 +297,7 @@ class RecordFile:
                 number, "does not agree with its checksum, or a line before it was changed"
             )
         if not link:
+            # Lines of 0.1.0 have none and stand in front; behind a line that has one, all have one.
             if self.unproven < number - 1:
                 self._refuse(number, "has lost its checksum")
             self.unproven += 1
