@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from alharness.executors.sweeps import Job, Sweep
     from alharness.executors.targets import Found
 
+#: Runs that are named one by one; of more, so many stand for all.
+SHOWN = 3
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -123,14 +126,18 @@ def looks_option(function: Function) -> Function:
 
 
 def tell_unreadable(found: Found) -> int:
-    """Name every run that cannot be read, in a line each.
+    """Name the runs that cannot be read: a line each, or one with three of them where there are many.
 
     Returns:
         the exit code: 1 when there was one, since what is shown is not all.
     """
-    for item in found.unreadable:
-        click.echo(f"alharness: left out: {item.reason}", err=True)
-    return 1 if found.unreadable else 0
+    reasons = [item.reason for item in found.unreadable]
+    if len(reasons) > SHOWN:
+        told = "; ".join(reason.rstrip(".") for reason in reasons[:SHOWN])
+        reasons = [f"{len(reasons)} runs that cannot be read, for instance: {told}."]
+    for reason in reasons:
+        click.echo(f"alharness: left out: {reason}", err=True)
+    return 1 if reasons else 0
 
 
 def find_comparisons(
