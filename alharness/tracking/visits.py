@@ -158,7 +158,7 @@ class _Child:
     def __init__(self, asked: Mapping[str, Any]) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         self._process = subprocess.Popen(
-            # -P: a file of the user's that is called mlflow.py is not MLflow.
+            # -P: a module in the folder where the user is, of whatever name, is not MLflow.
             [sys.executable, "-P", "-m", "alharness.tracking"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
