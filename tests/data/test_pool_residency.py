@@ -341,6 +341,34 @@ def test_a_scan_halves_its_blocks_until_they_fit_and_says_so(
     assert again.counts == {}
 
 
+@pytest.mark.parametrize(
+    ("said", "is_memory"),
+    [
+        ("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported", True),
+        ("GET was unable to find an engine to execute this computation", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+    ],
+)
+def test_memory_that_ran_out_is_known_however_it_is_said(
+    said: str, is_memory: bool, pool: Pool
+) -> None:
+    """By the driver, by cuDNN once none of its kernels has a workspace, by cuBLAS for its handle."""
+
+    def sums(items: torch.Tensor) -> torch.Tensor:
+        if len(items) > 200:
+            raise RuntimeError(said)
+        return items.flatten(1).sum(dim=1)
+
+    work = WorkCounters()
+    if is_memory:
+        assert sum(len(part) for part, _ in scan(pool, sums, work=work)) == N
+        assert work.counts["blocks_halved"] == 2
+    else:
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            list(scan(pool, sums, work=work))
+
+
 def test_a_scan_gives_up_only_on_a_single_item(mapped: np.ndarray) -> None:
     seen: list[int] = []
     with pytest.raises(torch.cuda.OutOfMemoryError):
