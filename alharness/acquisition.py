@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-from torch.nn import functional
+from alharness.lazily import functional, torch
 
 #: A log probability whose exponential is 0 in every floating-point type.
 _LOG_OF_NOTHING = -1e4

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import torch
+from alharness.lazily import torch
 
 
 def _none() -> torch.Tensor:

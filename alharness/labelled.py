@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import torch
-
 from alharness.errors import UserError
+from alharness.lazily import torch
 from alharness.pool import Pool
 from alharness.pool.residency import free_bytes, megabytes
 

@@ -1,14 +1,20 @@
-"""Names of a package that are imported when they are first asked for.
+"""Modules, and names of a package, that are imported when they are first used.
 
-A run's settings stand in packages whose other files need torch. Whoever wants the settings should not
-wait seconds for it: ``alharness list``, a misspelt name and the help need none.
+Importing torch takes seconds, and whoever asks what a data set is, what a strategy's parameters are, or
+mistypes a name needs none of it. So files that describe and also compute take torch from here::
+
+    from alharness.lazily import torch
+
+which reads, and is type-checked, like the module itself. Plug-ins of others import as they like.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 
 def from_files(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -25,3 +31,21 @@ def from_files(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return find
+
+
+class _Late(ModuleType):
+    """A module by name, imported when an attribute of it is first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        # Not kept: what somebody changes in the module, a test for instance, is seen here, too.
+        return getattr(
+            sys.modules.get(self.__name__) or importlib.import_module(self.__name__), name
+        )
+
+
+if TYPE_CHECKING:
+    import torch as torch
+    from torch import nn as nn
+    from torch.nn import functional as functional
+else:
+    torch, nn, functional = map(_Late, ("torch", "torch.nn", "torch.nn.functional"))

@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
 
-import torch
+from alharness.lazily import torch
 
 #: Relative rounding of a float32 product under ``exact``.
 UNIT_ROUNDOFF = 2.0**-24
@@ -63,8 +63,16 @@ _ALLOCATOR_VARIABLES = (
     "MALLOC_TRIM_THRESHOLD_",
 )
 
-_backends = cast(Any, torch.backends)
-_HAS_BOTH = hasattr(_backends, "fp32_precision") and hasattr(_backends.mkldnn, "matmul")
+
+def _backends() -> Any:
+    """torch's settings, which its stubs do not know all of."""
+    return torch.backends
+
+
+@cache
+def _has_both() -> bool:
+    """Whether this torch has a second way to say what float32 means, operation by operation."""
+    return hasattr(_backends(), "fp32_precision") and hasattr(_backends().mkldnn, "matmul")
 
 
 @contextmanager
@@ -90,12 +98,12 @@ def training(precision: str) -> Iterator[None]:
 
 @contextmanager
 def _arithmetic(*, tf32: bool) -> Iterator[None]:
-    cudnn, cuda_matmul = _backends.cudnn, _backends.cuda.matmul
+    cudnn, cuda_matmul = _backends().cudnn, _backends().cuda.matmul
     before = cudnn.enabled, cudnn.deterministic, cudnn.benchmark
     matmul = _read(torch.get_float32_matmul_precision)
     allowed = _read(lambda: cuda_matmul.allow_tf32)
     convolution = _read(lambda: cudnn.allow_tf32)
-    operations = {which: _get(*which) for which in _OPERATIONS} if _HAS_BOTH else {}
+    operations = {which: _get(*which) for which in _OPERATIONS} if _has_both() else {}
     keep_freed_memory()
     cudnn.enabled, cudnn.deterministic, cudnn.benchmark = True, True, False
     cuda_matmul.allow_tf32 = tf32  # not set_float32_matmul_precision: that one moves the CPU too
@@ -119,7 +127,7 @@ def _arithmetic(*, tf32: bool) -> Iterator[None]:
 def precision() -> tuple[Any, ...]:
     """What a product of float32 numbers means now, by both of torch's ways to say it."""
     # By the functions behind ``fp32_precision``: read before and after every call of foreign code.
-    get = torch._C._get_fp32_precision_getter if _HAS_BOTH else None
+    get = torch._C._get_fp32_precision_getter if _has_both() else None
     found = [get(*which) for which in (*_WHOLE, *_OPERATIONS) if get is not None]
     return _read(torch.get_float32_matmul_precision), *found
 
@@ -142,11 +150,11 @@ def describe() -> dict[str, Any]:
     ``matmul`` and ``convolution`` say what float32 means on CUDA: ``float32`` or ``tf32``.
     ``keeps_freed_memory``: whether we told the allocator to; times with and without do not compare.
     """
-    cudnn = _backends.cudnn
-    if _HAS_BOTH:
+    cudnn = _backends().cudnn
+    if _has_both():
         matmul, convolution = (_get("cuda", name) == "tf32" for name in ("matmul", "conv"))
     else:
-        matmul, convolution = _backends.cuda.matmul.allow_tf32, cudnn.allow_tf32
+        matmul, convolution = _backends().cuda.matmul.allow_tf32, cudnn.allow_tf32
     found: dict[str, Any] = {
         "cudnn": cudnn.enabled,
         "deterministic": cudnn.deterministic,
@@ -219,5 +227,7 @@ def _set(backend: str, operation: str, value: str) -> None:
 
 def _operation(backend: str, operation: str) -> Any:
     if backend == "mkldnn":
-        return getattr(_backends.mkldnn, operation)
-    return _backends.cuda.matmul if operation == "matmul" else getattr(_backends.cudnn, operation)
+        return getattr(_backends().mkldnn, operation)
+    return (
+        _backends().cuda.matmul if operation == "matmul" else getattr(_backends().cudnn, operation)
+    )

@@ -14,9 +14,9 @@ from numbers import Real
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from alharness.lazily import torch
 from alharness.pool import Pool
 
 Answer_co = TypeVar("Answer_co", covariant=True)

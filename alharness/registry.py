@@ -24,8 +24,10 @@ from alharness.plugins import (
     load,
     names,
     provider,
+    require_name,
     split,
 )
+from alharness.tasks import hints
 
 if TYPE_CHECKING:
     from alharness.strategy import Parameters, Strategy
@@ -176,13 +178,22 @@ def group_of(name: str) -> str:
     )
 
 
+def require_names(task: str, strategy: str) -> None:
+    """Refuse names that nothing can have, before anything is imported for the other one.
+
+    Raises:
+        UserError: with what may have been meant.
+    """
+    require_name("data set", TASKS, split(TASKS, task)[0], hints.meant_by)
+    require_name("strategy", STRATEGIES, split(STRATEGIES, strategy)[0])
+
+
 def task_class(name: str) -> type[TaskPlugin]:
     """The class behind a data set's name, whatever follows its colon.
 
     Raises:
         UserError: no such name, or what it names is not a ``TaskPlugin``.
     """
-    from alharness.tasks import hints
     from alharness.tasks.base import TaskPlugin
 
     found = load("data set", TASKS, split(TASKS, name)[0], hints.meant_by)

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from alharness import acquisition, seeds
@@ -36,6 +35,7 @@ from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
 from alharness.errors import UserError, is_library, shown
 from alharness.labelled import LabelledSet
+from alharness.lazily import torch
 from alharness.learners.learner import Learner, LearnerFactory
 from alharness.learners.settings import LearnerSettings
 from alharness.pool import Pool

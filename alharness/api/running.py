@@ -258,7 +258,7 @@ def bound_of(strategy: Any, dataset: Any, settings: Mapping[str, Any]) -> Bound:
     Raises:
         UserError: as ``run``.
     """
-    from alharness.engine.opening import watched
+    from alharness.engine.watching import watched
     from alharness.spec import bind
 
     chosen = {

@@ -71,7 +71,7 @@ def run(
     """
     from alharness.api.running import execute_tracked, places_of
     from alharness.cli.display import make_display
-    from alharness.engine.opening import watched
+    from alharness.engine.watching import watched
     from alharness.spec import bind
 
     strategy, dataset = _named(names, strategy, dataset)

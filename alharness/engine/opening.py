@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from alharness.artefacts import Supply, default_store_root
-from alharness.border import call
-from alharness.border.author import Author
 from alharness.engine.stage import Networks, Problem, Stage, set_stage
 from alharness.oracle import Oracle, open_oracle
 from alharness.pool import Forecast, Pool
 from alharness.progress import Progress, silent
 from alharness.records import RunFolder
 from alharness.spec import Bound
-from alharness.strategy import Strategy
 from alharness.tasks.base import DataLocations, TaskData, load_data
 
 
@@ -109,18 +105,3 @@ def open_task(bound: Bound, places: Places, progress: Progress = silent) -> Open
     chosen = data.forecast(device, bound.spec.pool)
     pool = data.open_pool(device, bound.spec.pool, chosen=chosen)
     return OpenTask(bound, data, pool, data.open_test(device), chosen)
-
-
-def watched(name: str, make: Callable[[], Strategy]) -> Strategy:
-    """A strategy, made anew: seeds and settings that belong to everybody stay what they were.
-
-    Args:
-        name: what its user typed.
-        make: calls its constructor.
-
-    Raises:
-        PluginError: its constructor changes one.
-    """
-    # What was made is the plug-in; until then its class is all there is to name.
-    author, expected = Author(Strategy, name), "an instance from its constructor"
-    return call.watched(author, "__init__", expected, make)

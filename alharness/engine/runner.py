@@ -22,10 +22,11 @@ from alharness.engine.describing import describe, describe_preparation, other_da
 from alharness.engine.evaluation import PrecisionOf, decide_precision, precision_of_before
 from alharness.engine.folders import failure_kept, held, open_folder
 from alharness.engine.loop import Sizes, run, start
-from alharness.engine.opening import OpenTask, Places, open_task, watched
+from alharness.engine.opening import OpenTask, Places, open_task
 from alharness.engine.pictures import draw_pictures
 from alharness.engine.proof import proved_log
 from alharness.engine.recording import Keeper
+from alharness.engine.watching import watched
 from alharness.errors import UserError, is_own
 from alharness.oracle import hidden
 from alharness.pool import Pool

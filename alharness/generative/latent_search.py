@@ -24,17 +24,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-import torch
-
-from alharness.learners.capture import CapturedStep, weakly
+from alharness.lazily import torch
 from alharness.learners.learner import Learner, take_state
 from alharness.timing import WorkCounters
 
 #: Latents per batch: bounds the memory of the backward pass, does not change the result.
 CHUNK = 256
 
-Decode = Callable[[torch.Tensor], torch.Tensor]
-Score = Callable[..., torch.Tensor]
+Decode = Callable[["torch.Tensor"], "torch.Tensor"]
+Score = Callable[..., "torch.Tensor"]
 
 
 @dataclass(frozen=True)
@@ -269,6 +267,8 @@ class _Climber:
         """
         if self.captured is None:
             # A foreign score or generator may do what no graph can hold.
+            from alharness.learners.capture import CapturedStep, weakly  # which needs torch
+
             self.captured = CapturedStep(weakly(self.step), or_eagerly="latent search")
         for _ in range(steps):
             self.captured()

@@ -15,12 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch.nn import functional
-
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.lazily import from_files
+from alharness.lazily import from_files, functional, torch
 from alharness.learners.settings import LearnerSettings as LearnerSettings
 from alharness.pool import Pool
 
@@ -148,7 +145,7 @@ SAMPLES_REMEDY = (
 )
 
 #: What the loop asks for a learner; a strategy may hand over another one in ``prepare``.
-LearnerFactory = Callable[[tuple[int, ...], int, torch.device], Learner]
+LearnerFactory = Callable[[tuple[int, ...], int, "torch.device"], Learner]
 
 #: Classes of the reference (docs/api.md) that are found here; their files import this one.
 __getattr__ = from_files(

@@ -10,9 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
-import torch
-
-from alharness.learners.capture import WORTH_CAPTURING, CapturedStep
+from alharness.lazily import torch
 
 
 def epochs_of(
@@ -102,6 +100,8 @@ def descend_on_device(
     Returns:
         the loss of every step, float32 ``[S]``, on the device.
     """
+    from alharness.learners.capture import WORTH_CAPTURING, CapturedStep  # which needs torch
+
     losses = torch.zeros(len(kinds), device=device)
     at = torch.zeros(1, dtype=torch.int64, device=device)
 

@@ -12,11 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from alharness.artefacts import read_tensors, sha256_of
 from alharness.errors import UserError
+from alharness.lazily import nn, torch
 
 #: Where weights are set, unless somebody else asks for some.
 SETTING = "learner.weights"

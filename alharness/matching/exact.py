@@ -10,10 +10,10 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from alharness import numerics
+from alharness.lazily import torch
 from alharness.matching.index import Index, Neighbour, squared_distances
 from alharness.timing import WorkCounters
 

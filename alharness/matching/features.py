@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
 from alharness import numerics
 from alharness.artefacts import Artefact, Maker, Supply, write_tensors
+from alharness.lazily import torch
 from alharness.matching.pca import N_COMPONENTS, PCA
 from alharness.pool import Pool, scan
 from alharness.progress import Progress, silent

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from alharness.lazily import torch
 from alharness.timing import WorkCounters
 
 #: One neighbour: pool index, distance, and rank among all pool items, labelled ones too, from 1.

@@ -18,9 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-import torch
-
 from alharness.errors import unknown_name
+from alharness.lazily import torch
 from alharness.matching.exact import ExactIndex
 from alharness.matching.index import Index
 from alharness.matching.trees import FaissIndex, KDTreeIndex

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+from alharness.lazily import torch
 
 if TYPE_CHECKING:
     pass

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from alharness import seeds
 from alharness.errors import UserError
+from alharness.lazily import torch
 from alharness.matching.index import GrowingIndex
 from alharness.timing import WorkCounters
 

@@ -12,7 +12,7 @@ A name is one of
 
 from __future__ import annotations
 
-from alharness.plugins.loading import describe, load
+from alharness.plugins.loading import describe, load, require_name
 from alharness.plugins.names import (
     LEARNERS,
     STRATEGIES,
@@ -42,5 +42,6 @@ __all__ = [
     "load",
     "names",
     "provider",
+    "require_name",
     "split",
 ]

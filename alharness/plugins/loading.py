@@ -24,6 +24,19 @@ def _no_hint(name: str) -> None:
     """Nothing is known of names that are none."""
 
 
+def require_name(kind: str, group: str, name: str, hint: Hint = _no_hint) -> None:
+    """Refuse a name that is neither installed nor has the form of a module's or a file's. Imports nothing.
+
+    Args:
+        kind, group, name, hint: as of ``load``.
+
+    Raises:
+        UserError: with what may have been meant.
+    """
+    if find(group, name) is None and not all(name.rpartition(":")):
+        raise _misnamed(kind, group, name, hint)
+
+
 def load(kind: str, group: str, name: str, hint: Hint = _no_hint) -> Any:
     """The object behind a name of any form, not yet checked for its type.
 
@@ -50,9 +63,8 @@ def _load(kind: str, group: str, name: str, hint: Hint) -> Any:
                 f"The {kind} '{name}' of {distribution_of(point)} cannot be loaded from "
                 f"'{point.value}': {error}. Reinstall or mend that distribution."
             ) from error
-    module_name, colon, attribute = name.rpartition(":")
-    if not colon or not module_name or not attribute:
-        raise _misnamed(kind, group, name, hint)
+    require_name(kind, group, name, hint)
+    module_name, _, attribute = name.rpartition(":")
     if module_name.endswith(".py"):
         module = _import_file(kind, Path(module_name))
     elif "/" in module_name:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
+
+from alharness.lazily import torch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

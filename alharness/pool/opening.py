@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from alharness.lazily import torch
 from alharness.pool.base import Pool, VirtualItems
 from alharness.pool.pinned import PinnedPool
 from alharness.pool.residency import Forecast, forecast

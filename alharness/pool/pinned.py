@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-import torch
-
+from alharness.lazily import torch
 from alharness.pool.base import Pool, scaled
 from alharness.pool.source import parts_of
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-import torch
 
 from alharness.errors import UserError
+from alharness.lazily import torch
 from alharness.pool.base import BLOCK_VALUES_CPU, BLOCK_VALUES_CUDA
 from alharness.pool.pinned import pinned_bytes
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import torch
-
+from alharness.lazily import torch
 from alharness.numerics import is_out_of_memory
 from alharness.pool.base import Pool
 from alharness.timing import WorkCounters

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from alharness.errors import UserError
+from alharness.lazily import torch
 from alharness.pool.base import BLOCK_VALUES_CPU
 
 if TYPE_CHECKING:

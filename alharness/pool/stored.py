@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from alharness.errors import UserError
+from alharness.lazily import torch
 from alharness.pool.base import Pool, digest, scaled
 from alharness.pool.pinned import Ring
 from alharness.pool.source import file_extent, parts_of, read_fully

@@ -22,7 +22,7 @@ from alharness.errors import UserError, blamed, unknown_name
 from alharness.files import merge, parse_toml
 from alharness.learners.settings import LearnerSettings
 from alharness.records.facts import Choice
-from alharness.spec.devices import resolve_device
+from alharness.spec.devices import require_device_name, resolve_device
 from alharness.spec.model import POSITIVE, SECTIONS, TOP_LEVEL, RunSpec, explain, fields_at
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     profile = given.get("profile", "quick")
     if profile not in ("quick", "paper"):
         raise unknown_name("profile", str(profile), ["quick", "paper"])
+    registry.require_names(chosen.name, asked.name)
+    _require_sections(given)
     task_class = registry.task_class(chosen.name)
     try:
         task = registry.make_task(task_class, chosen.name, **_own(chosen, task_class))
@@ -140,13 +142,15 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
             "plugins": {},
         },
     )
-    values["device"] = resolve_device(str(values["device"]))
+    device = str(values["device"])
+    require_device_name(device)
     _choose_solver(values["learner"], given.get("learner", {}), is_recorded=is_recorded)
     try:
-        spec = RunSpec.model_validate(values)
+        spec = RunSpec.model_validate({**values, "device": "cpu" if device == "auto" else device})
     except ValidationError as error:
         raise explain(error) from error
-    # Only now: a strategy's constructor may import and compute, and a slip is told in no time.
+    # Only now what needs torch, a device and a strategy's constructor: a slip was told in no time.
+    spec = spec.model_copy(update={"device": resolve_device(device)})
     strategy = watch(asked.name, partial(registry.make_strategy, plugin, asked.name, **parameters))
     recorded = Choice(name=asked.name, **identity(strategy.parameters))
     spec = spec.model_copy(update={"strategy": recorded})
@@ -249,6 +253,16 @@ def _choose_solver(learner: dict[str, Any], said: Mapping[str, Any], *, is_recor
             f"learner.solver is for the linear model; the classifier '{learner['kind']}' is none. Use "
             "learner.kind=linear, or leave learner.solver out."
         )
+
+
+def _require_sections(given: Mapping[str, Any]) -> None:
+    """Refuse settings that no section has, before a plug-in is imported for its defaults."""
+    for section in SECTIONS[2:]:
+        model: Any = RunSpec.model_fields[section].annotation
+        try:
+            model.model_validate(dict(given.get(section, {})))
+        except ValidationError as error:
+            raise explain(error, section, model) from error
 
 
 def _kind_of(settings: LearnerSettings) -> Kind:

@@ -47,12 +47,27 @@ def _why_no_gpu() -> str:
     )
 
 
+def require_device_name(device: str) -> None:
+    """Refuse what names no device, without a look at which ones are here.
+
+    Raises:
+        UserError: an unknown device.
+    """
+    if device.lower() in _OTHER_NAMES:
+        raise UserError(f"Unknown device '{device}'. {_OTHER_NAMES[device.lower()]}")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise unknown_name("device", device, ["auto", "cpu", "cuda", "cuda:0"])
+
+
 def resolve_device(device: str) -> str:
     """``auto`` -> ``cuda`` when there is one, else ``cpu``; ``cuda:1`` is the second of several.
 
     Raises:
         UserError: an unknown device, or one that is not here.
     """
+    require_device_name(device)
+    if device == "cpu":
+        return device
     import torch
 
     if device == "auto":
@@ -65,12 +80,6 @@ def resolve_device(device: str) -> str:
                 stacklevel=2,
             )
         return "cpu"
-    if device.lower() in _OTHER_NAMES:
-        raise UserError(f"Unknown device '{device}'. {_OTHER_NAMES[device.lower()]}")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise unknown_name("device", device, ["auto", "cpu", "cuda", "cuda:0"])
-    if device == "cpu":
-        return device
     if not torch.cuda.is_available():
         raise UserError(
             f"No CUDA device is available here: {_why_no_gpu()}. Use --device cpu, or --device auto."

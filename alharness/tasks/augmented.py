@@ -16,12 +16,11 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch.nn import functional
 
 from alharness import seeds
 from alharness.errors import UserError
+from alharness.lazily import functional, torch
 from alharness.pool import Pool, VirtualPool
 from alharness.progress import Progress, silent
 from alharness.tasks.base import (

@@ -14,13 +14,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from alharness.border.author import Author
-from alharness.border.call import watched
 from alharness.errors import UserError, is_own
+from alharness.lazily import torch
 from alharness.pool import Forecast, Pool, VirtualItems, digest, forecast_of, open_items
 from alharness.progress import Progress, silent
 from alharness.records import doubts
@@ -225,6 +223,10 @@ def load_data(
     name = plugin.name + (f":{plugin.argument}" if plugin.argument is not None else "")
     if is_own(plugin):
         return _sound(plugin.load(locations, progress), name)
+
+    # Only for foreign code, and only now: a task is described without torch, whose state is watched.
+    from alharness.border.author import Author
+    from alharness.border.call import watched
 
     def load() -> TaskData:
         data: Any = plugin.load(locations, progress)

@@ -6,10 +6,10 @@ import inspect
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from alharness.errors import UserError, unknown_name
+from alharness.lazily import torch
 from alharness.progress import Progress, silent
 from alharness.tasks.arrays import as_items, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin

@@ -23,13 +23,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch.nn import functional
 
 from alharness import acquisition
 from alharness.labelled import LabelledSet
-from alharness.learners.factory import learner_factory
+from alharness.lazily import functional, torch
 from alharness.learners.learner import FitReport, Learner, LearnerFactory
 from alharness.learners.settings import LearnerSettings
 from alharness.learners.training import descend
@@ -98,6 +96,8 @@ class Adba(Strategy):
 
     def learner_factory(self, preparation: Preparation) -> LearnerFactory:
         """The harness's linear classifier, on codes, solved as the task's is."""
+        from alharness.learners.factory import learner_factory  # networks, and so torch
+
         task = preparation.learner_settings
         return learner_factory(LearnerSettings(kind="linear", c=task.c, solver=task.solver))
 

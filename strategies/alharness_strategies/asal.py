@@ -17,12 +17,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
-import torch
 from pydantic import Field, create_model
 from pydantic.fields import FieldInfo
 
 from alharness import acquisition
 from alharness.generative.latent_search import ClassifierSearch, LatentSearch, SearchResult
+from alharness.lazily import torch
 from alharness.matching import (
     FeatureExtractor,
     FeatureSpace,

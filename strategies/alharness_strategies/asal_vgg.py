@@ -16,12 +16,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import nn
-from torch.nn import functional
 
 from alharness.errors import UserError
+from alharness.lazily import functional, nn, torch
 from alharness.learners.weights import read_weights, weights_identity
 from alharness.matching import FeatureExtractor
 from alharness.strategy import Adaptation, Parameters, Preparation

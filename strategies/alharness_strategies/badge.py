@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from torch.nn import functional
 
+from alharness.lazily import functional, torch
 from alharness.pool import scan
 from alharness.strategy import CycleView, PoolQuery, Strategy
 

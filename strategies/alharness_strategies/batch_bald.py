@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 
 from alharness import acquisition
+from alharness.lazily import torch
 from alharness.strategy import (
     CommitteeParameters,
     CommitteeStrategy,

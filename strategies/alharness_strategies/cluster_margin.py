@@ -17,11 +17,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 from scipy.cluster.hierarchy import linkage
 
 from alharness import acquisition
+from alharness.lazily import torch
 from alharness.pool.scan import scan
 from alharness.strategy import CycleView, Parameters, PoolQuery, Strategy
 

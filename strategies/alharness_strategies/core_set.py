@@ -20,9 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from alharness import numerics
+from alharness.lazily import torch
 from alharness.pool import scan
 from alharness.strategy import CycleView, PoolQuery, Strategy
 from alharness.timing import WorkCounters

@@ -17,13 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
 
 from alharness import acquisition
 from alharness.generative.latent_search import ClassifierSearch, LatentSearch
+from alharness.lazily import torch
 from alharness.learners.learner import Learner
-from alharness.learners.linear import LinearLearner
 from alharness.strategy import CycleView, ImageQuery, Parameters, Preparation, Strategy
 
 if TYPE_CHECKING:
@@ -91,6 +90,8 @@ class Gaal(SimpleGan):
 
     def score(self, learner: Learner) -> Callable[[torch.Tensor], torch.Tensor]:
         """Images ``[B, ...]`` to what is maximised, ``[B]``: -|w.x + b|, or the entropy."""
+        from alharness.learners.linear import LinearLearner  # which needs torch
+
         linear = isinstance(learner, LinearLearner) and learner.n_classes == 2
         if self.parameters.score == "distance" or (self.parameters.score == "auto" and linear):
 

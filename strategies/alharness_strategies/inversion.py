@@ -13,15 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-from torch.nn import functional
-
 from alharness import seeds
 from alharness.artefacts import Artefact, Maker, Supply, write_tensors
 from alharness.generative.latent_search import LatentSearch
-from alharness.generative.networks import build_encoder
 from alharness.generative.settings import AutoencoderRecipe
+from alharness.lazily import functional, nn, torch
 from alharness.learners.training import descend
 from alharness.pool import Pool
 from alharness.progress import Progress
@@ -111,6 +107,8 @@ class CodesMaker(Maker[Codes]):
 
 def train_encoder(generator: Generator, steps: int, progress: Progress) -> nn.Module:
     """A network that maps G(z) back to z: squared error in z and in the pixels of G(E(G(z)))."""
+    from alharness.generative.networks import build_encoder  # networks, and so torch
+
     conv = generator.recipe.network != "fc" and min(generator.item_shape[1:]) >= 16
     recipe = AutoencoderRecipe(
         recipe="inversion",

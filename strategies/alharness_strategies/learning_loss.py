@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from alharness import acquisition
-from alharness.learners.loss_prediction import LearningLossLearner, learning_loss_factory
 from alharness.strategy import Adaptation, CycleView, PoolQuery, Preparation, Strategy
 
 
@@ -24,12 +23,17 @@ class LearningLoss(Strategy):
     learner_needs = frozenset({"activations"})
 
     def prepare(self, preparation: Preparation) -> Adaptation:
+        # Networks, and so torch: not before there is something to train.
+        from alharness.learners.loss_prediction import learning_loss_factory
+
         return Adaptation(learner_factory=learning_loss_factory(preparation.learner_settings))
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
         return {"pool_items_scored": n_unlabelled}
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        from alharness.learners.loss_prediction import LearningLossLearner
+
         learner = view.learner
         assert isinstance(learner, LearningLossLearner)
         candidates = view.unlabelled

@@ -8,9 +8,8 @@ Differs from the paper: any number of classes; the paper has two.
 
 from __future__ import annotations
 
-import torch
-
 from alharness import acquisition
+from alharness.lazily import torch
 from alharness.strategy import ScoreStrategy
 
 

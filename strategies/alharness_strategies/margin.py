@@ -8,9 +8,8 @@ Differs from the paper: scores single items by a classifier instead of tokens by
 
 from __future__ import annotations
 
-import torch
-
 from alharness import acquisition
+from alharness.lazily import torch
 from alharness.strategy import ScoreStrategy
 
 

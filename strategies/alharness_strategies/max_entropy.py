@@ -8,9 +8,8 @@ Differs from the paper: nothing; the classifier is in evaluation mode, on which 
 
 from __future__ import annotations
 
-import torch
-
 from alharness import acquisition
+from alharness.lazily import torch
 from alharness.strategy import ScoreStrategy
 
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field
 from scipy.sparse import csr_array, triu
 from sklearn.cluster import KMeans
@@ -29,6 +28,7 @@ from sklearn.cluster import KMeans
 from alharness import numerics, seeds
 from alharness.artefacts import Artefact, Maker, write_tensors
 from alharness.errors import UserError
+from alharness.lazily import torch
 from alharness.matching import features
 from alharness.progress import Progress
 from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, Strategy

@@ -16,9 +16,9 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-import torch
 
 from alharness import acquisition
+from alharness.lazily import torch
 from alharness.strategy import CommitteeStrategy, CycleView, PoolQuery
 
 

@@ -18,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 
-import torch
-
+from alharness.lazily import torch
 from alharness.matching import N_COMPONENTS, Index, build_index, features
 from alharness.strategy import Adaptation, CycleView, NarrowingStrategy, Preparation
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
+from alharness.lazily import torch
 from alharness.strategy import CycleView, NarrowingStrategy, draw_unlabelled
 
 

@@ -26,11 +26,11 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
+from alharness.lazily import torch
 from alharness.matching import features
 from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, Strategy
 

@@ -20,12 +20,10 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
-import torch
 from pydantic import Field
-from torch import nn
-from torch.nn import functional
 
 from alharness import acquisition
+from alharness.lazily import functional, nn, torch
 from alharness.strategy import CycleView, Parameters, PoolQuery, Strategy
 
 

@@ -59,3 +59,46 @@ def test_what_names_and_settings_are_made_of_imports_no_torch(module: str) -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "IMPORTED []" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "show random",
+        "show max-entropy",
+        "show asal-auto",
+        "show digits-ten",
+        "show mnist-two",
+        "show settings",
+        "data list",
+        "sweep --explain",
+        "run --strategy entropyy --dataset digits-two",
+        "run --strategy random --dataset digit-two",
+        "run --strategy random --dataset digits-two --set learner.widht=3",
+        "run --strategy random --dataset digits-two --budget 3",
+        "run --strategy random --dataset digits-two --device cdua",
+    ],
+)
+def test_what_is_only_described_or_mistyped_imports_nothing_heavy(arguments: str) -> None:
+    code = (
+        "import sys\n"
+        "from alharness.cli import call\n"
+        f"call({arguments.split()!r})\n"
+        "heavy = {'torch', 'mlflow', 'sklearn', 'scipy', 'pandas', 'sympy', 'matplotlib'}\n"
+        "print('IMPORTED', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "IMPORTED []" in done.stdout
+
+
+def test_a_run_on_digits_imports_no_library_that_it_does_not_use(tmp_path: Path) -> None:
+    command = ["run", "--strategy", "max-entropy", "--dataset", "digits-two", "--budget", "40"]
+    code = (
+        "import sys\n"
+        "from alharness.cli import call\n"
+        f"code = call({[*command, '--no-tracking', '--quiet', '--runs-dir', str(tmp_path)]!r})\n"
+        "heavy = {'mlflow', 'sklearn', 'scipy', 'pandas', 'matplotlib', 'torchvision'}\n"
+        "print('IMPORTED', code, sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "IMPORTED 0 []" in done.stdout

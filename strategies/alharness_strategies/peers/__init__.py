@@ -14,11 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
 from alharness.errors import UserError, unknown_name
+from alharness.lazily import torch
 from alharness.strategy import CycleView, Parameters, PoolQuery, Strategy
 
 #: What a published strategy is given as the rows of its items.

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
+from alharness.lazily import torch
 from alharness.strategy import CycleView, PoolQuery
 from alharness_strategies.peers import Peer, PeerStrategy, as_query, normalised
 
