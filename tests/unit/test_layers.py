@@ -16,7 +16,7 @@ PLUGINS = ROOT / "strategies" / "alharness_strategies"
 
 #: The rooms of the house from the ground up: each imports from itself and from those before it.
 FLOORS = [
-    ["errors", "seeds", "progress", "files", "timing", "numerics", "lazily", "plugins"],
+    ["errors", "lazily", "seeds", "progress", "files", "timing", "numerics", "plugins"],
     ["acquisition", "pool", "queries", "labelled", "availability", "border"],
     ["records", "artefacts", "pictures", "learners", "tasks", "matching"],
     ["strategy", "generative", "oracle", "registry", "spec"],
