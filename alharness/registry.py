@@ -106,7 +106,26 @@ def strategy_class(name: str) -> type[Strategy]:
     if getattr(found, "__abstractmethods__", None):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise UserError(f"The strategy '{name}' does not define {missing}. Write it and try again.")
+    require_free_names("strategy", name, found)
     return found
+
+
+#: What stands beside a plug-in's parameters in a spec, or before them in its constructor.
+RESERVED = {"strategy": {"name"}, "task": {"name", "argument"}}
+
+
+def require_free_names(section: str, name: str, cls: type[Strategy] | type[TaskPlugin]) -> None:
+    """Refuse parameters that nobody could ever set.
+
+    Raises:
+        UserError: one has the name of something else, as ``strategy.name``.
+    """
+    taken = sorted(RESERVED[section] & set(getattr(cls.Parameters, "model_fields", ())))
+    if taken:
+        raise UserError(
+            f"'{name}' has a parameter called '{taken[0]}', which in '{section}.{taken[0]}' means something "
+            "else: it could never be set. Give it another name."
+        )
 
 
 def find_strategy(name: str) -> StrategyPlugin:
@@ -202,6 +221,7 @@ def task_class(name: str) -> type[TaskPlugin]:
             f"'{name}' is {describe(found)}, not a data set. Derive a class from "
             "alharness.tasks.base.TaskPlugin and name that class."
         )
+    require_free_names("task", name, found)
     return found
 
 

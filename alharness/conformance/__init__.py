@@ -24,15 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alharness import numerics
+from alharness import numerics, registry
 from alharness.conformance.checks import CHECKS
 from alharness.conformance.outcomes import CheckResult, outcomes
 from alharness.conformance.scene import Bench
-from alharness.errors import PluginError, UserError
+from alharness.errors import PluginError
 from alharness.strategy import Strategy
-
-#: What stands beside a strategy's parameters in a spec.
-RESERVED = {"name"}
 
 __all__ = ["BoundCheck", "CheckResult", "ContractError", "check_strategy", "checks"]
 
@@ -79,11 +76,6 @@ def check_strategy(strategy_class: type[Strategy], **parameters: Any) -> list[Ch
         UserError: the strategy suits none of the problems, or a parameter is wrong or has a name that is
             reserved.
     """
-    reserved = sorted(RESERVED & set(strategy_class.Parameters.model_fields))
-    if reserved:
-        raise UserError(
-            f"{strategy_class.__name__} has a parameter called '{reserved[0]}', which in 'strategy."
-            f"{reserved[0]}' means the strategy itself: it could never be set. Give it another name."
-        )
+    registry.require_free_names("strategy", strategy_class.__name__, strategy_class)
     with tempfile.TemporaryDirectory(prefix="alharness-check-") as folder:
         return outcomes(CHECKS, Bench(strategy_class, parameters, Path(folder)))

@@ -413,3 +413,32 @@ def test_a_test_set_and_a_classifier_of_a_strategys_own_are_recorded_and_told_by
     assert call(["compare", "--runs-dir", str(tmp_path)]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert "was prepared with classifier, test set of its own" in told
+
+
+# Names that are taken ---------------------------------------------------------------------------------
+
+NAMED = """
+from alharness.strategy import Parameters, PoolQuery, Strategy
+
+
+class Named(Strategy):
+    class Parameters(Parameters):
+        name: str = "mine"
+
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[:query_size])
+"""
+
+
+def test_a_parameter_called_name_is_refused_by_check_and_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "named.py").write_text(NAMED)
+    name = f"{tmp_path / 'named.py'}:Named"
+    for command in (lambda: call(["check", name]), lambda: run(tmp_path / "runs", strategy=name)):
+        assert command() == 2
+        told = capsys.readouterr().err
+        assert (
+            "has a parameter called 'name', which in 'strategy.name' means something else" in told
+        )
+        assert told.count("\n") == 1
