@@ -190,6 +190,7 @@ def check(claim: PaperClaim, by_task: Mapping[str, Evidence]) -> Verdict:
     profiles = sorted({run.spec.profile for run in comparison.runs})
     word = _together([found.word for found in findings])
     # A verdict on several strategies is repeated where the weakest of them is, at best.
+    # All have to repeat theirs, and they share seeds: the weakest is the best bound there is.
     repeats = min((f.repeats for f in findings if f.word == word), default=float("nan"))
     evidence_told = f"{'; '.join(told)} [{', '.join(profiles)} profile]"
     return Verdict(claim, word, evidence_told, replication=None if np.isnan(repeats) else repeats)
@@ -198,6 +199,7 @@ def check(claim: PaperClaim, by_task: Mapping[str, Evidence]) -> Verdict:
 def _reach(claim: PaperClaim, series: Series) -> str:
     """Where the runs end inside the range that is claimed: how far they were seen."""
     end = max(float(run.x("queries")[-1]) for run in series.runs)
+    # A claim without an end is about whatever was run.
     if not claim.start < end < claim.to < np.inf:
         return ""
     return f", seen up to {end:.0f} of {claim.to:.0f} annotations"
@@ -210,6 +212,7 @@ def _by_name(comparison: Comparison) -> dict[str, Series]:
     networks are the profile's own. Where that leaves none or several, the name stands for nothing.
     """
     named = {series.name: series for series in comparison.series}
+    # One strategy under several settings has names with brackets; the paper has one setting.
     variants: dict[str, list[Series]] = {}
     for series in comparison.series:
         if series.name.startswith(f"{series.strategy} [") and _is_plain(series.runs[0]):
@@ -278,6 +281,7 @@ def _needs(
     low_at, high_at = (1 - TOLERANCE) * claim.at, (1 + TOLERANCE) * claim.at
 
     def between(rows: Array) -> tuple[float, float]:
+        # Position by position: near the crossing, neighbours move together, so that no band is needed.
         ends = np.array([interval(column) for column in rows.T])
         first = metrics.first_reached(grid, ends[:, 1], claim.level)
         return first, metrics.first_reached(grid, ends[:, 0], claim.level)
@@ -448,6 +452,7 @@ def _entropy(
             for item in (series, other)
         )
         if ours > 0 and theirs > 0:
+            # Ratios are skewed, their logarithms are not: twice and half as much weigh the same.
             ratios.append(np.log(ours / theirs))
     logs = np.array(ratios)
     # More than claimed holds: what is claimed is that the synthetic samples lead to uncertain ones.

@@ -135,6 +135,7 @@ class Comparison:
         chosen = list(self.series if series is None else series)
         if not chosen:
             return []
+        # A ranking over different seeds would rank the seeds.
         shared = set.intersection(*(set(item.by_pair) for item in chosen))
         return sorted(shared)
 
@@ -175,6 +176,7 @@ def comparisons(
         by_task[run.task].append(run)
     found: list[Comparison] = []
     for task, members in sorted(by_task.items(), key=lambda item: in_order(item[0])):
+        # Split before the protocol is looked at: the fields of a split are meant to differ.
         groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
         for run in members:
             groups[tuple(split_value(run, name) for name in split_by)].append(run)
@@ -191,6 +193,7 @@ def comparisons(
 
 def _with_unreadable(found: Sequence[Comparison], damaged: Sequence[Run]) -> list[Comparison]:
     """Name runs that cannot be read beside those that lie in the same task's folder."""
+    # The earlier comparison wins: reversed, it is written last.
     beside = {
         item.folder.resolve().parent.parent: comparison
         for comparison in reversed(found)
@@ -200,6 +203,7 @@ def _with_unreadable(found: Sequence[Comparison], damaged: Sequence[Run]) -> lis
     for run in damaged:
         folder = run.folder.resolve().parent.parent
         task = run.task if run.has_spec else folder.name
+        # A run without a readable spec has its folder only to tell its task by.
         home = next((c for c in found if run.has_spec and c.task == task), beside.get(folder))
         if home is None:
             home = beside[folder] = Comparison(task, {}, (), (), (), ())
@@ -219,6 +223,7 @@ def _comparison(
         LeftOut(describe(run), run.state(), _why_left_out(run)) for run in runs if not run.finished
     ]
     require_one_protocol(finished)
+    # The bound is no contender: it labels everything at once and has no curve.
     bounds, copies = bound_runs([run for run in finished if run.is_bound])
     rest = [run for run in finished if not run.is_bound]
     notes: list[str] = []

@@ -139,6 +139,7 @@ class Evidence:
         self._judged: dict[Difference, Judged] = {}
         self._by_label = {series.label: series for series in comparison.series}
         base = comparison.baseline
+        # What stands in the table is decided there; what is left makes a family of its own.
         further: dict[str, list[Difference]] = {}
         for difference in dict.fromkeys(asked):
             if base is not None and difference.whole:
@@ -172,6 +173,7 @@ class Evidence:
         if not found:
             return None, "what there is to gain is not registered"
         gain = found[0]
+        # A margin from the data that it decides on would move with them.
         judged = {run.pair[0] for run in self.comparison.runs}
         if judged & set(gain.seeds):
             return None, "what there is to gain was registered from seeds that are judged"
@@ -210,6 +212,7 @@ class Evidence:
         tested = sum(test.p is not None for test in tests.values())
         for name, difference in names.items():
             test = tests[name]
+            # Holm's factor for this place in the order: simulated laboratories are judged by the same.
             factor = 1.0
             if test.p is not None and test.p_holm is not None and test.p > 0:
                 factor = test.p_holm / test.p

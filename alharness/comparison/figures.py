@@ -73,6 +73,7 @@ def _curves(
 def _alike(curves: Mapping[str, tuple[Array, Array]]) -> list[list[str]]:
     """Strategies by curve, the highest at the end first; those of equal curves together."""
     groups: list[list[str]] = []
+    # The legend's order is that of the curves at their right end, where the eye comes from.
     for label in sorted(curves, key=lambda label: -curves[label][1][:, -1].mean()):
         x, mean = curves[label][0], curves[label][1].mean(axis=0)
         for group in groups:
@@ -92,6 +93,7 @@ def _cut_outliers(axes: Axes, curves: Mapping[str, tuple[Array, Array]]) -> None
         for label, (_, rows) in curves.items()
     }
     top = max(float(rows.max()) for _, rows in curves.values())
+    # Against the typical strategy: one collapse must not set the scale.
     middle = float(np.median([low for low in lows.values() if np.isfinite(low)] or [top]))
     kept = [low for low in lows.values() if low >= middle - 2 * (top - middle)]
     if not kept or len(kept) == len(lows) or min(kept) == top:
@@ -290,7 +292,9 @@ def accuracy_against_time(comparison: Comparison, *, metric: str = "accuracy") -
     rows: list[tuple[Cell, ...]] = []
     curves: dict[str, tuple[Array, Array]] = {}
     for series in comparison.series:
+        # Runs whose oracle rejects may end some cycles apart.
         n = min(len(run.records) for run in series.runs)
+        # In full for every run: whoever found it ready made had it paid by another.
         prepared = float(np.mean([run.preparation_s for run in series.runs]))
         seconds = np.mean(
             [metrics.total_seconds(run, preparation_s=prepared)[:n] for run in series.runs], axis=0
@@ -447,6 +451,7 @@ def critical_difference(test: RankTest) -> Chart:
         axes.grid(visible=False)
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
+        # The better half is named at the left, the rest at the right (Demsar's layout).
         half = (k + 1) // 2
         depth = half + 1 + 0.5 * len(test.groups)
         axes.set_ylim(depth + 0.4, -1.8)
@@ -456,6 +461,7 @@ def critical_difference(test: RankTest) -> Chart:
         for tick in range(1, k + 1):
             axes.plot([tick, tick], [0, -0.15], color="black", linewidth=1.2)
             axes.text(tick, -0.3, str(tick), ha="center", va="bottom", fontsize=8)
+        # On few data sets the critical difference is longer than the axis.
         end = min(1 + test.critical, 2 * k)
         axes.plot([1, end], [-1.25, -1.25], color="black", linewidth=1.2)
         axes.text(

@@ -84,12 +84,14 @@ def gain_by_quality(
     points: dict[str, list[tuple[float, str, float, float, float, int]]] = defaultdict(list)
     for series in comparison.series:
         key = _key(series)
+        # Without an inspection there is no place on the axis.
         quality = inspections.get(key, {}).get(QUALITY) if key else None
         gains = metrics.differences(series, base, areas)
         if quality is None or key is None or len(gains) < 2:
             continue
         low, high = difference_interval(gains)
         points[series.strategy].append((quality, key, float(gains.mean()), low, high, len(gains)))
+    # One generator gives a point and no trend.
     points = {name: sorted(found) for name, found in points.items() if len(found) > 1}
     if not points:
         return None

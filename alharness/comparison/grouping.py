@@ -26,12 +26,14 @@ def series_of(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[_identity(run)].append(run)
+    # A label names strategy and parameters; other settings tell groups of one label apart.
     by_label: dict[str, list[list[Run]]] = defaultdict(list)
     for group in groups.values():
         by_label[display_label(group[0].strategy, group[0].parameters)].append(group)
     series: list[Series] = []
     dropped: list[LeftOut] = []
     for label, alike in by_label.items():
+        # A setting that changes nothing must not double the number of seeds.
         same, unused = _told_apart(alike)
         dropped += unused
         flats = [group[0].spec.settings for group in same]
@@ -46,6 +48,7 @@ def series_of(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
             dropped += repeated
             # Several times the same run would pass for several seeds: no spread, and a small p.
             courses: dict[Course, Run] = {}
+            # In order of seeds, so that the copy that stays is the same in every report.
             for pair in sorted(kept):
                 first = courses.setdefault(kept[pair].course, kept[pair])
                 if first is not kept[pair]:
@@ -140,6 +143,7 @@ def _twins(group: Sequence[Run], other: Sequence[Run]) -> list[Run] | None:
     differing = {key for key in {*one, *two} if one.get(key) != two.get(key)}
     if not all(key.startswith((*_OPTIONAL, *_NOT_STRATEGY)) for key in differing):
         return None
+    # By all that they did: equal accuracies alone would join strategies that differ.
     known = {_deeds(run): run for run in other}
     found = [known[deeds] for run in group if (deeds := _deeds(run)) in known]
     return found if len(found) == len(group) else None

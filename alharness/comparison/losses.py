@@ -98,6 +98,7 @@ def _loss(series: Series) -> Loss | None:
         for record in run.records
         if record.query is not None and record.query.kind == "pool"
     ]
+    # By what was recorded, not by name: any strategy that searches for images may say so.
     told = [q for q in queries if SYNTHETIC in q.diagnostics]
     if not told:
         return None
@@ -125,6 +126,7 @@ def _agreement(runs: Sequence[Run]) -> float:
             continue  # the reading of the run has said it already
         for cycle in log.cycles(CLASSES):
             images, items = log.rows(CLASSES, cycle), log.rows("targets", cycle)
+            # Items without a label are left out of the log's rows: then rows and images do not match up.
             if images is not None and items is not None and len(images) == len(items):
                 same += int((images == items).sum())
                 n += len(items)
@@ -162,6 +164,7 @@ def table(comparison: Comparison, found: Losses) -> TextTable:
 
 
 def _kept(loss: Loss, found: Losses) -> float:
+    # From random queries' entropy: what random sampling has is no merit of the search.
     way = loss.synthetic - found.floor
     return (loss.asked - found.floor) / way if way > 0 else float("nan")
 

@@ -40,6 +40,7 @@ def area(x: Array, y: Array) -> float:
         x: ascending positions ``[K]``.
         y: values there ``[K]``.
     """
+    # One position has a height and no area; whoever needs an area asks has_area first.
     if len(x) < 2 or x[-1] == x[0]:
         return float(y[-1])
     return float(np.trapezoid(y, x) / (x[-1] - x[0]))
@@ -57,6 +58,7 @@ def first_reached(x: Array, y: Array, target: float) -> float:
 def median_reached(series: Series, axis: str, metric: str, target: float) -> float:
     """Median over seeds of ``first_reached``; infinite when half of the seeds or more never do."""
     each = sorted(first_reached(run.x(axis), run.y(metric), target) for run in series.runs)
+    # By hand: numpy's median of two infinities, or of a number and one, is NaN.
     middle = len(each) // 2
     if len(each) % 2:
         return each[middle]
@@ -319,6 +321,7 @@ def ranking(comparison: Comparison, areas: Mapping[int, float], metric: str) -> 
         sign * float(np.mean([areas[id(series.by_pair[pair])] for pair in pairs]))
         for series in comparison.series
     ]
+    # Means that differ in their last bit by the order of summing are equal.
     places = stats.rankdata(tied(means), method="min")
     return {
         series.label: int(place) for series, place in zip(comparison.series, places, strict=True)
@@ -330,6 +333,7 @@ def select_seconds(series: Series) -> float:
     each = [
         record.time.select_s or 0.0
         for run in series.runs
+        # The first selection of a session pays for libraries and captures.
         for record in timed_selections(run.records)
     ]
     return float(np.mean(each)) if each else float("nan")
@@ -366,6 +370,7 @@ def total_seconds(run: Run, *, preparation_s: float) -> Array:
     Building what the strategy needs, all selections before, all trainings so far; without evaluation
     and annotation. Preparation counts in full even where this run found it ready made.
     """
+    # The classifier of cycle k waits for k + 1 fits, and for the k selections before it.
     fits = np.cumsum([record.time.fit_s for record in run.records])
     selections = np.cumsum([0.0, *(record.time.select_s or 0.0 for record in run.records[:-1])])
     total: Array = preparation_s + fits + selections
@@ -393,6 +398,7 @@ def mean_entropy(series: Series) -> float:
     for run in series.runs:
         for record in run.records:
             if record.query is not None:
+                # The last query of a budget may be smaller than the others.
                 total += record.query.entropy_mean * record.query.size
                 n += record.query.size
     return total / n if n else float("nan")
@@ -483,6 +489,7 @@ def penalties(
                 return None
             ones = [first.by_pair[pair] for pair in pairs]
             others = [second.by_pair[pair] for pair in pairs]
+            # The start is equal for all by R1: counting it would add a tie to every pair.
             grid = shared_grid([*ones, *others], axis)[1:]
             if len(grid) == 0:
                 return None
@@ -510,6 +517,7 @@ def beats(gaps: Array, alpha: float = ALPHA) -> NDArray[np.int64]:
     mean = gaps.mean(axis=0)
     error = gaps.std(axis=0, ddof=1) / np.sqrt(n)
     critical = stats.t.ppf(1 - alpha / 2, n - 1)
+    # A deviation of 0 with a mean above it is beaten, too: error is 0 then.
     signs: NDArray[np.int64] = np.where(np.abs(mean) > critical * error, np.sign(mean), 0).astype(
         int
     )
@@ -526,6 +534,7 @@ def pools(found: Sequence[Comparison]) -> list[list[Comparison]]:
     for comparison in found:
         names = {name for run in comparison.runs for name in _pool_names(run)} or {comparison.title}
         members = [comparison]
+        # A comparison may join groups that had nothing in common so far.
         for group in [group for group in groups if group[0] & names]:
             groups.remove(group)
             names |= group[0]
@@ -563,6 +572,7 @@ def scores_over_tasks(
         for comparison in group:
             areas = run_areas(comparison, axis, metric)
             members = [comparison.find(label) for label in scores]
+            # One score for each: over the seeds that all have, where there are any.
             pairs = comparison.common_pairs(members)
             for series in members:
                 runs = [series.by_pair[pair] for pair in pairs] or list(series.runs)

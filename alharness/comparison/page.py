@@ -34,6 +34,7 @@ def _labelled_svg(chart: Chart) -> str:
     """The picture with a name for screen readers; it scales with the page."""
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", chart.svg, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    # Points become pixels: 72 to 96 to the inch.
     width = re.search(r'viewBox="0 0 ([\d.]+)', chart.svg)
     natural = f"{float(width[1]) * 4 / 3:.0f}px" if width else "100%"
     style = f'style="max-width:{natural};--natural:{natural}"'

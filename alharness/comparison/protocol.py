@@ -68,6 +68,7 @@ def in_order(text: str) -> list[tuple[int, str]]:
 def _kinds_of_runs(name: str, values: Sequence[str], runs: Sequence[Run]) -> str:
     """``'budget' is 60 in 3 runs ('runs/...'), 70 in 2 (...)``."""
     parts = []
+    # One run for each value: enough to find the odd ones, short enough to be read.
     for value in sorted(set(values), key=in_order):
         of_kind = [run for run, own in zip(runs, values, strict=True) if own == value]
         count = "1 run" if len(of_kind) == 1 else f"{len(of_kind)} runs"
@@ -85,6 +86,7 @@ def _sufficient_split(differing: Sequence[str], values: Mapping[str, Sequence[st
         places = [differing.index(name) for name in names]
         return len({tuple(row[place] for place in places) for row in rows})
 
+    # Greedy: at most a handful of fields differ, and any sufficient set is a fair hint.
     while n_groups(chosen) < kinds:
         rest = [name for name in differing if name not in chosen]
         chosen.append(max(rest, key=lambda name: n_groups([*chosen, name])))

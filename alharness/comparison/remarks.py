@@ -44,6 +44,7 @@ def start_notes(series: Sequence[Series]) -> list[str]:
         for run in item.runs:
             labelled[run.pair][run.records[0].labelled_digest].append(item.label)
             learners[run.pair][run.records[0].learner_digest].append(item.label)
+    # Pairs are formed by digests; here it is said which seeds lost theirs.
     for pair, digests in sorted(labelled.items()):
         if len(digests) > 1:
             odd = _minority(digests)
@@ -178,6 +179,7 @@ def _changes(run: Run) -> str:
     parts = []
     for name in dict.fromkeys(name for found in facts for name in found):
         values = [str(found.get(name, NOT_RECORDED)) for found in facts]
+        # Going back to the first machine is a change as well.
         changed = [v for i, v in enumerate(values) if i == 0 or v != values[i - 1]]
         if len(changed) > 1:
             parts.append(f"{name} {', then '.join(changed)}")

@@ -138,6 +138,7 @@ def _status(found: Sequence[Comparison]) -> tuple[bool, str]:
     for comparison in found:
         for item in comparison.left_out:
             states[item.state] += 1
+    # Copies are no missing runs: a sweep with them is complete.
     repeated = states.pop("repeated", 0)
     total = n_finished + sum(states.values())
     more = f" {repeated} repeated runs count once." if repeated else ""
@@ -255,6 +256,7 @@ WARNINGS: Sequence[tuple[_Condition, Callable[[_Chapter], Sequence[str]]]] = (
 
 def _section(chapter: _Chapter, anchor: str) -> Section:
     items: list[TextTable | Chart] = []
+    # Tables and charts in one pass: the page asks for each by its name.
     for condition, make in CONTENTS:
         made = make(chapter) if condition(chapter) else None
         items += [made] if isinstance(made, TextTable | Chart) else made or ()
@@ -383,6 +385,7 @@ def _no_room_warnings(comparison: Comparison, metric: str) -> list[str]:
     if METRICS[metric].better == "less" or not comparison.defines(metric):
         return []
     first = float(np.mean([run.y(metric)[0] for run in comparison.runs]))
+    # Means over seeds: one lucky run has not learned for its strategy.
     best = max(float(np.mean([run.y(metric)[-1] for run in s.runs])) for s in comparison.series)
     name, found = comparison.words(metric), []
     majority = metrics.majority_accuracy(comparison) if metric == "accuracy" else None
@@ -469,6 +472,7 @@ def _seed_warnings(comparison: Comparison) -> list[str]:
     elif fewest < 10:
         warnings.append("Claims should rest on ten seeds or more.")
     most = max(comparison.series, key=lambda series: len(series.runs))
+    # Digests, not data seeds: two seeds may draw one set from a tiny pool.
     starts = {run.records[0].labelled_digest for run in most.runs}
     if len(starts) < len(most.runs):
         sets = "one initial set" if len(starts) == 1 else f"{len(starts)} initial sets"
@@ -483,6 +487,7 @@ def _seed_warnings(comparison: Comparison) -> list[str]:
 def _sentences(rows: Sequence[ResultRow], reference: str, name: str) -> list[str]:
     """What the tests say, one sentence per strategy, largest difference first."""
     tested = [(row.label, row.against) for row in rows if row.against is not None]
+    # What is largest is read first; what is not finite has no size and comes last.
     tested.sort(key=lambda item: -abs(item[1].mean) if math.isfinite(item[1].mean) else 0.0)
     return [sentence(label, reference, test, name) for label, test in tested]
 
@@ -515,6 +520,7 @@ def sentence(label: str, reference: str, test: PairedTest, name: str = "test acc
     )
     if test.n < MIN_PAIRS:
         return f"{text}: too few pairs to decide anything (at least {MIN_PAIRS} are needed)."
+    # Not a matter of the data: no outcome of so many pairs could have passed.
     if test.smallest > ALPHA:
         return (
             f"{text}: with so many comparisons {test.n} pairs could not reach the level "
@@ -560,6 +566,7 @@ def _across(found: Sequence[Comparison], axis: str, metric: str) -> tuple[TextTa
     titles, scores = metrics.scores_over_tasks(found, axis=axis, metric=metric)
     if len(titles) < MIN_TASKS or len(scores) < 2:
         return ()
+    # Larger is better for every metric here: log losses were given a sign.
     test = statistics.rank_test(scores)
     cells = tuple(
         (label, *(number(abs(scores[label][i])) for i in range(len(titles))))

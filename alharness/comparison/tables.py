@@ -119,6 +119,7 @@ def results(comparison: Comparison, rows: Sequence[ResultRow], axis: str, metric
     n = len(pairs)
     kind = "seeds" if all(seed == data_seed for seed, data_seed in pairs) else "pairs of seeds"
     shared = "the one seed" if n == 1 else f"the {n} {kind}"
+    # The caption says on how much the order rests.
     order = f"ranked by area over {shared} that all share" if ranked else "in alphabetical order"
     caption = f"Results, {order}{_range_told(comparison.covered(axis), AXES[axis][1])}"
     return TextTable("results", caption, tuple(header), tuple(cells))
@@ -246,6 +247,7 @@ def _details(found: Sequence[Mapping[str, Any]]) -> str:
             values[key].append(value)
     parts = []
     for key, each in values.items():
+        # True is a number to Python, and its mean would mean nothing.
         if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in each):
             parts.append(f"{key} {float(np.mean(each)):.4g}")
         elif len({str(v) for v in each}) == 1 and len(str(each[0])) <= 24:
@@ -316,6 +318,7 @@ def provenance(found: Sequence[Comparison]) -> tuple[TextTable, ...]:
                 places.add((hardware, versions))
                 contract = _contract(run, session)
                 origins.add((run.strategy, session.distribution, session.checkout, contract))
+            # Each machine once per run, however many sessions the run had on it.
             for place in places:
                 machines[place] += 1
             n_continued += len(places) > 1
@@ -341,6 +344,7 @@ def provenance(found: Sequence[Comparison]) -> tuple[TextTable, ...]:
 
 def _contract(run: Run, session: Session) -> str:
     """What ``alharness check`` said of the strategy, kept beside the runs (R18)."""
+    # runs/<data set>/<strategy>/<key>: checks lie beside all runs.
     above = run.folder.resolve().parents
     try:
         found = read_conformance(above[2]).get(run.strategy) if len(above) > 2 else None

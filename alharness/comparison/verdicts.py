@@ -145,6 +145,7 @@ def _block(path: Path, name: str, place: int, item: Mapping[str, Any], model: ty
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
+        # A misspelt key is told with the one that was meant.
         if first["type"] == "extra_forbidden":
             keys = [field.alias or key for key, field in model.model_fields.items()]
             raise _in_file(path, unknown_name(f"key in {where}:", key, keys)) from error

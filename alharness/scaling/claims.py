@@ -280,6 +280,7 @@ def check(claim: ScalingClaim, studies: Mapping[str, Study]) -> Verdict:
     """
     _require_counters(claim, studies)
     reasons = []
+    # The first study that can decide does: a file may name several machines' studies.
     for name, study in studies.items():
         if claim.study and Path(name).name != claim.study:
             continue

@@ -79,6 +79,7 @@ def extrapolated(seconds: Mapping[int, float], n: int) -> float:
     times = np.array([seconds[int(size)] for size in sizes])
     scale = np.where(times > 0, times, 1.0)
     rows = np.stack([np.ones_like(sizes), sizes], axis=1) / scale[:, None]
+    # Relative errors: the largest size would decide alone otherwise. Neither part is below 0.
     (fixed, each), _ = nnls(rows, times / scale)
     return float(fixed + each * n)
 
@@ -89,6 +90,7 @@ def selection(line: Line, n: int) -> tuple[float, float, float]:
     What counts the same work at every size that was timed takes as long at any other: what its times
     differ by is noise, and is not extrapolated.
     """
+    # What was timed is told as it was.
     if n in line.sizes:
         found = line.time(n)
         return found.value, found.low, found.high
@@ -171,6 +173,7 @@ def costs(
             if line.preparation:
                 prepare_s = extrapolated(line.preparation, n) if known else float("nan")
             select_s, low_s, high_s = selection(line, n) if fits(study, line, n) else UNKNOWN
+            # The budget's selections: rejected items make runs ask more often.
             n_queries = np.mean([sum(r.query is not None for r in x.records) for x in series.runs])
             seconds = prepare_s + float(n_queries) * select_s
             score = float(values[:, -1].mean())

@@ -115,6 +115,7 @@ def _resampled_medians(values: Array, rng: np.random.Generator) -> Array:
 
 
 def _interval(samples: Array) -> tuple[float, float]:
+    # Percentiles: medians of so few repeats take few values, and no shape can be assumed.
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(samples, [tail, 1 - tail])
     return float(low), float(high)

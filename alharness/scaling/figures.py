@@ -132,6 +132,7 @@ def _work_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
         for place, counts in curves.items()
         for n, count in zip(found[place].sizes, counts, strict=True)
     ]
+    # Two panels to a row, rounded up.
     n_rows = max(1, -(-len(panels) // 2))
 
     def draw(figure: Figure) -> None:
@@ -198,6 +199,7 @@ def _transition_chart(points: Sequence[tuple[str, str, int, int, Estimate]]) -> 
         for label, curve in curves.items():
             sizes, cycles = zip(*curve, strict=True)
             middle = np.array([e.value for e in cycles])
+            # Error bars are lengths, intervals are ends.
             below = middle - np.array([e.low for e in cycles])
             # An interval up to infinity ("never") has an arrow in the place of its upper half.
             open_above = np.array([math.isinf(e.high) for e in cycles])

@@ -311,6 +311,7 @@ class _Selections:
             self._pools[n] = self.source.enlarged(n)
         data, pool = self._pools[n]
         stage = self._stages[name, n] = self.source.timed(name, data, pool, self._learner)
+        # What serves several sizes is built once and entered for each.
         entries = each_once(stage.stage.ledger.entries)
         return Measurement(
             kind="prepare",
