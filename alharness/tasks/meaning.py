@@ -117,11 +117,11 @@ class Column:
         import pyarrow.compute as pc
 
         self.name = name
+        if isinstance(texts, pa.ChunkedArray):  # one piece: putting dictionaries together is slow
+            texts = texts.combine_chunks()
+        if isinstance(texts, pa.ChunkedArray):  # older pyarrow
+            texts = pa.concat_arrays(texts.chunks)
         packed = pc.dictionary_encode(texts)
-        if isinstance(packed, pa.ChunkedArray):
-            packed = packed.unify_dictionaries().combine_chunks()
-        if isinstance(packed, pa.ChunkedArray):  # older pyarrow, and no rows
-            packed = packed.chunk(0)
         # What is not there (parquet's null) is blank: nothing stands there in either.
         self.which = packed.indices.fill_null(len(packed.dictionary)).to_numpy(zero_copy_only=False)
         self.words = pa.concat_arrays(
@@ -498,8 +498,8 @@ def classes_of(column: Column, wishes: Wishes) -> Classes:
         return Classes(
             column.which, rows, None,
             f"holds fractions ({column.first(odd)}), which are no classes: regression is not supported. Name "
-            f"another one with task.target, make classes of it (ranges, for instance), or set "
-            f"task.categories={typed} if each number is a class",
+            f"another one with task.target, or make classes of it (ranges, for instance)"
+            + ("" if many else f"; task.categories={typed} takes each number for a class"),
         )  # fmt: skip
     if many:
         what = "a quantity or a number of rows" if numeric else "names or free text"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,6 +110,36 @@ class TableParameters(SplitParameters):
     )
 
 
+class Columns(Mapping[str, "Column | Series[Any]"]):
+    """Columns by name, in their order; those of texts are looked through when they are asked for.
+
+    A million different texts take several times the room of the file's own bytes: never those of all
+    columns at once.
+    """
+
+    def __init__(self, packed: Mapping[str, Any]) -> None:
+        self.packed = packed
+
+    def __getitem__(self, name: str) -> Column | Series[Any]:
+        found = self.packed[name]
+        return Column(name, found) if hasattr(found, "type") else found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.packed)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.packed
+
+    def is_varied(self, name: str) -> bool:
+        """Whether its first rows say more than parts of a split could."""
+        found = self.packed[name]
+        some = found.slice(0, 1000) if hasattr(found, "type") else None
+        return some is not None and len(some.unique()) > MAX_ROLES + 1
+
+
 @dataclass(frozen=True)
 class Held:
     """What a file holds: columns of texts, or of values that parquet has types for.
@@ -120,7 +150,7 @@ class Held:
         n_rows: of all.
     """
 
-    columns: Mapping[str, Column | Series[Any]]
+    columns: Columns
     notes: Mapping[str, str]
     n_rows: int
 
@@ -283,10 +313,7 @@ class Table(OwnFile):
         )
         texts = read_texts(self.path, form, self.where)
         self._refuse_twice(texts.names)
-        columns = {
-            name: Column(name, column)
-            for name, column in zip(texts.names, texts.columns, strict=True)
-        }
+        columns = Columns(dict(zip(texts.names, texts.columns, strict=True)))
         notes = {"file": "; ".join(texts.notes)} if texts.notes else {}
         return Held(columns, notes, len(texts.columns[0]))
 
@@ -316,7 +343,7 @@ class Table(OwnFile):
             raise UserError(
                 f"{self.where} has names of columns and no rows; expected rows below them."
             )
-        columns: dict[str, Column | Series[Any]] = {}
+        columns: dict[str, Any] = {}
         for name in frame.columns:
             column = frame[name]
             values = column.cat.categories if hasattr(column, "cat") else column
@@ -329,11 +356,13 @@ class Table(OwnFile):
                 len(there)
             )
             columns[name] = (
-                Column(name, pa.array(column.astype(object), pa.large_string(), from_pandas=True))
+                pa.array(column.astype(object), pa.large_string(), from_pandas=True)
                 if is_text
                 else column
             )
-        return Held(columns, {LEFT_OUT: f"the index ({index})"} if index else {}, len(frame))
+        return Held(
+            Columns(columns), {LEFT_OUT: f"the index ({index})"} if index else {}, len(frame)
+        )
 
     @property
     def _is_parquet(self) -> bool:
@@ -407,6 +436,8 @@ class Table(OwnFile):
     def _refuse_splits(self, held: Held, columns: Sequence[str]) -> None:
         """A column of "train" and "test" is the author's split, not a feature, and is not passed over."""
         for name in columns:
+            if held.columns.is_varied(name):
+                continue
             roles = self._roles(name, held.columns[name])
             if roles is not None:
                 typed = typed_name(name)

@@ -462,6 +462,6 @@ def _undecodable(error: UnicodeDecodeError, line: int, form: Form, where: str) -
     found = error.object[max(0, error.start - 20) : error.start + 20]
     near = bytes(found).decode("cp1252", "replace")
     return UserError(
-        f"{where} is not {said}: beyond line {line:,}, at {near!r}. Set task.encoding to what wrote the "
+        f"{where} is not {said}: after line {line:,} it says {near!r}. Set task.encoding to what wrote the "
         "file: cp1252 (Excel in western Europe), utf-16, latin-1, shift_jis, ..."
     )
