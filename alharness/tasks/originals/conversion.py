@@ -15,6 +15,7 @@ import math
 import multiprocessing
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -366,28 +367,45 @@ def _converted(
             yield number, job(number)
         return
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(n_workers, context, _start_worker, (job,))
+    with _without_main():
+        executor = ProcessPoolExecutor(n_workers, context, _start_worker, (job,))
+        try:
+            waiting: set[Future[tuple[int, _Chunk]]] = set()
+            queue = iter(todo)
+            while True:
+                # A few chunks ahead keep all workers busy without queueing the whole data set.
+                for number in queue:
+                    waiting.add(executor.submit(_work, number))
+                    if len(waiting) >= 2 * n_workers:
+                        break
+                if not waiting:
+                    return
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "A conversion process was killed (out of memory?). The same command continues after "
+                "the last whole chunk; --workers 1 needs the least memory."
+            ) from error
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that are started inside know nothing of the program's main module.
+
+    They would run it first: a script that converts without ``if __name__ == "__main__"`` would begin again
+    in each of them. What they are given to do is the harness's own.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
     try:
-        waiting: set[Future[tuple[int, _Chunk]]] = set()
-        queue = iter(todo)
-        while True:
-            # A few chunks ahead keep all workers busy without queueing the whole data set.
-            for number in queue:
-                waiting.add(executor.submit(_work, number))
-                if len(waiting) >= 2 * n_workers:
-                    break
-            if not waiting:
-                return
-            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in finished:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "A conversion process was killed (out of memory?). The same command continues after "
-            "the last whole chunk; --workers 1 needs the least memory."
-        ) from error
+        yield
     finally:
-        executor.shutdown(wait=True, cancel_futures=True)
+        vars(main).update(kept)
 
 
 @dataclass(frozen=True)
