@@ -5,10 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from alharness.plugins import TASKS, names
-from alharness.tasks.settings import TORCHVISION
 
 #: Files that a user may name as a data set, and the task that reads them.
 FILES = {".npz": "npz", **dict.fromkeys((".csv", ".tsv", ".parquet", ".pq"), "table")}
+
+#: Sets that hold their images as one array, with a part for training and one for tests: side of an image.
+TORCHVISION = {
+    "MNIST": 28,
+    "FashionMNIST": 28,
+    "KMNIST": 28,
+    "QMNIST": 28,
+    "EMNIST": 28,
+    "USPS": 16,
+    "CIFAR10": 32,
+    "CIFAR100": 32,
+    "SVHN": 32,
+    "STL10": 96,
+}
 
 
 def meant_by(name: str) -> str | None:

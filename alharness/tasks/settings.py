@@ -10,20 +10,6 @@ from alharness.learners.settings import LearnerSettings
 
 Profile = Literal["quick", "paper"]
 
-#: Sets that hold their images as one array, with a part for training and one for tests: side of an image.
-TORCHVISION = {
-    "MNIST": 28,
-    "FashionMNIST": 28,
-    "KMNIST": 28,
-    "QMNIST": 28,
-    "EMNIST": 28,
-    "USPS": 16,
-    "CIFAR10": 32,
-    "CIFAR100": 32,
-    "SVHN": 32,
-    "STL10": 96,
-}
-
 
 class TaskDefaults(BaseModel):
     """One row of Table 1, and the classifier that belongs to it."""

@@ -13,8 +13,8 @@ from alharness.lazily import torch
 from alharness.progress import Progress, silent
 from alharness.tasks.arrays import as_items, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+from alharness.tasks.hints import TORCHVISION
 from alharness.tasks.rows import Rows, SplitParameters, divided
-from alharness.tasks.settings import TORCHVISION
 
 
 class TorchvisionSet(TaskPlugin):
