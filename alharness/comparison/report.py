@@ -267,7 +267,7 @@ def _section(chapter: _Chapter, anchor: str) -> Section:
         chapter.comparison,
         anchor,
         tuple(_facts(chapter.comparison)),
-        tuple(_sentences(chapter.rows, chapter.against, chapter.words)),
+        (*_sentences(chapter.rows, chapter.against, chapter.words), *_saved(chapter)),
         tuple(warnings),
         tuple(item for item in items if isinstance(item, TextTable)),
         tuple(item for item in items if isinstance(item, Chart)),
@@ -492,6 +492,30 @@ def _sentences(rows: Sequence[ResultRow], reference: str, name: str) -> list[str
     return [sentence(label, reference, test, name) for label, test in tested]
 
 
+def _saved(chapter: _Chapter) -> list[str]:
+    """How many labels do what the reference does with all of its own; no bound is needed."""
+    base, axis, metric = chapter.reference, chapter.axis, chapter.metric
+    comparison = chapter.comparison
+    if base is None or METRICS[metric].better == "less" or not comparison.has_areas(axis, metric):
+        return []
+    grid, values = base.curves(axis, metric)
+    level, end = float(values[:, -1].mean()), float(grid[-1])
+    needs = {
+        series.label: metrics.median_reached(series, axis, metric, level)
+        for series in comparison.series
+        if series is not base
+    }
+    # Where there is nothing to reach (the first labels do), nobody saves any.
+    fewer = {label: n for label, n in needs.items() if grid[0] < n < end}
+    if not fewer:
+        return []
+    told = ", ".join(f"{label} {n:.0f}" for label, n in sorted(fewer.items(), key=lambda i: i[1]))
+    return [
+        f"For the {chapter.words} that {base.label} has at {end:.0f} {AXES[axis][1]} ({level:.4f}), others "
+        f"need (median over seeds; no test): {told}."
+    ]
+
+
 def sentence(label: str, reference: str, test: PairedTest, name: str = "test accuracy") -> str:
     """A paired test in words that claim no more than it shows."""
     if test.n == 0:
@@ -500,10 +524,7 @@ def sentence(label: str, reference: str, test: PairedTest, name: str = "test acc
         return f"{label} against {reference}: a difference is not a number, and nothing is tested."
     if test.mean == 0 and not test.deviation > 0:
         pairs = "pair" if test.n == 1 else "pairs"
-        told = f"{label} and {reference} are equal on {test.n} {pairs}"
-        return (
-            f"{told}." if test.n == 1 else f"{told}: that tells nothing of differences elsewhere."
-        )
+        return f"{label} and {reference} are equal on {test.n} {pairs}."
     if test.contradictory:
         return _contradiction(label, reference, test)
     if test.mean == 0:
@@ -513,7 +534,7 @@ def sentence(label: str, reference: str, test: PairedTest, name: str = "test acc
     if test.significant:
         return (
             f"{label} is {ahead} {reference} by {size} of mean {name} over the budget "
-            f"({test.n} pairs, Holm p {p_value(test.p_holm)}): significant.{_again(test)}"
+            f"({test.n} pairs, Holm p {p_value(test.p_holm)}{_again(test)}): significant."
         )
     text = (
         f"{label} is {ahead} {reference} by {size} on {test.n} {'pair' if test.n == 1 else 'pairs'}"
@@ -536,7 +557,7 @@ def _again(test: PairedTest) -> str:
     """How far the verdict is one of these seeds."""
     if math.isnan(test.replication):
         return ""
-    return f" As many other seeds would say so again with probability {test.replication:.2f}."
+    return f"; as many other seeds would say so again with probability {test.replication:.2f}"
 
 
 def _contradiction(label: str, reference: str, test: PairedTest) -> str:

@@ -162,7 +162,12 @@ def reached(
     return [TextTable("labels_to_target", caption, tuple(header), tuple(cells))]
 
 
-def tests(rows: Sequence[ResultRow], reference: str, name: str, looks: int) -> list[TextTable]:
+def tests(
+    rows: Sequence[ResultRow],
+    reference: str,
+    name: str,
+    looks: int = 1,  # noqa: PT028 # no test of pytest's
+) -> list[TextTable]:
     tested = [(row.label, row.against) for row in rows if row.against is not None]
     if not tested:
         return []
