@@ -17,10 +17,10 @@ COMMAND = ROOT / "benchmarks" / "gpu_acceptance.py"
 
 #: Packages of a machine with a card, and (the last line) those that ``gpu_carry.sh`` brings there.
 BARE = """
-alharness click contourpy cycler filelock fonttools fsspec jinja2 joblib kiwisolver markdown-it-py
+alharness click cloudpickle contourpy cycler filelock fonttools fsspec jinja2 joblib kiwisolver markdown-it-py
 markupsafe matplotlib mdurl mpmath networkx numpy packaging pandas pillow pip pluggy iniconfig psutil pyarrow
 pygments pyparsing pytest python-dateutil rich safetensors scikit-learn scipy setuptools six sympy
-threadpoolctl torch torchvision triton typing-extensions
+narwhals threadpoolctl torch torchvision triton typing-extensions tzdata
 pydantic pydantic-core annotated-types typing-inspection tomli-w
 """
 #: Finds nothing else, from the beginning on.
