@@ -31,6 +31,8 @@ WHOLE = 1000
 
 #: Long works that are shown at a time; earlier ones that never reached their end are not.
 LIVE_STAGES = 4
+#: Seconds between two pictures of what is going on.
+REDRAWN_S = 0.25
 
 
 def cells(record: CycleRecord) -> tuple[str, ...]:
@@ -244,8 +246,17 @@ class Live(Plain):
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._stages: dict[str, Stretch] = {}
         self._cycles: Stretch | None = None
-        self._live = RichLive(self, console=self._console, refresh_per_second=4, transient=True)
+        # Drawn when something is told, and not by a thread: none of ours runs beside a timed selection, or
+        # moves a random state while a plug-in is watched.
+        self._live = RichLive(self, console=self._console, auto_refresh=False, transient=True)
+        self._drawn = 0.0
         self._live.start()
+
+    def _draw(self) -> None:
+        """Show what is going on, a few times a second at most."""
+        if time.monotonic() - self._drawn >= REDRAWN_S:
+            self._drawn = time.monotonic()
+            self._live.refresh()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What is going on, as wide as the terminal is now."""
@@ -266,12 +277,14 @@ class Live(Plain):
         self._stages.clear()
         if not (done and done[-1].final):
             self._cycles = Stretch("cycles", len(done), spec.n_cycles + 1)
+        self._draw()
 
     def cycle(self, record: CycleRecord) -> None:
         super().cycle(record)
         self._stages.clear()
         if self._cycles is not None:
             self._cycles.moved(record.cycle + 1, self._cycles.total)
+        self._draw()
 
     def progress(
         self, stage: str, done: int, total: int, notes: Mapping[str, float] | None = None
@@ -288,6 +301,7 @@ class Live(Plain):
             del self._stages[stage]
             line = f"{stage}  {done}/{total}  in {duration(time.monotonic() - stretch.since)}"
             self.say(line + as_many(stretch.notes, self._console.width - len(line)))
+        self._draw()
 
     def warn(self, text: str) -> None:
         self._console.print(f"alharness: {text}", style="yellow", soft_wrap=True)
