@@ -130,6 +130,7 @@ def filled(
         middle = (
             float(of_pool.median() if how == "median" else of_pool.mean()) if len(of_pool) else 0.0
         )
+        # The pool's own middle: a test set must not tell the pool anything.
         numbers = values.astype(float).where(~gaps, middle)
         return numbers, gaps[:, None].astype(np.float64) if how == "category" else None
     texts = values.astype(object)
@@ -229,6 +230,7 @@ def _vector(column: Series[Any], in_pool: NDArray[np.bool_], where: str) -> Enco
             f"task.drop={name}."
         )
     pool = table[in_pool]
+    # Scaled by the pool alone, as single columns are.
     deviation = pool.std(axis=0)
     constant = deviation <= _CONSTANT * np.abs(pool).max(axis=0)
     scaled = (table - pool.mean(axis=0)) / np.where(constant, 1, deviation)

@@ -81,6 +81,7 @@ class Folder(OwnImages):
                     f" Their names begin with {listed(words)}: sort them into folders of these names, or "
                     "give a table of file_name and label with task.table."
                 )
+            # What lies beside explains the failure more often than the folders do.
             if not hint:
                 raise
             raise UserError(f"{error}{hint}") from error
@@ -152,6 +153,7 @@ class Folder(OwnImages):
             n_unlabelled=len(known) - sum(known),
             notes=notes,
         )
+        # Other classes under the same images are another data set.
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         origin = {
             self.path.name: contents.digest([image for image, _ in chosen]),

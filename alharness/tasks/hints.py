@@ -7,7 +7,10 @@ from pathlib import Path
 from alharness.plugins import TASKS, names
 
 #: Files that a user may name as a data set, and the task that reads them.
-FILES = {".npz": "npz", **dict.fromkeys((".csv", ".tsv", ".parquet", ".pq"), "table")}
+FILES = {
+    **dict.fromkeys((".npz", ".npy"), "npz"),
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".parquet", ".pq"), "table"),
+}
 
 #: Sets that hold their images as one array, with a part for training and one for tests: side of an image.
 TORCHVISION = {

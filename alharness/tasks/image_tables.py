@@ -60,6 +60,7 @@ class ImageTable:
         ends: dict[str, list[str]] = {}
         for image in images:
             path = PurePosixPath(image)
+            # Tables write a file's name, or any end of its path.
             for parts in range(len(path.parts)):
                 end = PurePosixPath(*path.parts[parts:])
                 ends.setdefault(str(end), []).append(image)
@@ -108,6 +109,7 @@ def read_image_table(path: Path, where: str) -> ImageTable:
     """
     if not path.is_file():
         raise UserError(f"task.table: {path} does not exist. Expected a table that names images.")
+    # Numbers and flags alone: which image a number is stands in the other file.
     if path.stem == _SPLIT and (path.parent / "images.txt").is_file():
         return _cub(path, where)
     separator = {".tsv": "\t", ".txt": r"\s+"}.get(path.suffix.lower(), ",")

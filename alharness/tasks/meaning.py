@@ -128,6 +128,7 @@ class Column:
             [packed.dictionary.cast(pa.large_string()), pa.array([""], pa.large_string())]
         )
         self.bare = pc.utf8_trim_whitespace(self.words)
+        # Words and their counts tell all that is asked of a column; rows are visited to be named.
         self.counts = np.bincount(self.which, minlength=len(self.words))
 
     def like(self, pattern: str) -> NDArray[np.bool_]:
@@ -446,6 +447,7 @@ def _was_read_otherwise(column: Column, gaps: NDArray[np.bool_]) -> bool:
 
 def _survive(column: Column) -> bool:
     values = [word for word, n in zip(column.bare.to_pylist(), column.counts, strict=True) if n]
+    # Texts of numbers once came from the parsed numbers: 1.50 was '1.5'.
     if len(values) > MAX_CATEGORIES:  # refused then as now
         return True
     return all(str(float(word)) == word for word in values)
@@ -491,6 +493,7 @@ def classes_of(column: Column, wishes: Wishes) -> Classes:
                 "means that nothing is there",
             )  # fmt: skip
     n, n_classes = column.n_rows(there), int(there.sum())
+    # Fewer than three items to a class cannot be split, whatever they are; digits and letters stay.
     many = n_classes > 20 and 3 * n_classes > n
     rows = column.rows(gaps)
     if numeric and not is_word and not bool(column.like(_WHOLE_FLOAT)[there].all()):
@@ -532,6 +535,7 @@ def classes_of(column: Column, wishes: Wishes) -> Classes:
             column.which, rows, None,
             f"has classes that differ by blanks only: '{padded}' and '{padded.strip()}'. Strip them",
         )  # fmt: skip
+    # 0.2 called bools 0 and 1, and read 01 as 1: such classes have other names now, so another key.
     once_bool = bool(column.like("True|TRUE|true|False|FALSE|false")[there].all())
     zeros = column.like(_ZEROS) & there
     doubt = None

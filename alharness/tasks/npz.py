@@ -139,6 +139,7 @@ class Npz(OwnFile):
             there = {
                 role: (keys[x], keys[y]) for role, (x, y) in form.items() if x in keys and y in keys
             }
+            # An array that belongs to no part is a mistake in the file, not something to leave out.
             is_whole = len(keys) == len(held) == 2 * len(there)
             if is_whole and ("" in there or ("train" in there and there.keys() & {"test", "val"})):
                 return there

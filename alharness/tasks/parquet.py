@@ -332,6 +332,7 @@ def _read(
     labels: list[NDArray[Any]] = []
     parts: list[str] = []
     n_unlabelled = 0
+    # Names of files say more than a column: it is asked only where they say nothing.
     by_column = splits[0] == "" and parameters.split_column != NO_SPLIT
     said: dict[str, list[str]] = {name: [] for name in columns.texts if by_column}
     for file, split in enumerate(splits):

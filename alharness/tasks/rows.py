@@ -119,10 +119,12 @@ def divided(
     if rows.names is not None and len(class_names) < len(rows.names):
         unused = [name for name in rows.names if name not in class_names]
         notes["names without an item"] = ", ".join(unused)
+    # Validation items keep their place and have no class: positions stay those of the data.
     targets = np.full(len(rows.labels), -1)
     targets[used] = numbers
     if test is None:
         test = _drawn(targets, class_names, parameters, where, draw)
+        # Sorted, as the test set is: the order of the data, whatever was drawn first.
         pool = np.setdiff1d(pool, test)
     for number in np.setdiff1d(targets[test], targets[pool]).tolist():
         raise UserError(
@@ -159,6 +161,7 @@ def held_out_part(
             f"{where} has {there or 'nothing'} and no train items with labels. Add them, or give the items "
             "without that split to have one drawn."
         )
+    # A test part of its own comes first: validation items chose somebody's model already.
     held_out = next((name for name in ("test", "val") if name in counts), None)
     if held_out is None:
         return None, ""

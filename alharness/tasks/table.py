@@ -533,6 +533,7 @@ class Table(OwnFile):
         gaps = {name: m.gaps & used for name, m in features.items() if (m.gaps & used).any()}
         in_target = classes.gaps & used
         missing = self.parameters.missing
+        # Nothing can be filled from nothing, and dropping would leave no row.
         empty = [name for name, found in gaps.items() if found[used].all()]
         if empty and missing != "refuse":
             raise UserError(
@@ -598,6 +599,7 @@ class Table(OwnFile):
                 f"column '{counting[0]}' numbers the rows and is a feature; task.drop={counting[0]} leaves "
                 "it out"
             )
+        # Said, not refused: a perfect predictor may be what the data are about.
         telling = [name for name, m in features.items() if _tells(m, targets)]
         if telling:
             notes["leak"] = (
@@ -636,6 +638,7 @@ def _tells(meaning: Meaning, targets: NDArray[np.int64]) -> bool:
         return False
     if not 1 < len(values) <= len(codes) / 3:
         return False
+    # One class beside each value: as many pairs of both as there are values.
     pairs = pandas.unique(
         pandas.Series(codes.astype(np.int64) * (targets.max() + 1) + targets[used])
     )

@@ -263,6 +263,7 @@ class _Table:
     def _pack(self) -> None:
         import pyarrow as pa
 
+        # Uneven rows cannot be turned into columns; they are counted and refused together.
         if not self.rows or len(set(map(len, self.rows))) != 1:
             self.rows = []  # refused at the end, when it is known how many lines are like this
             return

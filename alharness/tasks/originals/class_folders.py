@@ -98,6 +98,7 @@ def _pool_and_test(layout: Layout, where: str) -> tuple[Mapping[str, Members], s
             f"{where} has a train or a test folder but not both ({', '.join(spelled.values())}). Add the "
             "other one, or put the class folders side by side to have them split."
         )
+    # Folders are the author's split: which part is what is decided where all readers decide it.
     counts = {split: sum(map(len, members.values())) for split, members in splits.items()}
     held_out, said = held_out_part(counts, spelled, where)
     assert held_out is not None

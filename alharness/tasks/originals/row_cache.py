@@ -52,6 +52,7 @@ def obtain_rows(
     digest = hashlib.sha256(repr(tuple(key)).encode(errors="surrogateescape")).hexdigest()[:8]
     name = stem.encode()[:100].decode(errors="ignore")
     path = root / f"{name}-{digest}"
+    # Two runs that start at once read a large table once.
     with locked(path):
         found = _read(path, origin, progress)
         if found is None:
