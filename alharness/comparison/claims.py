@@ -34,6 +34,7 @@ from alharness.comparison.series import Series, paired, unit_of
 from alharness.comparison.statistics import (
     ALPHA,
     MIN_PAIRS,
+    band,
     difference_interval,
     interval,
     pairs_to_decide,
@@ -282,9 +283,9 @@ def _needs(
 
     def between(rows: Array) -> tuple[float, float]:
         # Position by position: near the crossing, neighbours move together, so that no band is needed.
-        ends = np.array([interval(column) for column in rows.T])
-        first = metrics.first_reached(grid, ends[:, 1], claim.level)
-        return first, metrics.first_reached(grid, ends[:, 0], claim.level)
+        low, high = band(rows)
+        first = metrics.first_reached(grid, high, claim.level)
+        return first, metrics.first_reached(grid, low, claim.level)
 
     def decide(rows: Array) -> Word:
         if len(rows) < MIN_PAIRS:

@@ -224,7 +224,24 @@ def interval(values: ArrayLike, *, level: float = 1 - ALPHA) -> tuple[float, flo
     mean = float(data.mean())
     # Settled: equal values have no spread but for the last bit of their mean.
     deviation = float(settled(data.std(ddof=1)))
-    reach = float(stats.t.ppf((1 + level) / 2, n - 1)) * deviation / np.sqrt(n)
+    reach = _quantile(level, n - 1) * deviation / np.sqrt(n)
+    return mean - reach, mean + reach
+
+
+@cache
+def _quantile(level: float, degrees: int) -> float:
+    """Of Student's t, two-sided: asked for thousands of times with one answer."""
+    return float(stats.t.ppf((1 + level) / 2, degrees))
+
+
+def band(rows: ArrayLike) -> tuple[Array, Array]:
+    """``interval`` of every column of ``[n, K]``: lower and upper ends, ``[K]`` each."""
+    data = np.asarray(rows, dtype=np.float64)
+    n = len(data)
+    if n < MIN_INTERVAL:
+        return np.full(data.shape[1], np.nan), np.full(data.shape[1], np.nan)
+    mean: Array = data.mean(axis=0)
+    reach = _quantile(1 - ALPHA, n - 1) * settled(data.std(axis=0, ddof=1)) / np.sqrt(n)
     return mean - reach, mean + reach
 
 
