@@ -400,7 +400,8 @@ def _without_main() -> Iterator[None]:
     in each of them. What they are given to do is the harness's own.
     """
     main = sys.modules["__main__"]
-    kept = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    hidden = [name for name in ("__file__", "__spec__") if name in vars(main)]
+    kept: dict[str, object] = {name: vars(main).pop(name) for name in hidden}
     main.__spec__ = None
     try:
         yield
