@@ -25,8 +25,7 @@ class Author:
     name: str
     kind: str = "strategy"
 
-    @property
-    def cls(self) -> type | FunctionType:
+    def code(self) -> type | FunctionType:
         """The plug-in's class, or the function that it is."""
         if isinstance(self.plugin, FunctionType):
             return self.plugin
@@ -35,14 +34,14 @@ class Author:
     @property
     def home(self) -> str | None:
         """The plug-in's own file, even where its methods are inherited or a library's functions."""
-        if (file := home_of(self.cls)) is not None:
+        if (file := home_of(self.code())) is not None:
             return file
         # A notebook's cells: each is a file of its own to Python, and the module has none.
         return next((str(code.co_filename) for code in self._codes()), None)
 
     def _codes(self) -> Iterator[CodeType]:
         """The code of its methods, its own first."""
-        for cls in getattr(self.cls, "__mro__", (self,)):
+        for cls in getattr(self.code(), "__mro__", (self,)):
             for value in vars(cls).values():
                 code = getattr(getattr(value, "__func__", value), "__code__", None)
                 if isinstance(code, CodeType):
@@ -85,7 +84,7 @@ class Author:
         Raises:
             PluginError: always.
         """
-        code = getattr(getattr(self.cls, call, None), "__code__", None)
+        code = getattr(getattr(self.code(), call, None), "__code__", None)
         where = ""
         if code is not None and not is_library(code.co_filename):
             where = f" ({call} in {shown(code.co_filename)}, line {code.co_firstlineno})"
