@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from alharness.comparison.comparison import BASELINE
 from alharness.comparison.runs import display_label
 from alharness.errors import UserError
 from alharness.pictures.charts import COLOURS
@@ -84,7 +85,7 @@ def _label(run: Run) -> str:
 def _colours(runs: list[Run]) -> dict[str, str]:
     """A colour for every strategy: its own of the reports, or a free one where another has it already."""
     labels = sorted({_label(run) for run in runs})
-    usual = line_styles(labels, baseline="random")
+    usual = line_styles(labels, baseline=BASELINE)
     found: dict[str, str] = {}
     for label in labels:
         free = [colour for colour in COLOURS if colour not in found.values()]
