@@ -305,7 +305,9 @@ SETTINGS = (
 
 def global_marks() -> Marks:
     """Random states and settings that belong to everybody."""
-    return {_N_MODULES: len(sys.modules), **{row.name: row.read() for row in SETTINGS}}
+    marks: Marks = {row.name: row.read() for row in SETTINGS}
+    # Counted last: the first reading may itself import (numpy and torch load parts when they are asked).
+    return {**marks, _N_MODULES: len(sys.modules)}
 
 
 def put_back(marks: Mapping[str, object]) -> None:
