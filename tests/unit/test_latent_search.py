@@ -153,7 +153,7 @@ def uncertainty(learner: Learner) -> LatentSearch:
 
 
 def test_one_capture_serves_the_classifiers_of_all_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alharness.generative.latent_search.CapturedStep", FakeCapture)
+    monkeypatch.setattr("alharness.learners.capture.CapturedStep", FakeCapture)
     monkeypatch.setattr(FakeCapture, "made", 0)
     kept = ClassifierSearch(uncertainty)
     seen = []
@@ -178,7 +178,7 @@ def test_a_classifier_of_another_shape_or_kind_gets_a_capture_of_its_own(
         def state(self) -> dict[str, torch.Tensor]:
             return {"weight": self.weight.clone(), "bias": self.bias.clone()}
 
-    monkeypatch.setattr("alharness.generative.latent_search.CapturedStep", FakeCapture)
+    monkeypatch.setattr("alharness.learners.capture.CapturedStep", FakeCapture)
     monkeypatch.setattr(FakeCapture, "made", 0)
     kept = ClassifierSearch(uncertainty)
     hidden = [Hidden((1, 2, 2), 2, torch.device("cpu")) for _ in range(2)]
