@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from alharness.cli.options import runs_dir_option, tracking_options
 from alharness.errors import UserError
@@ -129,6 +130,11 @@ def ui(runs_dir: Path, tracking_uri: str | None, experiment: str, mlflow: bool, 
     if mlflow:
         _open_mlflow(runs_dir, tracking_uri, experiment, port)
         return
+    for name in ("tracking_uri", "experiment"):
+        # From the environment they are for whatever uses MLflow; typed, they are meant here.
+        if click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} belongs to MLflow's page. Add --mlflow, or leave it out.")
     from alharness.live.server import LocalServer
     from alharness.live.watch import page, watched
 

@@ -343,7 +343,7 @@ def test_times_of_a_synced_run_are_those_of_its_records(
     assert run.info.end_time == folder.records()[-1].ts_ms
 
 
-def test_the_page_that_ui_opens_is_that_of_training_runs(
+def test_the_page_of_mlflow_that_ui_opens_is_that_of_training_runs(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served: list[list[str]] = []
@@ -353,9 +353,21 @@ def test_the_page_that_ui_opens_is_that_of_training_runs(
         return 0
 
     monkeypatch.setattr("alharness.cli.tracking._serve", serve)
-    assert call(["ui", "--runs-dir", str(runs)]) is not None
+    assert call(["ui", "--mlflow", "--runs-dir", str(runs)]) is not None
     assert "workflowType=machine_learning" in capsys.readouterr().out
     assert default_uri(runs) in served[0]
+
+
+@pytest.mark.parametrize("option", ["--tracking-uri", "--experiment"])
+def test_an_option_of_mlflows_page_is_not_passed_over(
+    option: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "alharness.live.server.LocalServer.serve", lambda server: pytest.fail("it is served")
+    )
+    assert call(["ui", "--runs-dir", str(runs), option, "sqlite:////tmp/other.db"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{option} belongs to MLflow's page. Add --mlflow" in line
 
 
 def test_a_run_from_python_is_in_the_view_unless_it_asks_not_to_be(

@@ -152,8 +152,8 @@ def test_a_database_of_another_version_says_the_whole_cure_and_stops_no_run(
     (line,) = capfd.readouterr().err.splitlines()
     assert cure in line
     assert "The run goes on" in line
-    for command in ("sync", "ui"):
-        assert call([command, "--runs-dir", str(runs)]) == 2
+    for command in (["sync"], ["ui", "--mlflow"]):
+        assert call([*command, "--runs-dir", str(runs)]) == 2
         (line,) = capfd.readouterr().err.splitlines()
         assert cure in line
         assert "Start" not in line
