@@ -66,7 +66,7 @@ def _handler(answers: dict[str, Answer], token: str) -> type[BaseHTTPRequestHand
         sys_version = ""
 
         def do_GET(self) -> None:
-            port = self.server.server_address[1]  # type: ignore[misc]
+            port = self.connection.getsockname()[1]
             # A page elsewhere whose name was pointed at 127.0.0.1 has another Host.
             hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
             _, _, rest = self.path.partition("/")

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 try:
     importlib.import_module("matplotlib")
@@ -40,7 +40,8 @@ def style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Matplotlib's defaults with some settings, while a figure is made, drawn and written."""
     with rc_context():
         rcdefaults()
-        rcParams.update(settings or {})
+        # Its newer annotations list every key as a literal, which its older ones do not know.
+        rcParams.update(cast(Any, settings or {}))
         yield
 
 
