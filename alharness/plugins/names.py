@@ -39,11 +39,19 @@ class InstalledPlugin:
 def _points(group: str) -> tuple[EntryPoint, ...]:
     """All entry points of a group. Reading them takes 15 ms among 150 distributions, so it is done again
     only when a folder of the import path changed."""
-    return _scanned(group, tuple((folder, _changed(folder)) for folder in sys.path))
+    return _scanned(group, _path())
+
+
+#: The import path: its folders, with the time at which each was last changed.
+_Path = tuple[tuple[str, int], ...]
+
+
+def _path() -> _Path:
+    return tuple((folder, _changed(folder)) for folder in sys.path)
 
 
 @lru_cache(maxsize=16)
-def _scanned(group: str, path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+def _scanned(group: str, path: _Path) -> tuple[EntryPoint, ...]:
     return tuple(entry_points(group=group))
 
 
@@ -146,7 +154,14 @@ def provider(group: str, name: str) -> str:
 
 def own_packages() -> frozenset[str]:
     """Packages whose modules are ours: this one, and those that our distribution's plug-ins lie in."""
-    points = [point for group in (STRATEGIES, TASKS, LEARNERS) for point in _points(group)]
+    return _own_packages(_path())
+
+
+# Kept: a name of a distribution is read from its file each time, and a source that is looked through asks
+# for every module that it imports.
+@lru_cache(maxsize=16)
+def _own_packages(path: _Path) -> frozenset[str]:
+    points = [point for group in (STRATEGIES, TASKS, LEARNERS) for point in _scanned(group, path)]
     ours = {
         point.module.partition(".")[0]
         for point in points

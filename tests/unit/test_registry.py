@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
 
 from alharness import registry
 from alharness.errors import UserError
+from alharness.plugins.names import own_packages
 from alharness.strategy import Strategy
 from alharness_strategies.subset import SubsetStrategy
 
@@ -303,3 +305,15 @@ def test_a_file_or_a_folder_without_its_colon_is_answered_with_what_works(tmp_pa
         registry.find_strategy(str(path))
     with pytest.raises(UserError, match=f"--dataset folder:{tmp_path}"):
         registry.resolve_task(str(tmp_path))
+
+
+def test_files_of_installed_distributions_are_not_read_for_every_module_of_a_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A plug-in's identity asks for hundreds of modules whether they are ours."""
+    ours = own_packages()
+    read: list[str] = []
+    monkeypatch.setattr(PathDistribution, "read_text", lambda _, name: read.append(name))
+    assert own_packages() == ours
+    assert {"alharness", "alharness_strategies"} <= ours
+    assert read == []
