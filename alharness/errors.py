@@ -33,6 +33,12 @@ class UserError(Exception):
     def __str__(self) -> str:
         return _STEERING.sub(lambda sign: repr(sign[0])[1:-1], super().__str__())
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and Jupyter show of it: the line that the command line shows, not our frames."""
+        if os.environ.get(TRACEBACK):
+            return traceback.format_exception(self)
+        return [f"{type(self).__name__}: {self}"]
+
 
 class DamagedError(UserError):
     """A file is not what was written: who can make it anew does, everybody else tells the user."""

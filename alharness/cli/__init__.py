@@ -27,10 +27,10 @@ COMMANDS = {
         "alharness.cli.run:run",
         "Run one strategy on one data set, or continue where it stopped.",
     ),
-    "list": ("alharness.cli.names:list_names", "List strategies or data sets."),
+    "list": ("alharness.cli.names:list_names", "List strategies, data sets or classifiers."),
     "show": (
         "alharness.cli.names:show",
-        "Show a strategy's or data set's parameters, defaults and source.",
+        "Show the parameters, defaults and source of one of them.",
     ),
     "check": ("alharness.cli.check:check", "Prove that a strategy keeps the plug-in contract."),
     "sweep": ("alharness.cli.sweep:sweep", "Run many: strategies x data sets x seeds."),

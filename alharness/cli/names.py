@@ -97,7 +97,11 @@ def _show_strategy(name: str) -> None:
         if own:
             return
     known = found.Parameters if ":" not in name else registry.find_strategy(name).parameters
-    _fields("Parameters (--set strategy.NAME=VALUE)", known)
+    if known.model_fields:
+        _fields("Parameters (--set strategy.NAME=VALUE)", known)
+    else:
+        click.echo("It has no parameters of its own.")
+    click.echo("Settings of every run: alharness show settings")
 
 
 def _show_task(name: str) -> None:

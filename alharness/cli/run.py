@@ -103,7 +103,7 @@ def _named(
     """Strategy and data set, as ``run margin digits-ten`` or as options name them.
 
     Raises:
-        UserError: more than two names, or one thing named twice.
+        UserError: more than two names, one thing named twice, or a data set alone.
     """
     if len(names) > 2:
         raise UserError(
@@ -115,7 +115,18 @@ def _named(
         if found[option] is not None:
             raise UserError(f"{option} {found[option]} and {name} name one thing. Give it once.")
         found[option] = name
+    if len(names) == 1 and found["--dataset"] is None and _is_data_set(names[0]):
+        raise UserError(
+            f"'{names[0]}' is a data set, and no strategy is given. The strategy comes first: "
+            f"alharness run margin {names[0]}"
+        )
     return found["--strategy"], found["--dataset"]
+
+
+def _is_data_set(name: str) -> bool:
+    from alharness import plugins
+
+    return plugins.find(plugins.TASKS, plugins.split(plugins.TASKS, name)[0]) is not None
 
 
 def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
@@ -137,8 +148,9 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
         how = "learner.c, learner.max_iterations" if spec.learner.kind == "linear" else "learner.lr"
         _row("training", f"did not converge in {loose} of {len(records)} cycles: see {how}")
     if entropies:
+        cycles = "cycle" if len(entropies) == 1 else "cycles"
         _row("entropy of queries", f"{sum(entropies) / len(entropies):.3f} nats (mean)")
-        _row("selection", f"{duration(select)} in {len(entropies)} cycles")
+        _row("selection", f"{duration(select)} in {len(entropies)} {cycles}")
     if preparation:
         cached = "" if paid > 0.9 * built else f" (built earlier; {duration(paid)} here)"
         _row("preparation", f"{duration(built)}{cached}")

@@ -121,7 +121,8 @@ class Comparison:
             missing.append("the fully supervised bound (a strategy that labels the whole pool)")
         if not missing and self.baseline is not None and len(self.series) < 2:
             missing.append("a second strategy")
-        told = [f"{' and '.join(missing)} is missing here"] if missing else []
+        verb = "is" if len(missing) == 1 else "are"
+        told = [f"{' and '.join(missing)} {verb} missing here"] if missing else []
         if self.baseline is None and variants:
             told.append(
                 f"the random baseline ran as {', '.join(variants)}, and none of them is plain '{BASELINE}': "

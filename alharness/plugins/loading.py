@@ -13,11 +13,27 @@ from types import ModuleType
 from typing import Any
 
 from alharness.errors import UserError, blamed, unknown_name
-from alharness.plugins.names import distribution_of, find, names
+from alharness.plugins.names import (
+    LEARNERS,
+    STRATEGIES,
+    TASKS,
+    distribution_of,
+    find,
+    names,
+    split,
+)
 from alharness.plugins.source import digest_of, make_importable, read_source, sources_of
 
 #: What a name may mean that is none: a sentence, or None where nothing is known about it.
 Hint = Callable[[str], str | None]
+
+
+#: Group -> what its plug-ins are called, and where 'alharness list' shows them.
+CALLED = {
+    STRATEGIES: ("strategy", "strategies"),
+    TASKS: ("data set", "datasets"),
+    LEARNERS: ("classifier", "learners"),
+}
 
 
 def _no_hint(name: str) -> None:
@@ -77,11 +93,14 @@ def _load(kind: str, group: str, name: str, hint: Hint) -> Any:
         except ModuleNotFoundError as error:
             if error.name is not None and not module_name.startswith(error.name):
                 raise  # the module exists and fails on an import of its own
-            raise unknown_name(kind, name, names(group)) from error
+            raise _misnamed(kind, group, name, hint) from error
     try:
         return getattr(module, attribute)
     except AttributeError:
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        # Those of the file itself: what it imports (Strategy, PoolQuery, ...) is nobody's choice.
+        found = {key: value for key, value in vars(module).items() if isinstance(value, type)}
+        own = [key for key, value in found.items() if value.__module__ == module.__name__]
+        classes = own or list(found)
         raise unknown_name(f"{kind} class in {module_name}", attribute, classes) from None
 
 
@@ -99,6 +118,13 @@ def _misnamed(kind: str, group: str, name: str, hint: Hint) -> UserError:
     known = hint(name)
     if known is not None:
         return UserError(known)
+    for other, (called, _) in CALLED.items():
+        # Names that changed places: no spelling of the other kind is what was meant.
+        if other != group and group in CALLED and find(other, split(other, name)[0]) is not None:
+            return UserError(
+                f"'{name}' is a {called}; expected a {kind} ('alharness list {CALLED[group][1]}'). "
+                "'alharness run' takes the strategy first: alharness run margin digits-two"
+            )
     return unknown_name(kind, name, names(group))
 
 

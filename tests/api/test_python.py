@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
+import io
 import logging
 import subprocess
 import sys
@@ -396,3 +398,12 @@ def test_results_of_runs_can_be_compared(swept: alharness.SweepResult) -> None:
         alharness.compare(results[0], where)
     with pytest.raises(UserError, match="found 3"):
         alharness.compare(3)  # type: ignore[arg-type]
+
+
+def test_a_notebook_shows_a_users_error_as_one_line_without_our_frames() -> None:
+    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        shell.run_cell("import alharness; alharness.run('margn', 'digits-two')")
+    shown = stream.getvalue()
+    assert shown.strip().startswith("UserError: Unknown strategy 'margn'. Did you mean 'margin'?")
+    assert "Traceback" not in shown

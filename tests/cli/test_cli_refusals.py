@@ -119,3 +119,34 @@ def test_a_group_alone_shows_its_help(words: list[str], capsys: pytest.CaptureFi
     shown = "".join(capsys.readouterr())
     assert shown.startswith("Usage: ")
     assert "See '" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["digits-two", "margin"], "'margin' is a strategy; expected a data set"),
+        (["--strategy", "digits-two", "--dataset", "digits-ten"], "'digits-two' is a data set;"),
+        (["margin", "subset:50:random"], "'subset:50' is a strategy;"),
+        (["digits-two"], "alharness run margin digits-two"),
+    ],
+)
+def test_a_data_set_in_the_strategys_place_is_told_as_such(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(["run", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "Available" not in error
+
+
+def test_a_misspelt_class_is_met_with_the_files_own_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from alharness.strategy import PoolQuery, Strategy\n\n\nclass Lowest(Strategy):\n"
+        '    """First."""\n\n    def select(self, view, query_size):\n'
+        "        return PoolQuery(view.unlabelled[:query_size])\n"
+    )
+    assert call(["run", f"{file}:Lowset", "digits-two"]) == 2
+    assert "Did you mean 'Lowest'? Available: Lowest." in capsys.readouterr().err

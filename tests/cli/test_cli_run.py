@@ -147,6 +147,7 @@ def test_list_shows_summaries(capsys: pytest.CaptureFixture[str]) -> None:
     ("name", "expected"),
     [
         ("asal-auto", ["latent_steps", "100", "pca_dims", "Source:"]),
+        ("margin", ["no parameters of its own", "alharness show settings"]),
         ("mnist-two", ["budget          500           500", "min_steps"]),
         ("folder", ["folder:"]),
         ("settings", ["learner.NAME", "generator.NAME", "oracle.NAME", "residency"]),
