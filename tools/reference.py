@@ -1,7 +1,7 @@
 """The reference of commands and settings, made from the program itself: ``reference.py [--check]``.
 
-Writes docs/commands.md (what ``--help`` says) and docs/settings.md (every setting of a run with its default and
-what it is for). A test holds the pages against the program.
+Writes docs/commands.md (what ``--help`` says) and docs/settings.md (every setting of a run with its default
+and what it is for). A test holds the pages against the program.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 COMMANDS = """# Commands
 
-What `--help` says of every command. Made by `python tools/reference.py`; a test holds this page against the program.
+What `--help` says of every command. Made by `python tools/reference.py`; a test holds this page
+against the program.
 """
 
 SETTINGS = """# Settings
 
-Every setting of a run, for `--set SECTION.NAME=VALUE`, a TOML file given to `--config`, or keyword arguments of
-`alharness.run`. Strategies and data sets have settings of their own: `alharness show NAME` lists them, and a data set's
-own defaults (budget, sizes, classifier) stand there, too. Why a default is what it is: [decisions](decisions.md). Made by
-`python tools/reference.py`; a test holds this page against the program.
+Every setting of a run, for `--set SECTION.NAME=VALUE`, a TOML file given to `--config`, or keyword
+arguments of `alharness.run`. Strategies and data sets have settings of their own: `alharness show NAME`
+lists them, and a data set's own defaults (budget, sizes, classifier) stand there, too. Why a default is
+what it is: [decisions](decisions.md). Made by `python tools/reference.py`; a test holds this page against
+the program.
 """
 
 
