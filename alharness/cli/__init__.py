@@ -130,6 +130,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+def _as_setting(error: click.NoSuchOption) -> str:
+    """How an option that is none is given where it is a setting: ``--min-steps 20``; else empty."""
+    options = error.ctx.command.params if error.ctx is not None else []
+    if not any("--set" in option.opts for option in options):
+        return ""
+    from alharness.spec import sections_with
+
+    name = error.option_name.lstrip("-").replace("-", "_")
+    homes = sections_with(name)
+    typed = " or ".join(f"--set {home}.{name}=VALUE" for home in homes)
+    return f" It is a setting: {typed}." if homes else ""
+
+
 def call(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
@@ -145,6 +158,8 @@ def call(arguments: Sequence[str] | None = None) -> int:
             click.echo(error.format_message(), err=True)
             return 2
         where = f" See '{context.command_path} --help'." if context is not None else ""
+        if isinstance(error, click.NoSuchOption) and not error.possibilities:
+            where = _as_setting(error) or where
         click.echo(f"alharness: {error.format_message()}{where}", err=True)
         return 2
     except click.Abort:

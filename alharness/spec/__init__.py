@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alharness.spec.binding import Bound, bind, parse_set, rebind, resolve
+from alharness.spec.binding import Bound, bind, parse_set, rebind, resolve, sections_with
 from alharness.spec.devices import current_device, device_kind, resolve_device
 from alharness.spec.model import (
     PROTOCOL,
@@ -28,4 +28,5 @@ __all__ = [
     "rebind",
     "resolve",
     "resolve_device",
+    "sections_with",
 ]

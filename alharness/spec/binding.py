@@ -189,7 +189,7 @@ def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
     return bound
 
 
-def _homes(key: str) -> list[str]:
+def sections_with(key: str) -> list[str]:
     """Sections that have a setting of this name."""
     return [name for name in SECTIONS[2:] if key in fields_at(RunSpec, [name])]
 
@@ -202,7 +202,7 @@ def _at_home(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = dict(overrides)
     for key in overrides:
-        homes = [] if key in TOP_LEVEL or key in SECTIONS else _homes(key)
+        homes = [] if key in TOP_LEVEL or key in SECTIONS else sections_with(key)
         # Several homes, or a section that is none, are told by who checks the keys.
         if len(homes) != 1 or not isinstance(given.get(homes[0], {}), Mapping):
             continue
@@ -226,7 +226,7 @@ def _require_known(given: Mapping[str, Any]) -> None:
             raise UserError(f"'{section}' is a section: expected {section}.NAME=VALUE.")
     for key in given:
         if key not in TOP_LEVEL and key not in SECTIONS:
-            if homes := _homes(key):
+            if homes := sections_with(key):
                 meant = " or ".join(f"{name}.{key}" for name in homes)
                 raise UserError(f"'{key}' is a setting of several parts. Name one: {meant}.")
             raise unknown_name("setting", key, [*TOP_LEVEL, *(f"{name}.*" for name in SECTIONS)])

@@ -150,3 +150,12 @@ def test_a_misspelt_class_is_met_with_the_files_own_classes(
     )
     assert call(["run", f"{file}:Lowset", "digits-two"]) == 2
     assert "Did you mean 'Lowest'? Available: Lowest." in capsys.readouterr().err
+
+
+def test_a_setting_typed_as_an_option_is_told_as_the_setting_that_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["run", "margin", "digits-two", "--min-steps", "20"]) == 2
+    assert "It is a setting: --set learner.min_steps=VALUE." in capsys.readouterr().err
+    assert call(["run", "margin", "digits-two", "--nonsense", "20"]) == 2
+    assert "See 'alharness run --help'." in capsys.readouterr().err

@@ -124,3 +124,10 @@ def test_every_fault_names_an_issue_or_the_test_that_shows_it() -> None:
         fault = cls.peers[peer].fault
         if "found here" in fault:
             assert (root / fault.partition("found here: ")[2].rstrip(")")).is_file()
+
+
+def test_a_misspelt_peer_is_met_with_those_that_can_be_asked() -> None:
+    with pytest.raises(alharness.UserError, match="Unknown strategy of scikit-activeml") as told:
+        alharness.run("skactiveml:Typiclust2", "digits-two")
+    assert "Did you mean 'TypiClust'" in str(told.value)
+    assert "GreedySamplingTarget" not in str(told.value)  # it is for regression

@@ -84,7 +84,9 @@ class PeerStrategy(Strategy):
     @classmethod
     def parse(cls, argument: str) -> tuple[dict[str, Any], str | None]:
         if argument not in cls.peers:
-            raise unknown_name(f"strategy of {cls.library}", argument, sorted(cls.peers))
+            # Only what can be asked: the rest would be refused at the next try.
+            asked = [name for name, peer in cls.peers.items() if not peer.cannot]
+            raise unknown_name(f"strategy of {cls.library}", argument, asked)
         if cls.peers[argument].cannot:
             raise UserError(
                 f"'{argument}' of {cls.library} cannot be asked here: {cls.peers[argument].cannot}."
