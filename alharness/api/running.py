@@ -161,6 +161,7 @@ def run(
         UserError: unknown names or settings, data missing or changed, a class without a file, another
             process writing the same run, a plug-in that broke the contract.
     """
+    from alharness.engine.runner import let_go
     from alharness.records import read_run
 
     bound = bound_of(strategy, dataset, settings)
@@ -175,6 +176,8 @@ def run(
         fresh=fresh,
         select_timeout=select_timeout,
     )
+    del bound  # whose strategy may hold the pool
+    let_go()
     return RunResult(read_run(folder.path), tuple(teller.notes))
 
 

@@ -71,7 +71,8 @@ def execute(
     """Take a run to its end, or continue it; a finished run is proved and not run again.
 
     Args:
-        run: a spec, whose names are looked up here, or the run that it was bound to.
+        run: a spec, whose names are looked up here, or the run that it was bound to; its strategy may
+            hold the pool, so that ``let_go`` is called when it is no longer needed.
         places: where runs, data and artefacts lie.
         fresh: throw away what exists of this run and start over.
         observers: told of every cycle after it is on the disk.
@@ -97,11 +98,26 @@ def execute(
             device = current_device(spec.device)
             with failure_kept(spec, folder), numerics.exact(), device:
                 pool = _execute(bound, places, folder, audience, Limits(max_cycles, select_timeout))
-            # A network or a plug-in that holds itself in a circle holds the pool with it. Python looks
-            # for circles seldom, and this process's next run needs the memory.
-            if pool() is not None:
-                gc.collect()
+            _LAST[:] = [pool]
+            if isinstance(run, RunSpec):
+                del bound  # whose strategy may hold the pool
+                let_go()
     return folder
+
+
+#: The pool of this process's last run, until it was seen to that it is gone.
+_LAST: list[weakref.ref[Pool]] = []
+
+
+def let_go() -> None:
+    """Free the last run's pool: for whoever calls ``execute`` with a bound run, when it is let go of.
+
+    A network or a plug-in that holds itself in a circle holds the pool with it. Python looks for circles
+    seldom, and this process's next run needs the memory.
+    """
+    while _LAST:
+        if _LAST.pop()() is not None:
+            gc.collect()
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,10 @@ def settled(values: Mapping[str, Any]) -> RunSpec:
     """
     from alharness.spec import RunSpec, resolve_device
 
-    return RunSpec.model_validate({**values, "device": resolve_device(values["device"])})
+    device = values.get("device")
+    if isinstance(device, str):  # anything else is told by the model
+        values = {**values, "device": resolve_device(device)}
+    return RunSpec.model_validate(values)
 
 
 def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tuple[str, str]:

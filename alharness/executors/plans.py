@@ -111,12 +111,14 @@ def _head(file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
         if not line.startswith(b'{"plan":'):
             line += file.read()
         head: dict[str, Any] = parse_json(line)
-        runs = head["runs"] if "plan" not in head else []
-        if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        runs = None if "plan" in head else head["runs"]
+        if runs is not None and not (
+            isinstance(runs, list) and all(isinstance(run, dict) for run in runs)
+        ):
             raise TypeError("its 'runs' are no list of specs")
         if head.get("plan", FORMAT) != FORMAT:
             raise ValueError(f"format {head['plan']} is of a later version")
-        return {**head, "runs_dir": str(head["runs_dir"])}, file.tell()
+        return {**head, "runs": runs, "runs_dir": str(head["runs_dir"])}, file.tell()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _no_plan(path, error) from error
 

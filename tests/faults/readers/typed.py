@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alharness.cli.options import overrides
-from alharness.executors.plans import extend_plan, read_plan
+from alharness.executors.plans import extend_plan, job_of_plan
 from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep
 from alharness.files import merge
 from alharness.oracle.desk import AnnotationPendingError, Desk
@@ -124,10 +124,17 @@ def plan_file(folder: Path) -> Reader:
     extend_plan(path, "s", runs_dir, jobs)
 
     def read(path: Path) -> object:
-        plan = read_plan(path)
-        return plan.job(0, path)
+        return job_of_plan(path, 0)
 
     return from_file(path, read, path.read_bytes())
+
+
+@reader
+def plan_file_of_before(folder: Path) -> Reader:
+    """One JSON object, as versions before 0.3 wrote it."""
+    runs = [resolve({**RUN, "task": {"name": "digits-two"}}).model_dump(mode="json")]
+    text = json.dumps({"sweep": "s", "runs_dir": str(folder / "runs"), "runs": runs})
+    return from_file(folder / "plan.json", lambda path: job_of_plan(path, 0), text.encode())
 
 
 @reader
