@@ -27,6 +27,7 @@ from alharness.comparison.remarks import (
     preparation_notes,
     session_notes,
     start_notes,
+    time_notes,
 )
 from alharness.comparison.runs import describe
 from alharness.comparison.series import Covered, LeftOut, Series, covered
@@ -232,7 +233,7 @@ def _comparison(
     series = relabelled(series, labels)
     left_out += [*dropped, *copies]
     notes += [*data_notes(series), *start_notes(series), *artefact_notes(series)]
-    notes += [*preparation_notes(series), *pause_notes(series)]
+    notes += [*preparation_notes(series), *pause_notes(series), *time_notes(series)]
     notes += session_notes([*(run for item in series for run in item.runs), *bounds])
     if any(run.facts.task.synthetic for run in finished):
         notes.append("The data of this task are drawn or generated, not photographs.")

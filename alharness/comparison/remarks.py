@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from alharness.comparison.protocol import NOT_RECORDED
 from alharness.comparison.runs import describe
 from alharness.comparison.series import Series, unit_of
-from alharness.records import Run, doubts
+from alharness.records import Run, doubts, timed_selections
 from alharness.records.runs import Pair
 
 #: Runs that a note names, of many.
@@ -149,6 +149,54 @@ def pause_notes(series: Sequence[Series]) -> list[str]:
                 f"to {max(paused):.1f} s); they are left out of all times."
             )
     return notes
+
+
+#: Equal work whose times differ by more than this says something of the machine, not of the strategy.
+MOST_APART = 4 / 3
+
+#: Seconds of selection in a run below which its times are the clock's and the cache's.
+LEAST_S = 0.02
+
+
+def time_notes(series: Sequence[Series]) -> list[str]:
+    """Whether runs of a strategy took unlike times for equal work (by counters): then times say little."""
+    apart: list[tuple[float, str]] = []
+    for item in series:
+        low, high = _ends_of_equal_work(item.runs)
+        if low >= LEAST_S and high > MOST_APART * low:
+            apart.append((high / low, f"{item.label} {low:.2g} to {high:.2g} s"))
+    if not apart:
+        return []
+    worst = max(apart)
+    loads = [
+        record.time.load
+        for item in series
+        for run in item.runs
+        for record in run.records
+        if record.time.load is not None
+    ]
+    told = f"; the machine's load was {min(loads):.1f} to {max(loads):.1f}" if loads else ""
+    return [
+        f"Times are not comparable: the same counted work took {worst[0]:.1f} times as long in one run as in "
+        f"another ({worst[1]}{told}). {len(apart)} of {len(series)} strategies differ by more than a third. "
+        "Measure times alone: 'alharness timing', or a sweep with --jobs 1 on a quiet machine."
+    ]
+
+
+def _ends_of_equal_work(runs: Sequence[Run]) -> tuple[float, float]:
+    """Least and most seconds of selection over the cycles in which all runs counted the same work."""
+    timed = [{record.cycle: record for record in timed_selections(run.records)} for run in runs]
+    if len(timed) < 2:
+        return 0.0, 0.0
+    shared = set.intersection(*(set(found) for found in timed))
+    equal = [
+        cycle
+        for cycle in shared
+        if timed[0][cycle].work
+        and all(found[cycle].work == timed[0][cycle].work for found in timed)
+    ]
+    sums = [sum(found[cycle].time.select_s or 0.0 for cycle in equal) for found in timed]
+    return min(sums), max(sums)
 
 
 def preparation_notes(series: Sequence[Series]) -> list[str]:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -297,3 +298,27 @@ def test_a_split_by_nothing_is_refused(make_run: Any, capsys: Any) -> None:
     make_run("random", 0)
     assert call(["compare", str(make_run.root), "--split-by", "budgte"]) == 2
     assert "Did you mean 'budget'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("slow", "told"), [(0.26, False), (0.27, True)])
+def test_unlike_times_for_equal_work_are_told(make_run: Any, slow: float, told: bool) -> None:
+    """Ten timed selections of .02 s, and the same counted work a third longer, or more."""
+    make_run("random", 0, select_s=0.2)
+    make_run("random", 1, select_s=slow)
+    (found,) = comparisons(read_runs(make_run.root))
+    assert any("Times are not comparable" in note for note in found.notes) is told
+
+
+def test_unlike_times_for_unlike_work_say_nothing(make_run: Any) -> None:
+    from alharness.comparison.remarks import _ends_of_equal_work
+
+    make_run("random", 0, select_s=0.2)
+    make_run("random", 1, select_s=2.0)
+    runs = read_runs(make_run.root)
+    records = [
+        tuple(r.model_copy(update={"work": {"pool_items_scored": n}}) for r in run.records)
+        for n, run in enumerate(runs)
+    ]
+    other = [replace(run, records=found) for run, found in zip(runs, records, strict=True)]
+    assert _ends_of_equal_work(runs)[1] > 1.0
+    assert _ends_of_equal_work(other) == (0.0, 0.0)
