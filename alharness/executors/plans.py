@@ -110,7 +110,9 @@ def _head(file: IO[bytes], path: Path) -> tuple[dict[str, Any], int]:
         line = file.readline()
         if not line.startswith(b'{"plan":'):
             line += file.read()
-        head: dict[str, Any] = parse_json(line)
+        head: Any = parse_json(line)
+        if not isinstance(head, dict):  # '"plan"' and '["plan"]' hold the word, too
+            raise TypeError("it begins with no table")
         runs = None if "plan" in head else head["runs"]
         if runs is not None and not (
             isinstance(runs, list) and all(isinstance(run, dict) for run in runs)

@@ -147,6 +147,13 @@ def test_a_plan_of_an_earlier_version_keeps_its_numbers() -> None:
     assert named("old.json")[4:] == ["random 2", "margin 2"]
 
 
+@pytest.mark.parametrize("text", ['"plan"', '["plan"]', "5", "null", "{}", '{"plan": 2}'])
+def test_json_that_is_no_plan_is_refused(text: str) -> None:
+    Path("other.json").write_text(text)
+    with pytest.raises(UserError, match=r"'other.json' is not a plan"):
+        job_of_plan(Path("other.json"), 0)
+
+
 def test_a_task_reads_little_of_a_long_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines are of any length; each number finds its own, and others find none."""
     sweep = Sweep(
