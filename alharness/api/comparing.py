@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alharness.api.running import AnyPath, RunResult, places_of
-from alharness.errors import UserError
+from alharness.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from alharness.comparison.comparison import Comparison
     from alharness.comparison.report import Report
     from alharness.comparison.tables import TextTable
     from alharness.executors.targets import Found
@@ -67,7 +68,8 @@ class ComparisonResult:
 
         Args:
             path: a .pdf, .svg, .png or .csv file; with several comparisons each gets its title in its name.
-            only: strategies to show, the most important first; all by default.
+            only: strategies to show, the most important first; all by default. A comparison without one
+                of them is drawn without it, one with none of them is left out; a warning says so.
             width: inches.
 
         Returns:
@@ -79,14 +81,20 @@ class ComparisonResult:
         from alharness.comparison.paper import paper_figure
 
         file = Path(path).expanduser()
-        sections = self.report.sections
+        chosen = _chosen([section.comparison for section in self.report.sections], only)
+        sections = [
+            section
+            for section, names in zip(self.report.sections, chosen, strict=True)
+            if names or not only
+        ]
+        shown = [names for names in chosen if names or not only]
         written = []
-        for section in sections:
+        for section, names in zip(sections, shown, strict=True):
             name = re.sub(r"[^\w.-]+", "-", section.comparison.title).strip("-")
             place = file if len(sections) == 1 else file.with_stem(f"{file.stem}-{name}")
             chart = paper_figure(
                 section.comparison,
-                only=only,
+                only=names,
                 width=width,
                 axis=self.report.axis,
                 metric=self.report.metric,
@@ -253,3 +261,23 @@ def found_of(
         jobs = expand(sweep, Choices(), runs_dir, elsewhere=True)
         return found_of_sweep(sweep, jobs, split_by=split_by, labels=labels)
     return found_below(paths or [runs_dir], split_by=split_by, labels=labels)
+
+
+def _chosen(comparisons: Sequence[Comparison], only: Sequence[str]) -> list[list[str]]:
+    """Which of the strategies asked for each comparison has; what one lacks is told.
+
+    Raises:
+        UserError: no comparison has one of them.
+    """
+    known = [
+        {name for s in c.series for name in (s.label, s.name, s.strategy)} for c in comparisons
+    ]
+    for name in only:
+        if not any(name in names for names in known):
+            labels = {series.label for c in comparisons for series in c.series}
+            raise unknown_name("strategy in the comparison", name, labels)
+    for comparison, names in zip(comparisons, known, strict=True):
+        if lacking := [name for name in only if name not in names]:
+            what = "no figure is drawn" if len(lacking) == len(only) else "left out"
+            LOG.warning("%s has no runs of %s: %s.", comparison.title, ", ".join(lacking), what)
+    return [[name for name in only if name in names] for names in known]

@@ -40,7 +40,8 @@ def runs() -> None:
 def list_runs(folders: tuple[Path, ...], runs_dir: Path, states: tuple[str, ...]) -> None:
     """A line for every run: state, data set, strategy, seed, labels, accuracy, key."""
     found = _read(folders, runs_dir, states)
-    for run in found:
+    # Not by key, which says nothing to a reader.
+    for run in sorted(found, key=lambda run: (run.task, run.strategy, run.pair, run.folder.name)):
         last = run.records[-1] if run.records else None
         told = f"{last.n_labelled:>7} labels  {last.test.accuracy:.4f}" if last else f"{'':>22}"
         name = f"{run.task} / {run.strategy} / seed {run.pair[0]}"

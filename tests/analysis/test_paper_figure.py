@@ -99,6 +99,16 @@ def test_the_command_draws_what_was_asked_for(
     assert out.stat().st_size > 1000
 
 
+def test_a_data_set_without_the_strategy_is_left_out_with_a_word(
+    make_run: Any, study: Comparison, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_run("max-entropy", 0, task="mnist-two")
+    out = tmp_path / "curves.svg"
+    assert call(["figure", str(make_run.root), "--only", "margin", "--out", str(out)]) == 0
+    assert [path.name for path in tmp_path.glob("*.svg")] == ["curves.svg"]
+    assert "mnist-two has no runs of margin: no figure is drawn." in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -119,7 +119,10 @@ def test_runs_are_listed_and_removed(
 ) -> None:
     where = ["--runs-dir", str(study)]
     assert call(["runs", "list", *where]) == 0
-    assert "4 finished, 1 not started" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "4 finished, 1 not started" in shown
+    names = [line.partition("digits")[2].rpartition("  ")[0] for line in shown.splitlines()[:-1]]
+    assert names == sorted(names)  # by data set, strategy and seed, not by key
     assert call(["runs", "remove", *where]) == 2  # all of them? Nobody said so
     assert call(["runs", "remove", "--state", "not started", "--yes", *where]) == 0
     assert len(read_runs(study)) == 4
