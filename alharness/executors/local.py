@@ -80,8 +80,11 @@ class LocalExecutor:
     def run(
         self, jobs: Sequence[Job], places: Places, *, fresh: bool
     ) -> Generator[Event, None, None]:
-        # Runs of the harness's own code together: their worker need not be changed.
-        waiting = sorted(jobs, key=_is_foreign)[::-1]
+        # CUDA does not survive a fork; elsewhere than on Linux torch's libraries may not.
+        forks = sys.platform == "linux" and all(job.spec.device == "cpu" for job in jobs)
+        # Foreign runs stand among the others, so that a busy minute meets all alike and times compare. Where
+        # a worker costs the imports anew, runs of the harness's own code go first and share one.
+        waiting = (list(jobs) if forks else sorted(jobs, key=_is_foreign))[::-1]
         selector = selectors.DefaultSelector()
         workers: dict[int, _Worker] = {}
 
@@ -98,8 +101,6 @@ class LocalExecutor:
                 if waiting:  # what one foreign run left in its process is no other run's
                     yield from hire(slot)
 
-        # CUDA does not survive a fork; elsewhere than on Linux torch's libraries may not.
-        forks = sys.platform == "linux" and all(job.spec.device == "cpu" for job in jobs)
         nursery = _Nursery(self._environment(0)) if forks and jobs else None
 
         def hire(slot: int) -> Iterator[Event]:

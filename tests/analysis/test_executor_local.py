@@ -256,3 +256,21 @@ def test_a_plan_is_carried_out_by_index(tmp_path: Path, capfd: pytest.CaptureFix
     assert call(["sweep", "run-one", "rest.jsonl", "--index", "1"]) == 2
     assert "has runs 0 to 0" in capfd.readouterr().err
     assert call(["sweep", "run-one", "nowhere.json", "--index", "0"]) == 2
+
+
+def test_runs_of_foreign_code_stand_among_the_others(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The order of a sweep is kept: a busy minute meets plug-ins and built-ins alike."""
+    (tmp_path / "mine.py").write_text(
+        "from alharness.strategy import PoolQuery, Strategy\n\n\n"
+        "class First(Strategy):\n"
+        '    """The first items."""\n\n'
+        "    def select(self, view, query_size):\n"
+        "        return PoolQuery(view.unlabelled[:query_size])\n"
+    )
+    strategies = "./mine.py:First,random"
+    assert call(["sweep", "--strategies", strategies, "--seeds", "0-1", *SMALL]) == 0
+    ended = re.findall(r"finished  digits-two / (\S+)", capfd.readouterr().out)
+    # Seed by seed, as the sweep has them.
+    assert ended == ["./mine.py:First", "random", "./mine.py:First", "random"]
