@@ -33,17 +33,18 @@ def name_of(group: str, plugin: type | FunctionType) -> str:
     Raises:
         UserError: it stands in a notebook, in the script that runs, or inside a function.
     """
-    module, attribute = plugin.__module__, plugin.__qualname__
+    module, attribute = plugin.__module__, plugins.attribute_of(plugin)
     for name in plugins.names(group):
         point = plugins.find(group, name)
         if point is not None and point.value == f"{module}:{attribute}":
             return name
     source = home_of(plugin)
-    if module == "__main__" or source is None or not attribute.isidentifier():
+    if module == "__main__" or source is None or attribute is None:
+        own = plugin.__qualname__
         raise UserError(
-            f"The {_KINDS[group]} {attribute} is defined in a notebook, in the running script or inside "
+            f"The {_KINDS[group]} {own} is defined in a notebook, in the running script or inside "
             "a function, where no other process finds it. Write it into a file of its own (in a "
-            f"notebook: %%writefile mine.py) and give the class from there, or './mine.py:{attribute}'."
+            f"notebook: %%writefile mine.py) and give the class from there, or './mine.py:{own}'."
         )
     file = Path(source).resolve()
     if "." in module or plugins.INSTALLED & set(file.parts):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from alharness import seeds
+from alharness import plugins, seeds
 from alharness.border.answers import RULES, faults
 from alharness.border.guard import Guard
 from alharness.border.marks import (
@@ -322,12 +322,12 @@ def _same_seed(bench: Bench) -> None:
 @_check("other-process")
 def _other_process(bench: Bench) -> None:
     """another process gives the same query"""
-    name = bench.strategy_class.__qualname__
+    name = plugins.attribute_of(bench.strategy_class)
     try:
         path = inspect.getsourcefile(bench.strategy_class)
     except TypeError:  # made in a shell
         path = None
-    if path is None or not name.isidentifier():
+    if path is None or name is None:
         raise unittest.SkipTest("the class cannot be found from another process")
     if any(not isinstance(value, str | int | float | bool) for value in bench.parameters.values()):
         raise unittest.SkipTest("a parameter cannot be told to another process")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import FunctionType
 
 from alharness.errors import UserError
 
@@ -150,6 +151,17 @@ def provider(group: str, name: str) -> str:
     """The distribution and version that a name comes from (``file`` or module for the other forms)."""
     point = find(group, split(group, name)[0])
     return distribution_of(point) if point is not None else name
+
+
+def attribute_of(plugin: type | FunctionType) -> str | None:
+    """The name by which a plug-in's module has it; None if no name there means it.
+
+    Its own name may mean another one: a class that a call made from a base often has the base's name.
+    """
+    module = sys.modules.get(plugin.__module__)
+    if module is None:  # loaded by hand
+        return plugin.__qualname__ if plugin.__qualname__.isidentifier() else None
+    return next((name for name, value in vars(module).items() if value is plugin), None)
 
 
 def own_packages() -> frozenset[str]:

@@ -26,6 +26,7 @@ from alharness.executors.base import Event, carry_out, payload
 from alharness.records import run_folders
 from alharness.spec import resolve
 from alharness.strategy import PoolQuery, Strategy
+from alharness_strategies.asal import AsalGray, AsalGrayRerank, preset
 from alharness_strategies.margin import Margin
 
 #: A run of a second: two cycles, fifty steps.
@@ -211,6 +212,11 @@ def test_the_same_class_after_an_edit_of_its_file_is_another_run(here: Path) -> 
 
 def test_an_installed_class_has_its_name_and_one_of_a_package_its_module(here: Path) -> None:
     assert name_of(plugins.STRATEGIES, Margin) == "margin"
+    # Made by a call from another class, whose name it has: what runs is the one that was given.
+    assert name_of(plugins.STRATEGIES, AsalGrayRerank) == "asal-gray-rerank"
+    unnamed = preset(AsalGray, "Nowhere under a name.", rerank=3)
+    with pytest.raises(UserError, match="no other process finds it"):
+        name_of(plugins.STRATEGIES, unnamed)
     Path("folder_of_mine").mkdir()
     Path("folder_of_mine/__init__.py").touch()
     Path("folder_of_mine/lowest.py").write_text(MINE)
