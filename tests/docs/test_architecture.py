@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +66,11 @@ def test_the_files_that_a_row_names_lie_in_its_room() -> None:
         for name in re.findall(r"`(\w+)`", text):
             if (HARNESS / room).is_dir():
                 assert (HARNESS / room / f"{name}.py").is_file(), f"{room}/{name}.py"
+
+
+def test_no_room_grows_unnoticed() -> None:
+    tool = runpy.run_path(str(ROOT / "tools" / "lines.py"))
+    now, limits = tool["weights"](), tool["limits"]()
+    assert sorted(limits) == sorted(now)
+    grown = {room: (n, limits[room]) for room, n in now.items() if n > limits[room]}
+    assert grown == {}, "code lines now and allowed: see 'Weight' in docs/architecture.md"
