@@ -30,13 +30,16 @@ WITH_A_NETWORK = ("badge", "bald", "batch-bald", "learning-loss", "qbc")
 #: Strategies that see the classifier's network: by its features, its gradients, its loss.
 WITH_NETWORK = ("max-entropy", "badge", "core-set", "typiclust", "learning-loss", "asal-cls")
 
+#: Share all that touches a device with another one: gaal is made from it.
+SIBLINGS = ("simple-gan",)
+
 
 def cases() -> list[object]:
     """Every strategy with both classifiers; what shows nothing new of a device is marked slow."""
     found = []
     for name in STRATEGIES:
         for learner in ("linear", "cnn"):
-            variant = name.endswith(("-rerank", "-random-latent"))
+            variant = name.endswith(("-rerank", "-random-latent")) or name in SIBLINGS
             is_slow = variant or (learner == "cnn" and name not in WITH_NETWORK)
             marks = [pytest.mark.slow] if is_slow else []
             found.append(pytest.param(name, learner, marks=marks, id=f"{name}-{learner}"))
