@@ -96,6 +96,7 @@ def test_a_failure_leaves_its_reason_and_a_later_success_takes_it_away(tmp_path:
     jobs, places = small(tmp_path / "runs")
     job = jobs[0]
     job.folder.path.mkdir(parents=True)
+    job.folder.spec.write_text(job.spec.to_toml(), encoding="utf-8")
     job.folder.queries.write_bytes(b"not an archive")
     job.folder.cycles.write_text("{}\n")
     outcome = drive([job], places, Inline())
