@@ -56,8 +56,14 @@ def _found(
 
 
 def _help(name: tuple[str, ...], command: click.Command) -> str:
+    # click keeps the help option of whoever asked first, by the names that it had there.
+    command._help_option = None
     context = click.Context(
-        command, info_name=f"alharness {' '.join(name)}", max_content_width=92, terminal_width=92
+        command,
+        info_name=f"alharness {' '.join(name)}",
+        max_content_width=92,
+        terminal_width=92,
+        help_option_names=["-h", "--help"],
     )
     return command.get_help(context).rstrip()
 
