@@ -1,7 +1,7 @@
 """Executes one run into its folder: opens the task, drives the loop, keeps the records, resumes.
 
 The order of writing makes a kill harmless at any moment: first ``queries.npz`` (written beside and
-renamed), then the cycle's line (appended and flushed), then the observers (display, MLflow). A run
+renamed), then the cycle's line (appended and flushed), then the observers (display, the view's visits). A run
 continues after its last complete line; rows of ``queries.npz`` beyond it are dropped.
 """
 

@@ -7,7 +7,6 @@ arithmetic changed on purpose the recipe is recorded (``MOVED``): a new run has 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tomllib
@@ -17,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from alharness import registry
-from alharness.api.running import places_of
 from alharness.artefacts import artefact_key
 from alharness.errors import UserError
 from alharness.generative.making import networks_identity
@@ -239,17 +236,3 @@ def test_a_solver_is_named_for_the_linear_model_only() -> None:
         resolve({**given, "learner": {"kind": "mlp", "solver": "newton"}})
     plain = resolve({**given, "learner": {"kind": "mlp"}})
     assert resolve({**given, "learner": {"kind": "mlp", "solver": "lbfgs"}}) == plain
-
-
-def test_fingerprints_of_shipped_data_stay(tmp_path: Path) -> None:
-    where = places_of(tmp_path, None).locations
-    prints = {}
-    for name in ("digits-two", "digits-ten", "faces-bangs"):
-        try:
-            prints[name] = registry.resolve_task(name).load(where).fingerprint
-        except UserError:  # drawn faces want to be drawn first
-            continue
-    assert prints["digits-two"] == "c369f3a5da3a22fc"
-    assert prints["digits-ten"] == "cb2acfb475ed5b38"
-    digest = hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
-    assert len(digest) == 64
