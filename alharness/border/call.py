@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NoReturn, TypeVar
 
 from alharness.border.author import Author
-from alharness.border.state import Marks, changed, global_marks, put_back
+from alharness.border.state import Marks, changed, global_marks, is_put_back, put_back
 from alharness.border.threads import Begun, running
 
 Result = TypeVar("Result")
@@ -23,7 +23,9 @@ def settled(
     """What a call has changed of everybody's state, beyond doubt.
 
     Another thread, of a library (a retry of MLflow's client) or of a notebook, may have drawn a random number
-    while the call went on. So the call is repeated: what does not change again was not changed by it.
+    while the call went on. So the call is repeated: what does not change again was not changed by it. Only
+    rows of the table of ``state`` are in doubt, for they were put back: labels, a classifier or a pool that
+    the call has changed stay changed, and a library that drew as it was imported is not imported again.
 
     Args:
         touched: what was found changed.
@@ -32,8 +34,9 @@ def settled(
         again: makes the same call.
     """
     put_back(before)
-    if not touched or not threads & running():
-        return touched
+    certain = [name for name in touched if not is_put_back(name)]
+    if certain or not touched or not threads & running():
+        return certain or touched
     for _ in range(TRIES):
         marks = global_marks()
         again()

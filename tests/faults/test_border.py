@@ -333,6 +333,26 @@ def test_who_ignores_the_alarm_is_ended_from_another_thread(
     )
 
 
+AFTER = """
+import sys
+from alharness.border.author import Author
+from alharness.border.limits import time_limit
+
+with time_limit(60, Author(object(), "it"), 0):
+    pass
+sys.setprofile(lambda *values: None)
+print([n * n for n in range(1000)][-1])
+"""
+
+
+def test_a_selection_in_time_leaves_the_interpreter_as_it_was() -> None:
+    """With a profiler or debugger CPython 3.11 went round for ever after a selection that kept its limit."""
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "998001\n", done.stderr
+
+
 def test_who_swallows_exceptions_gets_one_after_the_other() -> None:
     swallowed: list[BaseException] = []
 

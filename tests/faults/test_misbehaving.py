@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,17 @@ def _everybodys_state() -> Iterator[None]:
     before = global_marks()
     yield
     put_back(before)
+
+
+@pytest.fixture(autouse=True)
+def _a_thread_beside() -> Iterator[None]:
+    """A notebook or a library keeps threads of its own: no excuse for a plug-in."""
+    over = threading.Event()
+    beside = threading.Thread(target=over.wait)
+    beside.start()
+    yield
+    over.set()
+    beside.join()
 
 
 def run(tmp_path: Path, strategy: str, *more: str) -> int:
