@@ -1,0 +1,212 @@
+"""One mutant after another, each in a fork of a process that has the libraries imported."""
+
+from __future__ import annotations
+
+import ast
+import compileall
+import contextlib
+import importlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mutation.hits import Counting, block_of, blocks, record
+from mutation.places import ROOT, Place
+
+#: Imported once; every fork starts with them.
+WARM = (
+    "torch", "numpy", "scipy.stats", "scipy.optimize", "sklearn.cluster", "sklearn.decomposition",
+    "sklearn.linear_model", "sklearn.neighbors", "sklearn.metrics", "pandas", "pydantic", "click",
+    "PIL.Image", "matplotlib.figure", "torchvision", "pyarrow.parquet", "safetensors.torch",
+)  # fmt: skip
+#: CPU seconds that any trial may take before it counts as one that does not end.
+SHORTEST_S = 30
+FOLDERS = ("alharness", "strategies/alharness_strategies")
+
+
+@dataclass(frozen=True)
+class Passing:
+    """A test that passes without a change, and what it costs."""
+
+    test: str
+    cpu: float
+
+
+def shadow(folder: Path) -> Path:
+    """A copy of what git tracks and of new files: mutants are written there, never into a checkout."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.splitlines()  # fmt: skip
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def warm() -> None:
+    for name in WARM:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def enter(root: Path) -> None:
+    """This process, and all that it starts, take the code from the copy."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(root), str(root / "strategies")])
+    sys.path[:0] = [str(root), str(root / "strategies")]
+    os.chdir(root)
+
+
+def draw_map(root: Path, out: Path) -> None:
+    """Which test passes which block; each folder of tests in a process of its own."""
+    out.unlink(missing_ok=True)
+    for folder in sorted((root / "tests").iterdir()):
+        if any(folder.glob("test_*.py")):
+            status = _forked(
+                lambda folder=folder: record(
+                    root, FOLDERS, out, [f"tests/{folder.name}", "-m", "not slow"]
+                ),
+                out.with_suffix(".log"),
+                seconds=3600,
+            )
+            said = "passed" if status == 0 else "has failures, which are left out"
+            print(f"{folder.name}: {said}", flush=True)
+
+
+def settle(root: Path) -> None:
+    """Compile the copy and its tests; from here on nothing is: what is compiled of a mutant outlives it."""
+    for folder in FOLDERS:
+        compileall.compile_dir(root / folder, quiet=1)
+    _forked(
+        lambda: int(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests"])),
+        root.parent / "collected.log",
+        seconds=600,
+    )
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.dont_write_bytecode = True
+
+
+def mapped(root: Path, out: Path) -> dict[tuple[str, int], list[Passing]]:
+    """(file, block) -> tests that pass it, the quickest first."""
+    numbers = {
+        start + number: (Path(path).relative_to(root).as_posix(), number)
+        for path, start in Counting(root, FOLDERS).starts.items()
+        for number in range(len(blocks(ast.parse(Path(path).read_text(encoding="utf-8")))))
+    }
+    found: dict[tuple[str, int], list[Passing]] = {}
+    whole: dict[str, dict[str, Passing]] = {}
+    with out.open(encoding="utf-8") as file:
+        for line in file:
+            entry = json.loads(line)
+            if entry["passed"]:
+                test = Passing(entry["test"], entry["cpu"])
+                for number in entry["blocks"]:
+                    place = numbers[number]
+                    found.setdefault(place, []).append(test)
+                    whole.setdefault(place[0], {})[test.test] = test
+    for name, tests in whole.items():  # a module's own lines: all that enter the module
+        found[name, 0] = list(tests.values())
+    for passing in found.values():
+        passing.sort(key=lambda one: one.cpu)
+    return found
+
+
+def chosen(tests: Sequence[Passing], seconds: float, *, first: str) -> list[Passing]:
+    """As many as ``seconds`` of CPU hold: those whose file is named after the module, then the quickest."""
+    stem = Path(first).stem.strip("_")
+    taken, left = [], seconds
+    for test in sorted(tests, key=lambda one: (stem not in one.test.split("::")[0], one.cpu)):
+        if test.cpu <= left:
+            taken.append(test)
+            left -= test.cpu
+    return sorted(taken, key=lambda one: one.cpu)
+
+
+def trial(root: Path, place: Place, tests: Sequence[Passing]) -> str:
+    """'noticed' by a failing test, 'ended' where it did not end, or 'survived'."""
+    path = root / place.file
+    written = path.stat().st_mtime_ns
+    clean = path.read_text(encoding="utf-8")
+    text = place.changed()
+    assert text is not None
+    try:
+        path.write_text(text, encoding="utf-8")
+        planned = sum(test.cpu for test in tests)
+        status = _forked(
+            lambda: _tested([test.test for test in tests]),
+            root.parent / "trial.log",
+            seconds=SHORTEST_S + 5 * planned,
+        )
+    finally:
+        path.write_text(clean, encoding="utf-8")
+        os.utime(path, ns=(written, written))  # its compiled file holds again
+    return {0: "survived", None: "did not end"}.get(status, "noticed")
+
+
+def _tested(tests: Sequence[str]) -> int:
+    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]))
+
+
+def _forked(work: object, log: Path, seconds: float) -> int | None:
+    """The status of work in a child with its own group; None where it took longer."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        with log.open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
+        status = 70
+        try:
+            status = work()  # type: ignore[operator]
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    # Wall time beside other work: four times the CPU's, then it hangs.
+    deadline = time.monotonic() + 4 * seconds
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            _end(child)
+            if os.WIFSIGNALED(status):
+                return None if os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL) else 70
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    _end(child)
+    os.waitpid(child, 0)
+    return None
+
+
+def _end(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def trials(
+    root: Path, drawn: Sequence[Place], tests: dict[tuple[str, int], list[Passing]], seconds: float
+) -> Iterator[dict[str, object]]:
+    for place in drawn:
+        source = (root / place.file).read_text(encoding="utf-8")
+        passing = tests.get((place.file, block_of(source, place.line)), [])
+        picked = chosen(passing, seconds, first=place.file)
+        start = time.monotonic()
+        outcome = trial(root, place, picked) if picked else "no test"
+        yield {
+            "room": place.room, "file": place.file, "line": place.line, "family": place.family,
+            "before": place.before, "after": place.after, "outcome": outcome,
+            "tests": len(picked), "of": len(passing), "seconds": round(time.monotonic() - start, 1),
+        }  # fmt: skip
