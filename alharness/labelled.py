@@ -100,6 +100,22 @@ class LabelledSet:
             grown = replace(grown, extras=extras)
         return grown
 
+    def part(self, chosen: torch.Tensor) -> LabelledSet:
+        """Some of the labels, by their place in the order of ``training_data``.
+
+        Args:
+            chosen: bool ``[P + S]``. What was asked and paid, and further signals, stay those of the whole.
+        """
+        n = len(self.indices)
+        of_pool, of_items = chosen[:n], chosen[n:]
+        return replace(
+            self,
+            indices=self.indices[of_pool],
+            targets=self.targets[of_pool],
+            items=self.items[of_items] if self.items is not None and bool(of_items.any()) else None,
+            item_targets=self.item_targets[of_items],
+        )
+
     def training_data(
         self, pool: Pool, *, more_bytes: int = 0
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from alharness.errors import UserError, blamed, unknown_name
 from alharness.plugins import (
     LEARNERS,
+    STOPPING,
     STRATEGIES,
     TASKS,
     InstalledPlugin,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEARNERS",
+    "STOPPING",
     "STRATEGIES",
     "TASKS",
     "InstalledPlugin",
@@ -48,6 +50,7 @@ __all__ = [
     "provider",
     "resolve_strategy",
     "resolve_task",
+    "split",
     "strategy_class",
 ]
 
@@ -162,38 +165,43 @@ def make_strategy(plugin: StrategyPlugin, name: str, **parameters: Any) -> Strat
 
 
 def group_of(name: str) -> str:
-    """Whether a name of any form means a strategy, a task or a classifier.
+    """Whether a name of any form means a strategy, a task, a classifier or a stopping rule.
 
     An installed name says so by its group, strategies first; what a module or a file holds, by its type.
 
     Raises:
         UserError: there is no such thing.
     """
+    from alharness.stopping import StoppingRule
     from alharness.strategy import Strategy
     from alharness.tasks.base import TaskPlugin
 
-    for group in (STRATEGIES, TASKS, LEARNERS):
+    for group in (STRATEGIES, TASKS, LEARNERS, STOPPING):
         if find(group, split(group, name)[0]) is not None:
             return group
     key = split(STRATEGIES, name)[0]
     if ":" not in key and Path(key).suffix == ".py":
         load("plug-in", STRATEGIES, key)  # says which classes the file has
     if ":" not in key:
-        everything = [*names(STRATEGIES), *names(TASKS), *names(LEARNERS)]
-        raise unknown_name("strategy, data set or classifier", name, everything)
+        groups = (STRATEGIES, TASKS, LEARNERS, STOPPING)
+        everything = [known for group in groups for known in names(group)]
+        raise unknown_name("strategy, data set, classifier or stopping rule", name, everything)
     found = load("plug-in", STRATEGIES, key)
     if isinstance(found, type) and issubclass(found, Strategy):
         return STRATEGIES
     if isinstance(found, type) and issubclass(found, TaskPlugin):
         return TASKS
+    if isinstance(found, type) and issubclass(found, StoppingRule):
+        return STOPPING
     from alharness.learners.kinds import form_of
 
     if form_of(key, found) is not None:
         return LEARNERS
     raise UserError(
-        f"'{name}' is {describe(found)}: neither a strategy nor a data set nor a classifier. Derive a "
-        "class from alharness.strategy.Strategy, alharness.tasks.base.TaskPlugin or "
-        "alharness.learners.learner.Learner, or name a network or a scikit-learn classifier."
+        f"'{name}' is {describe(found)}: neither a strategy nor a data set, classifier or stopping rule. "
+        "Derive a class from alharness.strategy.Strategy, alharness.tasks.base.TaskPlugin, "
+        "alharness.learners.learner.Learner or alharness.stopping.StoppingRule, or name a network or a "
+        "scikit-learn classifier."
     )
 
 

@@ -1,4 +1,4 @@
-"""``alharness check``: does a strategy, a classifier or a task keep the plug-in contract?"""
+"""``alharness check``: does a strategy, a classifier, a task or a stopping rule keep the contract?"""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 )
 @runs_dir_option
 def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
-    """Prove that a strategy, a classifier or a data set keeps the plug-in contract.
+    """Prove that a strategy, a classifier, a data set or a stopping rule keeps the plug-in contract.
 
-    NAME is a name of 'alharness list', 'list learners' or 'list datasets', package.module:Class or
-    ./file.py:Class. Prints a table of all checks; the exit code is 1 when one of them fails. Where there
-    are runs, a strategy's result is kept beside them, and their report shows it.
+    NAME is a name of 'alharness list', 'list learners', 'list datasets' or 'list stopping',
+    package.module:Class or ./file.py:Class. Prints a table of all checks; the exit code is 1 when
+    one of them fails. Where there are runs, a strategy's result is kept beside them, and their
+    report shows it.
     """
     from alharness import registry
     from alharness.files import merge
@@ -37,9 +38,11 @@ def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
 
     given = merge(*(parse_set(text) for text in settings))
     group = registry.group_of(name)
-    run_checks = {registry.LEARNERS: _check_learner, registry.TASKS: _check_task}.get(
-        group, _check_strategy
-    )
+    run_checks = {
+        registry.LEARNERS: _check_learner,
+        registry.TASKS: _check_task,
+        registry.STOPPING: _check_rule,
+    }.get(group, _check_strategy)
     results = run_checks(name, given)
     width = max(len(result.name) for result in results)
     for result in results:
@@ -91,6 +94,14 @@ def _check_learner(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]
     except ValidationError as error:
         raise explain(error, "learner", LearnerSettings) from error
     return check_learner(settings)
+
+
+def _check_rule(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]:
+    from alharness.conformance.stopping import check_rule
+    from alharness.stopping import choice_of
+
+    key, parameters = choice_of(name)
+    return check_rule(key, **{**parameters, **given})
 
 
 def _keep(runs_dir: Path, name: str, passed: int, skipped: int, failed: Sequence[str]) -> None:

@@ -87,6 +87,7 @@ def headline(spec: RunSpec) -> str:
     return (
         f"{spec.task.name}  {spec.strategy.name}  seed {spec.seed}  profile {spec.profile}  "
         f"{spec.device}  budget {spec.budget} = {spec.initial_size} + {spec.n_cycles} x {spec.query_size}"
+        + (f"  stop {', '.join(map(str, spec.stop))}" if spec.stop else "")
     )
 
 

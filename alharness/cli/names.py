@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 #: Kinds of plug-ins as ``list`` takes them, in the singular, too.
-KINDS = {"strategy": "strategies", "dataset": "datasets", "learner": "learners"}
+KINDS = {
+    "strategy": "strategies",
+    "dataset": "datasets",
+    "learner": "learners",
+    "stopping-rule": "stopping",
+}
 
 
 @click.command("list")
@@ -27,13 +32,14 @@ KINDS = {"strategy": "strategies", "dataset": "datasets", "learner": "learners"}
     default="strategies",
 )
 def list_names(kind: str) -> None:
-    """List strategies, data sets or classifiers (learners), without importing any of them."""
+    """List strategies, data sets, classifiers (learners) or stopping rules, without importing any."""
     from alharness import registry
 
     groups = {
         "strategies": registry.STRATEGIES,
         "datasets": registry.TASKS,
         "learners": registry.LEARNERS,
+        "stopping": registry.STOPPING,
     }
     found = registry.listings(groups[KINDS.get(kind, kind)])
     width = max((len(entry.name) for entry in found), default=0)
@@ -50,7 +56,7 @@ def list_names(kind: str) -> None:
 @click.command()
 @click.argument("name")
 def show(name: str) -> None:
-    """Show a strategy's, data set's or classifier's parameters, defaults and source in the paper.
+    """Show a strategy's, data set's, classifier's or stopping rule's parameters, defaults and source.
 
     'alharness show settings' lists what may be set for every run.
     """
@@ -63,6 +69,7 @@ def show(name: str) -> None:
         registry.STRATEGIES: _show_strategy,
         registry.TASKS: _show_task,
         registry.LEARNERS: _show_learner,
+        registry.STOPPING: _show_rule,
     }
     shown[registry.group_of(name)](name)
 
@@ -81,6 +88,22 @@ def _show_learner(name: str) -> None:
             "Not a network: learner.dropout, learner.weights and learner.freeze do not apply."
         )
     _fields("Settings (--set learner.NAME=VALUE; the data set has defaults)", LearnerSettings)
+
+
+def _show_rule(name: str) -> None:
+    from alharness import registry
+    from alharness.stopping import NEEDS, rule_class
+
+    found = rule_class(name)
+    key = registry.split(registry.STOPPING, name)[0]
+    click.echo(f"{key}  ({registry.provider(registry.STOPPING, key)})")
+    _paragraphs(found.__doc__)
+    if found.source:
+        click.echo(f"Source: {found.source}")
+    click.echo(f"Used with --stop {key} in a run, and with --stopping {key} in compare.")
+    for need in sorted(found.needs):
+        click.echo(f"Needs: {NEEDS[need]}.")
+    _fields(f"Parameters (--stop {key}:NAME=VALUE,NAME=VALUE)", found.Parameters)
 
 
 def _show_strategy(name: str) -> None:

@@ -102,6 +102,13 @@ def spec_options(function: Function) -> Function:
             default=None,
             help="quick: minutes on a CPU (default); paper: Table 1 in full.",
         ),
+        click.option(
+            "--stop",
+            multiple=True,
+            metavar="RULE",
+            help="End it before its budget by a stopping rule, for instance kappa or budget:200 (repeatable: "
+            "the first that stops); see 'alharness list stopping'.",
+        ),
         click.option("--oracle", default=None, help="hard, abstain, noisy or human."),
         click.option(
             "--config",
@@ -130,7 +137,7 @@ def overrides(
     from alharness.files import merge, read_toml
     from alharness.spec import parse_set
 
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None and value != ()}
     layers: list[dict[str, Any]] = [{}]
     if config is not None:
         layers.append(read_toml(config))

@@ -141,6 +141,8 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
     click.echo()
     click.echo(f"{spec.strategy.name} on {spec.task.name}, seed {spec.seed}")
     _row("accuracy", f"{last.test.accuracy:.4f} with {last.n_labelled} labels")
+    if last.stopped is not None:
+        _row("stopped", f"at {last.n_asked} of {spec.budget} annotations by {last.stopped}")
     if abs(last.test.balanced_accuracy - last.test.accuracy) > 0.01:
         _row("balanced accuracy", f"{last.test.balanced_accuracy:.4f}")
     loose = sum(not record.fit.converged for record in records)

@@ -90,6 +90,11 @@ def _libraries(spec: RunSpec) -> dict[str, str]:
         **plugins.libraries_of(plugins.STRATEGIES, spec.strategy.name),
         **plugins.libraries_of(plugins.TASKS, spec.task.name),
         **plugins.libraries_of(plugins.LEARNERS, spec.learner.kind),
+        **{
+            library: number
+            for rule in spec.stop
+            for library, number in plugins.libraries_of(plugins.STOPPING, rule.name).items()
+        },
     }
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from alharness import seeds
 from alharness.availability import Availability
 from alharness.border.guard import Guard
+from alharness.engine.ending import Ending, Looked
 from alharness.engine.evaluation import PrecisionOf, evaluate, query_entropy
 from alharness.engine.seat import Seat
 from alharness.engine.stage import Stage
@@ -95,6 +96,8 @@ class Cycle:
         test: the classifier on the test set.
         clock: seconds so far.
         asked: the query and its answer; None in the last cycle.
+        looked: what stopping rules know of it; None in a run that keeps no stop set.
+        stopped: the rule that ended the run here, and why.
     """
 
     number: int
@@ -104,6 +107,8 @@ class Cycle:
     test: TestFigures
     clock: Clock
     asked: Asked | None = None
+    looked: Looked | None = None
+    stopped: str | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +158,9 @@ def run(
     sizes: Sizes,
     history: History,
     precision: PrecisionOf | None = None,
+    ending: Ending | None = None,
 ) -> Iterator[Cycle]:
-    """Active learning until the budget is spent (Algorithm 1).
+    """Active learning until the budget is spent, or a stopping rule ends it (Algorithm 1).
 
     Args:
         stage: the prepared strategy before its problem.
@@ -164,6 +170,7 @@ def run(
         history: what ``start`` gave, or the complete cycles of a stopped run, after which the rest
             follows as if it had not been stopped.
         precision: what the average precision is of.
+        ending: the run's stop set and stopping rules, told of the cycles before; None for a run without.
 
     Yields:
         one ``Cycle`` after another; what is not consumed is not computed.
@@ -193,11 +200,23 @@ def run(
         if not math.isfinite(test.log_loss):
             raise stage.diverged(report)
 
+        looked = None
+        if ending is not None:
+            with clock.span("stop"):
+                looked = ending.look(stage, number, labelled, learner, report, seed=seed)
+
         remaining = min(sizes.budget - labelled.n_asked, len(available))
         if remaining <= 0 or stage.strategy.labels_everything:
             guard.conclude(number)
-            yield Cycle(number, labelled, learner, report, test, clock)
+            yield Cycle(number, labelled, learner, report, test, clock, looked=looked)
             return
+        if ending is not None:
+            with clock.span("stop rules"):
+                stopped = ending.reason()
+            if stopped is not None:
+                guard.conclude(number)
+                yield Cycle(number, labelled, learner, report, test, clock, None, looked, stopped)
+                return
 
         size = min(sizes.query_size, remaining)
         seat = Seat(stage, labelled, learner, available)
@@ -208,7 +227,9 @@ def run(
             annotation = oracle.annotate(query, cycle=number)
 
         asked = Asked(view, query, annotation, entropy)
-        yield Cycle(number, labelled, learner, report, test, clock, asked)
+        if ending is not None:
+            ending.asked(float(entropy.mean()))
+        yield Cycle(number, labelled, learner, report, test, clock, asked, looked)
 
         labelled = labelled.extended(annotation)  # step 6
         available = available.taking(query.touched)

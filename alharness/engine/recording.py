@@ -118,6 +118,9 @@ def record_of(cycle: Cycle, ledger: Ledger, *, cold: bool = False) -> CycleRecor
         time=_times(cycle, ledger, cold=cold),
         ts_ms=time.time_ns() // 1_000_000,
         final=asked is None,
+        stop_set=cycle.looked.stop_set if cycle.looked else None,
+        cross_validated=cycle.looked.cross_validated if cycle.looked else None,
+        stopped=cycle.stopped,
     )
 
 
@@ -144,6 +147,7 @@ def _times(cycle: Cycle, ledger: Ledger, *, cold: bool) -> Times:
         select_cpu_s=of_selection.cpu_s if of_selection else None,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         paused_s=paused_s or None,
+        stop_s=seconds["stop"] + seconds.get("stop rules", 0.0) if "stop" in seconds else None,
         preparation=list(ledger.entries) if cycle.number == 0 else None,
     )
 

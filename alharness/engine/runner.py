@@ -19,6 +19,7 @@ import torch
 from alharness import numerics
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.engine.describing import describe, describe_preparation, other_data
+from alharness.engine.ending import Ending
 from alharness.engine.evaluation import PrecisionOf, decide_precision, precision_of_before
 from alharness.engine.folders import failure_kept, held, open_folder
 from alharness.engine.loop import Sizes, run, start
@@ -46,12 +47,12 @@ class Observer(Protocol):
         """A cycle is complete and on the disk."""
 
     def finished(self, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
-        """The budget is spent."""
+        """The budget is spent, or a rule ended the run."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a run ends before its budget: after so many new cycles; what one selection may take."""
+    """Where a session of a run ends: after so many new cycles; what one selection may take."""
 
     max_cycles: int | None = None
     select_timeout: float = 0.0
@@ -201,7 +202,8 @@ def _execute(
         stage = task.stage(supply, limits.select_timeout)
     describe_preparation(folder, stage.changes)
     _warm_up(task.pool.device)
-    for cycle in run(stage, oracle, task.data.test_targets, sizes, history, precision):
+    ending = _ending(bound, stage.problem.pool.n, keeper.records)
+    for cycle in run(stage, oracle, task.data.test_targets, sizes, history, precision, ending):
         record = keeper.keep(cycle, supply.ledger)
         audience.cycle(record)
         if not record.final and len(keeper.records) - done == limits.max_cycles:
@@ -209,6 +211,13 @@ def _execute(
     draw_pictures(folder, keeper.log, task.pool, task.data, supply.ledger)
     audience.finished(folder, keeper.records)
     return pool
+
+
+def _ending(bound: Bound, n: int, records: Sequence[CycleRecord]) -> Ending | None:
+    """Stop set and rules of a run; None for one that was begun before there was a stop set."""
+    if records and records[0].stop_set is None:
+        return None  # it goes on with records as they were
+    return Ending(n, bound.spec.seed, bound.stopping, records)
 
 
 def _precision_of(task: OpenTask, records: Sequence[CycleRecord]) -> PrecisionOf:

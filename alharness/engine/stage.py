@@ -148,6 +148,21 @@ class Stage:
             raise self.diverged(report)
         return learner, report
 
+    def fit_alone(self, labelled: LabelledSet, *, seed: int) -> tuple[Learner, FitReport]:
+        """A classifier of some of the labels, for an estimate: the run's own are looked at more closely.
+
+        Raises:
+            UserError: the training diverged.
+            PluginError: the classifier raises.
+        """
+        learner = self._fresh()
+        with self.fits.author.blamed("a FitReport from fit"):
+            report = learner.fit(labelled, self.problem.pool, seed=seed)
+            is_finite = _is_finite(learner, report, self.problem.test)
+        if not is_finite:
+            raise self.diverged(report)
+        return learner, report
+
     def look_at(self, learner: Learner, labelled: LabelledSet, *, seed: int) -> None:
         """Look at a classifier that ``fit`` gave: its predictions, and that they follow from its labels.
 

@@ -299,7 +299,8 @@ def _is_foreign(job: Job) -> bool:
     """Whether code of somebody else takes part in a run. A folder of data is none."""
     spec = job.spec
     named = (plugins.STRATEGIES, spec.strategy.name), (plugins.TASKS, spec.task.name)
-    return any(starmap(_has_source, (*named, (plugins.LEARNERS, spec.learner.kind))))
+    rules = ((plugins.STOPPING, rule.name) for rule in spec.stop)
+    return any(starmap(_has_source, (*named, (plugins.LEARNERS, spec.learner.kind), *rules)))
 
 
 @cache  # thousands of jobs name the same few

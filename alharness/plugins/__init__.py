@@ -2,8 +2,8 @@
 
 A name is one of
 
-* an entry point of the group ``alharness.strategies``, ``alharness.tasks`` or ``alharness.learners``
-  (ours like anyone's),
+* an entry point of the group ``alharness.strategies``, ``alharness.tasks``, ``alharness.learners`` or
+  ``alharness.stopping`` (ours like anyone's),
 * ``package.module:Class``, for a class that is importable but not installed as a plug-in,
 * ``./file.py:Class``, for a class in a file,
 * any of these with ``:ARGUMENT`` behind it, for plug-ins that take one (``folder:PATH``,
@@ -15,6 +15,7 @@ from __future__ import annotations
 from alharness.plugins.loading import describe, load, require_name
 from alharness.plugins.names import (
     LEARNERS,
+    STOPPING,
     STRATEGIES,
     TASKS,
     InstalledPlugin,
@@ -31,6 +32,7 @@ from alharness.plugins.source import INSTALLED, identity_of, libraries_of
 __all__ = [
     "INSTALLED",
     "LEARNERS",
+    "STOPPING",
     "STRATEGIES",
     "TASKS",
     "InstalledPlugin",

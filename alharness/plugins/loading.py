@@ -15,6 +15,7 @@ from typing import Any
 from alharness.errors import UserError, blamed, unknown_name
 from alharness.plugins.names import (
     LEARNERS,
+    STOPPING,
     STRATEGIES,
     TASKS,
     distribution_of,
@@ -33,6 +34,7 @@ CALLED = {
     STRATEGIES: ("strategy", "strategies"),
     TASKS: ("data set", "datasets"),
     LEARNERS: ("classifier", "learners"),
+    STOPPING: ("stopping rule", "stopping"),
 }
 
 

@@ -17,6 +17,7 @@ from alharness.errors import UserError
 STRATEGIES = "alharness.strategies"
 TASKS = "alharness.tasks"
 LEARNERS = "alharness.learners"
+STOPPING = "alharness.stopping"
 
 #: Distributions whose plug-ins belong to the harness: what they compute follows from its version.
 OWN = frozenset({"alharness"})
@@ -173,7 +174,8 @@ def own_packages() -> frozenset[str]:
 # for every module that it imports.
 @lru_cache(maxsize=16)
 def _own_packages(path: _Path) -> frozenset[str]:
-    points = [point for group in (STRATEGIES, TASKS, LEARNERS) for point in _scanned(group, path)]
+    groups = (STRATEGIES, TASKS, LEARNERS, STOPPING)
+    points = [point for group in groups for point in _scanned(group, path)]
     ours = {
         point.module.partition(".")[0]
         for point in points

@@ -33,7 +33,7 @@ def identity_of(group: str, name: str) -> dict[str, str]:
     imported. What a plug-in imports by a computed name, or reads from a data file, is not seen.
 
     Args:
-        group: ``STRATEGIES``, ``TASKS`` or ``LEARNERS``.
+        group: ``STRATEGIES``, ``TASKS``, ``LEARNERS`` or ``STOPPING``.
         name: a name of any form.
 
     Returns:

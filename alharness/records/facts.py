@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from alharness.files import flatten
 
 #: Fields of the protocol that runs do not write where they are as they always were.
-UNWRITTEN = {"noise": "0.0"}
+UNWRITTEN = {"noise": "0.0", "stop": "none"}
 
 
 class _Written(BaseModel):
@@ -37,6 +37,10 @@ class Choice(_Written):
     def parameters(self) -> dict[str, Any]:
         """All parameters; in a resolved spec every one is there."""
         return dict(self.model_extra or {})
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{key}={value}" for key, value in self.parameters.items())
+        return f"{self.name}({told})" if told else self.name
 
 
 class SpecFacts(_Written):
@@ -61,6 +65,7 @@ class SpecFacts(_Written):
     generator: dict[str, Any] = {}
     autoencoder: dict[str, Any] = {}
     plugins: dict[str, str] = {}
+    stop: list[Choice] = []
 
     @field_validator("task", "strategy", mode="before")
     @classmethod
@@ -70,7 +75,10 @@ class SpecFacts(_Written):
     @property
     def settings(self) -> dict[str, Any]:
         """Every setting under its dotted name, as in ``--set``."""
-        return flatten(self.as_written())
+        flat = flatten(self.as_written())
+        if self.stop:
+            flat["stop"] = ", ".join(map(str, self.stop))
+        return flat
 
 
 #: In place of a spec that is not there, or cannot be read.

@@ -178,7 +178,7 @@ class RunFolder:
             write_json(file, {"reason": reason, "traceback": details.splitlines()})
 
     def is_finished(self) -> bool:
-        """Whether the budget is spent."""
+        """Whether the budget is spent, or a rule ended the run."""
         records = self.records()
         return bool(records) and records[-1].final
 

@@ -9,11 +9,12 @@ a line that is not what was written is refused.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from pydantic import (
     BaseModel,
@@ -27,6 +28,10 @@ from pydantic import (
 from alharness.errors import UserError
 from alharness.files import append_line, explained
 from alharness.records.ledger import LedgerEntry, each_once
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEMA = 1
 
@@ -128,6 +133,44 @@ class AnnotationFigures(_Model):
         return values
 
 
+class StopSetFigures(_Model):
+    """The cycle's classifier on the stop set: what stopping rules are judged by (since 0.3).
+
+    The stop set is a fixed random sample of the pool, the same in all cycles of a run and for all
+    strategies at equal seeds. Nothing of its items' classes is in here, only what is predicted.
+    """
+
+    size: int = Field(description="items of the stop set")
+    n_labelled: int = Field(description="of its items that have a label by now")
+    n_classes: int
+    classes: str = Field(
+        description="predicted class of each item, a byte each (two, low first, from 257 classes on), "
+        "as base64"
+    )
+    confidence: float | None = Field(
+        description="mean of the largest probability over items without a label; None: there are none"
+    )
+    entropy: float | None = Field(description="mean entropy of the same items, nats")
+    entropy_max: float | None = Field(description="largest entropy of the same items, nats")
+
+    @staticmethod
+    def packed(predicted: Any, n_classes: int) -> str:
+        """Predicted classes, int ``[S]``, as ``classes`` holds them."""
+        import numpy as np
+
+        values = np.asarray(predicted).astype("<u1" if n_classes <= 256 else "<u2")
+        return base64.b64encode(values.tobytes()).decode("ascii")
+
+    def predicted(self) -> NDArray[np.int64]:
+        """The predicted class of each item, int64 ``[S]``."""
+        import numpy as np
+
+        values = np.frombuffer(
+            base64.b64decode(self.classes), "<u1" if self.n_classes <= 256 else "<u2"
+        )
+        return values.astype(np.int64)
+
+
 class Times(_Model):
     """Seconds. Only here and in ``ts_ms`` do two runs of one spec differ."""
 
@@ -163,6 +206,11 @@ class Times(_Model):
         description="seconds in which the process was stopped or the machine slept, in fit or selection: "
         "at most; None where it was not",
     )
+    stop_s: float | None = Field(
+        None,
+        description="predictions on the stop set, and what the run's stopping rules need beside them: no "
+        "part of select_s (since 0.3)",
+    )
     preparation: list[LedgerEntry] | None = Field(
         None, description="the ledger of one-off costs, in the record of cycle 0"
     )
@@ -171,6 +219,10 @@ class Times(_Model):
     def prepared(self) -> list[LedgerEntry]:
         """What was prepared, each thing once; empty in all cycles but the first."""
         return each_once(self.preparation or [])
+
+
+#: Fields of a record that are left out where there is nothing to say.
+_LATER = {"stop_set", "cross_validated", "stopped"}
 
 
 class CycleRecord(_Model):
@@ -198,7 +250,26 @@ class CycleRecord(_Model):
     )
     time: Times
     ts_ms: int = Field(description="when the cycle was complete, milliseconds since 1970")
-    final: bool = Field(description="true when the budget is spent")
+    final: bool = Field(
+        description="true in the run's last record: the budget is spent, or a rule stopped"
+    )
+    stop_set: StopSetFigures | None = Field(
+        None, description="the classifier on the stop set; None in runs that were begun before 0.3"
+    )
+    cross_validated: float | None = Field(
+        None,
+        description="accuracy by five-fold cross-validation on the labels, where a stopping rule of the run "
+        "needs it",
+    )
+    stopped: str | None = Field(
+        None, description="the stopping rule that ended the run before its budget, and why"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A run that was begun before there was a stop set goes on with records as they were."""
+        values: dict[str, Any] = handler(self)
+        return {k: v for k, v in values.items() if k not in _LATER or v is not None}
 
     @property
     def is_cold(self) -> bool:

@@ -27,6 +27,7 @@ from alharness.spec.model import POSITIVE, SECTIONS, TOP_LEVEL, RunSpec, explain
 
 if TYPE_CHECKING:
     from alharness.learners.kinds import Kind
+    from alharness.stopping import NamedRule
     from alharness.strategy import Strategy
     from alharness.tasks.base import TaskPlugin
 
@@ -48,12 +49,14 @@ class Bound:
         task: the data set, not yet loaded.
         strategy: not yet prepared.
         kind: what ``learner.kind`` names.
+        stopping: the rules that may end it before its budget.
     """
 
     spec: RunSpec
     task: TaskPlugin
     strategy: Strategy
     kind: Kind
+    stopping: tuple[NamedRule, ...] = ()
 
     def identity(self) -> dict[str, str]:
         """What the foreign plug-ins and the data behind the spec's names are now.
@@ -68,6 +71,11 @@ class Bound:
             **plugins.identity_of(plugins.STRATEGIES, strategy),
             **plugins.identity_of(plugins.TASKS, task),
             **self.kind.sources(self.spec.learner),
+            **{
+                key: told
+                for rule in self.stopping
+                for key, told in plugins.identity_of(plugins.STOPPING, rule.name).items()
+            },
             **self.task.identity(),
             **own,
         }
@@ -108,6 +116,7 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
         raise unknown_name("profile", str(profile), ["quick", "paper"])
     registry.require_names(chosen.name, asked.name)
     _require_sections(given)
+    rules = _rules(given.pop("stop", ()))
     task_class = registry.task_class(chosen.name)
     try:
         task = registry.make_task(task_class, chosen.name, **_own(chosen, task_class))
@@ -140,6 +149,7 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
             },
             "strategy": {"name": asked.name},
             "plugins": {},
+            "stop": [rule.choice for rule in rules],
         },
     )
     device = str(values["device"])
@@ -156,7 +166,7 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     spec = spec.model_copy(update={"strategy": recorded})
     kind = _kind_of(spec.learner)
     _require_fitting(spec, task, strategy, kind)
-    bound = Bound(spec, task, strategy, kind)
+    bound = Bound(spec, task, strategy, kind, rules)
     return replace(bound, spec=spec.model_copy(update={"plugins": bound.identity()}))
 
 
@@ -177,6 +187,7 @@ def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
             partial(registry.make_strategy, plugin, strategy.name, **parameters),
         ),
         _kind_of(spec.learner),
+        _rules(spec.stop),
     )
     now = bound.identity()
     for name in {**spec.plugins, **now}:
@@ -187,6 +198,24 @@ def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
                 "command again: what is changed is another run."
             )
     return bound
+
+
+def _rules(given: Any) -> tuple[NamedRule, ...]:
+    """Stopping rules as a user names them: one, or several of which the first that stops ends the run.
+
+    Raises:
+        UserError: no such rule, a wrong parameter, or one rule twice.
+    """
+    from alharness.stopping import named
+
+    several = [given] if isinstance(given, str | Mapping) else given
+    if not isinstance(several, list | tuple):
+        several = [several]
+    rules = tuple(named(each) for each in several)
+    for place, rule in enumerate(rules):
+        if rule.choice in [other.choice for other in rules[:place]]:
+            raise UserError(f"The stopping rule '{rule.label}' is given twice. Give it once.")
+    return rules
 
 
 def sections_with(key: str) -> list[str]:

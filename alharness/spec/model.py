@@ -27,7 +27,16 @@ from alharness.tasks.settings import PoolSettings, Profile
 PROTOCOL = 1
 
 #: Options of a run that stand at the top level of a spec.
-TOP_LEVEL = ("profile", "seed", "data_seed", "budget", "query_size", "initial_size", "device")
+TOP_LEVEL = (
+    "profile",
+    "seed",
+    "data_seed",
+    "budget",
+    "query_size",
+    "initial_size",
+    "device",
+    "stop",
+)
 
 #: A setting of every task that its plug-in does not see: the class whose average precision is told.
 POSITIVE = "positive"
@@ -63,6 +72,12 @@ class RunSpec(BaseModel):
         {},
         description="what tells foreign plug-ins and data apart that share a name: set by alharness",
         json_schema_extra={"added": "0.2"},
+    )
+
+    stop: tuple[Choice, ...] = Field(
+        (),
+        description="stopping rules: the first that stops ends the run before its budget",
+        json_schema_extra={"added": "0.3"},
     )
 
     @model_validator(mode="before")
@@ -110,7 +125,10 @@ class RunSpec(BaseModel):
 
     def to_toml(self) -> str:
         """The spec as TOML; ``alharness run --config`` takes it back."""
-        return tomli_w.dumps(_without_none(self.model_dump(mode="json")))
+        values = _without_none(self.model_dump(mode="json"))
+        if not self.stop:  # as specs were written before there was one
+            del values["stop"]
+        return tomli_w.dumps(values)
 
 
 def _without_none(value: Any) -> Any:
@@ -184,4 +202,6 @@ def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
     }
     if spec.oracle.noise:  # runs from before there was any are not named anew
         fields["noise"] = spec.oracle.noise
+    if spec.stop:
+        fields["stop"] = [rule.as_written() for rule in spec.stop]
     return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}

@@ -18,7 +18,7 @@ PLUGINS = ROOT / "strategies" / "alharness_strategies"
 FLOORS = [
     ["errors", "lazily", "seeds", "progress", "files", "timing", "numerics", "plugins"],
     ["acquisition", "pool", "queries", "labelled", "availability", "border"],
-    ["records", "artefacts", "pictures", "learners", "tasks", "matching"],
+    ["records", "stopping", "artefacts", "pictures", "learners", "tasks", "matching"],
     ["strategy", "generative", "oracle", "registry", "spec"],
     ["engine", "conformance", "tracking", "comparison", "scaling", "executors", "live"],
     ["api", "pytest", "cli"],
@@ -151,7 +151,15 @@ def test_the_harness_names_no_strategy() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["list"], ["list", "datasets"], ["list", "learners"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["list"],
+        ["list", "datasets"],
+        ["list", "learners"],
+        ["list", "stopping"],
+        ["--version"],
+    ],
 )
 def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
