@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from alharness.border.author import Author
 from alharness.border.call import watched
@@ -24,10 +25,12 @@ def ask(rule: NamedRule, seen: Sequence[Seen]) -> Decision:
     expected = "a Decision from decide"
     if is_own(rule.rule):
         return rule.rule.decide(shown)
-    found = watched(author, "decide", expected, lambda: rule.rule.decide(shown))
-    if not isinstance(found, Decision) or not isinstance(found.stop, bool):
-        told = f"{found!r}"[:80] if isinstance(found, Decision) else f"a {type(found).__name__}"
-        author.refuse("a Decision with stop=True or stop=False", told, call="decide")
+    found: Any = watched(author, "decide", expected, lambda: rule.rule.decide(shown))
+    if not isinstance(found, Decision):
+        author.refuse(expected, f"a {type(found).__name__}", call="decide")
+    stop: object = found.stop  # whatever its author put there
+    if not isinstance(stop, bool):
+        author.refuse("stop=True or stop=False in a Decision", f"stop={stop!r}"[:80], call="decide")
     return found
 
 

@@ -14,7 +14,7 @@ from alharness.records.records import CycleRecord, StopSetFigures
 #: What a rule may need beyond the figures that every record has -> in words.
 NEEDS: Mapping[str, str] = {
     "stop_set": "predictions on a stop set",
-    "cross_validation": "the accuracy by cross-validation on the labels",
+    "cross_validation": "accuracy by cross-validation on the labels",
 }
 
 
