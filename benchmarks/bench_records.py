@@ -55,6 +55,7 @@ def share_of_harness(clock: Clock) -> float:
     return 1 - work / wall
 
 
+@pytest.mark.slow  # trains six classifiers of Table 1 in full
 @pytest.mark.regress
 @pytest.mark.parametrize("strategy", ["random", "max-entropy"])
 def test_share_of_a_cycle_on_mnist_ten(tmp_path: Path, strategy: str) -> None:

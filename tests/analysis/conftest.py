@@ -176,6 +176,12 @@ class RunsMaker:
         return folder.path
 
 
+@pytest.fixture(scope="session")
+def runs_maker() -> type[RunsMaker]:
+    """For fixtures that make their runs once for a whole file."""
+    return RunsMaker
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> RunsMaker:
     """``make_run(strategy, seed, accuracies, ...)`` writes one run folder below ``tmp_path/runs``."""

@@ -225,3 +225,10 @@ def test_turns_are_taken() -> None:
     assert order == ["a", "b"] * 4
     assert len(first) == len(second) == 3
     assert statistics.median(first) >= 0
+
+
+def test_what_only_waits_takes_no_time_of_a_cpu() -> None:
+    """So that other processes, which make everybody wait, decide no gate."""
+    waiting, idle = gates.interleaved(lambda: time.sleep(0.05), lambda: None, repeats=3)
+    assert max(waiting) < 0.025
+    assert max(idle) < 0.025

@@ -1,0 +1,290 @@
+"""Every column of ``compare`` and ``load_runs`` against runs made up by hand, also where less is better.
+
+What is expected is computed here from the numbers below, by scipy or by plain sums, and by nothing of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import alharness
+from alharness.comparison import metrics
+from alharness.comparison.comparison import Comparison, comparisons
+from alharness.records import read_runs
+from alharness.records.metrics import METRICS
+
+N_SEEDS, N_CYCLES = 7, 4
+STRATEGIES = ("margin", "random")
+#: Positions of the four classifiers: of an oracle that rejects two of ten items, and asks for pictures.
+ASKED, LABELLED, SYNTHETIC = (50, 60, 70, 76), (50, 58, 66, 71), (0, 3, 6, 10)
+COST = (25.0, 30.5, 36.0, 39.0)
+SIZES, ENTROPY = (10, 10, 6), (0.6, 0.5, 0.2)
+SELECT_S, FIT_S = (9.0, 0.2, 0.4), (1.0, 2.0, 3.0, 4.0)
+BOUND = {
+    "accuracy": 0.9,
+    "balanced_accuracy": 0.85,
+    "macro_f1": 0.8,
+    "average_precision": 0.95,
+    "log_loss": 0.1,
+}
+X = {"queries": ASKED, "labels": LABELLED, "cost": COST}
+
+
+def curve(metric: str, strategy: str, seed: int) -> list[float]:
+    """Made up so that no two metrics rank alike and no two seeds are equal."""
+    rng = np.random.default_rng([sorted(METRICS).index(metric), STRATEGIES.index(strategy), seed])
+    ahead = 0.02 if (strategy == "margin") == (metric != "macro_f1") else 0.0
+    values = np.array([0.6, 0.7, 0.8, 0.86]) + ahead + rng.uniform(-0.02, 0.02, N_CYCLES)
+    values[0] = 0.6 + 0.001 * seed  # all start alike
+    return [float(v) for v in (1.5 * (1 - values) if metric == "log_loss" else values)]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, runs_maker: Any) -> Path:
+    """Run folders with the numbers above."""
+    make_run = runs_maker(tmp_path_factory.mktemp("columns") / "runs")
+    for strategy in STRATEGIES:
+        for seed in range(N_SEEDS):
+            folder = make_run(strategy, seed, [0.5] * N_CYCLES, start=f"start {seed}")
+            edit(folder, strategy, seed)
+    path = make_run("full", 0, [0.5] * N_CYCLES, bound=True) / "cycles.jsonl"
+    record = json.loads(path.read_text())
+    record["test"].update(BOUND)
+    path.write_text(json.dumps(record) + "\n")
+    return make_run.root
+
+
+@pytest.fixture
+def comparison(root: Path) -> Comparison:
+    return comparisons(read_runs(root))[0]
+
+
+def edit(folder: Path, strategy: str, seed: int) -> None:
+    """Fills a run's records with the numbers above."""
+    path = folder / "cycles.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    for cycle, record in enumerate(records):
+        record["test"].update({name: curve(name, strategy, seed)[cycle] for name in METRICS})
+        record.update(
+            n_asked=ASKED[cycle], n_labelled=LABELLED[cycle], n_synthetic=SYNTHETIC[cycle], cost=COST[cycle]
+        )  # fmt: skip
+        record["time"].update(fit_s=FIT_S[cycle], evaluate_s=100.0, harness_s=200.0)
+        if record["query"] is not None:
+            record["query"].update(size=SIZES[cycle], entropy_mean=ENTROPY[cycle])
+            record["time"].update(
+                select_s=SELECT_S[cycle], annotate_s=50.0,
+                phases={"score": SELECT_S[cycle] / 4, "pick": 3 * SELECT_S[cycle] / 4},
+            )  # fmt: skip
+            record["work"] = {"pool_items_scored": 100 * (cycle + 1)}
+    records[0]["time"]["preparation"] = [
+        {"name": "generator", "seconds": 30.0, "cached": seed > 0, "load_s": 2.0},
+        {"name": "features", "seconds": 12.0, "cached": False, "load_s": 12.0},
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def area(metric: str, strategy: str, seed: int, x: Sequence[float]) -> float:
+    y = curve(metric, strategy, seed)
+    trapezoids = [(y[i] + y[i + 1]) / 2 * (x[i + 1] - x[i]) for i in range(len(x) - 1)]
+    return sum(trapezoids) / (x[-1] - x[0])
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    found = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+    return float(found[0]), float(found[1])
+
+
+def reached(metric: str, strategy: str, share: float, x: Sequence[float]) -> float:
+    """Median of the first evaluated position at or above a share of the bound."""
+    each = []
+    for seed in range(N_SEEDS):
+        y = curve(metric, strategy, seed)
+        each.append(next((x[i] for i in range(N_CYCLES) if y[i] >= share * BOUND[metric]), np.inf))
+    return statistics.median(each)
+
+
+def expected(metric: str, strategy: str, axis: str) -> dict[str, float]:
+    x, seeds = X[axis], range(N_SEEDS)
+    areas = {name: [area(metric, name, seed, x) for seed in seeds] for name in STRATEGIES}
+    finals = [curve(metric, strategy, seed)[-1] for seed in seeds]
+    less = metric == "log_loss"
+    means = {name: float(np.mean(values)) for name, values in areas.items()}
+    first = min(means, key=means.__getitem__) if less else max(means, key=means.__getitem__)
+    row = {
+        "runs": 7.0,
+        "rank": 1.0 if strategy == first else 2.0,
+        "aubc": means[strategy],
+        **dict(zip(("aubc_low", "aubc_high"), mean_interval(areas[strategy]), strict=True)),
+        "aubc_from": float(x[0]),
+        "aubc_to": float(x[-1]),
+        "final": float(np.mean(finals)),
+        **dict(zip(("final_low", "final_high"), mean_interval(finals), strict=True)),
+        "select_s": 0.3,  # the first of the session is left out
+        "preparation_s": 42.0,
+        "entropy": (10 * 0.6 + 10 * 0.5 + 6 * 0.2) / 26,
+        "synthetic_share": 10 / 71,
+        **{
+            name: float(np.mean([curve(name, strategy, seed)[-1] for seed in seeds]))
+            for name in METRICS
+        },
+    }
+    for share in (95, 98, 99):
+        own = reached(metric, strategy, share / 100, x)
+        base = reached(metric, "random", share / 100, x)
+        row[f"reached_{share}"] = np.nan if less else own
+        row[f"efficiency_{share}"] = np.nan if less or np.isinf(own) else base / own
+    if strategy == "random":
+        names = "pairs pairs_above pairs_below difference difference_low difference_high p p_holm"
+        more = "replication detectable more_pairs"
+        return row | dict.fromkeys([*names.split(), *more.split()], np.nan)
+    gaps = np.subtract(areas["margin"], areas["random"])
+    low, high = mean_interval(list(gaps))
+    p = float(stats.wilcoxon(gaps, method="exact").pvalue)
+    return row | {
+        "pairs": 7.0,
+        "pairs_above": float((gaps > 0).sum()),
+        "pairs_below": float((gaps < 0).sum()),
+        "difference": float(gaps.mean()),
+        "difference_low": low,
+        "difference_high": high,
+        "p": p,
+        "p_holm": p,  # a family of one
+    }
+
+
+@pytest.mark.parametrize("axis", X)
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_figure_of_merit_is_what_the_records_say(
+    comparison: Comparison, metric: str, axis: str
+) -> None:
+    rows = {row.label: row for row in metrics.table(comparison, axis=axis, metric=metric)}
+    assert set(rows) == set(STRATEGIES)
+    for name, row in rows.items():
+        wanted = expected(metric, name, axis)
+        # What other seeds would say is simulated; tests of statistics hold it.
+        left = {"replication", "detectable", "more_pairs"} if name == "margin" else set()
+        assert set(row.merits) - set(wanted) == left
+        for column, value in wanted.items():
+            assert row[column] == pytest.approx(value, rel=1e-9, nan_ok=True), (name, column)
+
+
+def test_the_best_stands_first_and_ties_share_a_place(comparison: Comparison) -> None:
+    for metric in METRICS:
+        order = [row.label for row in metrics.table(comparison, metric=metric)]
+        best = min if metric == "log_loss" else max
+        means = {
+            name: np.mean([area(metric, name, seed, ASKED) for seed in range(N_SEEDS)])
+            for name in STRATEGIES
+        }
+        assert order[0] == best(means, key=means.__getitem__)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_who_is_better_beats_the_other_whichever_way_is_better(make_run: Any, metric: str) -> None:
+    """Penalties: gains of the better one, also where better is less; one position of three is a tie."""
+    gaps = {"good": (0.0, 0.1, 0.0, 0.1), "random": (0.0, 0.0, 0.0, 0.0)}
+    for name, each in gaps.items():
+        for seed in range(8):
+            folder = make_run(name, seed, [0.5] * N_CYCLES, start=f"start {seed}")
+            path = folder / "cycles.jsonl"
+            records = [json.loads(line) for line in path.read_text().splitlines()]
+            for record, gap in zip(records, each, strict=True):
+                noise = 0.001 * ((seed * 7 + record["cycle"]) % 5)
+                record["test"][metric] = (
+                    0.5 + (gap if METRICS[metric].better == "more" else -gap) + noise
+                )
+            path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    found = metrics.penalties(comparisons(read_runs(make_run.root))[0], metric=metric)
+    assert found is not None
+    wins = dict(zip(found.labels, found.matrix.tolist(), strict=True))
+    assert found.labels == ("good", "random")
+    assert wins == {"good": [0.0, pytest.approx(2 / 3)], "random": [0.0, 0.0]}
+    assert found.losses.tolist() == [0.0, pytest.approx(2 / 3)]
+
+
+def test_seconds_phases_and_work_of_a_selection(comparison: Comparison) -> None:
+    series = comparison.find("margin")
+    assert metrics.select_seconds(series) == pytest.approx(0.3)
+    assert metrics.phase_seconds(series) == pytest.approx({"score": 0.075, "pick": 0.225})
+    assert metrics.work_per_query(series) == {"pool_items_scored": 200.0}
+    waited = metrics.total_seconds(series.runs[0], preparation_s=42.0)
+    # Until classifier k: k + 1 fits and k selections.
+    assert waited == pytest.approx([43.0, 54.0, 57.2, 61.6])
+
+
+def test_every_column_of_the_table_of_cycles(root: Path) -> None:
+    frame = alharness.load_runs(root)
+    assert len(frame) == len(STRATEGIES) * N_SEEDS * N_CYCLES + 1
+    run = frame[(frame["strategy"] == "margin") & (frame["seed"] == 3)]
+    wanted: dict[str, Sequence[Any]] = {
+        "task": ["digits-two"] * 4,
+        "label": ["margin"] * 4,
+        "data_seed": [3] * 4,
+        "state": ["finished"] * 4,
+        "cycle": [0, 1, 2, 3],
+        "n_labelled": LABELLED,
+        "n_asked": ASKED,
+        "n_synthetic": SYNTHETIC,
+        "cost": COST,
+        "labelled_digest": ["start 3"] * 4,
+        "fit.steps": [10] * 4,
+        "fit.train_loss": [0.1] * 4,
+        "fit.converged": [True] * 4,
+        **{f"test.{name}": curve(name, "margin", 3) for name in METRICS},
+        "query.size": [*SIZES, np.nan],
+        "query.entropy_mean": [*ENTROPY, np.nan],
+        "query.entropy_median": [0.1, 0.1, 0.1, np.nan],
+        "annotation.n_asked": [10.0, 10.0, 10.0, np.nan],
+        "annotation.n_rejected": [0.0, 0.0, 0.0, np.nan],
+        "annotation.n_labels": [10.0, 10.0, 10.0, np.nan],
+        "annotation.cost": [10.0, 10.0, 10.0, np.nan],
+        "work.pool_items_scored": [100, 200, 300, 100],
+        "time.fit_s": FIT_S,
+        "time.evaluate_s": [100.0] * 4,
+        "time.harness_s": [200.0] * 4,
+        "time.select_s": [*SELECT_S, np.nan],
+        "time.annotate_s": [50.0, 50.0, 50.0, np.nan],
+        "time.bookkeeping_s": [0.0] * 4,
+        "time.phases.score": [2.25, 0.05, 0.1, np.nan],
+        "time.phases.pick": [6.75, 0.15, 0.3, np.nan],
+        "time.preparation_s": [42.0, 0.0, 0.0, 0.0],
+        "time.preparation_paid_s": [14.0, 0.0, 0.0, 0.0],
+        "final": [False, False, False, True],
+    }
+    for column, values in wanted.items():
+        found = run[column].tolist()
+        if isinstance(values[0], float):
+            assert found == pytest.approx(list(values), nan_ok=True), column
+        else:
+            assert all(a == b or (a != a and b != b) for a, b in zip(found, values, strict=True)), (
+                column
+            )
+    # Whatever else a record has is no figure: who and when, texts, and what was not measured here.
+    other = {
+        name for name in frame.columns if name.partition(".")[0] in ("test", "time", "query", "fit")
+    }
+    assert other - set(wanted) == {
+        "query.kind", "query.digest", "time.cold", "time.fit_cpu_s", "time.select_cpu_s", "time.load",
+        "time.paused_s",
+    }  # fmt: skip
+
+
+def test_a_median_of_an_even_number_of_seeds_lies_between_two(
+    make_run: Callable[..., Path],
+) -> None:
+    for seed, values in enumerate(
+        [(0.5, 0.9, 0.9), (0.5, 0.5, 0.9), (0.9, 0.9, 0.9), (0.5, 0.5, 0.5)]
+    ):
+        make_run("random", seed, values)
+    series = comparisons(read_runs(make_run.root))[0].series[0]  # type: ignore[attr-defined]
+    assert (
+        metrics.median_reached(series, "queries", "accuracy", 0.9) == 65
+    )  # of 50, 60, 70 and never
