@@ -1,6 +1,6 @@
 """alharness: a benchmark harness for pool-based deep active learning.
 
-From Python: ``alharness.run``, ``sweep``, ``load_runs`` and ``compare`` are the commands of those names
+From Python: ``alharness.run``, ``ask``, ``sweep``, ``load_runs`` and ``compare`` do what the commands do
 (``alharness.api``). Importing the package is cheap on purpose: nothing here imports torch, mlflow or a
 plug-in before one of them is used.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from alharness.api import ComparisonResult as ComparisonResult
     from alharness.api import RunResult as RunResult
     from alharness.api import SweepResult as SweepResult
+    from alharness.api import ask as ask
     from alharness.api import compare as compare
     from alharness.api import load_runs as load_runs
     from alharness.api import run as run
@@ -29,6 +30,7 @@ _LAZY = {
     "RunResult": "alharness.api",
     "SweepResult": "alharness.api",
     "UserError": "alharness.errors",
+    "ask": "alharness.api",
     "compare": "alharness.api",
     "load_runs": "alharness.api",
     "run": "alharness.api",

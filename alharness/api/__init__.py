@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from alharness.api.comparing import ComparisonResult, compare
 from alharness.api.frames import load_runs
+from alharness.api.labelling import ask
 from alharness.api.running import RunResult, run
 from alharness.api.sweeping import SweepResult, sweep
 
@@ -16,6 +17,7 @@ __all__ = [
     "ComparisonResult",
     "RunResult",
     "SweepResult",
+    "ask",
     "compare",
     "load_runs",
     "run",

@@ -1,13 +1,14 @@
 """Algorithm 1 of the paper, and nothing else: train, evaluate, select, annotate, extend, repeat.
 
 ``run`` is a generator of cycles. It opens no file, writes no record and prints nothing; whoever calls
-it keeps what it wants (``recording.py``). It names no strategy.
+it keeps what it wants (``recording.py``). It names no strategy. Where the oracle is a person, it yields what
+it waits for, too, and goes on when it is asked for more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from alharness.engine.ending import Ending, Looked
 from alharness.engine.evaluation import PrecisionOf, evaluate, query_entropy
 from alharness.engine.seat import Seat
 from alharness.engine.stage import Stage
-from alharness.errors import UserError
+from alharness.errors import PendingError, UserError
 from alharness.labelled import Annotation, LabelledSet
 from alharness.learners.learner import FitReport, Learner
 from alharness.oracle import Oracle
@@ -159,7 +160,7 @@ def run(
     history: History,
     precision: PrecisionOf | None = None,
     ending: Ending | None = None,
-) -> Iterator[Cycle]:
+) -> Iterator[Cycle | PendingError]:
     """Active learning until the budget is spent, or a stopping rule ends it (Algorithm 1).
 
     Args:
@@ -173,7 +174,8 @@ def run(
         ending: the run's stop set and stopping rules, told of the cycles before; None for a run without.
 
     Yields:
-        one ``Cycle`` after another; what is not consumed is not computed.
+        one ``Cycle`` after another; what is not consumed is not computed. Before a cycle that a person has
+        not answered yet, what is waited for, again and again until it is there.
 
     Raises:
         UserError: a classifier's training diverged.
@@ -223,8 +225,7 @@ def run(
         view, query = guard.ask(seat, size, cycle=number, seed=sizes.seed)  # steps 2-4
         with classifier.blamed("predictions of the items asked about"):
             entropy = query_entropy(learner, query.seen(problem.pool), problem.pool.block_size())
-        with clock.span("annotate"):  # step 5
-            annotation = oracle.annotate(query, cycle=number)
+        annotation = yield from _answered(oracle, query, number, clock)  # step 5
 
         asked = Asked(view, query, annotation, entropy)
         if ending is not None:
@@ -234,3 +235,21 @@ def run(
         labelled = labelled.extended(annotation)  # step 6
         available = available.taking(query.touched)
         number += 1
+
+
+def _answered(
+    oracle: Oracle, query: Query, number: int, clock: Clock
+) -> Generator[PendingError, None, Annotation]:
+    """The oracle's answer; the time in which a person is waited for is time of the annotation."""
+    waited = 0.0
+    while True:
+        try:
+            with clock.span("annotate"):
+                annotation = oracle.annotate(query, cycle=number)
+        except PendingError as waiting:
+            since = clock.elapsed()
+            yield waiting
+            waited += clock.elapsed() - since
+        else:
+            clock.seconds["annotate"] += waited
+            return annotation

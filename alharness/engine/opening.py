@@ -71,8 +71,19 @@ class OpenTask:
         spec = self.bound.spec
         return Networks(spec.task.name, spec.profile, spec.generator, spec.autoencoder, self.pool)
 
-    def oracle(self, supply: Supply, folder: RunFolder) -> Oracle:
-        """The run's oracle over the task's hidden targets."""
+    def oracle(
+        self,
+        supply: Supply,
+        folder: RunFolder,
+        *,
+        sheets: bool = True,
+    ) -> Oracle:
+        """The run's oracle over the task's hidden targets.
+
+        Args:
+            folder: where a person finds what is asked.
+            sheets: whether a person gets a table to fill in.
+        """
         spec = self.bound.spec
         return open_oracle(
             self.data,
@@ -83,6 +94,7 @@ class OpenTask:
             seed=spec.seed,
             data_seed=spec.data_seed,
             folder=folder.path,
+            sheets=sheets,
         )
 
     def stage(self, supply: Supply, select_timeout: float = 0.0) -> Stage:

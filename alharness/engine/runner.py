@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -28,7 +29,7 @@ from alharness.engine.pictures import draw_pictures
 from alharness.engine.proof import proved_log
 from alharness.engine.recording import Keeper
 from alharness.engine.watching import watched
-from alharness.errors import UserError, is_own
+from alharness.errors import PendingError, UserError, is_own
 from alharness.oracle import hidden
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
@@ -83,10 +84,58 @@ def execute(
         select_timeout: seconds after which a selection is ended as a fault; 0 lets it take its time.
 
     Raises:
+        PendingError: a person has not answered a query.
         UserError: data missing or changed, settings that do not fit, damaged files, another process
             writing the same run.
     """
     bound = run if isinstance(run, Bound) else rebind(run, watched)
+    carried = steps(
+        bound,
+        places,
+        fresh=fresh,
+        observers=observers,
+        progress=progress,
+        warn=warn,
+        max_cycles=max_cycles,
+        select_timeout=select_timeout,
+    )
+    # Closed before anything is raised: the run's lock is free when the caller sees the error.
+    with closing(carried):
+        for waiting in carried:
+            raise waiting
+    folder = RunFolder(bound.spec.folder(places.runs_dir))
+    if isinstance(run, RunSpec):
+        del bound, carried  # whose strategy may hold the pool
+        let_go()
+    return folder
+
+
+def steps(
+    bound: Bound,
+    places: Places,
+    *,
+    fresh: bool = False,
+    observers: Sequence[Observer] = (),
+    progress: Progress = silent,
+    warn: Callable[[str], None] = lambda text: None,
+    max_cycles: int | None = None,
+    select_timeout: float = 0.0,
+    sheets: bool = True,
+) -> Generator[PendingError]:
+    """As ``execute``, but whoever iterates gets a turn each time that a person is to answer.
+
+    What is yielded says what is waited for; asking for the next one goes on, and yields the same again where
+    answers are still missing. The run's lock is held until the iterator ends or is closed; settings of
+    the process (arithmetic, the default device) are set only while it computes.
+
+    Args:
+        bound: the run.
+        places, fresh, observers, progress, warn, max_cycles, select_timeout: as for ``execute``.
+        sheets: put a table to fill in into the run's folder for each query to a person.
+
+    Raises:
+        UserError: as ``execute``.
+    """
     spec = bound.spec
     folder = open_folder(spec, places.runs_dir, fresh=fresh)
     with held(folder):
@@ -95,15 +144,17 @@ def execute(
         audience = _Audience(observers, progress, warn)
         if folder.is_finished():
             _return_finished(bound, places, folder, audience)
-        else:
-            device = current_device(spec.device)
-            with failure_kept(spec, folder), numerics.exact(), device:
-                pool = _execute(bound, places, folder, audience, Limits(max_cycles, select_timeout))
-            _LAST[:] = [pool]
-            if isinstance(run, RunSpec):
-                del bound  # whose strategy may hold the pool
-                let_go()
-    return folder
+            return
+        limits = Limits(max_cycles, select_timeout)
+        carried = _execute(bound, places, folder, audience, limits, sheets)
+        with closing(carried):
+            while True:
+                device = current_device(spec.device)
+                with failure_kept(spec, folder), numerics.exact(), device:
+                    waiting = next(carried, None)
+                if waiting is None:
+                    return
+                yield waiting
 
 
 #: The pool of this process's last run, until it was seen to that it is gone.
@@ -180,23 +231,37 @@ def _present_fingerprints(task: TaskPlugin, places: Places) -> tuple[str, ...]:
 
 
 def _execute(
-    bound: Bound, places: Places, folder: RunFolder, audience: _Audience, limits: Limits
-) -> weakref.ref[Pool]:
-    """The cycles that are left; returns a look at the pool that tells whether it outlives the run."""
+    bound: Bound,
+    places: Places,
+    folder: RunFolder,
+    audience: _Audience,
+    limits: Limits,
+    sheets: bool,
+) -> Generator[PendingError]:
+    """The cycles that are left; leaves a look at the pool that tells whether it outlives the run."""
     spec, strategy = bound.spec, bound.strategy
     # The records first: what is damaged there is told before data are read and networks trained.
     keeper = Keeper(folder)
     done = len(keeper.records)
     task = open_task(bound, places, audience.progress)
-    pool = weakref.ref(task.pool)
+    _LAST[:] = [weakref.ref(task.pool)]
     store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
     supply = Supply(store, Ledger(task.pool.device), audience.progress)
     precision = _precision_of(task, keeper.records)
-    oracle = task.oracle(supply, folder)
+    oracle = task.oracle(supply, folder, sheets=sheets)
     task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
-    history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
-    describe(spec, folder, task, caveat=str(strategy.caveat), resumed_at=done)
+    history, described = None, False
+    while history is None:
+        try:
+            history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
+        except PendingError as waiting:  # the initial set is a person's, too
+            first, described = not described, True
+            if first:  # what a person answers lies in a folder that says what it is
+                describe(spec, folder, task, caveat=str(strategy.caveat), resumed_at=done)
+            yield waiting
+    if not described:
+        describe(spec, folder, task, caveat=str(strategy.caveat), resumed_at=done)
     audience.started(spec, folder, keeper.records)
     with oracle.vault.sealed():
         stage = task.stage(supply, limits.select_timeout)
@@ -204,13 +269,15 @@ def _execute(
     _warm_up(task.pool.device)
     ending = _ending(bound, stage.problem.pool.n, keeper.records)
     for cycle in run(stage, oracle, task.data.test_targets, sizes, history, precision, ending):
+        if isinstance(cycle, PendingError):
+            yield cycle
+            continue
         record = keeper.keep(cycle, supply.ledger)
         audience.cycle(record)
         if not record.final and len(keeper.records) - done == limits.max_cycles:
-            return pool
+            return
     draw_pictures(folder, keeper.log, task.pool, task.data, supply.ledger)
     audience.finished(folder, keeper.records)
-    return pool
 
 
 def _ending(bound: Bound, n: int, records: Sequence[CycleRecord]) -> Ending | None:

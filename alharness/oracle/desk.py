@@ -1,51 +1,52 @@
-"""A person as the oracle: a picture to look at and a table to fill in, cycle by cycle.
+"""A person as the oracle: where queries lie until they are answered, and answers for good.
 
-Each query puts two files into the run's ``annotations`` folder: ``cycle_0007.png``, numbered images,
-and ``cycle_0007.csv``, one row per image. While a row is empty, the run stops with a message; the
-same command goes on as soon as the table is complete. The table is never written twice, so nothing
-that was filled in is lost.
+Each query is a file in the run's folder ``annotations`` (``questions.py``), each answer a line of another one
+(``answers.py``). While an answer is missing, the run waits: whoever carries it out shows the query on a page,
+gives it to a caller in Python, or ends, and the same command goes on later. A sheet (``sheet.py``) that lies
+beside the query is read in any case.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import hashlib
-import io
-import re
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unicodedata import normalize
+from typing import Any, Literal
 
 import torch
 
 from alharness.errors import PendingError, UserError
-from alharness.files import beside
-from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
-
-#: Images per row of the picture.
-N_COLUMNS = 10
-#: What a person writes who cannot tell: the first of these that is no class.
-SKIPS = ("skip", "?", "cannot tell")
+from alharness.oracle.answers import Answer, AnswerFile, Choices, plain, standing, user
+from alharness.oracle.originals import Originals
+from alharness.oracle.questions import Item, Question, agreed, digest_of
+from alharness.oracle.sheet import Cells, Sheet
 
 
 class AnnotationPendingError(PendingError):
     """The run waits for a person.
 
     Attributes:
-        table: the CSV file to fill in.
-        picture: the PNG file to look at.
-        n_missing: rows without an answer.
+        desk: takes the answers.
+        question: what is asked.
+        items: images ``[Q, C, H, W]`` in [0, 1], lines of them ``[Q, P, C, H, W]``, or rows ``[Q, D]``,
+            float32 on the CPU: what the classifier learns from.
+        n_missing: items without an answer.
+        table: the CSV file to fill in; None where there is none.
+        picture: the PNG file to look at; None where there is none.
     """
 
-    def __init__(self, table: Path, picture: Path, n_missing: int, n_rows: int) -> None:
-        super().__init__(
-            f"{n_missing} of {n_rows} annotations are missing. Look at '{picture}', fill in "
-            f"'{table}', and give the same command again: the run goes on from there."
-        )
-        self.table = table
-        self.picture = picture
-        self.n_missing = n_missing
+    def __init__(
+        self, desk: Desk, question: Question, items: torch.Tensor, n_missing: int, sheet: Sheet
+    ) -> None:
+        self.desk, self.question, self.items, self.n_missing = desk, question, items, n_missing
+        self.table = sheet.table if sheet.table.exists() else None
+        self.picture = sheet.picture
+        told = f"{n_missing} of {len(question.items)} annotations are missing."
+        if self.table is not None:
+            look = f"Look at '{self.picture}', fill in" if self.picture else "Fill in"
+            told += f" {look} '{self.table}', and give the same command again: the run goes on from there."
+        super().__init__(told)
 
 
 class Desk:
@@ -53,218 +54,195 @@ class Desk:
 
     Args:
         folder: ``annotations`` in the run's folder.
-        class_names: what may be answered, by name, or by number where no name is a number.
+        class_names: what may be answered.
+        originals: what the data's owner calls the items of the pool.
+        sheets: whether a table to fill in is put beside each question.
     """
 
-    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        class_names: Sequence[str],
+        *,
+        originals: Originals | None = None,
+        sheets: bool = True,
+    ) -> None:
         self.folder = folder
-        self.class_names = tuple(class_names)
-        # Classes 5 and 7 must not be answered by 0 and 1, nor 2.0 by what a spreadsheet makes of 1.0.
-        self.by_number = all(_number(name) is None for name in class_names)
-        taken = {_plain(name) for name in class_names}
-        self.skip = next(word for word in (*SKIPS, "-") if word not in taken)
+        self.choices = Choices(class_names)
+        self.originals = originals or Originals()
+        self._sheets = sheets
+        self._file = AnswerFile(folder)
+        # A page answers from a thread of its own while the run waits in another.
+        self._lock = threading.Lock()
 
-    def labels(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
-        """Class per image, int64 ``[Q]``; -1 where the person skipped.
+    def labels(
+        self, items: torch.Tensor, cycle: int, indices: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Class per item, int64 ``[Q]``; -1 where the person cannot tell.
 
         Args:
-            images: float32 ``[Q, C, H, W]`` in [0, 1], on the CPU.
+            items: float32 images ``[Q, C, H, W]`` in [0, 1], or rows ``[Q, D]``, on the CPU.
+            cycle: of the query.
+            indices: of the pool, int64 ``[Q]``; None for items that are not in it.
 
         Raises:
-            AnnotationPendingError: rows are empty.
-            UserError: a row holds something else than a class, or the table is of another query.
+            AnnotationPendingError: answers are missing.
+            UserError: a row of the sheet holds something else than a class, or files are of another query.
         """
-        shown = as_uint8(images)
-        rows = [
-            Row(
-                f"{start + 1} ...",
-                list(shown[start : start + N_COLUMNS]),
-                [f"{start + offset + 1}" for offset in range(N_COLUMNS)],
-            )
-            for start in range(0, len(shown), N_COLUMNS)
-        ]
-        answers = self._answers(
-            images,
-            cycle,
-            rows,
-            columns=("image", "label"),
-            help_=f"label: {self._choices()}, or {self.skip} when you cannot tell",
-            parse=lambda cells, where: [self._label(cells[0], where)],
-        )
-        return torch.tensor(answers).squeeze(1)
+        if indices is None:
+            kind: Literal["items", "images"] = "images"
+            asked = [Item(number, f"image {number}") for number in range(1, len(items) + 1)]
+            unit = "item"
+        else:
+            kind, unit = "items", self.originals.unit
+            asked = [
+                Item(number, self.originals.name(index), index, self.originals.cells(index))
+                for number, index in enumerate(indices.tolist(), start=1)
+            ]
+        question = Question(cycle, kind, digest_of(items), unit, tuple(asked))
+        found = self._answers(question, items)
+        return torch.tensor([number for number, _ in found], dtype=torch.int64)
 
     def changes(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
         """Per line the class of its first image and where it changes, int64 ``[Q, 2]``.
 
         Args:
             images: float32 ``[Q, P, C, H, W]`` in [0, 1], on the CPU.
+            cycle: of the query.
 
         Raises:
             AnnotationPendingError, UserError: as ``labels``.
         """
-        n_points = images.shape[1]
-        rows = [
-            Row(f"line {number + 1}", list(as_uint8(line)), [str(i + 1) for i in range(n_points)])
-            for number, line in enumerate(images)
-        ]
+        n_lines, n_points = images.shape[:2]
+        asked = tuple(Item(number, f"line {number}") for number in range(1, n_lines + 1))
+        question = Question(cycle, "lines", digest_of(images), "item", asked, n_points)
+        rows = []
+        for first, at in self._answers(question, images):
+            # As an index: of the first image of the other class; behind the last where there is none.
+            change = -1 if at is None else n_points if at == 0 else at - 1
+            rows.append([first, change])
+        return torch.tensor(rows, dtype=torch.int64).view(n_lines, 2)
 
-        def parse(cells: list[str], where: str) -> list[int]:
-            first = self._label(cells[0], where)
-            if first < 0:
-                return [-1, -1]
-            at = cells[1]
-            if not at.isdecimal() or not (int(at) == 0 or 2 <= int(at) <= n_points):
-                raise UserError(f"{where}: changes_at must be 0 or 2 .. {n_points}; found '{at}'.")
-            return [first, n_points if int(at) == 0 else int(at) - 1]
+    def _answers(self, question: Question, items: torch.Tensor) -> list[Cells]:
+        """What was answered, in the order of the items; a question that is new is written down.
 
-        answers = self._answers(
-            images,
-            cycle,
-            rows,
-            columns=("line", "first_label", "changes_at"),
-            help_=(
-                f"first_label: class of image 1, {self._choices()}, or {self.skip}; "
-                "changes_at: number of the first image of the other class, 0 when there is none"
-            ),
-            parse=parse,
-        )
-        return torch.tensor(answers)
-
-    def _choices(self) -> str:
-        if not self.by_number:
-            return ", ".join(self.class_names)
-        return ", ".join(f"{name} ({label})" for label, name in enumerate(self.class_names))
-
-    def _label(self, cell: str, where: str) -> int:
-        """Class by name or number, -1 for who cannot tell.
-
-        Capitals do not matter where no two classes differ by them alone.
+        Raises:
+            AnnotationPendingError: answers are missing.
         """
-        text = normalize("NFC", cell.strip())
-        if _plain(text) == self.skip:
-            return -1
-        names = [normalize("NFC", name) for name in self.class_names]
-        if text in names:
-            return names.index(text)
-        alike = [label for label, name in enumerate(names) if _plain(name) == _plain(text)]
-        if len(alike) == 1:
-            return alike[0]
-        if (number := _number(text)) is not None:
-            equal = [label for label, name in enumerate(names) if _number(name) == number]
-            if len(equal) == 1:  # 1 for the class 1.0
-                return equal[0]
-        if self.by_number and text.isdecimal() and int(text) < len(self.class_names):
-            return int(text)
-        raise UserError(f"{where}: expected {self._choices()} or {self.skip}; found '{cell}'.")
+        question = agreed(question, self.folder)
+        sheet = Sheet(self.folder, question, self.choices)
+        if sheet.table.exists():
+            self._read(sheet)
+        elif self._sheets:
+            sheet.write(items)
+        given = self.given(question)
+        if missing := len(question.items) - len(given):
+            raise AnnotationPendingError(self, question, items, missing, sheet)
+        found = []
+        for item in question.items:
+            answer = given[item.number]
+            where = f"'{self._file.path}', item {item.number} of {question.stem}"
+            label = -1 if answer.label is None else self.choices.number(answer.label, where)
+            found.append((label, answer.changes_at))
+        return found
 
-    def _answers(
+    def given(self, question: Question) -> dict[int, Answer]:
+        """The answers that count, by the item's number; the last one given stands last."""
+        return standing(self._file.read(), question.digest)
+
+    def take(
         self,
-        images: torch.Tensor,
-        cycle: int,
-        rows: Sequence[Row],
+        question: Question,
+        answers: Mapping[int, tuple[Any, ...] | None],
         *,
-        columns: Sequence[str],
-        help_: str,
-        parse: Callable[[list[str], str], list[int]],
-    ) -> list[list[int]]:
-        """What ``parse`` makes of every row's cells; it also gets the place to name in an error."""
-        table = self.folder / f"cycle_{cycle:04d}.csv"
-        picture = table.with_suffix(".png")
-        mark = f"# query {_digest(images)}"
-        if not table.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save(contact_sheet(rows), picture)
-            with beside(table) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-                _write_table(file, mark, help_, columns, len(images))
-        lines = _decoded(table).splitlines()
-        # A spreadsheet may quote the line or fill it up with separators.
-        if mark not in (line.strip().strip('",;\t') for line in lines):
-            raise UserError(
-                f"'{table}' belongs to another query than this run asks now. Move the folder "
-                f"'{self.folder}' away, or go back to the settings that it was made with."
-            )
-        numbered = [
-            (number, line)
-            for number, line in enumerate(lines, start=1)
-            if line.strip() and not line.lstrip().lstrip('"').startswith("#")
-        ][1:]  # without the columns' names
-        if len(numbered) != len(images):
-            raise UserError(
-                f"'{table}' has {len(numbered)} rows where {len(images)} were asked about. "
-                "Put the missing rows back, or delete the file to start the cycle's table anew."
-            )
-        answers = []
-        n_missing = 0
-        for expected, (number, line) in enumerate(numbered, start=1):
-            # What a spreadsheet may make of it: the sign behind the row's number.
-            behind = re.match(r'\s*"?\d+"?([,;\t])', line)
-            delimiter = behind.group(1) if behind else ","
-            cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
-            cells += [""] * (len(columns) - len(cells))
-            where = f"'{table}' line {number}"
-            if cells[0] != str(expected):
+        who: str | None = None,
+        via: str,
+        when_ms: int | None = None,
+    ) -> None:
+        """Take answers, all or none; they are on the disk when this returns.
+
+        Args:
+            question: what was asked.
+            answers: by the item's number, as they were typed: ``(class,)``, of a line ``(class of its first
+                image, changes_at)``; None takes an answer back.
+            who: gave them; the user of this machine by default.
+            via: which way they came.
+            when_ms: they were given, milliseconds since 1970; now by default.
+
+        Raises:
+            UserError: an item that was not asked about, or no class.
+        """
+        sheet = Sheet(self.folder, question, self.choices)
+        asked = {item.number for item in question.items}
+        parsed: dict[int, Cells | None] = {}
+        for number, cells in answers.items():
+            where = f"Answer to item {number} of {question.stem}"
+            if number not in asked:
                 raise UserError(
-                    f"{where}: expected {columns[0]} {expected}, found '{cells[0]}'. "
-                    "Keep the rows in their order."
+                    f"{where}: expected an item from 1 to {len(asked)}. Nothing was taken."
                 )
-            if any(surplus := cells[len(columns) :]):
+            if cells is None:
+                parsed[number] = None
+                continue
+            texts = [self.choices.skip if cell is None else str(cell) for cell in cells]
+            is_line = question.kind == "lines" and plain(texts[0]) != self.choices.skip
+            found = sheet.parsed(texts, where) if len(texts) == 1 + is_line else None
+            if found is None:
+                more = " and where it changes" if question.kind == "lines" else ""
                 raise UserError(
-                    f"{where}: expected {len(columns)} cells, found more: "
-                    f"'{', '.join(filter(None, surplus))}'. Put an answer that holds a comma in quotes."
+                    f"{where}: expected {self.choices} or {self.choices.skip}{more}; found "
+                    f"{', '.join(texts) or 'nothing'}."
                 )
-            wanted = cells[1 : len(columns)]
-            skipped = _plain(wanted[0]) == self.skip
-            if skipped or all(wanted):
-                answers.append(parse(wanted, where))
-            else:
-                n_missing += 1
-        if n_missing:
-            raise AnnotationPendingError(table, picture, n_missing, len(images))
-        return answers
+            parsed[number] = found
+        self._append(question, parsed, who=who, via=via, when_ms=when_ms)
 
+    def _append(
+        self,
+        question: Question,
+        parsed: Mapping[int, Cells | None],
+        *,
+        who: str | None,
+        via: str,
+        when_ms: int | None = None,
+    ) -> None:
+        items = {item.number: item for item in question.items}
+        when = time.time_ns() // 1_000_000 if when_ms is None else when_ms
+        with self._lock:
+            self._file.append(
+                [
+                    Answer(
+                        query=question.digest,
+                        cycle=question.cycle,
+                        item=number,
+                        index=items[number].index,
+                        label=None if cells is None else self.choices.name(cells[0]),
+                        changes_at=None if cells is None else cells[1],
+                        who=who or user(),
+                        when_ms=when,
+                        via=via,
+                        taken_back=cells is None,
+                    )
+                    for number, cells in parsed.items()
+                ]
+            )
 
-def _number(text: str) -> float | None:
-    """What a spreadsheet would take for a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    def _read(self, sheet: Sheet) -> None:
+        """Take from a sheet what changed in it since it was last read.
 
-
-def _plain(text: str) -> str:
-    """Without the differences that a person does not mean."""
-    return normalize("NFC", text.strip()).casefold()
-
-
-def _decoded(table: Path) -> str:
-    """A table as a spreadsheet may have saved it: UTF-8, UTF-16 ("Unicode text"), or Windows' own."""
-    content = table.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    else:
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            encoding = "cp1252"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"'{table}' is neither UTF-8 nor UTF-16 nor Windows-1252 text ({error.reason}). Save it as "
-            "CSV in UTF-8."
-        ) from error
-
-
-def _write_table(
-    file: io.TextIOBase, mark: str, help_: str, columns: Sequence[str], n_rows: int
-) -> None:
-    file.write(f"{mark}\n# {help_}\n")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    for number in range(1, n_rows + 1):
-        writer.writerow([number, *[""] * (len(columns) - 1)])
-
-
-def _digest(images: torch.Tensor) -> str:
-    """Names a query by what is shown."""
-    return hashlib.sha256(as_uint8(images).tobytes()).hexdigest()[:16]
+        An answer that came another way later is not undone by a cell that still says what it said.
+        """
+        question = sheet.question
+        before = standing(
+            (answer for answer in self._file.read() if answer.via == "sheet"), question.digest
+        )
+        said = {
+            number: (
+                self.choices.class_names.index(a.label) if a.label is not None else -1,
+                a.changes_at,
+            )
+            for number, a in before.items()
+        }
+        changed = {
+            number: cells for number, cells in sheet.read().items() if cells != said.get(number)
+        }
+        self._append(question, changed, who=None, via="sheet", when_ms=sheet.when_ms)

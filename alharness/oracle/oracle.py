@@ -24,6 +24,7 @@ from alharness.border.vault import Vault
 from alharness.errors import UserError
 from alharness.labelled import Annotation
 from alharness.oracle.noise import with_noise
+from alharness.oracle.originals import Original, Originals
 from alharness.oracle.settings import OracleSettings
 from alharness.pool import Pool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
@@ -41,8 +42,10 @@ class Annotator(Protocol):
 class Person(Protocol):
     """Answers a cycle's query by hand; see ``desk.Desk``."""
 
-    def labels(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
-        """Class per image, int64 ``[Q]``; -1 where the person cannot tell."""
+    def labels(
+        self, items: torch.Tensor, cycle: int, indices: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Class per item, int64 ``[Q]``; -1 where the person cannot tell; pool indices, where it has them."""
         ...
 
     def changes(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
@@ -126,9 +129,13 @@ class Oracle:
     def to_items(self, query: PoolQuery, cycle: int) -> Annotation:
         """Labels of pool items: from the hidden targets, or from a person."""
         indices, targets = query.indices, self.vault.reveal(query.indices)
-        # The initial set comes from the targets: nobody types 100 labels before the first choice.
-        if self._person is not None and self._pool is not None and cycle >= 0:
-            targets = self._person.labels(self._pool.gather(indices).cpu(), cycle)
+        if self._person is not None and self._pool is not None:
+            # The initial set comes from the targets as far as there are any: nobody types 100 labels that
+            # are there already before the first choice.
+            asked = targets < 0 if cycle < 0 else torch.ones_like(indices, dtype=torch.bool)
+            if asked.any():
+                shown = self._pool.gather(indices[asked]).cpu()
+                targets[asked] = self._person.labels(shown, cycle, indices[asked])
         known = targets >= 0
         return Annotation(
             indices=indices[known],
@@ -254,6 +261,8 @@ def open_oracle(
     seed: int,
     data_seed: int,
     folder: Path,
+    original: Callable[[str], Original] = lambda name: None,
+    sheets: bool = True,
 ) -> Oracle:
     """The oracle of a run: the only place besides evaluation that the targets go to.
 
@@ -261,9 +270,8 @@ def open_oracle(
 
     Args:
         folder: the run's folder, where a person finds what is to be annotated.
-
-    Raises:
-        UserError: a person is to look at items that are no pictures.
+        original: what an item is to the owner of the data, by its name, for a person.
+        sheets: whether a person gets a table to fill in.
     """
     from alharness.oracle.annotator import obtain_annotator
     from alharness.oracle.desk import Desk
@@ -278,12 +286,14 @@ def open_oracle(
             whole, pool, test, supply, kind=settings.annotator, epochs=settings.epochs
         )
 
-    if settings.mode == "human" and len(pool.item_shape) != 3:
-        raise UserError(
-            f"A person answers for pictures; this task's items have shape {pool.item_shape}. Leave "
-            "oracle.mode=human out."
+    person = None
+    if settings.mode == "human":
+        person = Desk(
+            folder / "annotations",
+            data.class_names,
+            originals=Originals(None, original),
+            sheets=sheets,
         )
-    person = Desk(folder / "annotations", data.class_names) if settings.mode == "human" else None
     return Oracle(
         data.pool_targets,
         data.n_classes,

@@ -384,7 +384,7 @@ def test_bytes_that_are_no_text_are_one_line(tmp_path: Path) -> None:
 
 def test_classes_that_differ_in_capitals_and_one_called_skip_are_told_apart(tmp_path: Path) -> None:
     pets = Desk(tmp_path, ("Cat", "cat", "skip", "Cafe\u0301"))
-    assert pets.skip == "?"
+    assert pets.choices.skip == "?"
     with pytest.raises(AnnotationPendingError) as pending:
         pets.labels(images(0.1, 0.3, 0.5, 0.7, 0.9), 0)
     fill(pending.value.table, "cat", "Cat", "skip", "?", "caf\u00e9")
