@@ -108,6 +108,36 @@ def test_damage_in_the_middle_is_never_read_over(tmp_path: Path, spoil, message:
         read_records(path)
 
 
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_a_line_that_lost_its_checksum_is_damage(tmp_path: Path, number: int) -> None:
+    """Only lines in front may have none, as 0.1.0 wrote them: what they say is in the next checksum."""
+    path = tmp_path / "cycles.jsonl"
+    for cycle in range(4):
+        append_record(path, record(cycle))
+    lines = path.read_bytes().splitlines(keepends=True)
+    body, link, _ = lines[number - 1].partition(b',"chain"')
+    assert link
+    lines[number - 1] = body + b"}\n"
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(
+        UserError, match=f"line {number} has lost its checksum: the file is damaged"
+    ):
+        read_records(path)
+
+
+def test_lines_in_front_without_a_checksum_are_proven_by_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "cycles.jsonl"
+    for cycle in range(4):
+        append_record(path, record(cycle))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[0] = lines[0].partition(b',"chain"')[0] + b"}\n"
+    path.write_bytes(b"".join(lines))
+    assert len(read_records(path)) == 4
+    path.write_bytes(b"".join(lines).replace(b'"n_labelled":10', b'"n_labelled":11'))
+    with pytest.raises(UserError, match="line 2 does not agree with its checksum"):
+        read_records(path)
+
+
 def test_query_log_keeps_rows_by_cycle(tmp_path: Path) -> None:
     log = QueryLog()
     log.add(-1, {"indices": np.arange(3)})
