@@ -65,7 +65,7 @@ class RunResult:
 
     @property
     def accuracy(self) -> float:
-        """Test accuracy of the last classifier, in [0, 1]."""
+        """Test accuracy of the last classifier, in [0, 1]; NaN without a test set."""
         return self.records[-1].test.accuracy
 
     def curve(self, axis: str = "labels", metric: str = "accuracy") -> Chart | None:
@@ -98,23 +98,22 @@ class RunResult:
     def _told(self) -> str:
         last, seed = self.records[-1], self.run.pair[0]
         return (
-            f"{self._name} on {self.run.task}, seed {seed}: accuracy {last.test.accuracy:.4f} with "
+            f"{self._name} on {self.run.task}, seed {seed}: accuracy {last.test.as_text('accuracy')} with "
             f"{last.n_labelled} labels"
         )
 
-    def _repr_png_(self) -> bytes:
-        """The learning curve, for front ends without HTML."""
+    def _repr_png_(self) -> bytes | None:
+        """The learning curve, for front ends without HTML; None without a test set."""
         chart = self.curve()
-        assert chart is not None, "accuracy is always defined"
-        return chart.png
+        return chart.png if chart is not None else None
 
     def _repr_html_(self) -> str:
         """The learning curve over a line of figures; what was said stands below."""
         chart = self.curve()
-        assert chart is not None, "accuracy is always defined"
+        drawn = chart.svg if chart is not None else ""
         notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
         folder = escape(str(self.folder))
-        return f"<p>{escape(self._told())}</p>{chart.svg}<p><code>{folder}</code></p>{notes}"
+        return f"<p>{escape(self._told())}</p>{drawn}<p><code>{folder}</code></p>{notes}"
 
 
 def run(
@@ -243,10 +242,10 @@ class _Teller:
 
     def cycle(self, record: CycleRecord) -> None:
         LOG.info(
-            "cycle %d: %d labels, accuracy %.4f",
+            "cycle %d: %d labels, accuracy %s",
             record.cycle,
             record.n_labelled,
-            record.test.accuracy,
+            record.test.as_text("accuracy"),
         )
         if self._on_cycle is not None:
             self._on_cycle(record)

@@ -78,7 +78,7 @@ class FitGuard:
     ) -> None:
         self.author, self.pool, self.test, self.n_classes = author, pool, test, n_classes
         self.report, self.is_foreign, self.thorough = report, is_foreign, thorough
-        self._probe = probe_of(test)
+        self._probe = probe_of(test if len(test) else pool)
         self._n_fits = 0
 
     def fit(

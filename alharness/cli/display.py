@@ -41,8 +41,8 @@ def cells(record: CycleRecord) -> tuple[str, ...]:
     return (
         str(record.cycle),
         str(record.n_labelled),
-        f"{record.test.accuracy:.4f}",
-        f"{record.test.balanced_accuracy:.4f}",
+        record.test.as_text("accuracy"),
+        record.test.as_text("balanced_accuracy"),
         f"{query.entropy_mean:.3f}" if query is not None else "-",
         f"{1000 * select_s:.1f}" if select_s is not None else "-",
         f"{record.time.fit_s:.2f}",

@@ -140,7 +140,7 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
     entropies = [record.query.entropy_mean for record in records if record.query is not None]
     click.echo()
     click.echo(f"{spec.strategy.name} on {spec.task.name}, seed {spec.seed}")
-    _row("accuracy", f"{last.test.accuracy:.4f} with {last.n_labelled} labels")
+    _row("accuracy", f"{last.test.as_text('accuracy')} with {last.n_labelled} labels")
     if last.stopped is not None:
         _row("stopped", f"at {last.n_asked} of {spec.budget} annotations by {last.stopped}")
     if abs(last.test.balanced_accuracy - last.test.accuracy) > 0.01:

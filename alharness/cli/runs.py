@@ -43,7 +43,11 @@ def list_runs(folders: tuple[Path, ...], runs_dir: Path, states: tuple[str, ...]
     # Not by key, which says nothing to a reader.
     for run in sorted(found, key=lambda run: (run.task, run.strategy, run.pair, run.folder.name)):
         last = run.records[-1] if run.records else None
-        told = f"{last.n_labelled:>7} labels  {last.test.accuracy:.4f}" if last else f"{'':>22}"
+        told = (
+            f"{last.n_labelled:>7} labels  {last.test.as_text('accuracy'):>6}"
+            if last
+            else f"{'':>22}"
+        )
         name = f"{run.task} / {run.strategy} / seed {run.pair[0]}"
         click.echo(f"{run.state():<11}  {told}  {name}  {run.folder.name}")
     counts = Counter(run.state() for run in found)

@@ -86,7 +86,7 @@ class SweepDisplay:
         """Last accuracy and how long this took."""
         records = _records(job)
         taken = time.monotonic() - self.started_at.get(job.index, self.since)
-        accuracy = f"{records[-1].test.accuracy:.4f}  " if records else ""
+        accuracy = f"{records[-1].test.as_text('accuracy')}  " if records else ""
         return f"{accuracy}{duration(taken)}"
 
     def position(self) -> str:
@@ -117,7 +117,7 @@ class LiveSweepDisplay(SweepDisplay):
         from rich.live import Live
 
         super().__init__(jobs, left, quiet=quiet)
-        self._standing: dict[int, tuple[int, float | None]] = {}
+        self._standing: dict[int, tuple[int, str | None]] = {}
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._live = Live(self, console=self._console, refresh_per_second=2, transient=True)
         self._live.start()
@@ -127,7 +127,10 @@ class LiveSweepDisplay(SweepDisplay):
         # Records are read here and not where it is drawn: that is another thread.
         for index, job in list(self.running.items())[:LIVE_ROWS]:
             records = _records(job)
-            self._standing[index] = len(records), records[-1].test.accuracy if records else None
+            self._standing[index] = (
+                len(records),
+                (records[-1].test.as_text("accuracy") if records else None),
+            )
 
     def began(self, job: Job) -> None:
         """The table shows it."""
@@ -159,7 +162,7 @@ class LiveSweepDisplay(SweepDisplay):
             n, accuracy = self._standing.get(index, (0, None))
             figures = [
                 f"{n}/{job.spec.n_cycles + 1}",
-                f"{accuracy:.4f}" if accuracy is not None else "-",
+                accuracy or "-",
                 duration(time.monotonic() - self.started_at[index]),
             ]
             shown = "".join(f"  {text:>8}" for text in figures)

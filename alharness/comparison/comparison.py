@@ -220,9 +220,11 @@ def _with_unreadable(found: Sequence[Comparison], damaged: Sequence[Run]) -> lis
 def _comparison(
     task: str, split: Mapping[str, str], runs: Sequence[Run], labels: Mapping[str, str]
 ) -> Comparison:
-    finished = [run for run in runs if run.finished]
+    finished = [run for run in runs if run.finished and run.was_measured]
     left_out = [
-        LeftOut(describe(run), run.state(), _why_left_out(run)) for run in runs if not run.finished
+        LeftOut(describe(run), run.state(), _why_left_out(run))
+        for run in runs
+        if not (run.finished and run.was_measured)
     ]
     require_one_protocol(finished)
     # The bound is no contender: it labels everything at once and has no curve.
@@ -243,6 +245,8 @@ def _comparison(
 def _why_left_out(run: Run) -> str:
     if run.failure is not None:
         return run.failure
+    if run.finished:
+        return "no test set: nothing was measured, so there is nothing to compare"
     if run.records:
         budget = "?" if run.spec.budget is None else run.spec.budget
         return f"{run.records[-1].n_asked} of {budget} annotations; run the sweep again to continue"

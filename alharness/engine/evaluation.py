@@ -86,7 +86,9 @@ def evaluate(
     targets: NDArray[np.int64],
     precision: PrecisionOf | None = None,
 ) -> TestFigures:
-    """All test figures of one cycle."""
+    """All test figures of one cycle; none where the test set is empty."""
+    if len(targets) == 0:
+        return TestFigures.without_test_set(precision.told if precision is not None else None)
     return figures_of(predict(learner, test), targets, precision)
 
 

@@ -111,7 +111,9 @@ class OpenTask:
 
 def open_task(bound: Bound, places: Places, progress: Progress = silent) -> OpenTask:
     """Load the data of a run and open pool and test set on its device."""
-    data = load_data(bound.task, places.locations, progress)
+    # Only a person can answer for an item without a class.
+    answered = bound.spec.oracle.mode == "human"
+    data = load_data(bound.task, places.locations, progress, blanks=answered)
     device = torch.device(bound.spec.device)
     # Asked before the pool takes its share: afterwards less is free.
     chosen = data.forecast(device, bound.spec.pool)

@@ -143,7 +143,8 @@ class Stage:
         """
         learner, report = self.fits.fit(self._fresh, labelled, seed)
         with self.fits.author.blamed("parameters and predictions that are tensors"):
-            is_finite = _is_finite(learner, report, self.problem.test)
+            seen = self.problem.test if len(self.problem.test) else self.problem.pool
+            is_finite = _is_finite(learner, report, seen)
         if not is_finite:
             raise self.diverged(report)
         return learner, report
@@ -265,9 +266,9 @@ class Stage:
         return check_query(query, self.problem.pool, available, query_size, author, cycle)
 
 
-def _is_finite(learner: Learner, report: FitReport, test: Pool) -> bool:
+def _is_finite(learner: Learner, report: FitReport, items: Pool) -> bool:
     """Whether loss, parameters and what is predicted from them are numbers."""
-    values = [*learner.state().values(), learner.log_probs(test.gather(torch.arange(1)))]
+    values = [*learner.state().values(), learner.log_probs(items.gather(torch.arange(1)))]
     return math.isfinite(report.train_loss) and all(
         bool(value.isfinite().all()) for value in values if value.is_floating_point()
     )
@@ -332,7 +333,7 @@ def set_stage(
     moved = replace(
         problem,
         pool=adapted.pool or problem.pool,
-        test=adapted.test or problem.test,
+        test=problem.test if adapted.test is None else adapted.test,
         kind=kind,
     )
     for part in ("pool", "test"):

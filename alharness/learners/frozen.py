@@ -97,7 +97,7 @@ class EmbeddingsMaker(Maker[tuple[Pool, Pool]]):
 
     def load(self, artefact: Artefact) -> tuple[Pool, Pool]:
         rows, device = artefact.tensors(FILE), self.pool.device
-        return ArrayPool(rows["pool"], device), ArrayPool(rows["test"], device)
+        return ArrayPool(rows["pool"], device), ArrayPool(rows["test"], device, may_be_empty=True)
 
 
 def _backbone_digest(network: HeadedNetwork) -> str:
@@ -113,6 +113,8 @@ def _backbone_digest(network: HeadedNetwork) -> str:
 
 def _features(learner: NetworkLearner, items: Pool, progress: Progress) -> torch.Tensor:
     """Features of all items, float32 ``[N, D]`` on the CPU."""
+    if len(items) == 0:  # the place of a test set that there is not
+        return torch.empty(0, *learner.features(torch.zeros(1, *items.item_shape)).shape[1:])
     parts = []
     for indices, block in items.blocks():
         parts.append(learner.features(block).float().cpu())

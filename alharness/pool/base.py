@@ -238,5 +238,6 @@ def digest(*arrays: NDArray[Any]) -> str:
     for array in arrays:
         contiguous = np.ascontiguousarray(array)
         sha.update(f"{contiguous.dtype.str}{contiguous.shape}".encode())
-        sha.update(contiguous.data.cast("B"))
+        # Of no item there is nothing to add, and no view of bytes either.
+        sha.update(contiguous.data.cast("B") if contiguous.size else b"")
     return sha.hexdigest()[:16]

@@ -30,6 +30,7 @@ class ArrayPool(Pool):
         pixel_max: the uint8 value that means 1.0 (255; 16 for scikit-learn's digits).
         residency: ``device`` keeps the raw items there; ``host`` sends each block over (``PinnedPool``
             does that faster, for images).
+        may_be_empty: whether there need be no item, as in the place of a test set.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class ArrayPool(Pool):
         pixel_max: int = 255,
         residency: str = "device",
         fingerprint: str | None = None,
+        may_be_empty: bool = False,
     ) -> None:
         if isinstance(items, np.ndarray) and not items.flags.writeable:
             items = _resident(items, torch.device(device), residency)
@@ -48,7 +50,7 @@ class ArrayPool(Pool):
             raise UserError(
                 f"A pool holds uint8 images or float32 rows; got {raw.dtype}. Convert the items."
             )
-        if raw.ndim < 2 or len(raw) == 0:
+        if raw.ndim < 2 or (len(raw) == 0 and not may_be_empty):
             raise UserError(
                 f"A pool needs items along its first axis; got shape {tuple(raw.shape)}."
             )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -63,8 +65,20 @@ class Metric:
     uneven: bool = False
 
 
+def _measured(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+#: A figure of a test set; NaN, and null in the file, where there is none.
+Figure = Annotated[float, BeforeValidator(_measured)]
+#: What stands in the place of a figure that was not measured.
+NOT_MEASURED = "-"
+
+
 class TestFigures(_Model):
     """The classifier of the cycle on the whole test set.
+
+    Without a test set nothing was measured: all figures are NaN, and null in the file.
 
     A field with a ``Metric`` is a figure that ``compare``, the report and MLflow show: a new one is a
     field here (None by default, for records that were written before it) and its value in
@@ -73,17 +87,17 @@ class TestFigures(_Model):
 
     __test__ = False  # not a test class, whatever its name
 
-    accuracy: Annotated[float, Metric("test accuracy")]
-    balanced_accuracy: Annotated[float, Metric("balanced test accuracy", uneven=True)] = Field(
+    accuracy: Annotated[Figure, Metric("test accuracy")]
+    balanced_accuracy: Annotated[Figure, Metric("balanced test accuracy", uneven=True)] = Field(
         description="mean recall over the classes of the test set"
     )
-    macro_f1: Annotated[float, Metric("macro F1 on the test set")]
+    macro_f1: Annotated[Figure, Metric("macro F1 on the test set")]
     average_precision: Annotated[
         float | None, Metric("average precision on the test set", uneven=True)
     ] = Field(
         description="of what average_precision_of says; None where the test set has nothing to find"
     )
-    log_loss: Annotated[float, Metric("test log loss (nats)", better="less")] = Field(
+    log_loss: Annotated[Figure, Metric("test log loss (nats)", better="less")] = Field(
         description="mean cross-entropy in nats"
     )
     average_precision_of: str | None = Field(
@@ -92,13 +106,35 @@ class TestFigures(_Model):
         "nothing was written, and it was class 1 of two classes, else the mean",
     )
 
+    @classmethod
+    def without_test_set(cls, average_precision_of: str | None) -> TestFigures:
+        """What is said where nothing can be measured."""
+        return cls(
+            accuracy=math.nan,
+            balanced_accuracy=math.nan,
+            macro_f1=math.nan,
+            average_precision=None,
+            log_loss=math.nan,
+            average_precision_of=average_precision_of,
+        )
+
+    @property
+    def were_measured(self) -> bool:
+        return not math.isnan(self.accuracy)
+
+    def as_text(self, name: str) -> str:
+        """A figure for people, to four digits."""
+        value = getattr(self, name)
+        return NOT_MEASURED if value is None or math.isnan(value) else f"{value:.4f}"
+
     @model_serializer(mode="wrap")
     def _without_what_is_not(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A run that was begun before there was a choice goes on with records as they were."""
         values: dict[str, Any] = handler(self)
         if values["average_precision_of"] is None:
             del values["average_precision_of"]
-        return values
+        # As JSON has it: NaN is no number there.
+        return {name: None if value != value else value for name, value in values.items()}
 
 
 class QueryFigures(_Model):

@@ -94,6 +94,11 @@ class Run:
         return self.facts.sessions_of(len(self.records))
 
     @property
+    def was_measured(self) -> bool:
+        """Whether there was a test set: labels may be collected without one."""
+        return not self.records or self.records[-1].test.were_measured
+
+    @property
     def finished(self) -> bool:
         return bool(self.records) and self.records[-1].final
 

@@ -82,12 +82,13 @@ def defaults_for(profile: Profile, item_shape: Sequence[int] | None) -> TaskDefa
     return TaskDefaults(budget=100, query_size=10, initial_size=20, learner=learner)
 
 
-def data_of(found: Divided, items: NDArray[Any]) -> TaskData:
+def data_of(found: Divided, items: NDArray[Any], names: NDArray[np.str_] | None = None) -> TaskData:
     """The task's data.
 
     Args:
         found: which items are what.
         items: uint8 ``[N, C, H, W]`` or float32 ``[N, D]``.
+        names: what people call them, ``[N]``, where they are to be labelled.
     """
     pool, test = (np.ascontiguousarray(items[_as_slice(part)]) for part in (found.pool, found.test))
     pool_targets, test_targets = found.targets[found.pool], found.targets[found.test]
@@ -102,11 +103,14 @@ def data_of(found: Divided, items: NDArray[Any]) -> TaskData:
         pool_fingerprint=digest(pool),
         notes={**found.notes, **shared_note(shared, len(test))},
         n_shared=shared,
+        pool_names=None if names is None else names[found.pool],
     )
 
 
 def _as_slice(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     """The same positions as a slice where they follow each other: what it takes is not copied."""
+    if len(positions) == 0:
+        return slice(0, 0)
     start, stop = int(positions[0]), int(positions[-1]) + 1
     return slice(start, stop) if stop - start == len(positions) else positions
 

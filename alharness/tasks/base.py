@@ -11,6 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from alharness.errors import UserError, is_own
 from alharness.lazily import torch
-from alharness.pool import Forecast, Pool, VirtualItems, digest, forecast_of, open_items
+from alharness.pool import ArrayPool, Forecast, Pool, VirtualItems, digest, forecast_of, open_items
 from alharness.progress import Progress, silent
 from alharness.records import doubts
 from alharness.tasks.originals.dataset import Dataset
@@ -30,8 +31,10 @@ from alharness.tasks.settings import PoolSettings as PoolSettings
 from alharness.tasks.settings import Profile as Profile
 from alharness.tasks.settings import TaskDefaults as TaskDefaults
 from alharness.tasks.soundness import (
+    BLANK,
     absent_classes,
     n_shared,
+    refuse_blanks,
     shared_note,
     sound_items,
     sound_names,
@@ -47,8 +50,9 @@ class TaskData:
         pool_images: uint8 ``[N, C, H, W]``, in memory or memory-mapped; or items that are computed;
             or float32 rows ``[N, D]``, for classifiers and strategies that need no images.
         pool_targets: int64 ``[N]``, numbers of classes: hidden from strategies. Other whole numbers are
-            made int64.
-        test_images: uint8 ``[T, C, H, W]``, or float32 rows ``[T, D]``.
+            made int64. -1 (``BLANK``) where an item has no class: only a person can answer for it.
+        test_images: uint8 ``[T, C, H, W]``, or float32 rows ``[T, D]``. T may be 0 where a person answers:
+            nothing is measured then.
         test_targets: int64 ``[T]``.
         class_names: one per class, in the order of the targets.
         fingerprint: digest of images and targets; guards comparisons. Of a task that is not the harness's
@@ -60,6 +64,8 @@ class TaskData:
         notes: facts for the record (source, crop, split).
         n_shared: items of the test set that are in the pool too, where ``load`` knows it; counted otherwise.
         claimed: the fingerprint that somebody's own ``load`` gave, which runs before 0.3 have recorded.
+        pool_names: what people call the pool's items, where they are to be labelled (``task.blank=pool``):
+            files of a folder, numbers of rows of a table (from 1); ``TaskPlugin.original`` takes these.
     """
 
     pool_images: NDArray[Any] | VirtualItems
@@ -74,6 +80,7 @@ class TaskData:
     notes: Mapping[str, str] = field(default_factory=dict)
     n_shared: int | None = None
     claimed: str | None = None
+    pool_names: NDArray[np.str_] | None = None
 
     @property
     def n_classes(self) -> int:
@@ -116,7 +123,11 @@ class TaskData:
         )
 
     def open_test(self, device: torch.device) -> Pool:
-        """The test images as a ``Pool``: on the device when they fit."""
+        """The test images as a ``Pool``: on the device when they fit; a pool of none where there are none."""
+        if len(self.test_images) == 0:
+            return ArrayPool(
+                np.array(self.test_images), device, pixel_max=self.pixel_max, may_be_empty=True
+            )
         chosen = forecast_of(self.test_images, device)
         return open_items(self.test_images, device, chosen, pixel_max=self.pixel_max)
 
@@ -188,6 +199,17 @@ class TaskPlugin(ABC):
             UserError: data missing (what, where it was looked for, how to get it, its size) or damaged.
         """
 
+    def original(self, name: str) -> Path | bytes | Mapping[str, str] | None:
+        """An item as a person knows it, to be labelled by it; None: it is shown as the pool has it.
+
+        Args:
+            name: one of ``TaskData.pool_names``.
+
+        Returns:
+            A picture's file or its bytes, or a row's cells by their columns.
+        """
+        return None
+
     def preview(self, locations: DataLocations) -> list[str]:
         """What the data are taken for, line by line, where a picture of items says nothing; none here.
 
@@ -208,11 +230,22 @@ class TaskPlugin(ABC):
 
 
 def load_data(
-    plugin: TaskPlugin, locations: DataLocations, progress: Progress = silent
+    plugin: TaskPlugin,
+    locations: DataLocations,
+    progress: Progress = silent,
+    *,
+    blanks: bool = False,
 ) -> TaskData:
     """What a plug-in's ``load`` gives, held against what ``TaskData`` says.
 
     Runs, studies and commands load by this; nobody calls a plug-in's ``load`` itself.
+
+    Args:
+        plugin: the task.
+        locations: where data lie.
+        progress: told of long work.
+        blanks: whether pool items may have no class and the test set no item: where a person answers, or
+            nobody does. Anybody else would have to guess.
 
     Raises:
         UserError: as ``load``; arrays of another kind, items and labels that are not as many, labels beyond
@@ -222,7 +255,7 @@ def load_data(
     """
     name = plugin.name + (f":{plugin.argument}" if plugin.argument is not None else "")
     if is_own(plugin):
-        return _sound(plugin.load(locations, progress), name)
+        return _sound(plugin.load(locations, progress), name, blanks)
 
     # Only for foreign code, and only now: a task is described without torch, whose state is watched.
     from alharness.border.author import Author
@@ -235,7 +268,7 @@ def load_data(
         return data
 
     author = Author(plugin, name, "data set")
-    data = _sound(watched(author, "load", "a TaskData from load", load), name)
+    data = _sound(watched(author, "load", "a TaskData from load", load), name, blanks)
     return _fingerprinted(data)
 
 
@@ -252,7 +285,7 @@ def _fingerprinted(data: TaskData) -> TaskData:
     return replace(data, fingerprint=whole, pool_fingerprint=of_pool, claimed=data.fingerprint)
 
 
-def _sound(data: TaskData, name: str) -> TaskData:
+def _sound(data: TaskData, name: str, blanks: bool) -> TaskData:
     """The same data, with labels as int64 and a word on what makes results doubtful.
 
     That is: classes that the pool has no item of, and items of the test set that are in the pool.
@@ -261,16 +294,17 @@ def _sound(data: TaskData, name: str) -> TaskData:
         UserError: they do not go together.
     """
     names = sound_names(data.class_names, name)
-    sound_items(data.pool_images, data.test_images, name)
-    pool_targets, test_targets = (
-        sound_targets(targets, n_items, len(names), f"{part} of data set '{name}'")
-        for part, targets, n_items in (
-            ("pool_targets", data.pool_targets, data.pool_images.shape[0]),
-            ("test_targets", data.test_targets, len(data.test_images)),
-        )
-    )
+    # Who has no labels has no test set either, and wants to hear of the former.
+    empty = blanks or bool(np.any(np.asarray(data.pool_targets) == BLANK))
+    sound_items(data.pool_images, data.test_images, name, blanks=empty)
+    n_pool, n_test, n_classes = data.pool_images.shape[0], len(data.test_images), len(names)
+    of_pool, of_test = (f"{part} of data set '{name}'" for part in ("pool_targets", "test_targets"))
+    pool_targets = sound_targets(data.pool_targets, n_pool, n_classes, of_pool, blanks=True)
+    test_targets = sound_targets(data.test_targets, n_test, n_classes, of_test)
+    if not blanks:
+        refuse_blanks(pool_targets, of_pool)
     notes = dict(data.notes)
-    if (absent := absent_classes(pool_targets, names)) is not None:
+    if not blanks and (absent := absent_classes(pool_targets, names)) is not None:
         notes["absent"] = absent
     pool, test, shared = data.pool_images, data.test_images, data.n_shared
     if shared is None and isinstance(pool, np.ndarray):

@@ -94,7 +94,14 @@ class OwnImages(CachedTask):
         return defaults_for_images(profile)
 
     def selection(self, cache: ImageCache) -> CachePart:
-        return CachePart(pool=["pool"], test="test", class_names=cache.label_names)
+        return CachePart(
+            pool=["pool"], test="test", class_names=cache.label_names, blanks=self.wants_blanks
+        )
+
+    @property
+    def wants_blanks(self) -> bool:
+        """Whether items without a class belong to the pool, to be labelled."""
+        return getattr(self.parameters, "blank", "out") == "pool"
 
 
 def plan_of(

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from pydantic import Field
 
 from alharness.errors import UserError
 from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations
+from alharness.tasks.base import DataLocations, TaskData
 from alharness.tasks.fitting import FitParameters, OwnImages, plan_of
 from alharness.tasks.image_tables import classes_in_names, read_image_table, seen_beside
 from alharness.tasks.originals.cache import ImageCache
@@ -25,7 +25,8 @@ from alharness.tasks.originals.class_folders import ClassFolders, scan
 from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.images import ImageFiles, is_image
 from alharness.tasks.originals.tree import Contents, FileTree, listed, shown
-from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, divided
+from alharness.tasks.rows import LEFT_OUT, Divided, Rows, SplitParameters, divided
+from alharness.tasks.selection import select
 
 
 class FolderParameters(SplitParameters, FitParameters):  # in this order: it names caches
@@ -56,6 +57,21 @@ class Folder(OwnImages):
             )
 
     def open_cache(self, locations: DataLocations, progress: Progress = silent) -> ImageCache:
+        return self._opened(locations, progress)[0]
+
+    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+        cache, rows = self._opened(locations, progress)
+        data = select(cache, self.selection(cache))
+        if not self.wants_blanks:
+            return data
+        names = [rows.items[at] for at in self._divided(rows).pool]
+        return replace(data, pool_names=np.array(names, dtype=np.str_))
+
+    def original(self, name: str) -> Path | bytes:
+        return FileTree(self.path).source(name)
+
+    def _opened(self, locations: DataLocations, progress: Progress) -> tuple[ImageCache, Rows]:
+        """The cache, and what was read of the folder without opening an image."""
         path = self.path
         if not path.exists():
             raise UserError(
@@ -88,27 +104,28 @@ class Folder(OwnImages):
 
     def _by_folders(
         self, beside: Sequence[str], locations: DataLocations, progress: Progress
-    ) -> ImageCache:
+    ) -> tuple[ImageCache, Rows]:
         """Classes, and the split where there is one, as folders say them."""
         path = self.path
-        folders = scan(path)
+        folders = scan(path, blanks=self.wants_blanks)
         said = [name for name in beside if PurePosixPath(name).stem == "train_test_split"]
         if said:
             told = f"{said[0]} is not used; task.table={said[0]} takes it"
             folders = replace(folders, notes={**folders.notes, "author's split": told})
         origin = {path.name: folders.digest()}
+        rows = self._rows_of(folders)
         cache = self.own_cache(
             "folder",
             path,
             self.parameters,
             origin,
-            lambda: self._plan(folders, origin, progress),
+            lambda: self._plan(rows, folders.tree, origin, progress),
             locations,
             progress,
         )
         # What else lies in the folder may change without a change of the images.
         notes = {name: text for name, text in cache.meta["notes"].items() if name != LEFT_OUT}
-        return replace(cache, meta={**cache.meta, "notes": {**notes, **folders.notes}})
+        return replace(cache, meta={**cache.meta, "notes": {**notes, **folders.notes}}), rows
 
     def _by_table(
         self,
@@ -117,7 +134,7 @@ class Folder(OwnImages):
         images: Sequence[str],
         locations: DataLocations,
         progress: Progress,
-    ) -> ImageCache:
+    ) -> tuple[ImageCache, Rows]:
         """Classes, or the split, out of a table beside the images."""
         where = f"folder:{self.argument}"
         if tree.is_archive:
@@ -133,24 +150,14 @@ class Folder(OwnImages):
             table.labels[name] if table.labels else PurePosixPath(image).parent.name
             for image, name in chosen
         ]
-        known = [
-            bool(label.strip()) and split != "unlabelled"
-            for label, split in zip(labels, splits, strict=True)
-        ]
         notes = {"source": "a folder of images", "table": path.name}
         if n_more := len(images) - len(chosen):
             notes[LEFT_OUT] = f"{n_more:,} images that {path.name} does not name"
         rows = Rows(
-            items=[image for (image, _), is_known in zip(chosen, known, strict=True) if is_known],
-            labels=np.array(
-                [label for label, is_known in zip(labels, known, strict=True) if is_known]
-            ),
-            split=np.array(
-                [split for split, is_known in zip(splits, known, strict=True) if is_known]
-            )
-            if table.splits
-            else None,
-            n_unlabelled=len(known) - sum(known),
+            items=[image for image, _ in chosen],
+            labels=np.array(labels, dtype=np.str_),
+            known=np.array([bool(label.strip()) for label in labels], dtype=bool),
+            split=np.array(splits) if table.splits else None,
             notes=notes,
         )
         # Other classes under the same images are another data set.
@@ -159,48 +166,49 @@ class Folder(OwnImages):
             self.path.name: contents.digest([image for image, _ in chosen]),
             path.name: digest,
         }
-        return self.own_cache(
+        cache = self.own_cache(
             "folder",
             self.path,
             self.parameters,
             origin,
-            lambda: plan_of(
-                rows,
-                divided(rows, self.parameters, where, "folder"),
-                tree.source,
-                lambda names, fit: ImageFiles(tree, tuple(names), fit),
-                str(tree.path),
-                self.parameters,
-                origin,
-                progress,
-            ),
+            lambda: self._plan(rows, tree, origin, progress),
             locations,
             progress,
         )
+        return cache, rows
 
-    def _plan(
-        self, folders: ClassFolders, origin: Mapping[str, str], progress: Progress
-    ) -> Conversion:
+    def _rows_of(self, folders: ClassFolders) -> Rows:
+        """The images with the class and the part that their folders say."""
         members = [
             (image, class_name, split)
             for split, classes in folders.members.items()
             for class_name, images in classes.items()
             for image in images
         ]
+        has_parts = bool(folders.members) and "" not in folders.members
+        members += [(image, "", "train") for image in folders.blank]
         images, labels, splits = zip(*members, strict=True)
-        rows = Rows(
+        return Rows(
             items=images,
             labels=np.array(labels),
-            split=None if "" in folders.members else np.array(splits),
+            known=np.array([bool(label) for label in labels]) if folders.blank else None,
+            split=np.array(splits) if has_parts else None,
             notes={"source": "a folder of images"},
         )
+
+    def _plan(
+        self, rows: Rows, tree: FileTree, origin: Mapping[str, str], progress: Progress
+    ) -> Conversion:
         return plan_of(
             rows,
-            divided(rows, self.parameters, f"folder:{self.argument}", "folder"),
-            folders.tree.source,
-            lambda names, fit: ImageFiles(folders.tree, tuple(names), fit),
-            str(folders.tree.path),
+            self._divided(rows),
+            tree.source,
+            lambda names, fit: ImageFiles(tree, tuple(names), fit),
+            str(tree.path),
             self.parameters,
             origin,
             progress,
         )
+
+    def _divided(self, rows: Rows) -> Divided:
+        return divided(rows, self.parameters, f"folder:{self.argument}", "folder")

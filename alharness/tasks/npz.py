@@ -87,9 +87,10 @@ class Npz(OwnFile):
         where = self.where
         held = self._read()
         names = held.pop("class_names", None)
+        if self.parameters.blank == "pool":
+            held |= _blank_labels(held)
         form = self._form(held)
-        parts: list[tuple[NDArray[Any], NDArray[Any]]] = []
-        n_unlabelled = 0
+        parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]] = []
         for x, y in form.values():
             items = as_items(held[x], f"{x} of {where}", self.parameters.layout)
             # Keras and MedMNIST give labels an axis of their own.
@@ -98,35 +99,48 @@ class Npz(OwnFile):
             )
             known, labels = self._known(given)
             check_labels(labels, f"{y} of {where}")
-            if len(items) != len(known):
+            if len(items) != len(labels):
                 raise UserError(
-                    f"{where} has {len(items)} items in {x} and {len(known)} labels in {y}; expected as "
+                    f"{where} has {len(items)} items in {x} and {len(labels)} labels in {y}; expected as "
                     "many. Mend the file."
                 )
-            n_unlabelled += int((~known).sum())
-            parts.append((items if known.all() else items[known], labels))
+            parts.append((items, labels, known))
         self._refuse_unlike(
-            [f"{items.dtype} {items.shape[1:]}" for items, _ in parts],
+            [f"{items.dtype} {items.shape[1:]}" for items, _, _ in parts],
             [x for x, _ in form.values()],
         )
         self._refuse_unlike(
-            [labels.dtype.kind for _, labels in parts], [y for _, y in form.values()]
+            [labels.dtype.kind for _, labels, known in parts if known.any()],
+            [y for _, y in form.values()],
+        )
+        # What stands where there is no label is of no kind.
+        kind = next((labels.dtype for _, labels, known in parts if known.any()), np.dtype(np.int64))
+        items, labels, known = (
+            np.concatenate(found)
+            for found in zip(
+                *(
+                    (items, labels if known.any() else np.zeros(len(labels), kind), known)
+                    for items, labels, known in parts
+                ),
+                strict=True,
+            )
         )
         rows = Rows(
-            items=np.concatenate([items for items, _ in parts]),
-            labels=np.concatenate([labels for _, labels in parts]),
+            items=items,
+            labels=labels,
+            known=known,
             split=None
             if "" in form
-            else np.repeat(list(form), [len(labels) for _, labels in parts]),
+            else np.repeat(list(form), [len(part) for part, _, _ in parts]),
             names=None if names is None else [str(name) for name in np.ravel(names)],
             spelled={role: x for role, (x, _) in form.items()},
-            n_unlabelled=n_unlabelled,
             notes={"source": f"{self.path.suffix[1:]} file {self.path.name}"},
         )
         found = divided(rows, self.parameters, where)
         if (told := _scales(rows.items[found.pool])) is not None:
             found = replace(found, notes={**found.notes, "scales": told})
-        return data_of(found, rows.items)
+        numbers = np.arange(len(items)).astype(np.str_)
+        return data_of(found, items, numbers if self.parameters.blank == "pool" else None)
 
     def _form(self, held: Mapping[str, NDArray[Any]]) -> dict[str, tuple[str, str]]:
         """The keys of items and labels in each part that is there.
@@ -150,7 +164,7 @@ class Npz(OwnFile):
         )
 
     def _known(self, labels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-        """Which items have a label, bool ``[N]``, and the labels of these."""
+        """Which items have a label, bool ``[N]``, and the labels ``[N]``."""
         known = np.ones(len(labels), dtype=bool)
         if labels.ndim != 1:
             return known, labels
@@ -162,7 +176,7 @@ class Npz(OwnFile):
             known = np.strings.strip(labels) != ""
         if self.parameters.unlabelled is not None:
             known &= labels.astype(str) != self.parameters.unlabelled
-        return known, labels[known]
+        return known, labels
 
     def _refuse_unlike(self, found: Sequence[str], keys: Sequence[str]) -> None:
         if len(set(found)) > 1:
@@ -176,7 +190,10 @@ class Npz(OwnFile):
         self.identity()  # refuses a file that is not there
         try:
             if self.path.suffix.lower() == ".npy":
-                return {"x": np.load(self.path, allow_pickle=False), "y": self._labels()}
+                items = np.load(self.path, allow_pickle=False)
+                if self.parameters.labels is None and self.parameters.blank == "pool":
+                    return {"x": items}
+                return {"x": items, "y": self._labels()}
             with np.load(self.path, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
         except UserError:
@@ -210,7 +227,8 @@ class Npz(OwnFile):
             raise UserError(
                 f"{self.where} is one array: set task.labels to the file of its labels{hint} "
                 "(.npy, or text with "
-                "one in each line), or write both into one file with numpy.savez(FILE, x=..., y=...)."
+                "one in each line), or write both into one file with numpy.savez(FILE, x=..., y=...). Where "
+                "there are none, 'alharness label' collects them."
             )
         path = Path(self.parameters.labels).expanduser()
         if path.suffix.lower() == ".npy":
@@ -254,6 +272,16 @@ class Npz(OwnFile):
         ):
             return (sides[2], *sides[:2])
         return sides
+
+
+def _blank_labels(held: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Labels that say nothing, for items to learn from that have none in the file."""
+    keys = {key.lower(): key for key in held}
+    for form in FORMS:
+        x, y = form.get("") or form["train"]
+        if x in keys and y not in keys:
+            return {y: np.full(len(held[keys[x]]), np.nan)}
+    return {}
 
 
 def _scales(rows: NDArray[Any]) -> str | None:

@@ -323,50 +323,47 @@ def _read(
     parameters: ParquetParameters,
     where: str,
 ) -> tuple[Rows, dict[str, tuple[int, int]]]:
-    """The images with a label, in the order of the files, and file and row of each by its name.
+    """The images, in the order of the files, and file and row of each by its name.
 
     Args:
         splits: what each file's name says.
     """
     places: dict[str, tuple[int, int]] = {}
     labels: list[NDArray[Any]] = []
+    has_label: list[NDArray[np.bool_]] = []
     parts: list[str] = []
-    n_unlabelled = 0
     # Names of files say more than a column: it is asked only where they say nothing.
     by_column = splits[0] == "" and parameters.split_column != NO_SPLIT
     said: dict[str, list[str]] = {name: [] for name in columns.texts if by_column}
     for file, split in enumerate(splits):
-        if split == "unlabelled":
-            n_unlabelled += images.starts[file][-1]
+        n_rows = images.starts[file][-1]
+        places.update((images.name(file, row), (file, row)) for row in range(n_rows))
+        parts += [split] * n_rows
+        if split == "unlabelled":  # whatever stands there
+            has_label.append(np.zeros(n_rows, dtype=bool))
             continue
         table = _columns_in(images.paths[file], [columns.label, *said])
         values, known = _labels_of(table.column(columns.label), images.paths[file], columns, where)
-        n_unlabelled += int((~known).sum())
-        rows = np.flatnonzero(known).tolist()
-        places.update((images.name(file, row), (file, row)) for row in rows)
-        parts += [split] * len(rows)
-        if rows:
+        has_label.append(known)
+        if known.any():
             check_labels(values, f"'{columns.label}' of {where}")
             labels.append(values)
         for name, texts in said.items():
             column = table.column(name).to_pylist()
-            texts += ["" if column[row] is None else str(column[row]) for row in rows]
+            texts += ["" if value is None else str(value) for value in column]
     if len({part.dtype.kind for part in labels}) > 1:
         raise UserError(f"The labels of {where} are numbers in one file and texts in another.")
-    together = np.concatenate(labels) if labels else np.empty(0, np.int64)
-    found = np.array(parts) if splits[0] else _said_by_column(said, parameters, where)
-    items = np.array(list(places), dtype=object)
-    if found is not None and (is_out := found == "unlabelled").any():
-        # As files of that name: counted, whatever they hold.
-        n_unlabelled += int(is_out.sum())
-        items, together, found = items[~is_out], together[~is_out], found[~is_out]
+    of_known = np.concatenate(labels) if labels else np.empty(0, np.int64)
+    known = np.concatenate(has_label)
+    together = np.zeros(len(known), dtype=of_known.dtype)
+    together[known] = of_known
     rows_found = Rows(
-        items=items,
+        items=np.array(list(places), dtype=object),
         labels=together,
-        split=found,
+        known=known,
+        split=np.array(parts) if splits[0] else _said_by_column(said, known, parameters, where),
         names=columns.class_names if together.dtype.kind in "iu" else None,
         spelled={"val": "validation"},
-        n_unlabelled=n_unlabelled,
     )
     return rows_found, places
 
@@ -397,7 +394,10 @@ def _labels_of(
 
 
 def _said_by_column(
-    said: Mapping[str, Sequence[str]], parameters: ParquetParameters, where: str
+    said: Mapping[str, Sequence[str]],
+    known: NDArray[np.bool_],
+    parameters: ParquetParameters,
+    where: str,
 ) -> NDArray[np.str_] | None:
     """The part of each image that a column of splits says; None where there is no such column.
 
@@ -406,7 +406,8 @@ def _said_by_column(
     """
     wanted = said if parameters.split_column is None else (parameters.split_column,)
     for name in wanted if said else ():
-        texts = sorted(set(said[name]))
+        # Of what has no label nothing need be said.
+        texts = sorted(set(np.array(said[name], dtype=object)[known]))
         roles = roles_in(name, texts)
         told = ", ".join(f"'{text}'" for text in texts[:3])
         if parameters.split_column is None:
@@ -420,5 +421,7 @@ def _said_by_column(
             raise UserError(
                 f"Column '{name}' of {where} must say train, test or validation; found {told}."
             )
-        return np.array([roles[text] for text in said[name]])
+        # A text that stands beside no label may still say a part: test items without labels are no pool.
+        everywhere = roles_in(name, set(said[name])) or roles
+        return np.array([everywhere.get(text, "unlabelled") for text in said[name]])
     return None

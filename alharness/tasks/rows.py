@@ -19,9 +19,15 @@ from pydantic import Field
 from alharness import seeds
 from alharness.errors import UserError
 from alharness.tasks.base import TaskParameters
+from alharness.tasks.meaning import names_in
+from alharness.tasks.soundness import BLANK
 
-#: Notes under which it is said what was not used, and what the parts were used for.
-LEFT_OUT, SPLITS = "left out", "splits"
+#: Notes under which it is said what was not used, what the parts were used for, and what has no class.
+LEFT_OUT, SPLITS, UNLABELLED = "left out", "splits", "unlabelled"
+
+#: What is said where the data have no test set and none is drawn.
+NO_TEST = "no test set: accuracy is not measured"
+HOW_TO_NAME = "--set task.classes=cat,dog"
 
 
 class SplitParameters(TaskParameters):
@@ -31,6 +37,17 @@ class SplitParameters(TaskParameters):
         0.2, gt=0, lt=1, description="share of the test set, where the data have none"
     )
     split_seed: int = Field(0, ge=0, description="seed of that split, apart from the run's seeds")
+    classes: str = Field(
+        "",
+        json_schema_extra={"added": "0.3.0"},
+        description="names of the classes, with commas between; by default those that occur",
+    )
+    blank: Literal["out", "pool"] = Field(
+        "out",
+        json_schema_extra={"added": "0.3.0"},
+        description="items without a class: out of the pool, as a run with a simulated oracle needs it; or "
+        "in it, to be labelled, and then no test set is drawn",
+    )
 
 
 @dataclass(frozen=True)
@@ -39,20 +56,21 @@ class Rows:
 
     Attributes:
         items: N items: images, rows of numbers, or the names or places of images.
-        labels: the data's own, ``[N]``: whole numbers, bools or texts.
-        split: ``train``, ``test`` or ``val`` of each item, ``[N]``; None where the data have no parts.
+        labels: the data's own, ``[N]``: whole numbers, bools or texts; anything where there is none.
+        known: bool ``[N]``, which items have a label; None: all of them.
+        split: ``train``, ``test`` or ``val`` of each item, or ``unlabelled``, ``[N]``; None where the data
+            have no parts.
         names: of the classes 0, 1, ... where labels are their numbers.
         spelled: what the data call their parts, where that is another word.
-        n_unlabelled: items without a label, which are not among these.
         notes: facts for the record: the source, what a reader did.
     """
 
     items: Any
     labels: NDArray[Any]
+    known: NDArray[np.bool_] | None = None
     split: NDArray[np.str_] | None = None
     names: Sequence[str] | None = None
     spelled: Mapping[str, str] = field(default_factory=dict)
-    n_unlabelled: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -62,7 +80,7 @@ class Divided:
 
     Attributes:
         pool, test: int64 ``[P]``, ``[T]``.
-        targets: int64 ``[N]``, numbers of classes; -1 for what is not used.
+        targets: int64 ``[N]``, numbers of classes; -1 for what has none (``BLANK``) or is not used.
         class_names: one per class, in the order of the targets.
         notes: the reader's, and what was done here.
     """
@@ -99,41 +117,52 @@ def divided(
     """
     check_labels(rows.labels, f"of {where}")
     notes = dict(rows.notes)
-    if rows.split is None:
-        pool, test, notes[SPLITS] = np.arange(len(rows.labels)), None, _drawn_said(parameters)
+    known = np.ones(len(rows.labels), dtype=bool) if rows.known is None else rows.known.copy()
+    split = rows.split
+    if split is not None:
+        # A part of that name has no labels, whatever stands there; it is a part to learn from.
+        known &= split != "unlabelled"
+        split = np.where(split == "unlabelled", "train", split)
+    wanted = parameters.blank == "pool"
+    # Blanks of the author's test part are of no use: nothing can be measured on them.
+    used = known | (wanted & (True if split is None else split == "train"))
+    held_out = None
+    if split is None:
+        pool, said = np.flatnonzero(used), ""
     else:
-        found, counts = np.unique(rows.split, return_counts=True)
+        found, counts = np.unique(split[used], return_counts=True)
         held_out, said = held_out_part(
             dict(zip(found.tolist(), counts.tolist(), strict=True)), rows.spelled, where
         )
-        pool = np.flatnonzero(rows.split == "train")
-        test = np.flatnonzero(rows.split == held_out) if held_out is not None else None
-        notes[SPLITS] = said or _drawn_said(parameters)
-    used = pool if test is None else np.concatenate([pool, test])
-    if len(used) == 0:
-        raise UserError(
-            f"{where} has no item with a label; expected two classes or more. A label of -1 or none at "
-            "all is no label."
-        )
-    class_names, numbers = _classes(rows.labels[used], rows.names, where)
+        pool = np.flatnonzero(used & (split == "train"))
+    test = np.flatnonzero(used & (split == held_out)) if held_out is not None else pool[:0]
+    with_class = np.concatenate([pool, test])
+    with_class = with_class[known[with_class]]
+    class_names, numbers = _classes(rows, with_class, parameters, where)
     if rows.names is not None and len(class_names) < len(rows.names):
         unused = [name for name in rows.names if name not in class_names]
         notes["names without an item"] = ", ".join(unused)
     # Validation items keep their place and have no class: positions stay those of the data.
-    targets = np.full(len(rows.labels), -1)
-    targets[used] = numbers
-    if test is None:
+    targets = np.full(len(rows.labels), BLANK)
+    targets[with_class] = numbers
+    if held_out is None and not wanted:
+        said = _drawn_said(parameters)
         test = _drawn(targets, class_names, parameters, where, draw)
         # Sorted, as the test set is: the order of the data, whatever was drawn first.
         pool = np.setdiff1d(pool, test)
-    for number in np.setdiff1d(targets[test], targets[pool]).tolist():
+    notes[SPLITS] = said or NO_TEST
+    # With blanks in the pool a class may still be waiting for its first label.
+    for number in [] if wanted else np.setdiff1d(targets[test], targets[pool]).tolist():
         raise UserError(
             f"Class '{class_names[number]}' of {where} has no item in the pool, only in the test set. "
             "Leave it out, or move items to the pool."
         )
-    if rows.n_unlabelled:
+    if wanted:
+        n_blank = int((targets[pool] == BLANK).sum())
+        notes[UNLABELLED] = f"{n_blank:,} of {len(pool):,} pool items have no class yet"
+    if n_out := int((~known & ~used).sum()):
         before = [notes[LEFT_OUT]] if LEFT_OUT in notes else []
-        notes[LEFT_OUT] = "; ".join([*before, f"{rows.n_unlabelled:,} items without labels"])
+        notes[LEFT_OUT] = "; ".join([*before, f"{n_out:,} items without labels"])
     return Divided(pool, test, targets, class_names, notes)
 
 
@@ -195,24 +224,65 @@ def check_labels(labels: NDArray[Any], where: str) -> None:
 
 
 def _classes(
-    labels: NDArray[Any], names: Sequence[str] | None, where: str
+    rows: Rows, with_class: NDArray[np.int64], parameters: SplitParameters, where: str
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Names of the classes that occur, in the order of the labels, and the number of each label's."""
+    """Names of the classes, and the number of each label's.
+
+    Those that occur, in the order of the labels; where items are to be labelled, all that have a name; where
+    the user names classes, these, in this order.
+
+    Args:
+        with_class: positions of the items that are used and have a label.
+    """
+    labels, names = rows.labels[with_class], rows.names
+    wanted = tuple(names_in(parameters.classes))
+    if len(labels) == 0 and not wanted and (names is None or parameters.blank == "out"):
+        how = (
+            f"Name the classes: {HOW_TO_NAME}"
+            if parameters.blank == "pool"
+            else "A label of -1 or none at all is no label. To label the items: 'alharness label', with "
+            + HOW_TO_NAME
+        )
+        raise UserError(f"{where} has no item with a label; expected two classes or more. {how}.")
     found, numbers = np.unique(labels, return_inverse=True)
+    numbers = numbers.reshape(-1).astype(np.int64)
     if names is None:
         class_names = tuple(str(label) for label in found)
-    elif labels.dtype.kind == "U" or int(found[0]) < 0 or int(found[-1]) >= len(names):
+    elif len(found) and (
+        labels.dtype.kind == "U" or int(found[0]) < 0 or int(found[-1]) >= len(names)
+    ):
         raise UserError(
             f"With class names the labels of {where} must be numbers 0 .. {len(names) - 1}; found "
             f"{found[0]} .. {found[-1]}. Give a name for each class, or none."
         )
     else:
         class_names = tuple(str(names[int(label)]) for label in found)
-    if len(class_names) < 2:
+    if names is not None and parameters.blank == "pool" and not wanted:
+        wanted = tuple(map(str, names))
+    if wanted:
+        further = [name for name in class_names if name not in wanted]
+        if further:
+            raise UserError(
+                f"{where} has the class '{further[0]}', which task.classes does not name "
+                f"({', '.join(wanted)}). Add it, or mend the label."
+            )
+        absent = [name for name in wanted if name not in class_names]
+        if absent and parameters.blank == "out":
+            raise UserError(
+                f"task.classes names '{absent[0]}', which no item of {where} has. Leave it out, or add items."
+            )
+        at = np.array([wanted.index(name) for name in class_names], dtype=np.int64)
+        numbers, class_names = at[numbers] if len(numbers) else numbers, wanted
+    if parameters.classes and len(set(class_names)) < len(class_names):
         raise UserError(
-            f"{where} has one class only ({class_names[0]}); expected at least two. Add another one."
+            f"task.classes names a class twice: {', '.join(class_names)}. Name each once."
         )
-    return class_names, numbers.reshape(-1).astype(np.int64)
+    if len(class_names) < 2:
+        told = f"Name all: {HOW_TO_NAME}" if parameters.blank == "pool" else "Add another one"
+        raise UserError(
+            f"{where} has one class only ({class_names[0]}); expected at least two. {told}."
+        )
+    return class_names, numbers
 
 
 def _drawn_said(parameters: SplitParameters) -> str:

@@ -30,6 +30,7 @@ class CachePart:
         classes: labels to keep, in the order of the task's classes; all by default.
         attribute: for caches with attributes, the one that is the target.
         class_names: names of the task's classes.
+        blanks: whether items of the pool may have no class, and classes no item.
     """
 
     pool: Sequence[str]
@@ -38,6 +39,7 @@ class CachePart:
     pool_limit: int | None = None
     classes: tuple[int, ...] | None = None
     attribute: str | None = None
+    blanks: bool = False
 
     def pool_slice(self, cache: ImageCache) -> slice:
         """The pool's items before classes are chosen, as positions in the cache."""
@@ -122,7 +124,8 @@ def select(cache: ImageCache, selection: CachePart) -> TaskData:
     pool, pool_targets = _part(labels, selection.pool_slice(cache), selection)
     test, test_targets = _part(labels, cache.split(selection.test), selection)
     cure = f"Convert the complete data set: 'alharness data prepare {cache.path.name} --rebuild'."
-    check_targets(pool_targets, selection.class_names, f"the pool of {cache.path.name}", cure)
+    if not selection.blanks:
+        check_targets(pool_targets, selection.class_names, f"the pool of {cache.path.name}", cure)
     notes = dict(cache.meta["notes"])
     if cache.partial:
         what = notes.get("partial", "not the complete data set")

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from alharness.errors import UserError
 
+#: The target of an item without a class.
+BLANK = -1
 #: Numbers looked at in one go for what is not finite: no mask as large as the pool.
 _BLOCK = 1 << 22
 
@@ -37,20 +39,21 @@ def sound_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     return found
 
 
-def sound_items(pool: Any, test: Any, where: str) -> None:
+def sound_items(pool: Any, test: Any, where: str, *, blanks: bool = False) -> None:
     """Items of pool and test set: of one kind, one shape, and finite.
 
     Args:
         pool: an array, or what computes one and has a ``shape``.
         test: an array.
         where: name of the data set, for messages.
+        blanks: whether the test set may be empty.
 
     Raises:
         UserError: with the array, what was expected of it, and what it is.
     """
     if isinstance(pool, np.ndarray) or not hasattr(pool, "open"):
         _check_array(pool, f"pool_images of data set '{where}'")
-    _check_array(test, f"test_images of data set '{where}'")
+    _check_array(test, f"test_images of data set '{where}'", may_be_empty=blanks)
     of_pool = f"{pool.dtype} {pool.shape[1:]}" if isinstance(pool, np.ndarray) else ""
     of_test = f"{test.dtype} {test.shape[1:]}"
     if tuple(pool.shape[1:]) != test.shape[1:] or (of_pool and of_pool != of_test):
@@ -60,13 +63,16 @@ def sound_items(pool: Any, test: Any, where: str) -> None:
         )
 
 
-def sound_targets(targets: Any, n_items: int, n_classes: int, name: str) -> NDArray[np.int64]:
+def sound_targets(
+    targets: Any, n_items: int, n_classes: int, name: str, *, blanks: bool = False
+) -> NDArray[np.int64]:
     """Labels as int64, whatever whole numbers they came in: the labels of idx files are uint8.
 
     Args:
         n_items: how many there must be.
         n_classes: they must lie below.
         name: of the array, for messages.
+        blanks: whether -1 is allowed, which says that an item has no class.
 
     Raises:
         UserError: no array of whole numbers, not one per item, or one that is no class.
@@ -81,9 +87,11 @@ def sound_targets(targets: Any, n_items: int, n_classes: int, name: str) -> NDAr
             f"{name} must be one label per item; found {len(targets):,} labels for {n_items:,} items. "
             "Mend what loads them."
         )
-    wrong = (targets < 0) | (
-        targets >= n_classes
-    )  # before the conversion: beyond int64 it would wrap
+    # Before the conversion: beyond int64 it would wrap.
+    blank = (targets == BLANK) if targets.dtype.kind == "i" else np.zeros(n_items, dtype=bool)
+    wrong = ((targets < 0) & ~blank) | (targets >= n_classes)
+    if not blanks:
+        wrong |= blank
     if wrong.any():
         at = int(wrong.argmax())
         raise UserError(
@@ -93,9 +101,24 @@ def sound_targets(targets: Any, n_items: int, n_classes: int, name: str) -> NDAr
     return targets.astype(np.int64, copy=False)
 
 
+def refuse_blanks(targets: NDArray[np.int64], name: str) -> None:
+    """Refuse items without a class, where whoever works on them would have to guess.
+
+    Raises:
+        UserError: how many there are, and what to do with them.
+    """
+    blank = targets == BLANK
+    if blank.any():
+        raise UserError(
+            f"{name}: {int(blank.sum()):,} of {len(blank):,} items have no class (-1), the first at position "
+            f"{int(blank.argmax())}, and nothing could be said of them here. Label them with 'alharness "
+            "label', or leave them out (task.blank=out does, for folders, tables and arrays)."
+        )
+
+
 def absent_classes(targets: NDArray[np.int64], names: Sequence[str]) -> str | None:
     """What to say of classes that no item has; None where there are none such."""
-    counts = np.bincount(targets, minlength=len(names))
+    counts = np.bincount(targets[targets != BLANK], minlength=len(names))
     absent = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if not absent:
         return None
@@ -120,13 +143,13 @@ def shared_note(shared: int | None, n_test: int, what: str = "items") -> dict[st
     return {"duplicates": f"{shared:,} of {n_test:,} test {what} are in the pool too"}
 
 
-def _check_array(items: Any, name: str) -> None:
+def _check_array(items: Any, name: str, *, may_be_empty: bool = False) -> None:
     """Uint8 images or finite float32 rows, at least one."""
     found = _in_words(items)
     is_array = isinstance(items, np.ndarray)
     is_images = is_array and items.dtype == np.uint8 and items.ndim == 4
     is_rows = is_array and items.dtype == np.float32 and items.ndim == 2
-    if not (is_images or is_rows) or 0 in items.shape:
+    if not (is_images or is_rows) or 0 in items.shape[may_be_empty:]:
         remedy = "Convert rows with astype('float32')"
         if not is_array:
             remedy = "Convert them with numpy.asarray"

@@ -172,6 +172,7 @@ class Table(OwnFile):
     parameters: TableParameters
     source = "a CSV or parquet file on this machine"
     expected = "table:PATH with a CSV or parquet file"
+    _held: Held | None = None
 
     def identity(self) -> dict[str, str]:
         """The file's content; and how it is read, where alharness 0.2 read it otherwise.
@@ -254,7 +255,9 @@ class Table(OwnFile):
         left_out = {*self._named(held, self.parameters.drop), target, *filter(None, [split_column])}
         columns = [name for name in held.columns if name not in left_out]
         if not columns:
-            raise UserError(f"{where} has no column beside '{target}'; expected features.")
+            raise UserError(
+                f"{where} has no column beside '{target or split_column}'; expected features."
+            )
         self._refuse_nameless(columns)
         if self.parameters.split_column is None:
             self._refuse_splits(held, columns)
@@ -268,12 +271,12 @@ class Table(OwnFile):
         rows = Rows(
             items=np.flatnonzero(kept),
             labels=classes.labels[kept],
+            known=~classes.gaps[kept],
             split=None if roles is None else roles[kept],
             names=classes.names,
-            n_unlabelled=0 if roles is None else int((roles == "unlabelled").sum()),
             notes=notes,
         )
-        found = divided(rows, self.parameters, f"column '{target}' of {where}")
+        found = divided(rows, self.parameters, f"column '{target}' of {where}" if target else where)
         in_pool = np.zeros(len(rows.items), dtype=bool)
         in_pool[found.pool] = True
         # What scales a number is taken from the pool alone: so it is known first what the pool is.
@@ -293,7 +296,24 @@ class Table(OwnFile):
         doubts += [f"'{target}': {classes.doubt}"] if classes.doubt else []
         if doubts:
             more["columns"] = "; ".join(doubts[:LISTED])
-        return data_of(replace(found, notes={**found.notes, **more}), numbers)
+        names = (rows.items + 1).astype(np.str_) if self._wants_blanks else None
+        return data_of(replace(found, notes={**found.notes, **more}), numbers, names)
+
+    def original(self, name: str) -> Mapping[str, str]:
+        """The cells of a row, by its number from 1, as the file has them; without its class."""
+        if self._held is None:
+            self._held = self._read()  # kept: a person looks at many rows
+        row = int(name) - 1
+        cells = {}
+        for column, packed in self._held.columns.packed.items():
+            value = packed[row].as_py() if hasattr(packed, "type") else packed.iloc[row]
+            cells[column] = "" if value is None else str(value)
+        cells.pop(self._target(self._held), None)
+        return cells
+
+    @property
+    def _wants_blanks(self) -> bool:
+        return self.parameters.blank == "pool"
 
     # ---------------------------------------------------------------------------------- reading
 
@@ -391,11 +411,14 @@ class Table(OwnFile):
             )
 
     def _target(self, held: Held) -> str:
+        """The column of classes; an empty name where the rows are to be labelled and there is none."""
         if self.parameters.target is not None:
             if self.parameters.target not in held.columns:
                 raise unknown_name(f"column of {self.where}", self.parameters.target, held.names)
             return self.parameters.target
         found = [name for name in TARGETS if name in held.columns]
+        if self._wants_blanks and not set(found) - set(names_in(self.parameters.drop)):
+            return ""
         if len(found) != 1:
             raise UserError(
                 f"Which column of {self.where} holds the classes? Set task.target to one of: "
@@ -463,7 +486,9 @@ class Table(OwnFile):
         texts = values.astype(str)
         roles = roles_in(name, texts.unique().tolist()[: MAX_ROLES + 1])
         found = set(roles.values()) if roles else set()
-        if "train" not in found or not found & {"test", "val"} or roles is None:
+        to_learn = {"train", "unlabelled"} if self._wants_blanks else {"train"}
+        is_whole = found & to_learn and (found & {"test", "val"} or self._wants_blanks)
+        if not is_whole or roles is None:
             said = sorted(set(texts))
             odd = [text for text in said if roles_in(name, [text]) is None] or said
             more = " everywhere" if len(said) == 1 else ""
@@ -492,6 +517,8 @@ class Table(OwnFile):
         return Meaning(column, str(column.dtype), column.isna().to_numpy())
 
     def _classes(self, held: Held, target: str, wishes: Wishes) -> Classes:
+        if not target:
+            return Classes(np.zeros(held.n_rows, dtype=np.int64), np.ones(held.n_rows, dtype=bool))
         column = held.columns[target]
         if isinstance(column, Column):
             return classes_of(column, wishes)
@@ -529,9 +556,14 @@ class Table(OwnFile):
         Raises:
             UserError: there are gaps, and nothing said what becomes of them.
         """
-        used = np.ones(len(classes.gaps), dtype=bool) if roles is None else roles != "unlabelled"
+        used = np.ones(len(classes.gaps), dtype=bool)
+        if roles is not None and not self._wants_blanks:
+            used = roles != "unlabelled"
+            if not used.all():
+                notes[LEFT_OUT] = f"{int((~used).sum()):,} items without labels"
         gaps = {name: m.gaps & used for name, m in features.items() if (m.gaps & used).any()}
-        in_target = classes.gaps & used
+        # A row without a class is what is to be labelled.
+        in_target = classes.gaps & used & (not self._wants_blanks)
         missing = self.parameters.missing
         # Nothing can be filled from nothing, and dropping would leave no row.
         empty = [name for name, found in gaps.items() if found[used].all()]
@@ -542,7 +574,9 @@ class Table(OwnFile):
             )
         if missing == "drop" and (gaps or in_target.any()):
             without: NDArray[np.bool_] = np.logical_or.reduce([in_target, *gaps.values()])
-            notes[LEFT_OUT] = f"{int(without.sum()):,} of {len(used):,} rows with gaps"
+            before = [notes[LEFT_OUT]] if LEFT_OUT in notes else []
+            gone = f"{int(without.sum()):,} of {len(used):,} rows with gaps"
+            notes[LEFT_OUT] = "; ".join([gone, *before])
             used &= ~without
             return used
         refused = {
@@ -569,7 +603,7 @@ class Table(OwnFile):
                     f", median or category, or leave the column out with task.drop={listed_names}"
                 )
             if target in refused:
-                how += ", or name another column with task.target"
+                how += ", or name another column with task.target, or label the rows with 'alharness label'"
             raise UserError(f"Column {'; '.join(told)}. {how}.")
         if gaps:
             notes["gaps"] = f"{', '.join(gaps)}: {missing}"

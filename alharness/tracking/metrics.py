@@ -10,6 +10,7 @@ tag ``alharness.name.query/recall_10-1bd5f1d0`` tells the true name. Other names
 from __future__ import annotations
 
 import hashlib
+import math
 import posixpath
 import re
 from collections.abc import Iterator
@@ -95,7 +96,9 @@ def _parts(record: CycleRecord) -> Iterator[tuple[str, str, str, float]]:
         for index, count in enumerate(annotation.class_histogram):
             own[f"query/class_{index}"] = count
     for name, value in own.items():
-        if value is not None:  # a figure that the test set does not define
+        if value is not None and not math.isnan(
+            value
+        ):  # a figure that the test set does not define
             yield "", name, "", value
     for name, seconds in time.phases.items():
         yield "time/select/", name, "_s", seconds

@@ -69,6 +69,16 @@ def test_unfinished_and_failed_runs_are_named_and_take_no_part(make_run: Any) ->
     assert "60 of 70" in told[("digits-two / random / seed 1", "unfinished")]
 
 
+def test_runs_without_a_test_set_measured_nothing_and_take_no_part(make_run: Any) -> None:
+    make_run("random", 0)
+    figures = ("accuracy", "balanced_accuracy", "macro_f1", "average_precision", "log_loss")
+    make_run("margin", 0, undefined=figures, task_facts={"n_test": 0, "test_counts": [0, 0]})
+    found = comparisons(read_runs(make_run.root))[0]
+    assert [series.name for series in found.series] == ["random"]
+    (left_out,) = found.left_out
+    assert left_out.reason.startswith("no test set: nothing was measured")
+
+
 def test_expected_runs_that_do_not_exist_are_missing(make_run: Any, tmp_path: Path) -> None:
     make_run("random", 0)
     absent = read_run(tmp_path / "runs" / "digits-two" / "random" / "absent")

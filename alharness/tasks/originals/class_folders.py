@@ -16,7 +16,7 @@ import numpy as np
 from alharness.errors import UserError
 from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.images import Fit, ImageFiles, is_image
-from alharness.tasks.originals.layout import Layout, recognise
+from alharness.tasks.originals.layout import Layout, recognise, says_unlabelled
 from alharness.tasks.originals.tree import NAMED, Contents, FileTree, shown
 from alharness.tasks.rows import LEFT_OUT, SPLITS, held_out_part
 
@@ -32,12 +32,14 @@ class ClassFolders:
         listing: all that lies there.
         members: class -> image names, all sorted: ``train`` and ``test``, or ``""`` without splits.
         notes: what was used for what, and what was left out.
+        blank: images without a class, sorted; empty unless they are wanted.
     """
 
     tree: FileTree
     listing: Contents
     members: Mapping[str, Members]
     notes: Mapping[str, str]
+    blank: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -46,17 +48,22 @@ class ClassFolders:
 
     def all_names(self) -> list[str]:
         """All images that are used, sorted."""
-        return sorted(
+        with_class = (
             name for split in self.members.values() for part in split.values() for name in part
         )
+        return sorted((*with_class, *self.blank))
 
     def digest(self) -> str:
         """Changes when an image does."""
         return self.listing.digest(self.all_names())
 
 
-def scan(path: Path) -> ClassFolders:
+def scan(path: Path, *, blanks: bool = False) -> ClassFolders:
     """Look at a folder or archive of class folders.
+
+    Args:
+        path: of it.
+        blanks: images without a class are wanted, and there may be no others.
 
     Raises:
         UserError: nothing there, no images, images outside class folders, empty classes, splits
@@ -75,16 +82,30 @@ def scan(path: Path) -> ClassFolders:
             f"No images in {where}: expected train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png "
             f"(or any other format that Pillow reads); found {len(others):,} other files{kinds}."
         )
-    layout = recognise(images, where)
+    layout = recognise(images, where, blanks=blanks)
     _refuse_empty_classes(layout, listing, where)
-    members, splits = _pool_and_test(layout, where)
+    members, splits = (
+        _pool_and_test(layout, where) if not blanks else (_with_blanks(layout, where), "")
+    )
     notes = {}
     if splits:
         notes[SPLITS] = splits
-    left_out = _left_out(others, layout, listing)
+    n_blank = layout.blank_tests + (0 if blanks else len(layout.blank))
+    left_out = _left_out(others, n_blank, listing)
     if left_out:
         notes[LEFT_OUT] = left_out
-    return ClassFolders(tree, listing, members, notes)
+    return ClassFolders(tree, listing, members, notes, layout.blank if blanks else ())
+
+
+def _with_blanks(layout: Layout, where: str) -> Mapping[str, Members]:
+    """Classes by part, where few or none of the images need have one."""
+    parts = dict(layout.members)
+    if "" not in parts and parts and "train" not in parts and not layout.blank:
+        raise UserError(
+            f"{where} has images to test with and none to learn from or to label. Add them in a folder train "
+            "or unlabelled."
+        )
+    return parts
 
 
 def _pool_and_test(layout: Layout, where: str) -> tuple[Mapping[str, Members], str]:
@@ -140,6 +161,8 @@ def _refuse_empty_classes(layout: Layout, listing: Contents, where: str) -> None
     }
     for folder in listing.folders:
         parent = str(PurePosixPath(folder).parent)
+        if says_unlabelled(PurePosixPath(folder).name):
+            continue
         if ("" if parent == "." else parent) in layout.class_parents and folder not in used:
             raise UserError(
                 f"Class folder {where}/{shown(folder)} has no image; expected at least one in each "
@@ -147,12 +170,12 @@ def _refuse_empty_classes(layout: Layout, listing: Contents, where: str) -> None
             )
 
 
-def _left_out(others: Sequence[str], layout: Layout, listing: Contents) -> str:
+def _left_out(others: Sequence[str], n_blank: int, listing: Contents) -> str:
     said = []
     if others:
         said.append(f"{len(others):,} files that are no images ({suffixes(others)})")
-    if layout.unlabelled:
-        said.append(f"{layout.unlabelled:,} images without labels")
+    if n_blank:
+        said.append(f"{n_blank:,} images without labels")
     if listing.passed_over:
         said.append(f"the system's own {', '.join(map(shown, listing.passed_over[:NAMED]))}")
     if listing.doubled:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from alharness.errors import UserError
@@ -51,13 +51,16 @@ class Layout:
             names, all sorted.
         class_parents: folders whose sub-folders are classes.
         split_folders: the folders that stand for each split.
-        unlabelled: images of splits without labels, left out.
+        blank: images without a class, sorted: in a folder ``unlabelled`` (or ``pred``, beside splits); where
+            items without a class are wanted, also those that lie beside class folders and not in one.
+        blank_tests: how many more lie in a folder of tests, of no use to anybody.
     """
 
     members: dict[str, dict[str, list[str]]]
     class_parents: frozenset[str]
     split_folders: dict[str, list[str]] = field(default_factory=dict)
-    unlabelled: int = 0
+    blank: tuple[str, ...] = ()
+    blank_tests: int = 0
 
 
 def split_of(folder: str) -> str | None:
@@ -72,13 +75,70 @@ def is_split_alone(folder: str) -> bool:
     return split_of(folder) is not None and words <= FILLERS | set(WORDS)
 
 
-def recognise(images: Sequence[str], where: str) -> Layout:
+def says_unlabelled(folder: str) -> bool:
+    """Whether a folder beside class folders holds what has no class; ``pred`` may be the name of a class."""
+    words = set(re.split(r"[^a-z]+", folder.lower()))
+    return bool(words & {"unlabeled", "unlabelled"}) and is_split_alone(folder)
+
+
+def recognise(images: Sequence[str], where: str, *, blanks: bool = False) -> Layout:
     """Find classes and splits in the names of images.
+
+    Args:
+        images: names of all.
+        where: they lie, for messages.
+        blanks: items without a class are wanted, so that an image need not lie in a class folder.
 
     Raises:
         UserError: images that lie elsewhere than the others, folders beside the splits that are
             none, class names that differ where nobody sees it; each by name.
     """
+    apart = [name for name in images if any(map(says_unlabelled, _folders(name)))]
+    if not blanks and len(apart) == len(images):
+        apart = []  # a name around all classes, as archives have one, sets nothing apart
+    without = _without_class(images, set(apart)) if blanks else apart
+    rest = sorted(set(images) - set(without))
+    tests = {name for name in set(without) - set(apart) if _is_of_tests(name)}
+    if not rest and len(tests) == len(without):
+        tests = set()  # all that there is, whatever its folder is called
+    blank = set(without) - tests
+    if not rest:
+        return Layout({}, frozenset(), blank=tuple(sorted(blank)), blank_tests=len(tests))
+    found = _recognised(rest, where)
+    return replace(found, blank=tuple(sorted({*found.blank, *blank})), blank_tests=len(tests))
+
+
+def _without_class(images: Sequence[str], apart: set[str]) -> list[str]:
+    """Images that lie in no class folder, which is one that holds images and no folder of images."""
+    parents = {PurePosixPath(name).parent for name in images}
+    above = {folder for parent in parents for folder in parent.parents}
+    # One folder alone, whatever it is called, sorts nothing.
+    above |= parents if len(parents) == 1 else set()
+    beside: dict[PurePosixPath, set[str]] = {}
+    for folder in (parents | above) - {PurePosixPath(".")}:
+        beside.setdefault(folder.parent, set()).add(folder.name)
+    # A class may be called train; where all folders are called by splits, none of them is a class.
+    splits = {above for above, names in beside.items() if all(map(is_split_alone, names))}
+    return [
+        name
+        for name in images
+        if name in apart
+        or (parent := PurePosixPath(name).parent) in above
+        or (parent.parent in splits and parent != PurePosixPath("."))
+    ]
+
+
+def _folders(name: str) -> tuple[str, ...]:
+    return PurePosixPath(name).parts[:-1]
+
+
+def _is_of_tests(name: str) -> bool:
+    return any(
+        is_split_alone(folder) and split_of(folder) in ("test", "val") for folder in _folders(name)
+    )
+
+
+def _recognised(images: Sequence[str], where: str) -> Layout:
     parts = {name: PurePosixPath(name).parts for name in images}
     usual = _usual_depth(parts.values())
     typical = [part for part in parts.values() if len(part) == usual]
@@ -132,12 +192,12 @@ def _with_splits(parts: dict[str, tuple[str, ...]], above: tuple[str, ...], wher
     members: dict[str, dict[str, list[str]]] = {}
     folders: dict[str, list[str]] = {}
     parents = set()
-    unlabelled = 0
+    blank: list[str] = []
     for folder, inside in sorted(by_folder.items()):
         split = split_of(folder)
         assert split is not None
         if split == "unlabelled":
-            unlabelled += len(inside)
+            blank += inside
             continue
         if split in folders:
             raise UserError(
@@ -148,7 +208,7 @@ def _with_splits(parts: dict[str, tuple[str, ...]], above: tuple[str, ...], wher
         members[split] = _by_class(inside, wrapper, where)
         folders[split] = [folder]
         parents.add("/".join(wrapper))
-    return Layout(members, frozenset(parents), folders, unlabelled)
+    return Layout(members, frozenset(parents), folders, tuple(sorted(blank)))
 
 
 def _wrapper(parts: Sequence[tuple[str, ...]], level: int) -> tuple[str, ...]:
@@ -200,5 +260,6 @@ def _astray(names: Sequence[str], above: str, where: str) -> UserError:
     n = f"{len(names):,} images do" if len(names) > 1 else "1 image does"
     return UserError(
         f"{where}: {n} not lie in a class folder like the others: {listed(sorted(names))}. Expected "
-        f"{shown(above)}{'/' if above else ''}CLASS/IMAGE. Move or remove what is named."
+        f"{shown(above)}{'/' if above else ''}CLASS/IMAGE. Move or remove what is named, or "
+        "label it: 'alharness label' takes images without a class."
     )

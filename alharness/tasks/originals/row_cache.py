@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 #: Raised whenever the files change: older ones are made anew.
 VERSION = 1
 ARRAYS = ("pool_images", "pool_targets", "test_images", "test_targets")
+#: What the items are called, where people are to label them.
+NAMES = "pool_names"
 
 
 def obtain_rows(
@@ -67,7 +69,7 @@ def _write(path: Path, origin: Mapping[str, str], data: TaskData) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     digests = {}
-    for name in ARRAYS:
+    for name in [name for name in (*ARRAYS, NAMES) if getattr(data, name) is not None]:
         buffer = io.BytesIO()
         np.save(buffer, getattr(data, name), allow_pickle=False)
         content = buffer.getvalue()
@@ -101,7 +103,7 @@ def _read(path: Path, origin: Mapping[str, str], progress: Progress) -> TaskData
         if facts["version"] != VERSION or facts["origin"] != dict(origin):
             return None
         arrays = {}
-        for name in ARRAYS:
+        for name in [*ARRAYS, *([NAMES] if NAMES in facts["files"] else [])]:
             content = (path / f"{name}.npy").read_bytes()
             if hashlib.sha256(content).hexdigest() != facts["files"][name]:
                 raise ValueError(name)
