@@ -62,7 +62,8 @@ class StrategyPlugin:
     Attributes:
         cls: the class.
         arguments: keyword arguments of its constructor that come from the name.
-        inner: the strategy that it wraps and whose parameters it takes, for ``subset:500:NAME``.
+        inner: the strategy that it wraps and whose parameters it takes beside its own, for
+            ``subset:500:NAME``.
     """
 
     cls: type[Strategy]
@@ -71,14 +72,23 @@ class StrategyPlugin:
 
     @property
     def parameters(self) -> type[Parameters]:
-        """The model of its parameters."""
-        return self.inner.parameters if self.inner is not None else self.cls.Parameters
+        """The model of its parameters: with those of the strategy that it wraps."""
+        if self.inner is None:
+            return self.cls.Parameters
+        from alharness.strategy import joined
+
+        return joined(self.cls.Parameters, self.inner.parameters)
 
     def keywords(self, **parameters: Any) -> dict[str, Any]:
         """All keyword arguments of the constructor."""
         if self.inner is None:
             return {**self.arguments, **parameters}
-        return {**self.arguments, "inner": self.inner.make(**parameters)}
+        known = set(self.cls.Parameters.model_fields)
+        own = {name: value for name, value in parameters.items() if name in known}
+        # A name that only the wrapper knows is not the other one's; what nobody knows it refuses.
+        known -= set(self.inner.parameters.model_fields)
+        others = {name: value for name, value in parameters.items() if name not in known}
+        return {**self.arguments, **own, "inner": self.inner.make(**others)}
 
     def make(self, **parameters: Any) -> Strategy:
         """The strategy, with its parameters checked."""

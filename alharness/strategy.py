@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from alharness import acquisition, seeds
 from alharness.artefacts import ArtefactStore, Supply
@@ -38,6 +38,7 @@ from alharness.labelled import LabelledSet
 from alharness.lazily import torch
 from alharness.learners.learner import Learner, LearnerFactory
 from alharness.learners.settings import LearnerSettings
+from alharness.matching import spaces
 from alharness.pool import Pool
 from alharness.pool.scan import scan
 from alharness.progress import Progress
@@ -50,6 +51,8 @@ __all__ = [
     "CommitteeParameters",
     "CommitteeStrategy",
     "CycleView",
+    "FeatureParameters",
+    "FeatureStrategy",
     "ImageQuery",
     "LineQuery",
     "Parameters",
@@ -83,6 +86,7 @@ class Preparation:
         generator: gives the task's image generator with its critic (``alharness.generative``), trained
             once and shared (Sec. 3.1).
         autoencoder: gives the task's auto-encoder, trained once and shared (Sec. 3.2).
+        task_fingerprint: of the task's own pool, where the items were moved elsewhere (``learner.freeze``).
     """
 
     pool: Pool
@@ -93,6 +97,12 @@ class Preparation:
     supply: Supply
     generator: Callable[[], Any]
     autoencoder: Callable[[], Any]
+    task_fingerprint: str = ""
+
+    @property
+    def own_fingerprint(self) -> str:
+        """Of the task's own pool, whatever it was moved to: what files of features are made of."""
+        return self.task_fingerprint or self.pool.fingerprint
 
     @property
     def device(self) -> torch.device:
@@ -268,14 +278,21 @@ class CycleView:
     ) -> torch.Tensor:
         """``function`` of items, block by block without gradients; items lie along ``dim`` of the result."""
         wanted = self.unlabelled if indices is None else torch.as_tensor(indices, dtype=torch.int64)
+        gathered: torch.Tensor | None = None
+        at = 0
         with torch.no_grad():
-            parts = [found for _, found in scan(self.pool, function, wanted, work=self.work)]
-            # One item of no account says the width of an empty result.
-            empty = (
-                [] if parts else [function(self.pool.gather(torch.tensor([0]))).narrow(dim, 0, 0)]
-            )
+            for part, found in scan(self.pool, function, wanted, work=self.work):
+                if gathered is None:
+                    shape = list(found.shape)
+                    shape[dim] = len(wanted)
+                    # Filled block by block: joined at the end, the blocks would be held twice.
+                    gathered = found.new_empty(shape)
+                gathered.narrow(dim, at, len(part)).copy_(found)
+                at += len(part)
+            if gathered is None:  # one item of no account says the width of an empty result
+                gathered = function(self.pool.gather(torch.tensor([0]))).narrow(dim, 0, 0)
         self._count(counter, len(wanted))
-        return torch.cat(parts or empty, dim=dim)
+        return gathered
 
     def _count(self, counter: str, n: int) -> None:
         self.work.add(counter, n)
@@ -496,14 +513,83 @@ class CommitteeStrategy(Strategy):
         return view._gathered(judged, candidates, "pool_items_scored", dim=dim)
 
 
+class FeatureParameters(Parameters):
+    """Parameters of a strategy that compares items by their features, taken from ``matching.spaces``."""
+
+    features: str = Field(
+        spaces.AUTO,
+        description="where items lie: classifier, items, autoencoder or npz:FILE (a row for each pool item); "
+        "auto: the strategy's own",
+        json_schema_extra={"added": "0.3"},
+    )
+
+    @field_validator("features")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return spaces.require_known(value)
+
+
+class FeatureStrategy(Strategy):
+    """A strategy that compares items by features: in its own space, or in that of ``strategy.features``.
+
+    ``prepare`` opens the space; ``select`` takes rows from it: ``self.space.of(view, indices)``.
+    """
+
+    Parameters: ClassVar[type[Parameters]] = FeatureParameters
+    parameters: FeatureParameters
+    #: What ``features=auto`` stands for; empty: an auto-encoder's code of images, rows as they are.
+    own_features: ClassVar[str] = "classifier"
+    #: Whether rows of a file and of the classifier are scaled to length 1.
+    unit: ClassVar[bool] = False
+    #: Opened by ``prepare``.
+    space: spaces.Space = spaces.Space("classifier", "")
+
+    def __init__(self, **parameters: Any) -> None:
+        super().__init__(**parameters)
+        field = type(self.parameters).model_fields.get("pca_dims")
+        if field is not None and self.n_components != field.default:
+            spaces.require_reducible("strategy.pca_dims", self.parameters.features)
+
+    @property
+    def n_components(self) -> int | None:
+        """Dimensions after PCA of items and codes (``pca_dims``); None leaves items as they are."""
+        found: int | None = getattr(self.parameters, "pca_dims", None)
+        return found
+
+    def identity(self) -> Mapping[str, str]:
+        return spaces.features_identity(self.parameters.features)
+
+    def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
+        return super().unsuitable(n_classes, item_shape) or spaces.unsuitable(
+            self.parameters.features, item_shape
+        )
+
+    def prepare(self, preparation: Preparation) -> Adaptation | None:
+        name = spaces.chosen(self.parameters.features, self.own_features, preparation.pool)
+        self.space = spaces.open_space(name, preparation, self.n_components, unit=self.unit)
+        return None
+
+
+@functools.cache
+def joined(own: type[Parameters], inner: type[Parameters]) -> type[Parameters]:
+    """Parameters of a strategy around another one: both's; one name that both have sets both."""
+    if issubclass(inner, own):
+        return inner
+    if issubclass(own, inner):
+        return own
+    return create_model(f"{own.__name__}And{inner.__name__}", __base__=(inner, own))
+
+
 class NarrowingStrategy(Strategy):
     """A strategy that lets another one choose among some candidates: ``NAME:NUMBER:STRATEGY``.
 
-    Subclasses name themselves in ``takes_as`` (``subset``, for messages) and find the ``candidates``.
+    Subclasses name themselves in ``takes_as`` (``subset``, for messages) and find the ``candidates``. Its
+    ``Parameters``, where it has any, are set beside those of the other one.
 
     Args:
         inner: a strategy that chooses among ``view.unlabelled``, as every ``ScoreStrategy`` does.
         number: what stands behind the name.
+        parameters: its own.
 
     Raises:
         UserError: ``inner`` does not choose among the candidates, or the number is not positive.
@@ -513,15 +599,20 @@ class NarrowingStrategy(Strategy):
     takes_as: ClassVar[str]
     counts: ClassVar[str]
 
-    def __init__(self, inner: Strategy, number: int) -> None:
-        super().__init__()
+    def __init__(self, inner: Strategy, number: int, **parameters: Any) -> None:
+        super().__init__(**parameters)
         if number < 1:
             raise UserError(
                 f"{self.takes_as} needs a positive number of {self.counts}; found {number}."
             )
         self.inner = inner
         self.number = number
+        self.own = self.parameters
+        # What a record says of the run: settings of both, under the names that they are set by.
         self.parameters = inner.parameters
+        if type(self.own).model_fields:
+            both = joined(type(self.own), type(inner.parameters))
+            self.parameters = both(**{**dict(inner.parameters), **dict(self.own)})
         self.learner_needs = inner.learner_needs
         if inner.asks_synthetic or inner.labels_everything:
             raise self._refusal()

@@ -295,6 +295,7 @@ def set_stage(
     """
     author = Author(strategy, name or type(strategy).__name__)
     kind = problem.kind or kind_of(problem.learner)
+    task_fingerprint = problem.pool.fingerprint  # before frozen features take its place
     shape = (problem.pool.item_shape, problem.n_classes)
     lack = kind.lacking(problem.learner, strategy.learner_needs, shape)
     if lack is not None:
@@ -317,6 +318,7 @@ def set_stage(
         supply=supply,
         generator=lambda: networks.obtain_generator(supply),
         autoencoder=lambda: networks.obtain_autoencoder(supply),
+        task_fingerprint=task_fingerprint,
     )
     unprepared = copy.copy(strategy)
     adaptation = watched(

@@ -9,10 +9,10 @@ Shape letters: N pool items, B items of a block, D raw features, K features afte
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from alharness import numerics
 from alharness.artefacts import Artefact, Maker, Supply, write_tensors
@@ -22,9 +22,6 @@ from alharness.pool import Pool, scan
 from alharness.progress import Progress, silent
 from alharness.records import Ledger
 from alharness.timing import WorkCounters, synchronise
-
-if TYPE_CHECKING:
-    from alharness.learners.learner import Learner
 
 FILE = "features.safetensors"
 #: Raw features of the whole pool are kept between fitting the PCA and applying it up to this size;
@@ -76,19 +73,17 @@ class Criticises(Protocol):
         ...
 
 
+class Classifies(Protocol):
+    """A classifier, as far as features need one."""
+
+    def features(self, items: torch.Tensor) -> torch.Tensor:
+        """Items ``[B, ...]`` to the input of the classifier's last layer, ``[B, D]``."""
+        ...
+
+
 def encoder(autoencoder: Encodes) -> FeatureExtractor:
     """F_auto(x) = phi(x)."""
     return FeatureExtractor("encoder", f"encoder {autoencoder.artefact_key}", autoencoder.encode)
-
-
-def of_items(pool: Pool, autoencoder: Callable[[], Encodes]) -> FeatureExtractor:
-    """What tells items apart without a label: an auto-encoder's code of images; rows as they are.
-
-    Args:
-        pool: the items.
-        autoencoder: gives the task's auto-encoder; asked for images only.
-    """
-    return encoder(autoencoder()) if len(pool.item_shape) == 3 else pixels()
 
 
 def critic(generator: Criticises) -> FeatureExtractor:
@@ -96,7 +91,7 @@ def critic(generator: Criticises) -> FeatureExtractor:
     return FeatureExtractor("critic", f"critic {generator.artefact_key}", generator.critic_features)
 
 
-def classifier(learner: Learner) -> FeatureExtractor:
+def classifier(learner: Classifies) -> FeatureExtractor:
     """F_CLS(x) = h^(l-1)(x): obsolete as soon as the classifier is trained again."""
     return FeatureExtractor("classifier", "", learner.features)
 
@@ -170,14 +165,21 @@ def reduce_pool(
     *,
     progress: Progress = silent,
     work: WorkCounters | None = None,
+    raw: torch.Tensor | None = None,
 ) -> ReducedPool:
-    """Fit the PCA on the pool and apply it to the pool."""
+    """Fit the PCA on the pool and apply it to the pool.
+
+    Args:
+        raw: what the extractor gives for the pool, float32 ``[N, D]``, where it is known already.
+    """
     start = _now(pool)
     # One item through the network tells the width, before memory is asked for.
-    n_features = extractor(pool.gather(torch.tensor([0]))).shape[1]
+    n_features = (extractor(pool.gather(torch.tensor([0]))) if raw is None else raw).shape[1]
     rows_per_block = max(1, (1 << 24) // n_features)
-    raw: torch.Tensor | None = None
-    if 4 * n_features * len(pool) <= KEEP_RAW_BYTES:
+    rows: Iterator[torch.Tensor]
+    if raw is not None:
+        rows = (block.to(pool.device) for block in torch.split(raw, rows_per_block))
+    elif 4 * n_features * len(pool) <= KEEP_RAW_BYTES:
         raw = pool_features(pool, extractor, progress=progress, work=work)
         rows = iter(torch.split(raw, rows_per_block))
     else:
@@ -188,7 +190,8 @@ def reduce_pool(
     pca = PCA.fit(rows, n_components)
     fitted = _now(pool)
     if raw is not None:
-        features = torch.cat([pca(block) for block in torch.split(raw, rows_per_block)])
+        blocks = torch.split(raw, rows_per_block)
+        features = torch.cat([pca(block.to(pool.device)) for block in blocks])
     else:
         features = pool_features(pool, extractor, pca, progress=progress, work=work)
     space = FeatureSpace(extractor, pca)
@@ -205,12 +208,14 @@ def obtain_reduced_pool(
     extractor: FeatureExtractor,
     n_components: int,
     supply: Supply,
+    *,
+    raw: torch.Tensor | None = None,
 ) -> ReducedPool:
     """``reduce_pool`` once for all strategies, seeds and query sizes that want the same.
 
     Enters ``pca`` and ``features`` in the ledger, with what they cost when they were computed.
     """
-    return supply.obtain(ReducedPoolMaker(pool, extractor, n_components))
+    return supply.obtain(ReducedPoolMaker(pool, extractor, n_components, raw))
 
 
 @dataclass(frozen=True)
@@ -222,6 +227,7 @@ class ReducedPoolMaker(Maker[ReducedPool]):
     pool: Pool
     extractor: FeatureExtractor
     n_components: int
+    raw: torch.Tensor | None = None
 
     def identity(self) -> dict[str, Any]:
         return {
@@ -232,7 +238,9 @@ class ReducedPoolMaker(Maker[ReducedPool]):
         }
 
     def build(self, folder: Path, progress: Progress) -> dict[str, Any]:
-        reduced = reduce_pool(self.pool, self.extractor, self.n_components, progress=progress)
+        reduced = reduce_pool(
+            self.pool, self.extractor, self.n_components, progress=progress, raw=self.raw
+        )
         pca = reduced.space.pca
         tensors = {
             "mean": pca.mean,

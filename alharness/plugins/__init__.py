@@ -15,6 +15,7 @@ from __future__ import annotations
 from alharness.plugins.loading import describe, load, require_name
 from alharness.plugins.names import (
     LEARNERS,
+    MODELS,
     STOPPING,
     STRATEGIES,
     TASKS,
@@ -32,6 +33,7 @@ from alharness.plugins.source import INSTALLED, identity_of, libraries_of
 __all__ = [
     "INSTALLED",
     "LEARNERS",
+    "MODELS",
     "STOPPING",
     "STRATEGIES",
     "TASKS",

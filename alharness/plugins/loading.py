@@ -15,6 +15,7 @@ from typing import Any
 from alharness.errors import UserError, blamed, unknown_name
 from alharness.plugins.names import (
     LEARNERS,
+    MODELS,
     STOPPING,
     STRATEGIES,
     TASKS,
@@ -100,10 +101,15 @@ def _load(kind: str, group: str, name: str, hint: Hint) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         # Those of the file itself: what it imports (Strategy, PoolQuery, ...) is nobody's choice.
-        found = {key: value for key, value in vars(module).items() if isinstance(value, type)}
-        own = [key for key, value in found.items() if value.__module__ == module.__name__]
-        classes = own or list(found)
-        raise unknown_name(f"{kind} class in {module_name}", attribute, classes) from None
+        is_one = callable if group == MODELS else lambda value: isinstance(value, type)
+        found = {key: value for key, value in vars(module).items() if is_one(value)}
+        own = [
+            key
+            for key, value in found.items()
+            if getattr(value, "__module__", None) == module.__name__
+        ]
+        what = kind if group == MODELS else f"{kind} class"
+        raise unknown_name(f"{what} in {module_name}", attribute, own or list(found)) from None
 
 
 def _misnamed(kind: str, group: str, name: str, hint: Hint) -> UserError:

@@ -18,6 +18,8 @@ STRATEGIES = "alharness.strategies"
 TASKS = "alharness.tasks"
 LEARNERS = "alharness.learners"
 STOPPING = "alharness.stopping"
+#: Models that are named by module or file only (``data embed``): nothing is installed under it.
+MODELS = "alharness.models"
 
 #: Distributions whose plug-ins belong to the harness: what they compute follows from its version.
 OWN = frozenset({"alharness"})

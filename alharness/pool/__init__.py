@@ -5,6 +5,7 @@ from __future__ import annotations
 from alharness.pool.base import (
     BLOCK_VALUES_CPU,
     BLOCK_VALUES_CUDA,
+    EMBEDDED,
     Pool,
     PoolWrapper,
     VirtualItems,
@@ -21,6 +22,7 @@ from alharness.pool.stored import ArrayPool, StreamedPool
 __all__ = [
     "BLOCK_VALUES_CPU",
     "BLOCK_VALUES_CUDA",
+    "EMBEDDED",
     "ArrayPool",
     "Forecast",
     "PinnedPool",

@@ -32,6 +32,10 @@ BLOCK_VALUES_CPU = 1 << 20
 BLOCK_VALUES_CUDA = 1 << 24
 
 
+#: Array of a file of embeddings that says, as JSON, which model made them of which pool.
+EMBEDDED = "embedded"
+
+
 class Pool(ABC):
     """Items that can be gathered by pool index.
 

@@ -5,7 +5,9 @@ C. Mayer, R. Timofte, "Adversarial Sampling for Active Learning", WACV 2020: Alg
 Differs from the paper: each latent's best iterate is kept (Eq. 1 is solved by 100 Adam steps there,
 the step size is not given); queries choose their matches by falling score, each the nearest item
 that is neither labelled nor chosen (the paper does not resolve collisions); neighbours are found by
-exact search unless ``index=kdtree`` asks for the paper's tree. ``rerank`` (choose among the nearest
+exact search unless ``index=kdtree`` asks for the paper's tree. ``features`` puts another space in the place
+of the one that the strategy's name says; a file's rows serve where the file names the model that made them,
+which then places the synthetic images, too. ``rerank`` (choose among the nearest
 neighbours by the classifier) and ``latent_steps=0`` (is the search for entropy needed at all?) are
 additions of this harness.
 """
@@ -32,15 +34,24 @@ from alharness.matching import (
     features,
     match,
     match_best,
+    spaces,
 )
-from alharness.strategy import Adaptation, CycleView, Parameters, PoolQuery, Preparation, Strategy
+from alharness.strategy import (
+    Adaptation,
+    CycleView,
+    FeatureParameters,
+    Parameters,
+    PoolQuery,
+    Preparation,
+    Strategy,
+)
 
 if TYPE_CHECKING:
     from alharness.generative import Generator
     from alharness.learners.learner import Learner
 
 
-class AsalParameters(Parameters):
+class AsalParameters(FeatureParameters):
     """What may be set with ``--set strategy.NAME=VALUE``."""
 
     latent_steps: int = Field(100, ge=0, description="Adam steps of Eq. 1 (Sec. 4.2); 0 skips it")
@@ -76,8 +87,9 @@ class Asal(Strategy):
 
     generator: Generator
     search: ClassifierSearch
-    space: FeatureSpace
-    index: Index
+    # None where the classifier moves both: they are made in each cycle then.
+    space: FeatureSpace | None = None
+    index: Index | None = None
 
     def __init__(self, **parameters: Any) -> None:
         super().__init__(**parameters)
@@ -85,8 +97,11 @@ class Asal(Strategy):
             self.learner_needs = self.learner_needs | {"activations"}
 
     def extractor(self, preparation: Preparation) -> FeatureExtractor | None:
-        """F of Eq. 2; None when it changes with the classifier."""
+        """F of Eq. 2 by the strategy's name; None when it changes with the classifier."""
         raise NotImplementedError
+
+    def identity(self) -> Mapping[str, str]:
+        return spaces.features_identity(self.parameters.features)
 
     def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
         if len(item_shape) != 3:
@@ -101,20 +116,27 @@ class Asal(Strategy):
 
     def prepare(self, preparation: Preparation) -> Adaptation | None:
         """Algorithm 1, input: train G and F, precompute the PCA, mu and S = {F_PCA(x)}."""
+        chosen, rows = self.parameters.features, None
+        extractor: FeatureExtractor | None = None
+        if chosen != spaces.AUTO:
+            # First: a file that does not serve is said before a generator is trained.
+            extractor, rows = spaces.extractor_in(chosen, preparation)
         self.generator = preparation.generator()
         self.search = ClassifierSearch(self.searcher)
-        extractor = self.extractor(preparation)
+        if chosen == spaces.AUTO:
+            extractor = self.extractor(preparation)
         if extractor is not None:
             reduced = features.obtain_reduced_pool(
                 preparation.pool,
                 extractor,
                 self.parameters.pca_dims,
                 preparation.supply,
+                raw=rows,
             )
             self.space = reduced.space
             # Beside the features, which are shared: an index is built by each run, and costs.
-            rows = len(reduced.features)
-            with preparation.ledger.entry("index", kind=self.parameters.index, rows=rows):
+            n = len(reduced.features)
+            with preparation.ledger.entry("index", kind=self.parameters.index, rows=n):
                 self.index = build_index(self.parameters.index, reduced.features)
         if self.parameters.score == "learning-loss":
             from alharness.learners.loss_prediction import learning_loss_factory
@@ -124,11 +146,17 @@ class Asal(Strategy):
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
         """Independent of the pool apart from the search for neighbours (Sec. 3.1)."""
-        return {
+        bound = {
             "images_generated": query_size * (self.parameters.latent_steps + 1),
             "pool_items_scored": query_size * self.parameters.rerank,
-            "pool_items_featurised": 0,
         }
+        # In the classifier's space all of the pool is featurised, labelled items too.
+        return bound if self.follows_classifier else {**bound, "pool_items_featurised": 0}
+
+    @property
+    def follows_classifier(self) -> bool:
+        """Whether the space is the classifier's, obsolete as soon as it is trained again (Sec. 3.2)."""
+        return self.parameters.features == spaces.CLASSIFIER
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         with view.stopwatch.phase("generate"):  # Algorithm 1, step 2
@@ -174,8 +202,14 @@ class Asal(Strategy):
         return score
 
     def matching_space(self, view: CycleView) -> tuple[FeatureSpace, Index]:
-        """F_PCA and the index of S: precomputed, whatever the classifier has become."""
-        return self.space, self.index
+        """F_PCA and the index of S: precomputed, unless they hang on what the classifier has become."""
+        if self.space is not None and self.index is not None:
+            return self.space, self.index
+        reduced = features.reduce_pool(
+            view.pool, features.classifier(view.learner), self.parameters.pca_dims, work=view.work
+        )
+        with view.stopwatch.phase("index"):
+            return reduced.space, build_index(self.parameters.index, reduced.features)
 
     def retrieve(self, view: CycleView, index: Index, points: torch.Tensor) -> Matches:
         """Eq. 2, without replacement; with ``rerank`` the best-scored of several near items."""
@@ -259,18 +293,9 @@ class AsalCls(Asal):
     def extractor(self, preparation: Preparation) -> None:
         return None
 
-    def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
-        bound = dict(super().work_bound(n_unlabelled, query_size))
-        del bound["pool_items_featurised"]  # all of the pool, labelled items too
-        return bound
-
-    def matching_space(self, view: CycleView) -> tuple[FeatureSpace, Index]:
-        """F_CLS is obsolete as soon as the classifier is trained again (Sec. 3.2)."""
-        reduced = features.reduce_pool(
-            view.pool, features.classifier(view.learner), self.parameters.pca_dims, work=view.work
-        )
-        with view.stopwatch.phase("index"):
-            return reduced.space, build_index(self.parameters.index, reduced.features)
+    @property
+    def follows_classifier(self) -> bool:
+        return self.parameters.features in (spaces.AUTO, spaces.CLASSIFIER)
 
 
 def preset(base: type[Asal], summary: str, **defaults: Any) -> type[Asal]:

@@ -61,7 +61,8 @@ class AsalVgg(Asal):
                 f"torchvision.models.{given.network}(...).state_dict(), path) writes), or "
                 f"{SETTING}=IMAGENET1K_V1, which torchvision fetches once (half a gigabyte)."
             )
-        return {SETTING: weights_identity(given.network, given.weights, SETTING)}
+        weights = weights_identity(given.network, given.weights, SETTING)
+        return {**super().identity(), SETTING: weights}
 
     def prepare(self, preparation: Preparation) -> Adaptation | None:
         # First: what is missing is said before a generator is trained.

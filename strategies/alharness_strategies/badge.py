@@ -18,14 +18,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from alharness.lazily import functional, torch
+from alharness.matching import spaces
 from alharness.pool import scan
-from alharness.strategy import CycleView, PoolQuery, Strategy
+from alharness.strategy import CycleView, FeatureStrategy, PoolQuery
 
 #: Weights that are added up on the device before they are read.
 BLOCK = 1024
 
 
-class Badge(Strategy):
+class Badge(FeatureStrategy):
     """Ask about items whose loss gradients would be long and point different ways."""
 
     source = "Ash et al. 2020"
@@ -36,27 +37,38 @@ class Badge(Strategy):
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         candidates = view.unlabelled
         with view.stopwatch.phase("score"):
-            errors_NC, features_ND = embeddings(view, candidates)
+            errors_NC, features_ND = embeddings(view, candidates, self.space)
         with view.stopwatch.phase("k_means_plus_plus"):
             chosen = seed_centres(errors_NC, features_ND, query_size, view.rng("badge"))
         view.work.add("distances", (query_size - 1) * len(candidates))
         return PoolQuery(candidates[chosen])
 
 
-def embeddings(view: CycleView, candidates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two factors of each gradient: ``p - onehot(argmax p)`` ``[N, C]`` and features ``[N, D]``."""
+def embeddings(
+    view: CycleView, candidates: torch.Tensor, space: spaces.Space
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two factors of each gradient: ``p - onehot(argmax p)`` ``[N, C]`` and features ``[N, D]``.
+
+    Features of another space than the classifier's take the place of the second one: how wrong the
+    classifier may be, and where the item lies.
+    """
     classes_C = torch.arange(view.n_classes, device=view.device)
+    is_own = space.name == "classifier"  # both factors in one pass over the items
 
     def factors(items: torch.Tensor) -> torch.Tensor:
         p_BC = view.learner.log_probs(items).exp()
         is_predicted_BC = p_BC.argmax(dim=1)[:, None] == classes_C
-        return torch.cat([p_BC - is_predicted_BC.float(), view.learner.features(items)], dim=1)
+        errors_BC = p_BC - is_predicted_BC.float()
+        return torch.cat([errors_BC, view.learner.features(items)], dim=1) if is_own else errors_BC
 
     blocks = [rows for _, rows in scan(view.pool, factors, candidates, work=view.work)]
     view.work.add("pool_items_scored", len(candidates))
     view.work.add("bytes_read", len(candidates) * view.pool.item_bytes)
     n = view.n_classes
-    return torch.cat([rows[:, :n] for rows in blocks]), torch.cat([rows[:, n:] for rows in blocks])
+    errors_NC = torch.cat([rows[:, :n] for rows in blocks])
+    if not is_own:
+        return errors_NC, space.of(view, candidates)
+    return errors_NC, torch.cat([rows[:, n:] for rows in blocks])
 
 
 def seed_centres(

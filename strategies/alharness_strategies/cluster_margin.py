@@ -5,8 +5,9 @@ Learning at Scale", NeurIPS 2021: take the candidates with the smallest margins,
 for, and go round their clusters from the smallest to the largest, one random item of each at a time.
 
 Differs from the paper: the candidates of a cycle are clustered (average linkage) by the classifier's
-features of that cycle, into clusters of ten on average, instead of the whole pool once before the first
-cycle under a threshold of distance: the matrix of distances grows with the query and not with the pool.
+features of that cycle (or in another space, ``strategy.features``), into clusters of ten on average,
+instead of the whole pool once before the first cycle under a threshold of distance: the matrix of distances
+grows with the query and not with the pool.
 
 Shape letters: N unlabelled items, M candidates, D features.
 """
@@ -22,18 +23,23 @@ from scipy.cluster.hierarchy import linkage
 
 from alharness import acquisition
 from alharness.lazily import torch
-from alharness.pool.scan import scan
-from alharness.strategy import CycleView, Parameters, PoolQuery, Strategy
+from alharness.strategy import (
+    CycleView,
+    FeatureParameters,
+    FeatureStrategy,
+    Parameters,
+    PoolQuery,
+)
 
 
-class ClusterMarginParameters(Parameters):
+class ClusterMarginParameters(FeatureParameters):
     """What may be set with ``--set strategy.NAME=VALUE``."""
 
     candidates: int = Field(10, ge=1, description="candidates per item asked for (k_m / k_t)")
     cluster_size: int = Field(10, ge=1, description="candidates per cluster, on average")
 
 
-class ClusterMargin(Strategy):
+class ClusterMargin(FeatureStrategy):
     """Ask about items of small margin, as many clusters of them as there are in turn."""
 
     Parameters: ClassVar[type[Parameters]] = ClusterMarginParameters
@@ -50,16 +56,7 @@ class ClusterMargin(Strategy):
             scores = view.scan(lambda items: acquisition.margin(view.learner.log_probs(items)))
             candidates = view.unlabelled[acquisition.top_k(scores, m)]
         with view.stopwatch.phase("cluster"):
-            features_MD = torch.cat(
-                [
-                    found
-                    for _, found in scan(
-                        view.pool, view.learner.features, candidates, work=view.work
-                    )
-                ]
-            )
-            view.work.add("pool_items_featurised", m)
-            view.work.add("bytes_read", m * view.pool.item_bytes)
+            features_MD = self.space.of(view, candidates)
             n_clusters = -(-m // self.parameters.cluster_size)
             cluster_M = average_linkage(features_MD, n_clusters)
             view.work.add("distances", m * (m - 1) // 2)

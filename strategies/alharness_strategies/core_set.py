@@ -2,7 +2,8 @@
 
 O. Sener, S. Savarese, "Active Learning for Convolutional Neural Networks: A Core-Set Approach", ICLR
 2018: with all labelled items as centres, ask again and again about the item that is farthest from its
-nearest centre. Euclidean distance between inputs of the last layer, no normalisation (decisions 5).
+nearest centre. Euclidean distance between inputs of the last layer, no normalisation (decisions 5), or in
+another space (``strategy.features``).
 
 Differs from the paper: the greedy solution only, as in the ASAL paper's O(kn) (Table 2); the robust
 variant needs a mixed-integer solver.
@@ -22,8 +23,7 @@ from collections.abc import Mapping
 
 from alharness import numerics
 from alharness.lazily import torch
-from alharness.pool import scan
-from alharness.strategy import CycleView, PoolQuery, Strategy
+from alharness.strategy import CycleView, FeatureStrategy, PoolQuery
 from alharness.timing import WorkCounters
 
 #: Candidates kept up to date: their float64 rows should stay in a core's second-level cache.
@@ -36,7 +36,7 @@ ROWS_CUDA = 1 << 17
 DIFFERENCES = 1 << 22
 
 
-class CoreSet(Strategy):
+class CoreSet(FeatureStrategy):
     """Ask about the items farthest from everything labelled, in the classifier's features."""
 
     source = "Sener & Savarese 2018; Mayer & Timofte 2020, Sec. 4.2"
@@ -47,31 +47,14 @@ class CoreSet(Strategy):
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         candidates = view.unlabelled
         with view.stopwatch.phase("features"):
-            features_ND = pool_features(view, candidates)
-            centres_KD = pool_features(view, view.labelled.indices)
+            features_ND = self.space.of(view, candidates)
+            centres_KD = self.space.of(view, view.labelled.indices)
             if view.labelled.items is not None:
-                synthetic = view.learner.features(view.labelled.items.to(view.device))
-                centres_KD = torch.cat([centres_KD, synthetic])
+                synthetic = view.labelled.items.to(view.device)
+                centres_KD = torch.cat([centres_KD, self.space.of_items(view, synthetic)])
         with view.stopwatch.phase("k_centre"):
             chosen = k_centre(features_ND, centres_KD, query_size, work=view.work)
         return PoolQuery(candidates[chosen])
-
-
-def pool_features(view: CycleView, indices: torch.Tensor) -> torch.Tensor:
-    """Classifier features of pool items, float32 ``[len(indices), D]`` on the device."""
-    features: torch.Tensor | None = None
-    at = 0
-    for part, rows in scan(view.pool, view.learner.features, indices, work=view.work):
-        if features is None:
-            features = torch.empty(len(indices), rows.shape[1], device=rows.device)
-        features[at : at + len(part)] = rows
-        at += len(part)
-    view.work.add("pool_items_featurised", len(indices))
-    view.work.add("bytes_read", len(indices) * view.pool.item_bytes)
-    if features is None:
-        n_features = view.learner.features(view.pool.gather(torch.tensor([0]))).shape[1]
-        return torch.empty(0, n_features, device=view.device)
-    return features
 
 
 @numerics.exact()  # the bounds are on float32 products, whatever a container or library sets

@@ -5,10 +5,12 @@ few labels, ask about the item whose ball of radius delta holds most items that 
 holds, again and again. Delta is the largest radius at which 95 % of the balls hold items of one cluster
 only, with as many clusters as classes (Sec. 3.3).
 
-Differs from the paper: features are the task's auto-encoder's, or the rows themselves, reduced by PCA as
-ASAL's are, instead of those of a network trained by contrasting augmented images; delta is found from a
-sample of balls; among equals, and where no item is left uncovered, the items with most neighbours come
-first.
+With the features of a network that was trained without labels (``strategy.features=npz:FILE``) it is the
+published method: rows scaled to length 1, as the authors' code loads them, not reduced.
+
+Differs from the paper: without a file, features are the task's auto-encoder's, or the rows themselves,
+reduced by PCA as ASAL's are and not scaled; delta is found from a sample of balls; among equals, and where
+no item is left uncovered, the items with most neighbours come first.
 
 Shape letters: N items of the pool, K features, E pairs of items within delta of each other.
 """
@@ -27,11 +29,18 @@ from sklearn.cluster import KMeans
 
 from alharness import numerics, seeds
 from alharness.artefacts import Artefact, Maker, write_tensors
+from alharness.artefacts.keys import identity
 from alharness.errors import UserError
 from alharness.lazily import torch
-from alharness.matching import features
-from alharness.progress import Progress
-from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, Strategy
+from alharness.progress import Progress, silent
+from alharness.strategy import (
+    CycleView,
+    FeatureParameters,
+    FeatureStrategy,
+    Parameters,
+    PoolQuery,
+    Preparation,
+)
 
 FILE = "cover.safetensors"
 #: Rows whose distances to the whole pool are held at once.
@@ -44,7 +53,7 @@ BALLS = 1000
 MAX_PAIRS = 250_000_000
 
 
-class ProbCoverParameters(Parameters):
+class ProbCoverParameters(FeatureParameters):
     """What may be set with ``--set strategy.NAME=VALUE``."""
 
     delta: float | None = Field(None, gt=0, description="radius of a ball; by default from purity")
@@ -90,22 +99,21 @@ class CoverMaker(Maker[Cover]):
             "pool": self.pool,
             "extractor": self.extractor,
             "n_classes": self.n_classes,
-            **self.parameters.model_dump(mode="json"),
+            # The extractor says which features these are.
+            **{k: v for k, v in identity(self.parameters).items() if k != "features"},
         }
 
     def build(self, folder: Path, progress: Progress) -> dict[str, Any]:
-        given = self.parameters
-        delta = given.delta or radius(self.points, self.n_classes, given.purity)
-        cover = within(self.points, delta, progress)
+        cover = cover_of(self.points, self.n_classes, self.parameters, progress)
         write_tensors(folder / FILE, {"starts": cover.starts, "neighbours": cover.neighbours})
-        return {"delta": delta, "pairs": len(cover.neighbours), "rows": len(self.points)}
+        return {"delta": cover.delta, "pairs": len(cover.neighbours), "rows": len(self.points)}
 
     def load(self, artefact: Artefact) -> Cover:
         stored = artefact.tensors(FILE)
         return Cover(stored["starts"], stored["neighbours"], float(artefact.details["delta"]))
 
 
-class ProbCover(Strategy):
+class ProbCover(FeatureStrategy):
     """Ask about the items whose neighbourhoods cover most of what no labelled item covers."""
 
     Parameters: ClassVar[type[Parameters]] = ProbCoverParameters
@@ -113,33 +121,47 @@ class ProbCover(Strategy):
     source = "Yehuda et al. 2022"
     # An auto-encoder and clusters are trained on the pool in its order.
     follows_order = True
-    cover: Cover
+    own_features = ""
+    unit = True  # as the authors' code loads its rows
+    cover: Cover | None = None
 
     def prepare(self, preparation: Preparation) -> None:
-        extractor = features.of_items(preparation.pool, preparation.autoencoder)
-        points_NK = features.obtain_reduced_pool(
-            preparation.pool, extractor, self.parameters.pca_dims, preparation.supply
-        ).features
-        self.cover = preparation.supply.obtain(
-            CoverMaker(
-                points_NK,
-                preparation.pool.fingerprint,
-                extractor.key,
-                preparation.n_classes,
-                self.parameters,
+        super().prepare(preparation)
+        # Where the classifier makes the space anew in each cycle, the balls are found in each cycle.
+        self.cover = None
+        if self.space.points is not None:
+            self.cover = preparation.supply.obtain(
+                CoverMaker(
+                    self.space.points,
+                    preparation.pool.fingerprint,
+                    self.space.key,
+                    preparation.n_classes,
+                    self.parameters,
+                )
             )
-        )
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
+        if self.parameters.features == "classifier":
+            return {"pool_items_scored": 0}
         return {"pool_items_scored": 0, "bytes_read": 0}
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         with view.stopwatch.phase("cover"):
-            chosen, n_covered = choose(
-                self.cover, view.labelled.indices, view.unlabelled, query_size
-            )
+            cover = self.cover
+            if cover is None:
+                points_NK = self.space.of(view, torch.arange(view.pool.n))
+                cover = cover_of(points_NK, view.n_classes, self.parameters, silent)
+            chosen, n_covered = choose(cover, view.labelled.indices, view.unlabelled, query_size)
         share = n_covered / view.pool.n
-        return PoolQuery(chosen, diagnostics={"covered": share, "delta": self.cover.delta})
+        return PoolQuery(chosen, diagnostics={"covered": share, "delta": cover.delta})
+
+
+def cover_of(
+    points_NK: torch.Tensor, n_classes: int, parameters: ProbCoverParameters, progress: Progress
+) -> Cover:
+    """Which points lie within delta of each other, with the delta that was set or that purity gives."""
+    delta = parameters.delta or radius(points_NK, n_classes, parameters.purity)
+    return within(points_NK, delta, progress)
 
 
 def choose(

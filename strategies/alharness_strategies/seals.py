@@ -5,8 +5,11 @@ I. Z. Yalniz, "Similarity Search for Efficient Active Learning and Search of Rar
 candidates of a cycle are the K nearest neighbours of every labelled item, so that scoring costs as much as
 there are labels and not as much as there are items. ``seals:100:max-entropy``.
 
-Differs from the paper: features are the task's auto-encoder's, or the rows themselves, reduced by PCA as
-ASAL's are, instead of a network pretrained by contrast; the search is exact instead of approximate; all
+Features of a network trained by contrast, as in the paper, come from a file (``strategy.features=npz:FILE``),
+whole and as they are; else they are the task's auto-encoder's, or the rows themselves, reduced by PCA as
+ASAL's are. One ``strategy.features`` is that of the strategy inside, too, where it has one.
+
+Differs from the paper: the search is exact instead of approximate; all
 neighbours are looked up in each cycle instead of kept, so that a resumed run counts the same work; where
 fewer neighbours than asked for have no label, K is doubled until there are enough.
 
@@ -17,33 +20,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
+from typing import ClassVar
 
 from alharness.lazily import torch
-from alharness.matching import N_COMPONENTS, Index, build_index, features
-from alharness.strategy import Adaptation, CycleView, NarrowingStrategy, Preparation
+from alharness.matching import N_COMPONENTS, Index, build_index, spaces
+from alharness.strategy import (
+    Adaptation,
+    CycleView,
+    FeatureParameters,
+    NarrowingStrategy,
+    Parameters,
+    Preparation,
+)
 
 
 class Seals(NarrowingStrategy):
     """seals:K:NAME: any scoring strategy over the K nearest neighbours of each labelled item."""
 
+    Parameters: ClassVar[type[Parameters]] = FeatureParameters
+    own: FeatureParameters
     source = "Coleman et al. 2022"
     takes = "K:STRATEGY"
     example = "20:max-entropy"
     takes_as = "seals"
     counts = "neighbours"
     follows_order = True  # an auto-encoder is trained on the pool in its order
-    index: Index
-    points: torch.Tensor
+    space: spaces.Space
+    index: Index | None
+
+    def identity(self) -> Mapping[str, str]:
+        return {**super().identity(), **spaces.features_identity(self.own.features)}
+
+    def unsuitable(self, n_classes: int, item_shape: tuple[int, ...]) -> str | None:
+        return super().unsuitable(n_classes, item_shape) or spaces.unsuitable(
+            self.own.features, item_shape
+        )
 
     def prepare(self, preparation: Preparation) -> Adaptation | None:
         adaptation = super().prepare(preparation)
-        extractor = features.of_items(preparation.pool, preparation.autoencoder)
-        reduced = features.obtain_reduced_pool(
-            preparation.pool, extractor, N_COMPONENTS, preparation.supply
-        )
-        with preparation.ledger.entry("index", kind="exact", rows=len(reduced.features)):
-            self.index = build_index("exact", reduced.features)
-        self.points = reduced.features
+        name = spaces.chosen(self.own.features, "", preparation.pool)
+        self.space = spaces.open_space(name, preparation, N_COMPONENTS)
+        self.index = None  # of points that the classifier moves: built in each cycle
+        if self.space.points is not None:
+            rows = len(self.space.points)
+            with preparation.ledger.entry("index", kind="exact", rows=rows):
+                self.index = build_index("exact", self.space.points)
         return adaptation
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int] | None:
@@ -54,13 +75,17 @@ class Seals(NarrowingStrategy):
         labelled = view.labelled.indices
         nothing = torch.empty(0, dtype=torch.int64)
         k = self.number
+        index, points = self.index, self.space.points
+        if index is None or points is None:
+            points = self.space.of(view, torch.arange(view.pool.n))
+            index = build_index("exact", points)
         # Neighbourhoods overlap and shrink as items are taken: wider ones, until the query can be filled.
         while len(labelled) and k < view.pool.n:
-            points_LD = self.points[labelled.to(self.points.device)]
+            points_LD = points[labelled.to(points.device)]
             found = [
                 # One more than K: an item is its own nearest neighbour.
-                [index for index, _, _ in islice(neighbours, k + 1)]
-                for neighbours in self.index.neighbours(points_LD, nothing, view.work)
+                [item for item, _, _ in islice(neighbours, k + 1)]
+                for neighbours in index.neighbours(points_LD, nothing, view.work)
             ]
             near = torch.tensor(found).unique()
             candidates: torch.Tensor = near[~torch.isin(near, view.available.taken)]

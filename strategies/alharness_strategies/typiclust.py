@@ -4,11 +4,13 @@ G. Hacohen, A. Dekel, D. Weinshall, "Active Learning on a Budget: Opposite Strat
 Budgets", ICML 2022: cluster the features into as many clusters as there will be labels, and ask about
 the densest item of each large cluster without a label.
 
-Differs from the paper: features are the task's auto-encoder's, reduced by PCA as ASAL's are, instead of
-a network trained by contrasting augmented images, and rows of features are clustered as they are, not
-scaled to length 1; the clusters are found anew for each query, over all items that are labelled or can be
-asked about; clusters of five items and fewer come last instead of never, so that a query can always be
-filled.
+With the features of a network that was trained without labels (``strategy.features=npz:FILE``) it is the
+published method: rows scaled to length 1, as the authors' code loads them, not reduced.
+
+Differs from the paper: without a file, features are the task's auto-encoder's, or the rows themselves,
+reduced by PCA as ASAL's are and not scaled; the clusters are found anew for each query, over all items that
+are labelled or can be asked about; clusters of five items and fewer come last instead of never, so that a
+query can always be filled.
 
 As the authors' code (avihu111/TypiClust, module ``pycls.al.typiclust``): k-means of all items up to 50
 clusters and in mini-batches above; clusters with the fewest labels first, large ones first among equals;
@@ -31,8 +33,14 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from alharness.lazily import torch
-from alharness.matching import features
-from alharness.strategy import CycleView, Parameters, PoolQuery, Preparation, Strategy
+from alharness.strategy import (
+    CycleView,
+    FeatureParameters,
+    FeatureStrategy,
+    Parameters,
+    PoolQuery,
+    Preparation,
+)
 
 #: Clusters up to which k-means sees all items in each step; above, the authors' code takes mini-batches.
 FULL_UP_TO = 50
@@ -40,7 +48,7 @@ FULL_UP_TO = 50
 ROWS = 1024
 
 
-class TypiClustParameters(Parameters):
+class TypiClustParameters(FeatureParameters):
     """What may be set with ``--set strategy.NAME=VALUE``."""
 
     max_clusters: int = Field(500, ge=1, description="clusters at most, as in the paper")
@@ -54,31 +62,29 @@ class TypiClustParameters(Parameters):
     )
 
 
-class TypiClust(Strategy):
+class TypiClust(FeatureStrategy):
     """Ask about the most typical items of large clusters that have no label yet."""
 
     Parameters: ClassVar[type[Parameters]] = TypiClustParameters
     parameters: TypiClustParameters
     source = "Hacohen et al. 2022"
-    points: torch.Tensor
+    own_features = ""
+    unit = True  # as the authors' code loads its rows
 
     def prepare(self, preparation: Preparation) -> None:
-        reduced = features.obtain_reduced_pool(
-            preparation.pool,
-            features.of_items(preparation.pool, preparation.autoencoder),
-            self.parameters.pca_dims,
-            preparation.supply,
-        )
-        self.points = reduced.features.cpu()  # once: 200 bytes per item, where k-means wants them
+        super().prepare(preparation)
+        self.space = self.space.on("cpu")  # once, where k-means wants them
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:
+        if self.parameters.features == "classifier":
+            return {"pool_items_scored": 0}
         return {"pool_items_scored": 0, "bytes_read": 0}
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         candidates, labelled = view.unlabelled, view.labelled.indices
         with view.stopwatch.phase("cluster"):
             rows = torch.cat([candidates, labelled])
-            points_NK = self.points[rows]
+            points_NK = self.space.of(view, rows).cpu()
             n_clusters = min(len(labelled) + query_size, self.parameters.max_clusters, len(rows))
             seed = int(view.rng("k-means").integers(2**31))
             cluster_N = k_means(points_NK, n_clusters, seed, self.parameters.rule)

@@ -31,6 +31,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 #: Parameters that no query of this scene can show, and what shows them.
 ELSEWHERE = {
+    "features": "every space of every strategy: tests/reference/test_feature_spaces.py",
     "n_samples": "an ensemble has its members: tests/reference/test_dropout_samples.py",
     "network": "other weights are another network: tests/reference/test_asal_vgg.py",
     "weights": "part of the run key: tests/reference/test_asal_vgg.py",
