@@ -88,12 +88,9 @@ class Npz(OwnFile):
         where = self.where
         held = self._read()
         names = held.pop("class_names", None)
-<<<<<<< HEAD
+        held.pop(EMBEDDED, None)  # what the rows were computed from: no items
         if self.parameters.blank == "pool":
             held |= _blank_labels(held)
-=======
-        held.pop(EMBEDDED, None)  # what the rows were computed from: no items
->>>>>>> 7ceb165 (One setting, strategy.features, says where items lie for every strategy that compares them: the classifier's features, the items, an auto-encoder's code or a file's rows, opened in one place; keys and picks without it stay)
         form = self._form(held)
         parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]] = []
         for x, y in form.values():
