@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from alharness.comparison.comparison import Comparison
+    from alharness.comparison.points import Points
     from alharness.comparison.report import Report
     from alharness.comparison.tables import TextTable
     from alharness.executors.targets import Found
@@ -33,9 +34,44 @@ class ComparisonResult:
 
     Attributes:
         report: sections, tables and charts, as ``alharness report`` lays them out.
+        metric, against, looks: as they were asked for.
     """
 
     report: Report
+    metric: str | None = None
+    against: str | None = None
+    looks: int = 1
+
+    @property
+    def headline(self) -> str:
+        """What a reader wants to know first, a line for each comparison."""
+        told = [(s.comparison.title, s.headline) for s in self.report.sections if s.headline]
+        return "\n".join(text if len(told) == 1 else f"{title}: {text}" for title, text in told)
+
+    def at(self, *positions: float) -> PointsResult:
+        """Test figures at chosen numbers of labels: mean, spread, best, and who differs significantly.
+
+        Args:
+            positions: numbers of labels, as in ``comparison.at(100, 200, 500)``; of annotations or cost where
+                the comparison is along another axis.
+
+        Returns:
+            strategies x (data set, number of labels), with a DataFrame and every format of ``compare``.
+
+        Raises:
+            UserError: a position that no run reaches, or that is no number.
+        """
+        from alharness.comparison.points import points
+
+        found = points(
+            [section.comparison for section in self.report.sections],
+            positions,
+            axis=self.report.axis,
+            metric=self.metric,
+            against=self.against,
+            looks=self.looks,
+        )
+        return PointsResult(tuple(found), self.report.status)
 
     @property
     def table(self) -> DataFrame:
@@ -63,24 +99,26 @@ class ComparisonResult:
             for chart in section.charts
         }
 
-    def figure(self, path: AnyPath, *, only: Sequence[str] = (), width: float = 3.3) -> list[Path]:
-        """Write a figure for a paper: learning curves above paired differences (``alharness figure``).
+    def figure(
+        self, path: AnyPath | None = None, *, only: Sequence[str] = (), width: float = 3.3
+    ) -> PaperFigure:
+        """A figure for a paper: learning curves above paired differences (``alharness figure``).
 
         Args:
-            path: a .pdf, .svg, .png or .csv file; with several comparisons each gets its title in its name.
+            path: where to write it: a .pdf, .svg, .png or .csv file; with several comparisons each gets its
+                title in its name. Without it nothing is written, and a notebook shows the figure.
             only: strategies to show, the most important first; all by default. A comparison without one
                 of them is drawn without it, one with none of them is left out; a warning says so.
             width: inches.
 
         Returns:
-            the files.
+            the charts, one per comparison, and the files that were written.
 
         Raises:
             UserError: an unknown strategy or ending, or a file that cannot be written.
         """
         from alharness.comparison.paper import paper_figure
 
-        file = Path(path).expanduser()
         chosen = _chosen([section.comparison for section in self.report.sections], only)
         sections = [
             section
@@ -88,19 +126,23 @@ class ComparisonResult:
             if names or not only
         ]
         shown = [names for names in chosen if names or not only]
-        written = []
+        charts, files = [], []
         for section, names in zip(sections, shown, strict=True):
-            name = re.sub(r"[^\w.-]+", "-", section.comparison.title).strip("-")
-            place = file if len(sections) == 1 else file.with_stem(f"{file.stem}-{name}")
             chart = paper_figure(
                 section.comparison,
                 only=names,
                 width=width,
                 axis=self.report.axis,
-                metric=self.report.metric,
+                metric=section.metric,
             )
-            written.append(chart.save(place))
-        return written
+            charts.append(chart)
+            if path is None:
+                continue
+            file = Path(path).expanduser()
+            name = re.sub(r"[^\w.-]+", "-", section.comparison.title).strip("-")
+            place = file if len(sections) == 1 else file.with_stem(f"{file.stem}-{name}")
+            files.append(chart.save(place))
+        return PaperFigure(tuple(charts), tuple(files))
 
     def text(self, form: str = "table") -> str:
         """The tables as ``table``, ``csv``, ``md``, ``latex`` or ``json``.
@@ -137,10 +179,104 @@ class ComparisonResult:
         parts = [f"<p>{escape(self.report.heading)}. {escape(self.report.status)}</p>"]
         for section in self.report.sections:
             parts.append(f"<h3>{escape(section.comparison.title)}</h3>")
+            parts += [f"<p><b>{escape(section.headline)}</b></p>"] if section.headline else []
             parts += [f"<p>! {escape(text)}</p>" for text in section.warnings]
             parts += [_html(table) for table in section.tables if table.name in SHOWN]
             parts += [chart.svg for chart in section.charts[:1]]
             parts += [f"<p>{escape(text)}</p>" for text in section.sentences]
+        return "".join(parts)
+
+
+@dataclass(frozen=True)
+class PaperFigure:
+    """What ``ComparisonResult.figure`` drew; a notebook shows it.
+
+    Attributes:
+        charts: one per comparison; each has ``svg``, ``png``, ``csv`` and ``save``.
+        files: what was written.
+    """
+
+    charts: tuple[Chart, ...]
+    files: tuple[Path, ...]
+
+    def _repr_html_(self) -> str:
+        return "".join(chart.svg for chart in self.charts)
+
+    def __repr__(self) -> str:
+        written = f", written to {', '.join(map(str, self.files))}" if self.files else ""
+        return f"<{len(self.charts)} {'figure' if len(self.charts) == 1 else 'figures'}{written}>"
+
+
+@dataclass(frozen=True)
+class PointsResult:
+    """Test figures at chosen numbers of labels; a notebook shows the table, ``print`` the text.
+
+    Attributes:
+        parts: one per comparison, with every point and its paired test.
+        status: how complete the runs are.
+    """
+
+    parts: tuple[Points, ...]
+    status: str
+
+    @property
+    def table(self) -> DataFrame:
+        """One row per comparison, strategy and number of labels; NaN where there is no number.
+
+        The columns are those of ``alharness compare --at ... --format csv``.
+        """
+        import pandas
+
+        from alharness.comparison.points_text import COLUMNS, as_rows
+
+        return pandas.DataFrame(as_rows(self.parts), columns=list(COLUMNS))
+
+    def text(self, form: str = "table", width: int | None = None) -> str:
+        """The table as ``table``, ``csv``, ``md``, ``latex`` (one float for all data sets) or ``json``.
+
+        Args:
+            form: which of them.
+            width: columns of the terminal that a ``table`` has to fit.
+
+        Raises:
+            UserError: another format.
+        """
+        from alharness.comparison.formats import format_of
+        from alharness.comparison.points_text import FORMATS, as_table
+
+        chosen = format_of(None, form)
+        if chosen == "table":
+            return as_table(self.parts, self.status, width)
+        return FORMATS[chosen](self.parts, self.status)
+
+    def save(self, path: AnyPath) -> Path:
+        """Write it to a file whose ending says the format: .tex, .csv, .md, .json or .txt.
+
+        Raises:
+            UserError: another ending, or a file that cannot be written.
+        """
+        from alharness.comparison.formats import format_of
+        from alharness.files import write_text
+
+        file = Path(path).expanduser()
+        write_text(file, self.text(format_of(file, None)))
+        return file
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return f"<figures at chosen numbers of labels. {self.status}>"
+
+    def _repr_html_(self) -> str:
+        from alharness.comparison.points_text import shown
+
+        parts = [f"<p>{escape(self.status)}</p>"]
+        for part in self.parts:
+            parts.append(f"<h3>{escape(part.title)}</h3>")
+            parts += [f"<p><b>{escape(part.headline)}</b></p>"] if part.headline else []
+            parts += [f"<p>! {escape(text)}</p>" for text in part.remarks]
+            parts.append(_html(shown(part)))
         return "".join(parts)
 
 
@@ -157,11 +293,12 @@ def compare(
     *targets: AnyPath | RunResult,
     runs_dir: AnyPath | None = None,
     axis: str = "queries",
-    metric: str = "accuracy",
+    metric: str | None = None,
     against: str | None = None,
     split_by: Sequence[str] = (),
     labels: Mapping[str, str] | None = None,
     looks: int = 1,
+    published: AnyPath | None = None,
 ) -> ComparisonResult:
     """Compare finished runs: the tables of ``alharness compare``.
 
@@ -173,11 +310,14 @@ def compare(
         runs_dir: root of all runs; ``ALHARNESS_RUNS``, else ``runs``.
         axis: ``queries`` (annotations asked for), ``labels`` or ``cost``.
         metric: a figure of the test set by its name in the record, such as ``accuracy``;
-            ``alharness.records.METRICS`` holds all of them.
+            ``alharness.records.METRICS`` holds all of them. By default accuracy, and balanced accuracy where
+            the classes of the test set are uneven.
         against: strategy to test the others against; the random baseline by default.
         split_by: settings whose values make comparisons of their own, for instance ``query_size``.
         labels: what strategies are called, for instance ``{"./mine.py:Gini": "Gini"}``.
         looks: how often results were looked at while seeds were added; every p is multiplied by it.
+        published: judge records as they were published, in place of ``targets``: a ``.tar.xz`` file, or a
+            folder with some, such as ``benchmarks/results`` of the repository.
 
     Returns:
         tables, sentences and charts. A run that cannot be read is left out, logged as a warning, and
@@ -186,7 +326,8 @@ def compare(
     Raises:
         UserError: nothing there, a mixture of kinds of targets, protocols that differ, unknown names.
     """
-    found = found_of(targets, places_of(runs_dir, None).runs_dir, split_by, labels or {})
+    root = places_of(runs_dir, None).runs_dir
+    found = found_of(targets, root, split_by, labels or {}, published)
     log_unreadable(found)
     return result_of(found, axis=axis, metric=metric, against=against, looks=looks)
 
@@ -195,7 +336,7 @@ def result_of(
     found: Found,
     *,
     axis: str = "queries",
-    metric: str = "accuracy",
+    metric: str | None = None,
     against: str | None = None,
     looks: int = 1,
 ) -> ComparisonResult:
@@ -211,7 +352,7 @@ def result_of(
         against=against,
         looks=looks,
     )
-    return ComparisonResult(report)
+    return ComparisonResult(report, metric, against, looks)
 
 
 def log_unreadable(found: Found) -> None:
@@ -225,21 +366,33 @@ def found_of(
     runs_dir: Path,
     split_by: Sequence[str],
     labels: Mapping[str, str],
+    published: AnyPath | None = None,
 ) -> Found:
     """The runs behind what a user named, sorted out for comparison.
 
     Args:
         targets: directories of runs, or one sweep's file, or results of ``alharness.run``; nothing means
             all of ``runs_dir``.
-        runs_dir, split_by, labels: as for ``compare``.
+        runs_dir, split_by, labels, published: as for ``compare``.
 
     Raises:
         UserError: as ``compare``.
     """
     from alharness.comparison.comparison import comparisons
     from alharness.executors.sweeps import Choices, expand, read_sweep
-    from alharness.executors.targets import Found, found_below, found_of_sweep
+    from alharness.executors.targets import (
+        Found,
+        found_below,
+        found_of_sweep,
+        found_published,
+    )
 
+    if published is not None:
+        if targets:
+            raise UserError(
+                f"Published records take the place of other runs; found '{targets[0]}', too. Give one."
+            )
+        return found_published(Path(published).expanduser(), split_by=split_by, labels=labels)
     results: list[Run] = [item.run for item in targets if isinstance(item, RunResult)]
     paths = [Path(item).expanduser() for item in targets if isinstance(item, str | PathLike)]
     if len(results) + len(paths) < len(targets):

@@ -61,7 +61,7 @@ class SweepResult:
         self,
         *,
         axis: str = "queries",
-        metric: str = "accuracy",
+        metric: str | None = None,
         against: str | None = None,
         split_by: Sequence[str] = (),
         labels: Mapping[str, str] | None = None,

@@ -14,17 +14,26 @@ from alharness.cli.selection import (
     comparison_options,
     find_comparisons,
     looks_option,
+    published_option,
     sweep_options,
     tell_unreadable,
 )
+from alharness.errors import UserError
 
 
 @click.command()
 @click.argument("targets", nargs=-1, type=click.Path(path_type=Path))
 @runs_dir_option
+@published_option
 @comparison_options
 @looks_option
 @sweep_options
+@click.option(
+    "--at",
+    default=None,
+    metavar="N,N,...",
+    help="Figures at these numbers of labels (see --x): mean, spread, best, corrected marks.",
+)
 @click.option(
     "--format",
     "chosen",
@@ -41,12 +50,14 @@ from alharness.cli.selection import (
 def compare(
     targets: tuple[Path, ...],
     runs_dir: Path,
+    published: Path | None,
     axis: str,
-    metric: str,
+    metric: str | None,
     against: str | None,
     looks: int,
     split_by: tuple[str, ...],
     labels: tuple[str, ...],
+    at: str | None,
     chosen: str | None,
     out: Path | None,
     **options: Any,
@@ -59,22 +70,40 @@ def compare(
     \b
     alharness compare
     alharness compare --format md
+    alharness compare --at 100,200,500 --out table.tex
     alharness compare benchmarks/specs/fig3a.toml --x labels --out fig3a.tex
+    alharness compare --published benchmarks/results
     """
     from alharness.api.comparing import result_of
     from alharness.comparison.formats import as_table, format_of
     from alharness.files import write_text
 
     wanted = format_of(out, chosen)
-    found = find_comparisons(targets, runs_dir, split_by, labels, options)
+    found = find_comparisons(targets, runs_dir, split_by, labels, options, published)
     result = result_of(found, axis=axis, metric=metric, against=against, looks=looks)
-    # What goes into a file is shown as a table beside it.
-    if out is not None or wanted == "table":
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        click.echo(as_table(result.report, width), nl=False)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if at is not None:
+        some = result.at(*_positions(at))
+        table, text = some.text("table", width), some.text(wanted)
     else:
-        click.echo(result.text(wanted), nl=False)
+        table, text = as_table(result.report, width), result.text(wanted)
+    # What goes into a file is shown as a table beside it.
+    click.echo(table if out is not None or wanted == "table" else text, nl=False)
     if out is not None:
-        write_text(out, result.text(wanted))
+        write_text(out, text)
         click.echo(f"wrote {out}")
     return tell_unreadable(found)
+
+
+def _positions(text: str) -> list[float]:
+    """``100,200,500``.
+
+    Raises:
+        UserError: something else.
+    """
+    try:
+        return [float(part) for part in text.replace(";", ",").split(",") if part.strip()]
+    except ValueError:
+        raise UserError(
+            f"--at takes numbers of labels, such as 100,200,500; found '{text}'."
+        ) from None

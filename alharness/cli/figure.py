@@ -11,6 +11,7 @@ from alharness.cli.options import runs_dir_option
 from alharness.cli.selection import (
     comparison_options,
     find_comparisons,
+    published_option,
     sweep_options,
     tell_unreadable,
 )
@@ -33,6 +34,7 @@ from alharness.cli.selection import (
     metavar="FILE",
     help="A .pdf, .svg, .png or .csv file; with several data sets, each gets its name in it.",
 )
+@published_option
 @comparison_options
 @sweep_options
 def figure(
@@ -41,8 +43,9 @@ def figure(
     only: str,
     width: float,
     out: Path,
+    published: Path | None,
     axis: str,
-    metric: str,
+    metric: str | None,
     against: str | None,
     split_by: tuple[str, ...],
     labels: tuple[str, ...],
@@ -59,9 +62,9 @@ def figure(
     """
     from alharness.api.comparing import result_of
 
-    found = find_comparisons(targets, runs_dir, split_by, labels, options)
+    found = find_comparisons(targets, runs_dir, split_by, labels, options, published)
     chosen = [part.strip() for part in only.split(",") if part.strip()]
     result = result_of(found, axis=axis, metric=metric, against=against)
-    for path in result.figure(out, only=chosen, width=width):
+    for path in result.figure(out, only=chosen, width=width).files:
         click.echo(f"wrote {path}")
     return tell_unreadable(found)

@@ -14,6 +14,7 @@ from alharness.cli.selection import (
     comparison_options,
     find_comparisons,
     looks_option,
+    published_option,
     sweep_options,
     tell_unreadable,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @runs_dir_option
 @tracking_options
 @click.option("--no-tracking", is_flag=True, help="Leave MLflow alone.")
+@published_option
 @comparison_options
 @looks_option
 @sweep_options
@@ -52,8 +54,9 @@ def report(
     tracking_uri: str | None,
     experiment: str,
     no_tracking: bool,
+    published: Path | None,
     axis: str,
-    metric: str,
+    metric: str | None,
     against: str | None,
     looks: int,
     split_by: tuple[str, ...],
@@ -72,6 +75,7 @@ def report(
     \b
     alharness report benchmarks/specs/fig3a.toml --out fig3a
     alharness report --paper
+    alharness report --published benchmarks/results
     alharness report --timing timing
     alharness report --label ./mine.py:Gini=Gini
     """
@@ -80,7 +84,7 @@ def report(
     from alharness.comparison.report import build, nothing_more
     from alharness.generative.inspection import newest_inspections
 
-    found = find_comparisons(targets, runs_dir, split_by, labels, options)
+    found = find_comparisons(targets, runs_dir, split_by, labels, options, published)
     claims = check_paper(found.comparisons, gains=found.gains, looks=looks) if paper else []
     try:
         inspections = newest_inspections(open_store(runs_dir))
@@ -112,13 +116,14 @@ def report(
 
 
 def _costs(
-    timing: Path, found: Sequence[Comparison], metric: str
+    timing: Path, found: Sequence[Comparison], chosen: str | None
 ) -> Callable[[Comparison], tuple[TextTable | Chart, ...]]:
     """Table and chart of accuracy against cost, for each comparison of the task that was timed.
 
     Raises:
         UserError: no study there, or one of another task.
     """
+    from alharness.comparison.metrics import metric_of
     from alharness.scaling import costs
     from alharness.scaling.study import Study
 
@@ -133,6 +138,7 @@ def _costs(
     def of(comparison: Comparison) -> tuple[TextTable | Chart, ...]:
         if comparison.task != study.spec.task:
             return ()
+        metric = metric_of(comparison, chosen)
         at_sizes = costs.costs(comparison, study, metric=metric)
         return costs.table(at_sizes, comparison.words(metric)), costs.chart(
             at_sizes, metric, comparison.words(metric)

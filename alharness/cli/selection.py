@@ -72,7 +72,10 @@ class _MetricOption(click.Option):
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         from alharness.records import METRICS  # pydantic: not for every command
 
-        self.help = f"Figure of the test set: {', '.join(METRICS)}."
+        self.help = (
+            f"Figure of the test set: {', '.join(METRICS)} (default accuracy, and balanced_accuracy where "
+            "classes are uneven)."
+        )
         return super().get_help_record(ctx)
 
 
@@ -90,7 +93,6 @@ def comparison_options(function: Function) -> Function:
             "--metric",
             cls=_MetricOption,
             default=default_of("compare", "metric"),
-            show_default=True,
         ),
         click.option(
             "--against", default=None, help="Strategy to test the others against (default random)."
@@ -125,6 +127,17 @@ def looks_option(function: Function) -> Function:
     )(function)
 
 
+def published_option(function: Function) -> Function:
+    """``--published``: records as they were published, in place of runs of this machine."""
+    return click.option(
+        "--published",
+        type=click.Path(path_type=Path),
+        default=None,
+        metavar="PATH",
+        help="Judge published records: a .tar.xz file, or a folder with some (benchmarks/results).",
+    )(function)
+
+
 def tell_unreadable(found: Found) -> int:
     """Name the runs that cannot be read: a line each, or one with three of them where there are many.
 
@@ -146,6 +159,7 @@ def find_comparisons(
     split_by: Sequence[str],
     labels: Sequence[str],
     options: dict[str, Any],
+    published: Path | None = None,
 ) -> Found:
     """The comparisons behind what a user named.
 
@@ -156,6 +170,7 @@ def find_comparisons(
         split_by: settings that make comparisons of their own, beside those that the sweep names.
         labels: ``NAME=LABEL``, what strategies are called.
         options: what ``sweep_options`` collected.
+        published: records as they were published, in place of all of these.
 
     Raises:
         UserError: nothing there, a mixture of files and directories, protocols that differ.
@@ -168,14 +183,18 @@ def find_comparisons(
     files = [path for path in targets if path.suffix == ".toml"]
     given = [name for name, value in options.items() if value]
     a_sweep = len(targets) == len(files) == 1
+    if published is not None and given:
+        raise UserError(
+            f"--{given[0].replace('settings', 'set')} belongs to a sweep; published records are taken whole."
+        )
     a_sweep = a_sweep or (not targets and bool(options["strategies"] and options["datasets"]))
     if not a_sweep and given:
         raise UserError(
             f"--{given[0].replace('settings', 'set')} belongs to a sweep. Name its file, or leave "
             "the option out to take all runs of a directory."
         )
-    if not a_sweep:
-        return found_of(targets, runs_dir, split_by, named)
+    if not a_sweep or published is not None:
+        return found_of(targets, runs_dir, split_by, named, published)
     sweep, jobs = jobs_of(files[0] if files else None, runs_dir, elsewhere=True, **options)
     return found_of_sweep(sweep, jobs, split_by=split_by, labels=named)
 

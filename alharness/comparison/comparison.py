@@ -6,9 +6,11 @@ began with the same labelled set are pairs; everything that is left out is named
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -32,12 +34,15 @@ from alharness.comparison.remarks import (
 from alharness.comparison.runs import describe
 from alharness.comparison.series import Covered, LeftOut, Series, covered
 from alharness.errors import unknown_name
-from alharness.records import Run
+from alharness.records import Run, RunFolder
 from alharness.records.metrics import in_words
 from alharness.records.runs import Pair
 
 #: The strategy that every other one is measured against, unless the user says otherwise (R8).
 BASELINE = "random"
+
+#: The strategy that labels the whole pool: a comparison without its bound tells how to add it.
+BOUND = "full"
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,9 @@ class Comparison:
         if self.baseline is None and not variants:
             missing.append(f"the random baseline (strategy '{BASELINE}')")
         if not self.bounds:
-            missing.append("the fully supervised bound (a strategy that labels the whole pool)")
+            missing.append(
+                f"the fully supervised bound (strategy '{BOUND}', which labels the whole pool)"
+            )
         if not missing and self.baseline is not None and len(self.series) < 2:
             missing.append("a second strategy")
         verb = "is" if len(missing) == 1 else "are"
@@ -130,7 +137,26 @@ class Comparison:
                 "compare runs of one setting only (name their folders, or --split-by the field in brackets), "
                 "or test against one with --against"
             )
+        if not self.bounds and (command := self.how_to_add(BOUND)):
+            told.append(f"this adds the bound: {command}")
         return f"No ranking: {'; '.join(told)}." if told else ""
+
+    def how_to_add(self, strategy: str) -> str:
+        """The command that makes a run of a strategy under this protocol; empty where no run tells it.
+
+        Records that came in an archive lie nowhere: no command can take their settings.
+        """
+        # Of a strategy without parameters: those of another would be laid under this one's.
+        plain = [run for run in self.runs if not run.parameters] or self.runs
+        first = next((run for run in plain if RunFolder(run.folder).spec.exists()), None)
+        if first is None:
+            return ""
+        folder = RunFolder(first.folder)
+        above = first.folder.parents
+        root = above[2] if len(above) > 2 else Path("runs")
+        where = [] if root == Path("runs") else ["--runs-dir", str(root)]
+        words = ["alharness", "run", "--config", str(folder.spec), "--strategy", strategy, *where]
+        return shlex.join(words)
 
     def common_pairs(self, series: Iterable[Series] | None = None) -> list[Pair]:
         """Pairs of seeds that all (given) strategies finished."""

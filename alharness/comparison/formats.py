@@ -29,6 +29,9 @@ from alharness.records.metrics import METRICS
 #: Tables that a comparison in text shows.
 SHOWN = ("results", "labels_to_target", "tests", "over_generators", "left_out")
 
+#: Head of a column that belongs to the one before it.
+INTERVAL = "95 % interval"
+
 #: Ending of a file -> format.
 ENDINGS = {".txt": "table", ".csv": "csv", ".md": "md", ".tex": "latex", ".json": "json"}
 
@@ -60,19 +63,20 @@ def as_table(report: Report, width: int | None = None) -> str:
         width: of a terminal, which the lines are made to fit; None: a line for each row and sentence,
             however long, as a file or a pipe gets them.
     """
-    lines = _wrapped(report.status, "", width)
+    lines = wrapped(report.status, "", width)
     for section in report.sections:
-        lines += ["", *_wrapped(section.comparison.title, "", width)]
+        lines += ["", *wrapped(section.comparison.title, "", width)]
+        lines += wrapped(section.headline, "  ", width) if section.headline else []
         for text in section.warnings:
-            lines += _wrapped(text, "  ! ", width)
+            lines += wrapped(text, "  ! ", width)
         for table in _shown(section):
-            lines += ["", *_columns(table, width)]
+            lines += ["", *columns_of(table, width)]
         if section.sentences:
             lines.append("")
         for text in section.sentences:
-            lines += _wrapped(text, "  ", width)
+            lines += wrapped(text, "  ", width)
     for item in report.across:
-        lines += ["", *_wrapped(item.caption, "", width)]
+        lines += ["", *wrapped(item.caption, "", width)]
     return "\n".join(lines) + "\n"
 
 
@@ -84,39 +88,41 @@ def merit_csv(report: Report) -> str:
 def sections_csv(sections: Sequence[Section]) -> str:
     """The same of some comparisons."""
     names = ["strategy", *MERITS]
-    header = ["comparison", *names, "average_precision_of"]
+    header = ["comparison", *names, "average_precision_of", "metric"]
     lines: list[list[Cell]] = []
     for section in sections:
         for row in section.rows:
             values = row.values()
             of = section.comparison.precision_of
-            lines.append([section.comparison.title, *(values[name] for name in names), of])
+            own = [*(values[name] for name in names), of, section.metric]
+            lines.append([section.comparison.title, *own])
     return as_csv(header, lines)
 
 
 def as_markdown(report: Report) -> str:
     """Tables as README files and issues show them."""
-    lines = [f"# {_md(report.heading)}", "", _md(report.status)]
+    lines = [f"# {md(report.heading)}", "", md(report.status)]
     for section in report.sections:
-        lines += ["", f"## {_md(section.comparison.title)}"]
+        lines += ["", f"## {md(section.comparison.title)}"]
+        lines += ["", f"**{md(section.headline)}**"] if section.headline else []
         if section.warnings:
-            lines += ["", *(f"- {_md(text)}" for text in section.warnings)]
+            lines += ["", *(f"- {md(text)}" for text in section.warnings)]
         for table in _shown(section):
             rule = ["---" if i < _n_names(table) else "---:" for i in range(len(table.header))]
-            lines += ["", _md(table.caption), ""]
-            lines += [f"| {' | '.join(map(_md, table.header))} |", f"| {' | '.join(rule)} |"]
-            lines += [f"| {' | '.join(map(_md, row))} |" for row in table.rows]
+            lines += ["", md(table.caption), ""]
+            lines += [f"| {' | '.join(map(md, table.header))} |", f"| {' | '.join(rule)} |"]
+            lines += [f"| {' | '.join(map(md, row))} |" for row in table.rows]
         if section.sentences:
-            lines += ["", *(f"- {_md(text)}" for text in section.sentences)]
+            lines += ["", *(f"- {md(text)}" for text in section.sentences)]
     return "\n".join(lines) + "\n"
 
 
 def as_latex(report: Report) -> str:
     """Tables for a paper, with booktabs; what they are to be read with stands in comments."""
-    lines = [f"% {_line(report.heading)}: {report.status}", "% needs \\usepackage{booktabs}"]
+    lines = [f"% {on_one_line(report.heading)}: {report.status}", "% needs \\usepackage{booktabs}"]
     for section in report.sections:
-        if section.warnings:
-            lines += ["", *(f"% {_line(text)}" for text in section.warnings)]
+        said = [text for text in (section.headline, *section.warnings) if text]
+        lines += ["", *(f"% {on_one_line(text)}" for text in said)] if said else []
         for table in _shown(section):
             n_names = _n_names(table)
             columns = "l" * n_names + "r" * (len(table.header) - n_names)
@@ -125,12 +131,12 @@ def as_latex(report: Report) -> str:
                 "",
                 "\\begin{table}",
                 "  \\centering",
-                f"  \\caption{{{_tex(caption)}}}",
+                f"  \\caption{{{tex(caption)}}}",
                 f"  \\begin{{tabular}}{{{columns}}}",
                 "    \\toprule",
-                f"    {' & '.join(map(_tex, table.header))} \\\\",
+                f"    {' & '.join(map(tex, table.header))} \\\\",
                 "    \\midrule",
-                *(f"    {' & '.join(map(_tex, row))} \\\\" for row in table.rows),
+                *(f"    {' & '.join(map(tex, row))} \\\\" for row in table.rows),
                 "    \\bottomrule",
                 "  \\end{tabular}",
                 "\\end{table}",
@@ -140,7 +146,8 @@ def as_latex(report: Report) -> str:
 
 def as_json(report: Report) -> str:
     """Everything for programs; what does not exist is null, what never happens ``"inf"``."""
-    own = METRICS[report.metric].better
+    kinds = {METRICS[section.metric].better for section in report.sections}
+    own = kinds.pop() if len(kinds) == 1 else "more"
     content = {
         "heading": report.heading,
         "status": report.status,
@@ -157,14 +164,16 @@ def as_json(report: Report) -> str:
         "comparisons": [
             {
                 "title": section.comparison.title,
+                "metric": section.metric,
+                "headline": section.headline,
                 "task": section.comparison.task,
                 "facts": dict(section.facts),
                 "average_precision_of": section.comparison.precision_of or None,
-                "bound": _plain(section.comparison.bound(report.metric)),
+                "bound": plain(section.comparison.bound(section.metric)),
                 "warnings": list(section.warnings),
                 "sentences": list(section.sentences),
                 "strategies": [
-                    {"strategy": row.label, **{k: _plain(v) for k, v in row.merits.items()}}
+                    {"strategy": row.label, **{k: plain(v) for k, v in row.merits.items()}}
                     for row in section.rows
                 ],
                 "left_out": [vars(item) for item in section.comparison.left_out],
@@ -196,14 +205,14 @@ def _n_names(table: TextTable) -> int:
     return 2 if table.header[0] == "rank" else 1
 
 
-def _columns(table: TextTable, width: int | None = None) -> list[str]:
+def columns_of(table: TextTable, width: int | None = None) -> list[str]:
     """The caption and the table; on a narrow terminal in pieces that fit, each with the names."""
     n_names = _n_names(table)
-    lines = _wrapped(table.caption, "  ", width)
+    lines = wrapped(table.caption, "  ", width)
     rest = list(range(n_names, len(table.header)))
     if width is not None and not rest and _measured(table, range(n_names), width) > width:
         for row in table.rows:  # words only: a sentence each
-            lines += _wrapped(": ".join(row), "  ", width)
+            lines += wrapped(": ".join(row), "  ", width)
         return lines
     names = [*range(n_names)]
     while True:
@@ -211,6 +220,8 @@ def _columns(table: TextTable, width: int | None = None) -> list[str]:
         # A column of figures is never folded: what does not fit goes into a piece of its own below.
         while width is not None and n > 1 and _measured(table, names + rest[:n], width) > width:
             n -= 1
+        # An interval stands beside its mean.
+        n -= n > 1 and n < len(rest) and table.header[rest[n]] == INTERVAL
         lines += _drawn(table, names + rest[:n], width)
         rest = rest[n:]
         if not rest:
@@ -222,23 +233,33 @@ def _drawn(table: TextTable, columns: Sequence[int], width: int | None) -> list[
     """Some columns of a table as lines: names to the left, figures to the right."""
     grid = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="none")
     for i in columns:
-        cells = [_line(row[i]) for row in table.rows]
-        head = _line(table.header[i])
+        cells = [on_one_line(row[i]) for row in table.rows]
+        head = on_one_line(table.header[i])
         if (
             width is not None
         ):  # a head is folded to the width of its cells, where its words allow that
-            room = max(8, *map(cell_len, cells), 0)
-            head = "\n".join(
-                textwrap.wrap(head, room, break_long_words=False, break_on_hyphens=False)
-            )
+            head = _folded(head, max(8, *map(cell_len, cells)))
         left: Literal["left", "right"] = "left" if i < _n_names(table) else "right"
         grid.add_column(rich.text.Text(head), justify=left, no_wrap=True, vertical="bottom")
     for row in table.rows:
-        grid.add_row(*(rich.text.Text(_line(row[i])) for i in columns))
+        grid.add_row(*(rich.text.Text(on_one_line(row[i])) for i in columns))
     console = Console(width=100_000, color_system=None, file=io.StringIO(), highlight=False)
     with console.capture() as capture:
         console.print(grid)
     return [f"  {line.rstrip()}" for line in capture.get().splitlines()]
+
+
+#: Lines of a folded head: words one below the other are no heading that anybody reads.
+HEAD_LINES = 3
+
+
+def _folded(head: str, room: int) -> str:
+    """A head in as few columns as its words allow on three lines, and no fewer than ``room``."""
+    while True:
+        lines = textwrap.wrap(head, room, break_long_words=False, break_on_hyphens=False)
+        if len(lines) <= HEAD_LINES:
+            return "\n".join(lines)
+        room += 1
 
 
 def _measured(table: TextTable, columns: Sequence[int], width: int) -> int:
@@ -246,9 +267,9 @@ def _measured(table: TextTable, columns: Sequence[int], width: int) -> int:
     return max(map(cell_len, _drawn(table, columns, width)), default=0)
 
 
-def _wrapped(text: str, before: str, width: int | None) -> list[str]:
+def wrapped(text: str, before: str, width: int | None) -> list[str]:
     """A sentence after ``before``, in lines that fit the terminal."""
-    line = _line(text)
+    line = on_one_line(text)
     if width is None:
         return [before + line]
     return textwrap.wrap(
@@ -257,28 +278,28 @@ def _wrapped(text: str, before: str, width: int | None) -> list[str]:
     )  # fmt: skip
 
 
-def _line(text: str) -> str:
+def on_one_line(text: str) -> str:
     """On one line, without what would steer a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _md(text: str) -> str:
-    escaped = "".join(f"\\{c}" if c in "\\`*_[]|#$~" else c for c in _line(text))
+def md(text: str) -> str:
+    escaped = "".join(f"\\{c}" if c in "\\`*_[]|#$~" else c for c in on_one_line(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 _TEX = {
     "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
     "<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}",
-    "–": "--", **{c: f"\\{c}" for c in "&%$#_{}"},
+    "–": "--", "±": "$\\pm$", **{c: f"\\{c}" for c in "&%$#_{}"},
 }  # fmt: skip
 
 
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(c, c) for c in _line(text))
+def tex(text: str) -> str:
+    return "".join(_TEX.get(c, c) for c in on_one_line(text))
 
 
-def _plain(value: float | None) -> Any:
+def plain(value: float | None) -> Any:
     if value is None or math.isnan(value):
         return None
     return value if math.isfinite(value) else str(value)

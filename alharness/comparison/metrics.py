@@ -437,6 +437,22 @@ def is_imbalanced(comparison: Comparison) -> bool:
     return False
 
 
+#: What strategies are compared by unless the user says otherwise, and where classes are of uneven size.
+USUAL, USUAL_UNEVEN = "accuracy", "balanced_accuracy"
+
+
+def metric_of(comparison: Comparison, chosen: str | None) -> str:
+    """What a comparison is decided by: what the user chose, else accuracy where that tells something.
+
+    At uneven classes accuracy stands at the larger class's share whatever a strategy does (R7), so that
+    balanced accuracy takes its place.
+    """
+    if chosen is not None:
+        return chosen
+    uneven = is_imbalanced(comparison) and comparison.defines(USUAL_UNEVEN)
+    return USUAL_UNEVEN if uneven else USUAL
+
+
 def for_uneven_classes(comparison: Comparison) -> list[str]:
     """Figures to be read in place of accuracy; none where the classes are even."""
     return [name for name, m in METRICS.items() if m.uneven] if is_imbalanced(comparison) else []
@@ -550,27 +566,28 @@ def _pool_names(run: Run) -> set[str]:
 
 
 def scores_over_tasks(
-    found: Sequence[Comparison], *, axis: str = "queries", metric: str = "accuracy"
+    found: Sequence[Comparison], *, axis: str = "queries", metric: str | None = None
 ) -> tuple[list[str], dict[str, list[float]]]:
     """Mean areas of the strategies that every comparison holds: what Friedman's test works on.
 
-    Each distinct pool is one data set: of several settings of it the mean counts.
+    Each distinct pool is one data set: of several settings of it the mean counts. Without a ``metric``
+    each comparison has the one that it is decided by (``metric_of``): ranks are taken within data sets.
 
     Returns:
         titles of the data sets that allow a ranking, and strategy -> one score for each of them,
         larger is better.
     """
-    usable = [item for item in found if item.can_rank and item.has_areas(axis, metric)]
+    usable = [c for c in found if c.can_rank and c.has_areas(axis, metric_of(c, metric))]
     if not usable:
         return [], {}
     shared = set.intersection(*({s.label for s in c.series} for c in usable))
-    sign = -1.0 if METRICS[metric].better == "less" else 1.0
+    sign = -1.0 if metric is not None and METRICS[metric].better == "less" else 1.0
     scores: dict[str, list[float]] = {label: [] for label in sorted(shared)}
     titles = []
     for group in pools(usable):
         each: dict[str, list[float]] = {label: [] for label in scores}
         for comparison in group:
-            areas = run_areas(comparison, axis, metric)
+            areas = run_areas(comparison, axis, metric_of(comparison, metric))
             members = [comparison.find(label) for label in scores]
             # One score for each: over the seeds that all have, where there are any.
             pairs = comparison.common_pairs(members)

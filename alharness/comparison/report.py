@@ -23,6 +23,7 @@ from alharness.comparison import (
     tables,
 )
 from alharness.comparison.comparison import Comparison
+from alharness.comparison.headline import headline, saved
 from alharness.comparison.metrics import ResultRow
 from alharness.comparison.runs import describe
 from alharness.comparison.series import Series, asked_of
@@ -40,9 +41,20 @@ MIN_TASKS = 3
 
 @dataclass(frozen=True)
 class Section:
-    """One comparison, worked out."""
+    """One comparison, worked out.
+
+    Attributes:
+        comparison: what it is of.
+        metric: test figure that it is decided by.
+        headline: the first line for a reader; empty where nothing can be compared.
+        anchor: of the page.
+        facts, sentences, warnings, tables, charts: what is shown.
+        rows: the table of results as numbers.
+    """
 
     comparison: Comparison
+    metric: str
+    headline: str
     anchor: str
     facts: tuple[tuple[str, str], ...]
     sentences: tuple[str, ...]
@@ -69,7 +81,7 @@ class Report:
         across: tables and charts over all data sets.
         claims: the paper's claims beside what was measured; empty unless asked for.
         provenance: hardware, versions, fingerprints.
-        axis, metric: what was compared, along what.
+        axis: along what it was compared.
     """
 
     heading: str
@@ -81,7 +93,12 @@ class Report:
     claims: tuple[Verdict, ...]
     provenance: tuple[TextTable, ...]
     axis: str
-    metric: str
+
+    @property
+    def metric(self) -> str | None:
+        """The test figure that all sections are decided by; None where they differ, or there is none."""
+        found = {section.metric for section in self.sections}
+        return found.pop() if len(found) == 1 else None
 
 
 def nothing_more(comparison: Comparison) -> tuple[TextTable | Chart, ...]:
@@ -95,7 +112,7 @@ def build(
     heading: str,
     note: str = "",
     axis: str = "queries",
-    metric: str = "accuracy",
+    metric: str | None = None,
     against: str | None = None,
     looks: int = 1,
     claims: Sequence[Verdict] = (),
@@ -108,26 +125,29 @@ def build(
         found: comparisons.
         heading, note: of the sweep.
         axis: x-axis of curves, areas and positions.
-        metric: test figure that strategies are compared by.
+        metric: test figure that strategies are compared by; by default accuracy, and balanced accuracy
+            where the classes of the test set are uneven.
         against: strategy that the others are tested against; the random baseline by default.
         looks: how often results were looked at while seeds were added; each look spends as much of the level.
         claims: the paper's claims, checked.
         inspections: figures of inspected generators, by the generator's key.
         more: tables and charts that rest on more than records, for the comparison's section.
     """
-    find_metric(metric)
+    if metric is not None:
+        find_metric(metric)
     axis_field(axis)
     sections = []
     for i, comparison in enumerate(found):
         runs = bool(comparison.series)
         base = comparison.find(against) if runs and against is not None else comparison.baseline
-        rows = metrics.table(comparison, axis=axis, metric=metric, against=against, looks=looks)
-        chapter = _Chapter(comparison, axis, metric, base, rows, inspections or {}, more, looks)
+        own = metrics.metric_of(comparison, metric)
+        rows = metrics.table(comparison, axis=axis, metric=own, against=against, looks=looks)
+        chapter = _Chapter(comparison, axis, own, base, rows, inspections or {}, more, looks)
         sections.append(_section(chapter, f"c{i}"))
     complete, status = _status(found)
     return Report(
         heading, note, status, complete, tuple(sections), _across(found, axis, metric), tuple(claims),
-        tables.provenance(found), axis, metric,
+        tables.provenance(found), axis,
     )  # fmt: skip
 
 
@@ -249,7 +269,7 @@ WARNINGS: Sequence[tuple[_Condition, Callable[[_Chapter], Sequence[str]]]] = (
     (_has_runs, lambda c: _undefined_warnings(c.comparison, c.metric)),
     (_has_runs, lambda c: _no_room_warnings(c.comparison, c.metric)),
     (_has_runs, lambda c: _range_warnings(c.comparison, c.axis)),
-    (_has_runs, lambda c: _imbalance_warnings(c.comparison)),
+    (_has_runs, lambda c: _imbalance_warnings(c.comparison, c.metric)),
     (_has_runs, lambda c: _hardware_warnings(c.comparison)),
 )
 
@@ -265,6 +285,8 @@ def _section(chapter: _Chapter, anchor: str) -> Section:
     ]
     return Section(
         chapter.comparison,
+        chapter.metric,
+        headline(chapter.comparison, chapter.rows, chapter.reference, chapter.axis, chapter.metric),
         anchor,
         tuple(_facts(chapter.comparison)),
         (*_sentences(chapter.rows, chapter.against, chapter.words), *_saved(chapter)),
@@ -346,15 +368,22 @@ def _undefined_warnings(comparison: Comparison, metric: str) -> list[str]:
     return warnings
 
 
-def _imbalance_warnings(comparison: Comparison) -> list[str]:
+def _imbalance_warnings(comparison: Comparison, metric: str) -> list[str]:
     """Which figures to read where accuracy hides something (R7)."""
-    names = metrics.for_uneven_classes(comparison)
-    told = " and ".join(
-        as_column(n, comparison.precision_of) for n in names if comparison.defines(n)
-    )
+    names = [
+        as_column(name, comparison.precision_of)
+        for name in metrics.for_uneven_classes(comparison)
+        if comparison.defines(name) and name != metric
+    ]
+    told = " and ".join(names)
     if not told:
         return []
-    return [f"The classes of the test set are uneven: read {told}, not accuracy."]
+    if metric == metrics.USUAL:
+        return [f"The classes of the test set are uneven: read {told}, not accuracy."]
+    return [
+        f"The classes of the test set are uneven: this is about {comparison.words(metric)}, not accuracy. "
+        f"Read {told} beside it (--metric takes another figure)."
+    ]
 
 
 def _hardware_warnings(comparison: Comparison) -> list[str]:
@@ -494,25 +523,13 @@ def _sentences(rows: Sequence[ResultRow], reference: str, name: str) -> list[str
 
 def _saved(chapter: _Chapter) -> list[str]:
     """How many labels do what the reference does with all of its own; no bound is needed."""
-    base, axis, metric = chapter.reference, chapter.axis, chapter.metric
-    comparison = chapter.comparison
-    if base is None or METRICS[metric].better == "less" or not comparison.has_areas(axis, metric):
-        return []
-    grid, values = base.curves(axis, metric)
-    level, end = float(values[:, -1].mean()), float(grid[-1])
-    needs = {
-        series.label: metrics.median_reached(series, axis, metric, level)
-        for series in comparison.series
-        if series is not base
-    }
-    # Where there is nothing to reach (the first labels do), nobody saves any.
-    fewer = {label: n for label, n in needs.items() if grid[0] < n < end}
+    level, end, fewer = saved(chapter.comparison, chapter.reference, chapter.axis, chapter.metric)
     if not fewer:
         return []
-    told = ", ".join(f"{label} {n:.0f}" for label, n in sorted(fewer.items(), key=lambda i: i[1]))
+    told = ", ".join(f"{label} {n:.0f}" for label, n in fewer.items())
     return [
-        f"For the {chapter.words} that {base.label} has at {end:.0f} {AXES[axis][1]} ({level:.4f}), others "
-        f"need (median over seeds; no test): {told}."
+        f"For the {chapter.words} that {chapter.against} has at {end:.0f} {AXES[chapter.axis][1]} "
+        f"({level:.4f}), others need (median over seeds; no test): {told}."
     ]
 
 
@@ -582,7 +599,9 @@ def _more(test: PairedTest) -> str:
     return f"{seeds} would decide one of the observed size."
 
 
-def _across(found: Sequence[Comparison], axis: str, metric: str) -> tuple[TextTable | Chart, ...]:
+def _across(
+    found: Sequence[Comparison], axis: str, metric: str | None
+) -> tuple[TextTable | Chart, ...]:
     """Friedman's test over data sets (distinct pools), from three on."""
     titles, scores = metrics.scores_over_tasks(found, axis=axis, metric=metric)
     if len(titles) < MIN_TASKS or len(scores) < 2:

@@ -90,7 +90,7 @@ def results(comparison: Comparison, rows: Sequence[ResultRow], axis: str, metric
     if ranked:
         header.insert(0, "rank")
     # Accuracy alone hides what happens to the rare class (R7).
-    uneven = metrics.for_uneven_classes(comparison)
+    uneven = [name for name in metrics.for_uneven_classes(comparison) if name != metric]
     header += [f"final {as_column(name, comparison.precision_of)}" for name in uneven]
     header += ["entropy of queries (nats)"]
     if any(row["synthetic_share"] for row in rows):

@@ -12,7 +12,7 @@ from alharness.comparison.series import LeftOut
 from alharness.errors import UserError
 from alharness.executors.sweeps import Job, Sweep
 from alharness.records import Run, read_runs
-from alharness.records.published import ENDING, unpacked
+from alharness.records.published import ENDING, archives_of, read_published
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,39 @@ def found_below(
     runs: list[Run] = []
     for folder in folders:
         if folder.name.endswith(ENDING):
-            with unpacked(folder) as place:
-                runs += read_runs(place)
+            runs += read_published(folder)
         else:
             runs += read_runs(folder)
     heading = f"Runs of {', '.join(map(str, folders))}"
     return Found(heading, "", "", comparisons(runs, split_by=split_by, labels=labels))
+
+
+def found_published(
+    path: Path, *, split_by: Sequence[str] = (), labels: Mapping[str, str]
+) -> Found:
+    """All studies in a file of published records, or below a folder of such files.
+
+    Each file is a study of its own, however alike two of them are: their runs are never pooled, and the title
+    names the study where two are of one task.
+
+    Raises:
+        UserError: no such files there, one that is damaged, or protocols that differ within one.
+    """
+    studies = {
+        archive.name.removesuffix(ENDING): comparisons(
+            read_published(archive), split_by=split_by, labels=labels
+        )
+        for archive in archives_of(path)
+    }
+    titles = [comparison.title for each in studies.values() for comparison in each]
+    found = [
+        comparison
+        if titles.count(comparison.title) == 1
+        else replace(comparison, split={**comparison.split, "study": study})
+        for study, each in studies.items()
+        for comparison in each
+    ]
+    return Found(f"Published records of {path}", "", "", found)
 
 
 def found_of_sweep(

@@ -13,13 +13,14 @@ import lzma
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from alharness.errors import UserError
 from alharness.files import beside, explained
 from alharness.records.proof import LEFT_OUT
-from alharness.records.runs import Run
+from alharness.records.runs import Run, read_runs
 
 #: How a file of published records ends.
 ENDING = ".tar.xz"
@@ -73,8 +74,10 @@ def unpacked(path: Path) -> Iterator[Path]:
     """A folder of runs with what an archive holds, for as long as the ``with`` block lasts.
 
     Raises:
-        UserError: it is not such a file, is cut off, or holds something else.
+        UserError: it is not there, is no such file, is cut off, or holds something else.
     """
+    if not path.is_file():
+        raise UserError(f"There is no file '{path}' of published records (looked in {Path.cwd()}).")
     with TemporaryDirectory(prefix="alharness-") as folder, explained(path, "read"):
         try:
             with tarfile.open(path, "r:xz") as archive:
@@ -88,3 +91,42 @@ def unpacked(path: Path) -> Iterator[Path]:
                 f"'{path}' is not a file of published records, or is damaged ({error}). Get it again."
             ) from error
         yield Path(folder)
+
+
+def read_published(path: Path) -> list[Run]:
+    """All runs of an archive; each is called by the archive and its place in it.
+
+    Raises:
+        UserError: as ``unpacked``, or no run in it can be read.
+    """
+    with unpacked(path) as place:
+        try:
+            runs = read_runs(place)
+        except UserError as error:
+            # What is unpacked is gone when somebody reads this: nobody is sent to look there.
+            raise UserError(str(error).replace(str(place), str(path))) from error
+        return [
+            replace(
+                run,
+                folder=path / run.folder.relative_to(place),
+                damage=run.damage and run.damage.replace(str(place), str(path)),
+            )
+            for run in runs
+        ]
+
+
+def archives_of(path: Path) -> list[Path]:
+    """The files of published records that a path means: itself, or all below a folder.
+
+    Raises:
+        UserError: there are none.
+    """
+    if path.name.endswith(ENDING):
+        return [path]
+    found = sorted(path.rglob(f"*{ENDING}")) if path.is_dir() else []
+    if not found:
+        raise UserError(
+            f"There are no published records ('*{ENDING}') in '{path}' (looked in {Path.cwd()}). They lie "
+            "in a checkout of the repository below benchmarks/results; an installation does not hold them."
+        )
+    return found
