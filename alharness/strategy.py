@@ -36,7 +36,7 @@ from alharness.availability import Availability
 from alharness.errors import UserError, is_library, shown
 from alharness.labelled import LabelledSet
 from alharness.lazily import torch
-from alharness.learners.learner import Learner, LearnerFactory
+from alharness.learners.learner import Learner, LearnerFactory, require_no_gaps
 from alharness.learners.settings import LearnerSettings
 from alharness.matching import spaces
 from alharness.pool import Pool
@@ -241,8 +241,13 @@ class CycleView:
         Args:
             indices: pool indices in any order; all unlabelled ones by default. So in ``features``,
                 ``log_probs`` and ``samples``.
+
+        Raises:
+            UserError: they have gaps (``task.missing=keep``).
         """
-        return self._gathered(lambda items: items.flatten(1), indices, "pool_items_featurised")
+        found = self._gathered(lambda items: items.flatten(1), indices, "pool_items_featurised")
+        require_no_gaps(found)
+        return found
 
     def features(self, indices: torch.Tensor | None = None) -> torch.Tensor:
         """The classifier's features (input of its last layer), float32 ``[n, D]``, counted as featurised."""

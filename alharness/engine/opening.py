@@ -113,7 +113,9 @@ def open_task(bound: Bound, places: Places, progress: Progress = silent) -> Open
     """Load the data of a run and open pool and test set on its device."""
     # Only a person can answer for an item without a class.
     answered = bound.spec.oracle.mode == "human"
-    data = load_data(bound.task, places.locations, progress, blanks=answered)
+    data = load_data(
+        bound.task, places.locations, progress, blanks=answered, gaps=bound.kind.takes_gaps
+    )
     device = torch.device(bound.spec.device)
     # Asked before the pool takes its share: afterwards less is free.
     chosen = data.forecast(device, bound.spec.pool)

@@ -224,7 +224,7 @@ def _present_fingerprints(task: TaskPlugin, places: Places) -> tuple[str, ...]:
     try:
         if is_own(task):
             return (task.fingerprint(locations),)
-        data = load_data(task, locations)
+        data = load_data(task, locations, blanks=True, gaps=True)
     except UserError:
         return ()
     return data.fingerprint, data.claimed or data.fingerprint

@@ -21,7 +21,7 @@ from torch.nn import functional
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners.kinds import EstimatorKind
-from alharness.learners.learner import FitReport, Learner
+from alharness.learners.learner import FitReport, Learner, require_no_gaps
 from alharness.pool import Pool
 
 #: Probabilities of 0 become this, so that logarithms stay finite.
@@ -105,7 +105,14 @@ class EstimatorLearner(Learner):
         return torch.from_numpy(found).clamp_min(SMALLEST).log().float().to(self.device)
 
     def features(self, items: torch.Tensor) -> torch.Tensor:
-        return items.detach().flatten(1)
+        """The items themselves.
+
+        Raises:
+            UserError: rows with gaps: they have no distances from each other.
+        """
+        rows = items.detach().flatten(1)
+        require_no_gaps(rows)
+        return rows
 
     def state(self) -> dict[str, torch.Tensor]:
         found = {"classes": torch.from_numpy(self.classes)}

@@ -15,11 +15,13 @@ what it can give to a strategy.
 from __future__ import annotations
 
 import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -62,6 +64,11 @@ class Kind(ABC):
     def unread(self) -> Collection[str]:
         """Settings that it would not read."""
         return OF_NETWORKS
+
+    @property
+    def takes_gaps(self) -> bool:
+        """Whether rows may have NaN where nothing is there."""
+        return False
 
     def require_settings(self, settings: LearnerSettings) -> None:
         """Refuse what it would ignore. Loads no data and builds nothing.
@@ -263,6 +270,10 @@ class LearnerKind(Kind):
         return "settings" in inspect.signature(self.cls).parameters
 
     @property
+    def takes_gaps(self) -> bool:
+        return self.cls.takes_gaps
+
+    @property
     def unread(self) -> Collection[str]:
         # Somebody's class that takes the settings may read them; only the harness freezes.
         is_own = self.cls.__module__.startswith(f"{__package__}.")
@@ -295,6 +306,30 @@ class EstimatorKind(Kind):
     def description(self) -> str:
         # The first paragraph: scikit-learn's docstrings run to pages.
         return (inspect.getdoc(self.estimator) or "").split("\n\n")[0]
+
+    @property
+    def takes_gaps(self) -> bool:
+        # Tried, not asked: what scikit-learn's tags say of a pipeline, or of somebody's own class, is less.
+        return _trains_with_gaps(self.estimator)
+
+
+def _trains_with_gaps(estimator: Any) -> bool:
+    """Whether a scikit-learn classifier can be trained on, and predict, rows with NaN."""
+    from sklearn.base import clone
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(np.int64)
+    x[::4, 1] = np.nan
+    x[:, 2] = np.where(np.arange(60) < 30, np.nan, x[:, 2])
+    try:
+        found = estimator() if isinstance(estimator, type) else clone(estimator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            p = found.fit(x, y).predict_proba(x[::-1])
+    except Exception:  # as many kinds as there are classifiers
+        return False
+    return bool(np.isfinite(p).all())
 
 
 def kind_of(settings: LearnerSettings) -> Kind:

@@ -46,10 +46,12 @@ class Learner(ABC):
             items needs.
         seeded: whether ``fit`` depends on its seed. Members of an ensemble that do not are trained on
             resampled labels, because they would be equal otherwise.
+        takes_gaps: whether rows may have NaN where nothing is there (``task.missing=keep``).
     """
 
     differentiable: ClassVar[bool] = True
     seeded: bool = True
+    takes_gaps: ClassVar[bool] = False
 
     def __init__(self, item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> None:
         self.item_shape = item_shape
@@ -155,3 +157,16 @@ __getattr__ = from_files(
         "NetworkLearner": "alharness.learners.network",
     },
 )
+
+
+def require_no_gaps(rows: torch.Tensor) -> None:
+    """Refuse rows with NaN where distances are wanted.
+
+    Raises:
+        UserError: some are there.
+    """
+    if bool(rows.isnan().any()):
+        raise UserError(
+            "This strategy compares rows with each other, and task.missing=keep leaves gaps in them. Use a "
+            "strategy that reads predictions (margin, max-entropy), or set task.missing=median."
+        )

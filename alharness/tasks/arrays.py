@@ -103,6 +103,7 @@ def data_of(found: Divided, items: NDArray[Any], names: NDArray[np.str_] | None 
         pool_fingerprint=digest(pool),
         notes={**found.notes, **shared_note(shared, len(test))},
         n_shared=shared,
+        has_gaps=pool.dtype.kind == "f" and bool(np.isnan(pool).any() or np.isnan(test).any()),
         pool_names=None if names is None else names[found.pool],
     )
 

@@ -41,6 +41,9 @@ from alharness.tasks.soundness import (
     sound_targets,
 )
 
+#: A classifier that finds splits for what is not there, as an example in messages.
+TAKES_GAPS = "sklearn.ensemble:HistGradientBoostingClassifier"
+
 
 @dataclass(frozen=True)
 class TaskData:
@@ -66,6 +69,7 @@ class TaskData:
         claimed: the fingerprint that somebody's own ``load`` gave, which runs before 0.3 have recorded.
         pool_names: what people call the pool's items, where they are to be labelled (``task.blank=pool``):
             files of a folder, numbers of rows of a table (from 1); ``TaskPlugin.original`` takes these.
+        has_gaps: rows have NaN where nothing is there, for classifiers that take it (``task.missing=keep``).
     """
 
     pool_images: NDArray[Any] | VirtualItems
@@ -81,6 +85,7 @@ class TaskData:
     n_shared: int | None = None
     claimed: str | None = None
     pool_names: NDArray[np.str_] | None = None
+    has_gaps: bool = False
 
     @property
     def n_classes(self) -> int:
@@ -226,7 +231,7 @@ class TaskPlugin(ABC):
         Raises:
             UserError: as ``load``.
         """
-        return load_data(self, locations, progress).fingerprint
+        return load_data(self, locations, progress, blanks=True, gaps=True).fingerprint
 
 
 def load_data(
@@ -235,6 +240,7 @@ def load_data(
     progress: Progress = silent,
     *,
     blanks: bool = False,
+    gaps: bool = False,
 ) -> TaskData:
     """What a plug-in's ``load`` gives, held against what ``TaskData`` says.
 
@@ -246,6 +252,7 @@ def load_data(
         progress: told of long work.
         blanks: whether pool items may have no class and the test set no item: where a person answers, or
             nobody does. Anybody else would have to guess.
+        gaps: whether rows may have NaN where nothing is there: where the classifier takes them.
 
     Raises:
         UserError: as ``load``; arrays of another kind, items and labels that are not as many, labels beyond
@@ -255,7 +262,7 @@ def load_data(
     """
     name = plugin.name + (f":{plugin.argument}" if plugin.argument is not None else "")
     if is_own(plugin):
-        return _sound(plugin.load(locations, progress), name, blanks)
+        return _sound(plugin.load(locations, progress), name, blanks, gaps)
 
     # Only for foreign code, and only now: a task is described without torch, whose state is watched.
     from alharness.border.author import Author
@@ -268,7 +275,7 @@ def load_data(
         return data
 
     author = Author(plugin, name, "data set")
-    data = _sound(watched(author, "load", "a TaskData from load", load), name, blanks)
+    data = _sound(watched(author, "load", "a TaskData from load", load), name, blanks, gaps)
     return _fingerprinted(data)
 
 
@@ -285,7 +292,7 @@ def _fingerprinted(data: TaskData) -> TaskData:
     return replace(data, fingerprint=whole, pool_fingerprint=of_pool, claimed=data.fingerprint)
 
 
-def _sound(data: TaskData, name: str, blanks: bool) -> TaskData:
+def _sound(data: TaskData, name: str, blanks: bool, gaps: bool) -> TaskData:
     """The same data, with labels as int64 and a word on what makes results doubtful.
 
     That is: classes that the pool has no item of, and items of the test set that are in the pool.
@@ -296,7 +303,12 @@ def _sound(data: TaskData, name: str, blanks: bool) -> TaskData:
     names = sound_names(data.class_names, name)
     # Who has no labels has no test set either, and wants to hear of the former.
     empty = blanks or bool(np.any(np.asarray(data.pool_targets) == BLANK))
-    sound_items(data.pool_images, data.test_images, name, blanks=empty)
+    if data.has_gaps and not gaps:
+        raise UserError(
+            f"Rows of data set '{name}' have gaps (task.missing=keep), and not every classifier takes them. "
+            f"Use one that does (learner.kind={TAKES_GAPS}), or set task.missing=median."
+        )
+    sound_items(data.pool_images, data.test_images, name, blanks=empty, gaps=data.has_gaps)
     n_pool, n_test, n_classes = data.pool_images.shape[0], len(data.test_images), len(names)
     of_pool, of_test = (f"{part} of data set '{name}'" for part in ("pool_targets", "test_targets"))
     pool_targets = sound_targets(data.pool_targets, n_pool, n_classes, of_pool, blanks=True)

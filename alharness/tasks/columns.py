@@ -115,10 +115,11 @@ def filled(
     Args:
         meaning: of the column.
         in_pool: bool ``[N]``: what fills a gap is taken from the pool alone.
-        how: ``median`` or ``category``; nothing else leaves gaps until here.
+        how: ``median``, ``category`` or ``keep``; nothing else leaves gaps until here.
 
     Returns:
-        The values; and a column ``[N, 1]`` that is 1 where a number was not there, for ``category``.
+        The values, with NaN for a number that was not there and is kept so; and a column ``[N, 1]`` that is
+        1 where a number was not there, for ``category``.
     """
     from pandas.api import types
 
@@ -127,6 +128,8 @@ def filled(
         return values, None
     of_pool = values[in_pool & ~gaps]
     if types.is_numeric_dtype(values) and not types.is_bool_dtype(values):
+        if how == "keep":
+            return values.astype(float).mask(gaps), None
         middle = (
             float(of_pool.median() if how == "median" else of_pool.mean()) if len(of_pool) else 0.0
         )
@@ -134,7 +137,7 @@ def filled(
         numbers = values.astype(float).where(~gaps, middle)
         return numbers, gaps[:, None].astype(np.float64) if how == "category" else None
     texts = values.astype(object)
-    usual = NOTHING if how == "category" or not len(of_pool) else of_pool.mode().iloc[0]
+    usual = NOTHING if how != "median" or not len(of_pool) else of_pool.mode().iloc[0]
     return texts.where(~gaps, usual), None
 
 
@@ -190,21 +193,24 @@ def _scaled(column: Series[Any], in_pool: NDArray[np.bool_], where: str) -> Enco
     """Mean 0 and deviation 1 on the pool; 0 where the pool has one value: it tells nothing."""
     name = column.name
     values = column.to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all():
+    if np.isinf(values).any():
         raise UserError(
             f"Column '{name}' of {where} is infinite in row "
-            f"{int((~np.isfinite(values)).argmax()) + 1}. Mend it, or set task.drop={name}."
+            f"{int(np.isinf(values).argmax()) + 1}. Mend it, or set task.drop={name}."
         )
-    pool = values[in_pool]
+    gaps = np.isnan(values)  # kept, for a classifier that takes them
+    pool = values[in_pool & ~gaps]
+    if not len(pool):
+        return Encoded(np.where(gaps, np.nan, 0.0)[:, None], "constant")
     with np.errstate(over="ignore", invalid="ignore"):
         if np.ptp(pool) <= _CONSTANT * np.abs(pool).max():
-            return Encoded(np.zeros((len(values), 1)), "constant")
+            return Encoded(np.where(gaps, np.nan, 0.0)[:, None], "constant")
         scaled = (values - pool.mean()) / pool.std()
-        fits = np.isfinite(scaled.astype(np.float32)).all()
+        fits = (np.isfinite(scaled.astype(np.float32)) | gaps).all()
     if not fits:
         raise UserError(
-            f"Column '{name}' of {where} reaches from {values.min():.3g} to {values.max():.3g}, which cannot "
-            f"be scaled to float32. Mend it, or set task.drop={name}."
+            f"Column '{name}' of {where} reaches from {np.nanmin(values):.3g} to {np.nanmax(values):.3g}, "
+            f"which cannot be scaled to float32. Mend it, or set task.drop={name}."
         )
     return Encoded(scaled[:, None], "number")
 

@@ -39,7 +39,9 @@ def sound_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     return found
 
 
-def sound_items(pool: Any, test: Any, where: str, *, blanks: bool = False) -> None:
+def sound_items(
+    pool: Any, test: Any, where: str, *, blanks: bool = False, gaps: bool = False
+) -> None:
     """Items of pool and test set: of one kind, one shape, and finite.
 
     Args:
@@ -47,13 +49,14 @@ def sound_items(pool: Any, test: Any, where: str, *, blanks: bool = False) -> No
         test: an array.
         where: name of the data set, for messages.
         blanks: whether the test set may be empty.
+        gaps: whether rows may have NaN.
 
     Raises:
         UserError: with the array, what was expected of it, and what it is.
     """
     if isinstance(pool, np.ndarray) or not hasattr(pool, "open"):
-        _check_array(pool, f"pool_images of data set '{where}'")
-    _check_array(test, f"test_images of data set '{where}'", may_be_empty=blanks)
+        _check_array(pool, f"pool_images of data set '{where}'", gaps=gaps)
+    _check_array(test, f"test_images of data set '{where}'", may_be_empty=blanks, gaps=gaps)
     of_pool = f"{pool.dtype} {pool.shape[1:]}" if isinstance(pool, np.ndarray) else ""
     of_test = f"{test.dtype} {test.shape[1:]}"
     if tuple(pool.shape[1:]) != test.shape[1:] or (of_pool and of_pool != of_test):
@@ -143,7 +146,7 @@ def shared_note(shared: int | None, n_test: int, what: str = "items") -> dict[st
     return {"duplicates": f"{shared:,} of {n_test:,} test {what} are in the pool too"}
 
 
-def _check_array(items: Any, name: str, *, may_be_empty: bool = False) -> None:
+def _check_array(items: Any, name: str, *, may_be_empty: bool = False, gaps: bool = False) -> None:
     """Uint8 images or finite float32 rows, at least one."""
     found = _in_words(items)
     is_array = isinstance(items, np.ndarray)
@@ -166,7 +169,8 @@ def _check_array(items: Any, name: str, *, may_be_empty: bool = False) -> None:
         return
     step = max(1, _BLOCK // items.shape[1])
     for start in range(0, len(items), step):
-        finite = np.isfinite(items[start : start + step]).all(axis=1)
+        part = items[start : start + step]
+        finite = (np.isfinite(part) | (gaps & np.isnan(part))).all(axis=1)
         if not finite.all():
             raise UserError(
                 f"{name} must be finite; row {start + int((~finite).argmax())} is not. Fill or drop "

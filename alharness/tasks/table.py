@@ -81,11 +81,12 @@ class TableParameters(SplitParameters):
         json_schema_extra=_ADDED,
         description="texts that mean that nothing is there, for instance ?,NA",
     )
-    missing: Literal["refuse", "drop", "category", "median"] = Field(
+    missing: Literal["refuse", "drop", "category", "median", "keep"] = Field(
         "refuse",
         json_schema_extra=_ADDED,
         description="what is not there: drop leaves rows out; category makes it a category (numbers: the "
-        "pool's mean, and a column that says so); median takes the pool's (texts: the most frequent)",
+        "pool's mean, and a column that says so); median takes the pool's (texts: the most frequent); keep "
+        "leaves NaN to classifiers that take it (texts: a category)",
     )
     decimal: Literal[".", ","] = Field(
         ".", json_schema_extra=_ADDED, description="the sign before decimals"
@@ -599,9 +600,7 @@ class Table(OwnFile):
             names = [name for name in refused if name != target]
             if names:
                 listed_names = ",".join(typed_name(name) for name in names)
-                how += (
-                    f", median or category, or leave the column out with task.drop={listed_names}"
-                )
+                how += f", median, category or keep, or leave the column out with task.drop={listed_names}"
             if target in refused:
                 how += ", or name another column with task.target, or label the rows with 'alharness label'"
             raise UserError(f"Column {'; '.join(told)}. {how}.")

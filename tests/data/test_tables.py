@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alharness import seeds
+from alharness.api.running import places_of
 from alharness.cli import call
+from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.registry import resolve_task
 from alharness.spec import resolve
@@ -560,6 +562,63 @@ def test_a_genuine_table_gives_what_scikit_learn_gives_directly(
     )
     ours = LogisticRegression(max_iter=3000).fit(data.pool_images, data.pool_targets)
     assert ours.score(data.test_images, data.test_targets) == pytest.approx(direct, abs=1e-4)
+
+
+# ------------------------------------------------------------------- gaps that a classifier takes as they are
+
+
+def gappy(path: Path) -> Path:
+    size, colour = WHOLE.astype(float), np.tile(["u", "v"], N // 2).astype(object)
+    size[::7], colour[[3, 9]] = np.nan, None
+    return write(path, size=size, colour=colour)
+
+
+def test_kept_gaps_stay_what_they_are_and_the_rest_is_scaled_as_without_them(
+    tmp_path: Path,
+) -> None:
+    path = gappy(tmp_path / "t.csv")
+    data, median = load(path, missing="keep"), load(path, missing="median")
+    assert data.has_gaps
+    assert not median.has_gaps
+    frame = pandas.read_csv(path)
+    rows = np.concatenate([data.pool_images, data.test_images])
+    assert np.isnan(rows[:, 1]).sum() == frame["size"].isna().sum()
+    assert not np.isnan(rows[:, [0, 2, 3, 4]]).any(), "of words a gap is a category"
+    of_pool = data.pool_images[:, 1]
+    assert np.nanmean(of_pool) == pytest.approx(0, abs=1e-6)
+    assert np.nanstd(of_pool) == pytest.approx(1, abs=1e-6)
+
+
+def test_only_a_classifier_that_takes_gaps_sees_them(tmp_path: Path) -> None:
+    """Scikit-learn's tags say less than a trial: a pipeline that imputes takes gaps, too."""
+    imputing = tmp_path / "mine.py"
+    imputing.write_text(
+        "from sklearn.impute import SimpleImputer\nfrom sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "imputing = make_pipeline(SimpleImputer(), LogisticRegression())\n"
+    )
+    given = {
+        "task": {"name": f"table:{gappy(tmp_path / 't.csv')}", "missing": "keep"},
+        "strategy": "margin",
+        "budget": 24,
+        "query_size": 4,
+        "initial_size": 20,
+    }
+    places = places_of(tmp_path / "runs", None)
+    for kind in ("sklearn.ensemble:HistGradientBoostingClassifier", f"{imputing}:imputing"):
+        folder = execute(resolve({**given, "learner": {"kind": kind}}), places)
+        assert [record.n_labelled for record in folder.records()] == [20, 24]
+        execute(
+            resolve({**given, "learner": {"kind": kind}}), places
+        )  # finished: proved, not refused
+    for kind in ("mlp", "linear", "sklearn.linear_model:LogisticRegression"):
+        with pytest.raises(
+            UserError, match=r"have gaps.*HistGradientBoosting.*task.missing=median"
+        ):
+            execute(resolve({**given, "learner": {"kind": kind}}), places)
+    spec = resolve({**given, "strategy": "core-set", "learner": {"kind": f"{imputing}:imputing"}})
+    with pytest.raises(UserError, match=r"compares rows with each other"):
+        execute(spec, places)
 
 
 def test_a_word_that_is_a_gap_among_numbers_is_one_in_the_whole_file(tmp_path: Path) -> None:

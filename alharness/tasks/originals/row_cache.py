@@ -83,6 +83,7 @@ def _write(path: Path, origin: Mapping[str, str], data: TaskData) -> None:
         "fingerprint": data.fingerprint,
         "pool_fingerprint": data.pool_fingerprint,
         "notes": dict(data.notes),
+        "has_gaps": data.has_gaps,
     }
     (partial / META).write_text(page(facts), encoding="ascii")
     shutil.rmtree(path, ignore_errors=True)
@@ -116,5 +117,6 @@ def _read(path: Path, origin: Mapping[str, str], progress: Progress) -> TaskData
         fingerprint=facts["fingerprint"],
         pool_fingerprint=facts["pool_fingerprint"],
         notes=facts["notes"],
+        has_gaps=bool(facts.get("has_gaps", False)),
         **arrays,
     )
