@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from alharness.executors.targets import Found
     from alharness.pictures.charts import Chart
     from alharness.records import Run
+    from alharness.stopping import NamedRule
 
 LOG = logging.getLogger("alharness")
 
@@ -299,6 +300,7 @@ def compare(
     labels: Mapping[str, str] | None = None,
     looks: int = 1,
     published: AnyPath | None = None,
+    stopping: Sequence[str] = (),
 ) -> ComparisonResult:
     """Compare finished runs: the tables of ``alharness compare``.
 
@@ -318,6 +320,8 @@ def compare(
         looks: how often results were looked at while seeds were added; every p is multiplied by it.
         published: judge records as they were published, in place of ``targets``: a ``.tar.xz`` file, or a
             folder with some, such as ``benchmarks/results`` of the repository.
+        stopping: stopping rules to judge on these runs, as ``alharness run --stop`` names them; ``all``
+            stands for all installed ones that need no parameter.
 
     Returns:
         tables, sentences and charts. A run that cannot be read is left out, logged as a warning, and
@@ -329,7 +333,9 @@ def compare(
     root = places_of(runs_dir, None).runs_dir
     found = found_of(targets, root, split_by, labels or {}, published)
     log_unreadable(found)
-    return result_of(found, axis=axis, metric=metric, against=against, looks=looks)
+    return result_of(
+        found, axis=axis, metric=metric, against=against, looks=looks, stopping=stopping
+    )
 
 
 def result_of(
@@ -339,6 +345,7 @@ def result_of(
     metric: str | None = None,
     against: str | None = None,
     looks: int = 1,
+    stopping: Sequence[str] = (),
 ) -> ComparisonResult:
     """What ``compare`` gives for runs that were found already."""
     from alharness.comparison.report import build
@@ -351,8 +358,24 @@ def result_of(
         metric=metric,
         against=against,
         looks=looks,
+        rules=rules_of(stopping),
     )
     return ComparisonResult(report, metric, against, looks)
+
+
+def rules_of(given: Sequence[str]) -> list[NamedRule]:
+    """Stopping rules by name; ``all`` stands for those that need no parameter.
+
+    Raises:
+        UserError: no such rule, or a wrong parameter.
+    """
+    if not given:
+        return []
+    from alharness.stopping import all_rules, named
+
+    wanted = [given] if isinstance(given, str) else given
+    rules = [rule for name in wanted for rule in (all_rules() if name == "all" else [named(name)])]
+    return list({rule.label: rule for rule in rules}.values())
 
 
 def log_unreadable(found: Found) -> None:

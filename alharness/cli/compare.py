@@ -15,6 +15,7 @@ from alharness.cli.selection import (
     find_comparisons,
     looks_option,
     published_option,
+    stopping_option,
     sweep_options,
     tell_unreadable,
 )
@@ -27,6 +28,7 @@ from alharness.errors import UserError
 @published_option
 @comparison_options
 @looks_option
+@stopping_option
 @sweep_options
 @click.option(
     "--at",
@@ -55,6 +57,7 @@ def compare(
     metric: str | None,
     against: str | None,
     looks: int,
+    stopping: tuple[str, ...],
     split_by: tuple[str, ...],
     labels: tuple[str, ...],
     at: str | None,
@@ -71,6 +74,7 @@ def compare(
     alharness compare
     alharness compare --format md
     alharness compare --at 100,200,500 --out table.tex
+    alharness compare --stopping all --stopping budget:200
     alharness compare benchmarks/specs/fig3a.toml --x labels --out fig3a.tex
     alharness compare --published benchmarks/results
     """
@@ -79,8 +83,20 @@ def compare(
     from alharness.files import write_text
 
     wanted = format_of(out, chosen)
+    if stopping and (at is not None or wanted == "csv"):
+        what = (
+            "--at makes a table of its own"
+            if at is not None
+            else "The CSV holds figures of merit alone"
+        )
+        raise UserError(
+            f"{what}, and --stopping would be left out of it. Give --stopping without --at, in the format "
+            "table, md, latex or json."
+        )
     found = find_comparisons(targets, runs_dir, split_by, labels, options, published)
-    result = result_of(found, axis=axis, metric=metric, against=against, looks=looks)
+    result = result_of(
+        found, axis=axis, metric=metric, against=against, looks=looks, stopping=stopping
+    )
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if at is not None:
         some = result.at(*_positions(at))

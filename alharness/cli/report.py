@@ -15,6 +15,7 @@ from alharness.cli.selection import (
     find_comparisons,
     looks_option,
     published_option,
+    stopping_option,
     sweep_options,
     tell_unreadable,
 )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @published_option
 @comparison_options
 @looks_option
+@stopping_option
 @sweep_options
 @click.option(
     "--out",
@@ -59,6 +61,7 @@ def report(
     metric: str | None,
     against: str | None,
     looks: int,
+    stopping: tuple[str, ...],
     split_by: tuple[str, ...],
     labels: tuple[str, ...],
     out: Path,
@@ -79,6 +82,7 @@ def report(
     alharness report --timing timing
     alharness report --label ./mine.py:Gini=Gini
     """
+    from alharness.api.comparing import rules_of
     from alharness.comparison.claims import check_paper
     from alharness.comparison.page import write
     from alharness.comparison.report import build, nothing_more
@@ -102,6 +106,7 @@ def report(
         claims=claims,
         inspections=inspections,
         more=nothing_more if timing is None else _costs(timing, found.comparisons, metric),
+        rules=rules_of(stopping),
     )
     page = write(made, out)
     click.echo(made.status)

@@ -138,6 +138,17 @@ def published_option(function: Function) -> Function:
     )(function)
 
 
+def stopping_option(function: Function) -> Function:
+    """``--stopping``: rules that are judged on the runs."""
+    return click.option(
+        "--stopping",
+        multiple=True,
+        metavar="RULE",
+        help="Judge a stopping rule on these runs, for instance kappa, budget:200 or all (repeatable): "
+        "annotations spent, accuracy lost. Nothing is trained.",
+    )(function)
+
+
 def tell_unreadable(found: Found) -> int:
     """Name the runs that cannot be read: a line each, or one with three of them where there are many.
 

@@ -29,6 +29,7 @@ from alharness.comparison.remarks import (
     preparation_notes,
     session_notes,
     start_notes,
+    stop_notes,
     time_notes,
 )
 from alharness.comparison.runs import describe
@@ -261,6 +262,7 @@ def _comparison(
     series = relabelled(series, labels)
     left_out += [*dropped, *copies]
     notes += [*data_notes(series), *start_notes(series), *artefact_notes(series)]
+    notes += stop_notes(series)
     notes += [*preparation_notes(series), *pause_notes(series), *time_notes(series)]
     notes += session_notes([*(run for item in series for run in item.runs), *bounds])
     if any(run.facts.task.synthetic for run in finished):

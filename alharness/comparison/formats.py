@@ -27,7 +27,7 @@ from alharness.pictures.charts import Cell, as_csv
 from alharness.records.metrics import METRICS
 
 #: Tables that a comparison in text shows.
-SHOWN = ("results", "labels_to_target", "tests", "over_generators", "left_out")
+SHOWN = ("results", "labels_to_target", "stopping", "tests", "over_generators", "left_out")
 
 #: Head of a column that belongs to the one before it.
 INTERVAL = "95 % interval"
@@ -176,6 +176,11 @@ def as_json(report: Report) -> str:
                     {"strategy": row.label, **{k: plain(v) for k, v in row.merits.items()}}
                     for row in section.rows
                 ],
+                **(
+                    {"stopping": [item.as_dict() for item in section.stopping.judged]}
+                    if section.stopping.judged
+                    else {}
+                ),
                 "left_out": [vars(item) for item in section.comparison.left_out],
             }
             for section in report.sections
@@ -202,7 +207,7 @@ def _n_names(table: TextTable) -> int:
     """Columns at the left that hold words."""
     if table.name == "left_out":
         return len(table.header)
-    return 2 if table.header[0] == "rank" else 1
+    return 2 if table.header[0] == "rank" or table.name == "stopping" else 1
 
 
 def columns_of(table: TextTable, width: int | None = None) -> list[str]:

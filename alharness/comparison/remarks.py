@@ -35,6 +35,23 @@ def data_notes(series: Sequence[Series]) -> list[str]:
     ]
 
 
+def stop_notes(series: Sequence[Series]) -> list[str]:
+    """Runs that a stopping rule ended: they are finished, and what lies beyond was never run."""
+    notes = []
+    for item in series:
+        stopped = [run for run in item.runs if run.records[-1].stopped is not None]
+        if not stopped:
+            continue
+        spent = sorted(run.records[-1].n_asked for run in stopped)
+        rules = sorted({str(run.records[-1].stopped).partition(": ")[0] for run in stopped})
+        told = f"{spent[0]}" if spent[0] == spent[-1] else f"{spent[0]} to {spent[-1]}"
+        notes.append(
+            f"{len(stopped)} of {len(item.runs)} runs of {item.label} were ended by {', '.join(rules)} at "
+            f"{told} of {stopped[0].spec.budget} annotations: they are complete, and their curves end there."
+        )
+    return notes
+
+
 def start_notes(series: Sequence[Series]) -> list[str]:
     """Whether runs of equal seeds really started alike (R1)."""
     notes: list[str] = []

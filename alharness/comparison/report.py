@@ -20,6 +20,7 @@ from alharness.comparison import (
     metrics,
     remarks,
     statistics,
+    stopping,
     tables,
 )
 from alharness.comparison.comparison import Comparison
@@ -34,6 +35,7 @@ from alharness.pictures.charts import Chart
 from alharness.records import RunFolder
 from alharness.records.metrics import AXES, METRICS, as_column, axis_field, find_metric
 from alharness.records.runs import Pair
+from alharness.stopping import NamedRule
 
 #: Fewest data sets for a critical-difference diagram.
 MIN_TASKS = 3
@@ -62,6 +64,7 @@ class Section:
     tables: tuple[TextTable, ...]
     charts: tuple[Chart, ...]
     rows: tuple[ResultRow, ...]
+    stopping: stopping.Verdicts
 
     @property
     def by_name(self) -> dict[str, TextTable | Chart]:
@@ -118,6 +121,7 @@ def build(
     claims: Sequence[Verdict] = (),
     inspections: Mapping[str, Mapping[str, float]] | None = None,
     more: Callable[[Comparison], Sequence[TextTable | Chart]] = nothing_more,
+    rules: Sequence[NamedRule] = (),
 ) -> Report:
     """Work everything out.
 
@@ -132,6 +136,7 @@ def build(
         claims: the paper's claims, checked.
         inspections: figures of inspected generators, by the generator's key.
         more: tables and charts that rest on more than records, for the comparison's section.
+        rules: stopping rules that are judged on the runs; none: there is no such table.
     """
     if metric is not None:
         find_metric(metric)
@@ -142,7 +147,10 @@ def build(
         base = comparison.find(against) if runs and against is not None else comparison.baseline
         own = metrics.metric_of(comparison, metric)
         rows = metrics.table(comparison, axis=axis, metric=own, against=against, looks=looks)
-        chapter = _Chapter(comparison, axis, own, base, rows, inspections or {}, more, looks)
+        found_of_rules = stopping.judge(comparison, rules, axis=axis, metric=own)
+        chapter = _Chapter(
+            comparison, axis, own, base, rows, inspections or {}, more, looks, found_of_rules
+        )
         sections.append(_section(chapter, f"c{i}"))
     complete, status = _status(found)
     return Report(
@@ -185,6 +193,7 @@ class _Chapter:
         rows: the table of results; empty without a finished run.
         inspections: figures of inspected generators, by the generator's key.
         more, looks: see ``build``.
+        stopping: what was found of stopping rules.
     """
 
     comparison: Comparison
@@ -195,6 +204,7 @@ class _Chapter:
     inspections: Mapping[str, Mapping[str, float]]
     more: Callable[[Comparison], Sequence[TextTable | Chart]]
     looks: int
+    stopping: stopping.Verdicts
 
     @property
     def words(self) -> str:
@@ -232,6 +242,7 @@ CONTENTS: Sequence[tuple[_Condition, Callable[[_Chapter], _Made]]] = (
     (_always, lambda c: tables.left_out(c.comparison)),
     (_has_runs, lambda c: tables.results(c.comparison, c.rows, c.axis, c.metric)),
     (_has_runs, lambda c: tables.reached(c.comparison, c.rows, c.axis, c.against)),
+    (_has_runs, lambda c: stopping.table(c.stopping, c.comparison, c.axis, c.metric)),
     (_has_runs, lambda c: tables.tests(c.rows, c.against, c.words, c.looks)),
     (_has_reference, lambda c: generators.over_generators(c.comparison, c.axis, c.metric)),
     (_has_runs, lambda c: [
@@ -261,6 +272,7 @@ CONTENTS: Sequence[tuple[_Condition, Callable[[_Chapter], _Made]]] = (
 WARNINGS: Sequence[tuple[_Condition, Callable[[_Chapter], Sequence[str]]]] = (
     (_always, lambda c: [why] if (why := c.comparison.why_no_ranking()) else []),
     (_always, lambda c: c.comparison.notes),
+    (_has_runs, lambda c: c.stopping.notes),
     (_has_runs, lambda c: _seed_warnings(c.comparison)),
     (_has_runs, lambda c: _annotator_warnings(c.comparison)),
     (_has_runs, lambda c: remarks.unit_notes(c.comparison.series)),
@@ -294,6 +306,7 @@ def _section(chapter: _Chapter, anchor: str) -> Section:
         tuple(item for item in items if isinstance(item, TextTable)),
         tuple(item for item in items if isinstance(item, Chart)),
         tuple(chapter.rows),
+        chapter.stopping,
     )
 
 
