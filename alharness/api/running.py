@@ -267,6 +267,10 @@ def bound_of(strategy: Any, dataset: Any, settings: Mapping[str, Any]) -> Bound:
         "strategy": choice_of(plugins.STRATEGIES, strategy),
         "task": choice_of(plugins.TASKS, dataset),
     }
+    if "initial" in settings:  # a strategy of any form, as the first argument is one
+        settings = {k: v for k, v in settings.items() if k != "initial"} | {
+            f"initial.{k}": v for k, v in choice_of(plugins.STRATEGIES, settings["initial"]).items()
+        }
     return bind(merge(settings_of(settings), chosen), watched)
 
 

@@ -84,9 +84,14 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
 
 def headline(spec: RunSpec) -> str:
     """What is going to run, in one line."""
+    from alharness.records.facts import RANDOM_START
+
+    start = str(spec.initial_size)
+    if spec.initial != RANDOM_START:
+        start += f" ({spec.initial.name})"
     return (
         f"{spec.task.name}  {spec.strategy.name}  seed {spec.seed}  profile {spec.profile}  "
-        f"{spec.device}  budget {spec.budget} = {spec.initial_size} + {spec.n_cycles} x {spec.query_size}"
+        f"{spec.device}  budget {spec.budget} = {start} + {spec.n_cycles} x {spec.query_size}"
         + (f"  stop {', '.join(map(str, spec.stop))}" if spec.stop else "")
     )
 

@@ -37,10 +37,9 @@ def explain_option(text: Callable[[], str]) -> Callable[[Any], Any]:
 def sweep_format() -> str:
     """What a sweep file may say."""
     from alharness.executors.sweeps import EXAMPLE, Sweep
-    from alharness.spec import SECTIONS, TOP_LEVEL, RunSpec
+    from alharness.spec import SETTINGS, TOP_LEVEL, RunSpec
 
     names = RunSpec.model_fields
-    sections = [name for name in SECTIONS if name not in ("task", "strategy")]
     parts = [
         "A sweep file is TOML. It expands to runs; what is finished is not run again.",
         *_keys("Keys of the file", Sweep),
@@ -48,13 +47,14 @@ def sweep_format() -> str:
         "'alharness run --config'):",
         _line("task", "name", "data set, or {name = ..., PARAMETER = ...}"),
         _line("strategy", "name", "the same for a strategy"),
+        _line("initial", "name", names["initial"].description or ""),
         *(
             _line(name, _type(names[name].annotation), names[name].description or "")
             for name in TOP_LEVEL
         ),
         *(
             _line(f"{name}.NAME", "", (inspect.getdoc(names[name].annotation) or "").rstrip("."))
-            for name in sections
+            for name in SETTINGS
         ),
         "  'alharness show settings' and 'alharness show NAME' list their names.",
         "",

@@ -164,7 +164,7 @@ def _show_task(name: str) -> None:
 
 def _show_settings() -> None:
     """Every section of a spec that does not belong to a plug-in, with its defaults."""
-    from alharness.spec import SECTIONS, RunSpec
+    from alharness.spec import SETTINGS, RunSpec
 
     click.echo("task (--set task.NAME=VALUE; 'alharness show NAME' lists the data set's own):")
     click.echo(
@@ -173,7 +173,14 @@ def _show_settings() -> None:
     click.echo(
         "                          classes, or the rarer of two with less than 40 % of the pool"
     )
-    for section in SECTIONS[2:]:
+    click.echo(
+        "initial (--initial NAME, --set initial.NAME=VALUE for a strategy's own parameters):"
+    )
+    click.echo(
+        "  name      random        random, stratified (each class by its share), or a strategy that"
+    )
+    click.echo("                          needs no classifier")
+    for section in SETTINGS:
         _fields(f"{section} (--set {section}.NAME=VALUE)", RunSpec.model_fields[section].annotation)
 
 

@@ -95,7 +95,18 @@ def spec_options(function: Function) -> Function:
             "--budget", type=int, default=None, help="Annotations in all, initial set included."
         ),
         click.option("--query-size", type=int, default=None, help="Annotations per cycle."),
-        click.option("--initial-size", type=int, default=None, help="Annotations before cycle 0."),
+        click.option(
+            "--initial-size",
+            type=int,
+            default=None,
+            help="Annotations before cycle 0; 0 with --initial STRATEGY: as many as in a cycle.",
+        ),
+        click.option(
+            "--initial",
+            default=None,
+            metavar="random|stratified|STRATEGY",
+            help="How the initial set is found (default random); a strategy that needs no classifier.",
+        ),
         click.option("--device", default=None, help="auto, cpu, cuda or cuda:N (default auto)."),
         click.option(
             "--profile",
@@ -141,7 +152,7 @@ def overrides(
     layers: list[dict[str, Any]] = [{}]
     if config is not None:
         layers.append(read_toml(config))
-    for plugin in ("task", "strategy"):
+    for plugin in ("task", "strategy", "initial"):
         # Another plug-in than the file's starts from its own defaults.
         if plugin in given and config is not None:
             layers[-1].pop(plugin, None)

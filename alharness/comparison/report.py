@@ -32,7 +32,8 @@ from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import TextTable, number, p_value
 from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
-from alharness.records import RunFolder
+from alharness.records import RunFolder, SpecFacts
+from alharness.records.facts import DRAWN, RANDOM_START
 from alharness.records.metrics import AXES, METRICS, as_column, axis_field, find_metric
 from alharness.records.runs import Pair
 from alharness.stopping import NamedRule
@@ -310,6 +311,13 @@ def _section(chapter: _Chapter, anchor: str) -> Section:
     )
 
 
+def _how_begun(spec: SpecFacts) -> str:
+    """How the initial set was found, where it was not drawn uniformly."""
+    if spec.initial.name == RANDOM_START.name:
+        return ""
+    return f" ({'chosen by ' if spec.initial.name not in DRAWN else ''}{spec.initial.name})"
+
+
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     """What the comparison is about, in a few lines."""
     runs = [*comparison.runs, *comparison.bounds]
@@ -321,7 +329,8 @@ def _facts(comparison: Comparison) -> list[tuple[str, str]]:
         ("pool / test", f"{_told(task.n_pool)} / {_told(task.n_test)} items"),
         (
             "annotations",
-            f"{spec.initial_size} at the start, {spec.query_size} per cycle, {spec.budget} in all",
+            f"{spec.initial_size} at the start{_how_begun(spec)}, {spec.query_size} per cycle, "
+            f"{spec.budget} in all",
         ),
         ("classifier", str(spec.learner.get("kind", "?"))),
         ("profile", ", ".join(sorted({r.spec.profile for r in runs}))),

@@ -14,14 +14,26 @@ from alharness.engine.opening import OpenTask
 from alharness.errors import UserError
 from alharness.files import write_text
 from alharness.records import RunFacts, RunFolder
-from alharness.records.facts import Session, StrategyFacts, TaskFacts
+from alharness.records.facts import DRAWN, Session, StartFacts, StrategyFacts, TaskFacts
 from alharness.spec import RunSpec, protocol_fields
 
 
 def describe(
-    spec: RunSpec, folder: RunFolder, task: OpenTask, *, caveat: str = "", resumed_at: int
+    spec: RunSpec,
+    folder: RunFolder,
+    task: OpenTask,
+    *,
+    caveat: str = "",
+    start: StartFacts | None = None,
+    resumed_at: int,
 ) -> None:
-    """``spec.toml`` and ``env.json``; refuses to continue a run on other data."""
+    """``spec.toml`` and ``env.json``; refuses to continue a run on other data.
+
+    Args:
+        caveat: of the strategy.
+        start: how a new run's initial set was chosen, where a strategy chose it.
+        resumed_at: the first cycle that this session makes.
+    """
     data, pool = task.data, task.pool
     before = folder.facts()
     fingerprint, made_on = data.fingerprint, before.task.fingerprint
@@ -66,6 +78,8 @@ def describe(
             else StrategyFacts(distribution=origin)
         ),
         # Of the session that began the run: those that went on say themselves what they had.
+        # Only where a strategy chose: all other runs say what they always said.
+        **({"start": chosen} if (chosen := start or before.start).select_s is not None else {}),
         versions=first.versions,
         hardware=first.hardware,
         git_commit=first.git_commit,
@@ -88,6 +102,11 @@ def _libraries(spec: RunSpec) -> dict[str, str]:
     """Versions of what foreign plug-ins import, beside those that every result depends on."""
     return {
         **plugins.libraries_of(plugins.STRATEGIES, spec.strategy.name),
+        **(
+            {}
+            if spec.initial.name in DRAWN
+            else plugins.libraries_of(plugins.STRATEGIES, spec.initial.name)
+        ),
         **plugins.libraries_of(plugins.TASKS, spec.task.name),
         **plugins.libraries_of(plugins.LEARNERS, spec.learner.kind),
         **{

@@ -23,13 +23,13 @@ from alharness.engine.ending import Ending, Looked
 from alharness.engine.evaluation import PrecisionOf, evaluate, query_entropy
 from alharness.engine.seat import Seat
 from alharness.engine.stage import Stage
-from alharness.errors import PendingError, UserError
+from alharness.errors import PendingError
 from alharness.labelled import Annotation, LabelledSet
 from alharness.learners.learner import FitReport, Learner
 from alharness.oracle import Oracle
-from alharness.queries import PoolQuery, Query
-from alharness.records import INITIAL, TestFigures
-from alharness.strategy import CycleView, Strategy
+from alharness.queries import Query
+from alharness.records import TestFigures
+from alharness.strategy import CycleView
 from alharness.timing import Effort, effort, now, synchronise
 
 
@@ -127,31 +127,6 @@ class History:
     annotations: tuple[Annotation, ...] = ()
 
 
-def initial_indices(n: int, sizes: Sizes) -> torch.Tensor:
-    """The initial set: the same for every strategy at equal ``data_seed``; int64, in drawn order."""
-    drawn = seeds.rng(sizes.data_seed, "initial").choice(n, size=sizes.initial_size, replace=False)
-    return torch.from_numpy(drawn.astype(np.int64))
-
-
-def start(strategy: Strategy, n: int, oracle: Oracle, sizes: Sizes) -> History:
-    """The annotated initial set of a new run on a pool of n items.
-
-    Raises:
-        UserError: the pool is smaller than what is to be asked.
-    """
-    if sizes.budget > n and not strategy.asks_synthetic:
-        raise UserError(
-            f"The budget ({sizes.budget}) is larger than the pool ({n} items). Lower --budget."
-        )
-    if sizes.initial_size > n:
-        raise UserError(
-            f"The initial set ({sizes.initial_size}) is larger than the pool ({n} items). "
-            "Lower --initial-size."
-        )
-    indices = torch.arange(n) if strategy.labels_everything else initial_indices(n, sizes)
-    return History(oracle.annotate(PoolQuery(indices), cycle=INITIAL), indices)
-
-
 def run(
     stage: Stage,
     oracle: Oracle,
@@ -168,7 +143,7 @@ def run(
         oracle: the sole holder of the pool's targets.
         test_targets: classes of the test set, int64 ``[T]``: for evaluation only.
         sizes: budget, sizes, seeds.
-        history: what ``start`` gave, or the complete cycles of a stopped run, after which the rest
+        history: what ``initial.start`` gave, or the complete cycles of a stopped run, after which the rest
             follows as if it had not been stopped.
         precision: what the average precision is of.
         ending: the run's stop set and stopping rules, told of the cycles before; None for a run without.

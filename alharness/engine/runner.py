@@ -17,23 +17,25 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from alharness import numerics
+from alharness import numerics, registry
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.engine.describing import describe, describe_preparation, other_data
 from alharness.engine.ending import Ending
 from alharness.engine.evaluation import PrecisionOf, decide_precision, precision_of_before
 from alharness.engine.folders import failure_kept, held, open_folder
-from alharness.engine.loop import Sizes, run, start
+from alharness.engine.initial import Choose, Chosen, choose_by, start, stratified_indices
+from alharness.engine.loop import Sizes, run
 from alharness.engine.opening import OpenTask, Places, open_task
 from alharness.engine.pictures import draw_pictures
 from alharness.engine.proof import proved_log
 from alharness.engine.recording import Keeper
 from alharness.engine.watching import watched
 from alharness.errors import PendingError, UserError, is_own
-from alharness.oracle import hidden
+from alharness.oracle import Oracle, hidden
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder, doubts
+from alharness.records.facts import RANDOM_START
 from alharness.spec import Bound, RunSpec, current_device, rebind
 from alharness.tasks.base import TaskPlugin, load_data
 
@@ -185,8 +187,10 @@ class _Audience:
             observer.started(spec, folder, done)
         for doubt in doubts(folder.facts().task.notes):
             self.warn(f"The data of '{spec.task.name}': {doubt}")
-        if caveat := folder.facts().strategy.caveat:
-            self.warn(f"Known of {caveat}.")
+        facts = folder.facts()
+        for caveat in dict.fromkeys((facts.strategy.caveat, facts.start.caveat)):
+            if caveat:
+                self.warn(f"Known of {caveat}.")
 
     def cycle(self, record: CycleRecord) -> None:
         for observer in self.observers:
@@ -251,17 +255,32 @@ def _execute(
     oracle = task.oracle(supply, folder, sheets=sheets)
     task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
+    chosen: list[Chosen] = []  # filled where a strategy chooses the initial set of a new run
+    choose = _choose(task, replace(supply, ledger=Ledger(task.pool.device)), oracle, limits, chosen)
+
+    def describe_run() -> None:
+        describe(
+            spec,
+            folder,
+            task,
+            caveat=str(strategy.caveat),
+            start=chosen[0].facts if chosen else None,
+            resumed_at=done,
+        )
+
     history, described = None, False
     while history is None:
         try:
-            history = keeper.history(lambda: start(strategy, task.pool.n, oracle, sizes), oracle)
+            history = keeper.history(
+                lambda: start(strategy, task.pool.n, oracle, sizes, choose), oracle
+            )
         except PendingError as waiting:  # the initial set is a person's, too
             first, described = not described, True
             if first:  # what a person answers lies in a folder that says what it is
-                describe(spec, folder, task, caveat=str(strategy.caveat), resumed_at=done)
+                describe_run()
             yield waiting
     if not described:
-        describe(spec, folder, task, caveat=str(strategy.caveat), resumed_at=done)
+        describe_run()
     audience.started(spec, folder, keeper.records)
     with oracle.vault.sealed():
         stage = task.stage(supply, limits.select_timeout)
@@ -285,6 +304,43 @@ def _ending(bound: Bound, n: int, records: Sequence[CycleRecord]) -> Ending | No
     if records and records[0].stop_set is None:
         return None  # it goes on with records as they were
     return Ending(n, bound.spec.seed, bound.stopping, records)
+
+
+def _choose(
+    task: OpenTask, supply: Supply, oracle: Oracle, limits: Limits, chosen: list[Chosen]
+) -> Choose | None:
+    """What finds the initial set of a new run; None where it is drawn uniformly.
+
+    Args:
+        chosen: gets what a strategy chose.
+    """
+    spec, starter = task.bound.spec, task.bound.starter
+    if starter is None and spec.initial.name == RANDOM_START.name:
+        return None
+    if starter is None:
+        return lambda sizes: stratified_indices(
+            oracle.truth.reveal().numpy(), task.data.n_classes, sizes
+        )
+
+    def choose(sizes: Sizes) -> torch.Tensor:
+        if chosen:  # a person is still labelling it: it was chosen once
+            return chosen[0].indices
+        chosen.append(
+            choose_by(
+                starter,
+                spec.initial.name,
+                task.problem,
+                task.networks,
+                supply,
+                oracle,
+                sizes,
+                distribution=registry.provider(registry.STRATEGIES, spec.initial.name),
+                select_timeout=limits.select_timeout,
+            )
+        )
+        return chosen[0].indices
+
+    return choose
 
 
 def _precision_of(task: OpenTask, records: Sequence[CycleRecord]) -> PrecisionOf:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from alharness.files import flatten
 
 #: Fields of the protocol that runs do not write where they are as they always were.
-UNWRITTEN = {"noise": "0.0", "stop": "none"}
+UNWRITTEN = {"noise": "0.0", "stop": "none", "initial": '{"name": "random"}'}
 
 
 class _Written(BaseModel):
@@ -43,6 +43,13 @@ class Choice(_Written):
         return f"{self.name}({told})" if told else self.name
 
 
+#: Starts that no strategy chooses: drawn from the pool, or from each class by its share.
+DRAWN = ("random", "stratified")
+
+#: How the initial set is found where nobody says it; left out of keys and protocols.
+RANDOM_START = Choice(name="random")
+
+
 class SpecFacts(_Written):
     """``spec.toml`` as it stands: nothing is resolved, so no plug-in is needed.
 
@@ -59,6 +66,7 @@ class SpecFacts(_Written):
     device: str = "?"
     task: Choice
     strategy: Choice
+    initial: Choice = RANDOM_START
     learner: dict[str, Any] = {}
     pool: dict[str, Any] = {}
     oracle: dict[str, Any] = {}
@@ -67,7 +75,7 @@ class SpecFacts(_Written):
     plugins: dict[str, str] = {}
     stop: list[Choice] = []
 
-    @field_validator("task", "strategy", mode="before")
+    @field_validator("task", "strategy", "initial", mode="before")
     @classmethod
     def _named(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
@@ -124,6 +132,24 @@ class StrategyFacts(_Written):
     adapted: dict[str, str] = {}
 
 
+class StartFacts(_Written):
+    """How the initial set was chosen, where a strategy chose it (``initial = STRATEGY``).
+
+    Its cost is told here and in no time of a cycle: it is the same for all strategies that share the start.
+
+    Attributes:
+        distribution: what the choosing strategy came from.
+        caveat: a known fault that it tells.
+        select_s: seconds of its selection; None where none chose.
+        prepare_s: seconds that this run spent on its preparation, artefacts built then included.
+    """
+
+    distribution: str = "?"
+    caveat: str = ""
+    select_s: float | None = None
+    prepare_s: float | None = None
+
+
 class Session(_Written):
     """What one session of a run ran on: a run may be stopped, and continued elsewhere (R12, R18).
 
@@ -160,6 +186,7 @@ class RunFacts(_Written):
     run_key: str = ""
     task: TaskFacts = TaskFacts()
     strategy: StrategyFacts = StrategyFacts()
+    start: StartFacts = StartFacts()
     versions: dict[str, Any] = {}
     hardware: dict[str, Any] = {}
     git_commit: str = ""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from alharness.spec.binding import Bound, bind, parse_set, rebind, resolve, sections_with
+from alharness.spec.binding import (
+    STARTS,
+    Bound,
+    bind,
+    parse_set,
+    rebind,
+    resolve,
+    sections_with,
+)
 from alharness.spec.devices import current_device, device_kind, resolve_device
 from alharness.spec.model import (
     PROTOCOL,
     SECTIONS,
+    SETTINGS,
     TOP_LEVEL,
     RunSpec,
     explain,
@@ -16,6 +25,8 @@ from alharness.spec.model import (
 __all__ = [
     "PROTOCOL",
     "SECTIONS",
+    "SETTINGS",
+    "STARTS",
     "TOP_LEVEL",
     "Bound",
     "RunSpec",

@@ -21,18 +21,34 @@ from alharness.artefacts.keys import before, identity
 from alharness.errors import UserError, blamed, unknown_name
 from alharness.files import merge, parse_toml
 from alharness.learners.settings import LearnerSettings
-from alharness.records.facts import Choice
+from alharness.records.facts import DRAWN, RANDOM_START, Choice
 from alharness.spec.devices import require_device_name, resolve_device
-from alharness.spec.model import POSITIVE, SECTIONS, TOP_LEVEL, RunSpec, explain, fields_at
+from alharness.spec.model import (
+    POSITIVE,
+    SECTIONS,
+    SETTINGS,
+    TOP_LEVEL,
+    RunSpec,
+    explain,
+    fields_at,
+)
 
 if TYPE_CHECKING:
     from alharness.learners.kinds import Kind
+    from alharness.registry import StrategyPlugin
     from alharness.stopping import NamedRule
     from alharness.strategy import Strategy
     from alharness.tasks.base import TaskPlugin
 
 #: Makes the strategy of a name by calling what it is given; an engine looks at what that call leaves behind.
 Watch = Callable[[str, "Callable[[], Strategy]"], "Strategy"]
+
+
+#: What to do where a strategy cannot choose the initial set.
+STARTS = (
+    "Name one that looks at the items alone (one that takes 'features': not those of the classifier), or "
+    "use --initial random or stratified."
+)
 
 
 def unwatched(name: str, make: Callable[[], Strategy]) -> Strategy:
@@ -50,6 +66,7 @@ class Bound:
         strategy: not yet prepared.
         kind: what ``learner.kind`` names.
         stopping: the rules that may end it before its budget.
+        starter: the strategy that chooses the initial set; None where it is drawn.
     """
 
     spec: RunSpec
@@ -57,6 +74,7 @@ class Bound:
     strategy: Strategy
     kind: Kind
     stopping: tuple[NamedRule, ...] = ()
+    starter: Strategy | None = None
 
     def identity(self) -> dict[str, str]:
         """What the foreign plug-ins and the data behind the spec's names are now.
@@ -65,10 +83,14 @@ class Bound:
         ``./mine.py`` is another run.
         """
         strategy, task = self.spec.strategy.name, self.spec.task.name
-        with blamed(f"strategy '{strategy}'", "a mapping of texts from identity"):
-            own = dict(self.strategy.identity())
+        start: dict[str, str] = {}
+        if self.starter is not None:
+            start = _identity(self.spec.initial.name, self.starter)
+        own = _identity(strategy, self.strategy)
         return {
             **plugins.identity_of(plugins.STRATEGIES, strategy),
+            # Apart from the strategy's: both may say the same thing of two different files.
+            **{f"initial {name}": value for name, value in start.items()},
             **plugins.identity_of(plugins.TASKS, task),
             **self.kind.sources(self.spec.learner),
             **{
@@ -79,6 +101,12 @@ class Bound:
             **self.task.identity(),
             **own,
         }
+
+
+def _identity(name: str, strategy: Strategy) -> dict[str, str]:
+    """What a strategy says of itself beside its name and parameters."""
+    with blamed(f"strategy '{name}'", "a mapping of texts from identity"):
+        return dict(strategy.identity())
 
 
 def resolve(overrides: Mapping[str, Any]) -> RunSpec:
@@ -111,12 +139,14 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     _require_known(given)
     chosen = _choice("task", given.pop("task", None))
     asked = _choice("strategy", given.pop("strategy", None))
+    begun = _choice("initial", _named(given.pop("initial", {}), RANDOM_START.name))
     profile = given.get("profile", "quick")
     if profile not in ("quick", "paper"):
         raise unknown_name("profile", str(profile), ["quick", "paper"])
     registry.require_names(chosen.name, asked.name)
     _require_sections(given)
     rules = _rules(given.pop("stop", ()))
+    start_plugin = _start_plugin(begun)
     task_class = registry.task_class(chosen.name)
     try:
         task = registry.make_task(task_class, chosen.name, **_own(chosen, task_class))
@@ -148,10 +178,13 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
                 },
             },
             "strategy": {"name": asked.name},
+            "initial": {"name": begun.name},
             "plugins": {},
             "stop": [rule.choice for rule in rules],
         },
     )
+    if values["initial_size"] == 0:
+        values["initial_size"] = _first_query(begun.name, values["query_size"])
     device = str(values["device"])
     require_device_name(device)
     _choose_solver(values["learner"], given.get("learner", {}), is_recorded=is_recorded)
@@ -164,9 +197,15 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     strategy = watch(asked.name, partial(registry.make_strategy, plugin, asked.name, **parameters))
     recorded = Choice(name=asked.name, **identity(strategy.parameters))
     spec = spec.model_copy(update={"strategy": recorded})
+    starter = None
+    if start_plugin is not None:
+        starter = _starter(begun, start_plugin, watch)
+        spec = spec.model_copy(
+            update={"initial": Choice(name=begun.name, **identity(starter.parameters))}
+        )
     kind = _kind_of(spec.learner)
     _require_fitting(spec, task, strategy, kind)
-    bound = Bound(spec, task, strategy, kind, rules)
+    bound = Bound(spec, task, strategy, kind, rules, starter)
     return replace(bound, spec=spec.model_copy(update={"plugins": bound.identity()}))
 
 
@@ -179,6 +218,7 @@ def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
     task, strategy = spec.task, spec.strategy
     plugin = registry.find_strategy(strategy.name)
     parameters = {**before(plugin.parameters), **strategy.parameters}
+    start_plugin = _start_plugin(spec.initial)
     bound = Bound(
         spec,
         registry.resolve_task(task.name, **_own(task, registry.task_class(task.name))),
@@ -188,6 +228,7 @@ def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
         ),
         _kind_of(spec.learner),
         _rules(spec.stop),
+        None if start_plugin is None else _starter(spec.initial, start_plugin, watch),
     )
     now = bound.identity()
     for name in {**spec.plugins, **now}:
@@ -220,7 +261,7 @@ def _rules(given: Any) -> tuple[NamedRule, ...]:
 
 def sections_with(key: str) -> list[str]:
     """Sections that have a setting of this name."""
-    return [name for name in SECTIONS[2:] if key in fields_at(RunSpec, [name])]
+    return [name for name in SETTINGS if key in fields_at(RunSpec, [name])]
 
 
 def _at_home(overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,9 +289,74 @@ def _own(chosen: Choice, task_class: type[TaskPlugin]) -> dict[str, Any]:
     return {k: v for k, v in chosen.parameters.items() if not (shared and k == POSITIVE)}
 
 
+def _start_plugin(chosen: Choice) -> StrategyPlugin | None:
+    """The plug-in that chooses the initial set; None where it is drawn.
+
+    Raises:
+        UserError: no such strategy, or parameters that it, or a drawn start, does not have.
+    """
+    if chosen.name in DRAWN:
+        for name in chosen.parameters:
+            raise UserError(
+                f"Unknown setting 'initial.{name}': a start that is drawn ({chosen.name}) has none. Leave it "
+                "out, or name a strategy with --initial."
+            )
+        return None
+    plugin = registry.find_strategy(chosen.name)
+    try:
+        plugin.parameters(**chosen.parameters)
+    except ValidationError as error:
+        raise explain(error, "initial", plugin.parameters) from error
+    return plugin
+
+
+def _starter(chosen: Choice, plugin: StrategyPlugin, watch: Watch) -> Strategy:
+    """The strategy that chooses the initial set, made.
+
+    Raises:
+        UserError: as far as is known before it is asked: it needs a classifier, which there is none of, or
+            asks about something else than items of the pool.
+    """
+    parameters = {**before(plugin.parameters), **chosen.parameters}
+    made = watch(chosen.name, partial(registry.make_strategy, plugin, chosen.name, **parameters))
+    reason = no_start(made)
+    if reason is not None:
+        raise UserError(f"'{chosen.name}' cannot choose the initial set: {reason}. {STARTS}")
+    return made
+
+
+def no_start(strategy: Strategy) -> str | None:
+    """Why a strategy cannot choose the first labels, as far as its class says; None where it may."""
+    from alharness.strategy import CommitteeStrategy, NarrowingStrategy, ScoreStrategy
+
+    if isinstance(strategy, NarrowingStrategy):  # subset:M:NAME and its like
+        return no_start(strategy.inner)
+    if isinstance(strategy, ScoreStrategy | CommitteeStrategy) or strategy.learner_needs:
+        return "it asks the classifier, and before the first labels there is none"
+    if strategy.labels_everything:
+        return "it labels the whole pool"
+    if strategy.asks_synthetic:
+        return "it asks about items that are not in the pool"
+    return None
+
+
+def _first_query(start: str, query_size: int) -> int:
+    """How large an initial set of 0 is: a strategy without labels is asked for as many as in every cycle.
+
+    Raises:
+        UserError: no strategy is there to be asked.
+    """
+    if start in DRAWN:
+        raise UserError(
+            f"An initial set of 0 labels leaves the first query to a strategy, and this start is drawn "
+            f"({start}). Name a strategy that needs no classifier with --initial, or give --initial-size."
+        )
+    return query_size
+
+
 def _require_known(given: Mapping[str, Any]) -> None:
     """Refuse keys that no spec has, and values where a section belongs."""
-    for section in SECTIONS[2:]:
+    for section in SETTINGS:
         if not isinstance(given.get(section, {}), Mapping):
             raise UserError(f"'{section}' is a section: expected {section}.NAME=VALUE.")
     for key in given:
@@ -286,7 +392,7 @@ def _choose_solver(learner: dict[str, Any], said: Mapping[str, Any], *, is_recor
 
 def _require_sections(given: Mapping[str, Any]) -> None:
     """Refuse settings that no section has, before a plug-in is imported for its defaults."""
-    for section in SECTIONS[2:]:
+    for section in SETTINGS:
         model: Any = RunSpec.model_fields[section].annotation
         try:
             model.model_validate(dict(given.get(section, {})))
@@ -321,11 +427,16 @@ def _require_fitting(spec: RunSpec, task: TaskPlugin, strategy: Strategy, kind: 
         )
 
 
+def _named(value: Any, name: str) -> Any:
+    """A section with the name that it has where none is given."""
+    return {"name": name, **value} if isinstance(value, Mapping) else value
+
+
 def _choice(section: str, value: Any) -> Choice:
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        option = "--dataset" if section == "task" else "--strategy"
+        option = "--dataset" if section == "task" else f"--{section}"
         listed = "datasets" if section == "task" else "strategies"
         if value is not None and not (isinstance(value, Mapping) and "name" not in value):
             raise UserError(

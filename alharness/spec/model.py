@@ -19,7 +19,7 @@ from alharness.errors import UserError, unknown_name
 from alharness.generative.settings import AutoencoderSettings, GeneratorSettings
 from alharness.learners.settings import LearnerSettings
 from alharness.oracle.settings import OracleSettings
-from alharness.records.facts import Choice
+from alharness.records.facts import RANDOM_START, Choice
 from alharness.spec.devices import device_kind
 from alharness.tasks.settings import PoolSettings, Profile
 
@@ -41,8 +41,14 @@ TOP_LEVEL = (
 #: A setting of every task that its plug-in does not see: the class whose average precision is told.
 POSITIVE = "positive"
 
+#: Sections that name a plug-in, with its parameters beside the name.
+CHOICES = ("task", "strategy", "initial")
+
+#: Sections with settings of the harness's own.
+SETTINGS = ("learner", "pool", "oracle", "generator", "autoencoder")
+
 #: Sections of a spec; ``--set SECTION.NAME=VALUE`` reaches into them.
-SECTIONS = ("task", "strategy", "learner", "pool", "oracle", "generator", "autoencoder")
+SECTIONS = (*CHOICES, *SETTINGS)
 
 
 class RunSpec(BaseModel):
@@ -62,6 +68,11 @@ class RunSpec(BaseModel):
     device: str = Field(
         pattern=r"^(cpu|cuda(:\d+)?)$",
         description="where it runs: cpu, cuda or cuda:N; auto: cuda where there is one",
+    )
+    initial: Choice = Field(
+        RANDOM_START,
+        description="how the initial set is found: random, stratified, or a strategy without a classifier",
+        json_schema_extra={"added": "0.3"},
     )
     learner: LearnerSettings
     pool: PoolSettings
@@ -204,4 +215,6 @@ def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:
         fields["noise"] = spec.oracle.noise
     if spec.stop:
         fields["stop"] = [rule.as_written() for rule in spec.stop]
+    if spec.initial != RANDOM_START:  # nor those that all began at random
+        fields["initial"] = identity(spec.initial)
     return {key: json.dumps(value, sort_keys=True) for key, value in fields.items()}

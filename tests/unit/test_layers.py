@@ -134,8 +134,12 @@ def test_one_importer_of_mlflow_and_one_place_that_prints() -> None:
             assert not calls, path
 
 
-#: Constants that are a strategy's name and may be: a report's baseline, and Python's module.
-NAMED = {("comparison/comparison.py", "random"), ("conformance/checks.py", "random")}
+#: Constants that are a strategy's name and may be: a report's baseline, Python's module, and a drawn start.
+NAMED = {
+    ("comparison/comparison.py", "random"),
+    ("conformance/checks.py", "random"),
+    ("records/facts.py", "random"),
+}
 
 
 def test_the_harness_names_no_strategy() -> None:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from alharness.artefacts import Supply
-from alharness.engine.loop import Cycle, History, Sizes, initial_indices, run, start
+from alharness.engine.initial import initial_indices, start
+from alharness.engine.loop import Cycle, History, Sizes, run
 from alharness.engine.recording import record_of
 from alharness.engine.stage import Problem, set_stage
 from alharness.errors import UserError
