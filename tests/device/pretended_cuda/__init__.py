@@ -11,16 +11,29 @@ cuDNN switched off, which a device would merely compute ten times slower, is ref
 
 *What makes a device wait is counted* (``Counts``): launches, host reads, copies and graphs.
 
-It is not a GPU: nothing runs in parallel, times mean nothing, rounding is the CPU's, random numbers are
-those of the CPU's generator with the same seed, ``autocast`` on CUDA changes nothing, and streams and
-events order nothing. Whoever leaves the ``with`` block finds torch as it was.
+*What a device may do is done* where a test asks for it: with an ``Order`` each stream has a queue that runs
+as late as it may, or by chance, and missing waits are races; ``rounds_otherwise`` gives results other last
+bits; ``breaks_at`` ends in an error that stays. Operations without a deterministic kernel are refused.
+
+It is not a GPU: nothing runs in parallel, times mean nothing, random numbers are those of the CPU's generator
+with the same seed, strides of results are the CPU's, there is one device, and ``autocast`` on CUDA changes
+nothing. Whoever leaves the ``with`` block finds torch as it was.
 
 For tests (``tests/device``) and for ``benchmarks/gpu_acceptance.py --dry``.
 """
 
 from pretended_cuda.counts import Counts
 from pretended_cuda.install import pretended_cuda
-from pretended_cuda.state import PretendedDevice
+from pretended_cuda.order import Order, RaceError
+from pretended_cuda.state import STICKY, PretendedDevice
 from pretended_cuda.tensors import DeviceTensor
 
-__all__ = ["Counts", "DeviceTensor", "PretendedDevice", "pretended_cuda"]
+__all__ = [
+    "STICKY",
+    "Counts",
+    "DeviceTensor",
+    "Order",
+    "PretendedDevice",
+    "RaceError",
+    "pretended_cuda",
+]

@@ -9,14 +9,17 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from pretended_cuda.state import CUDA, LOCAL, device, read_by_host, refuse, sent_by_host
+from pretended_cuda.operations import tensors_in
+from pretended_cuda.state import CUDA, LOCAL, device, read_by_host, refuse
 from pretended_cuda.tensors import (
     NO_NUMPY,
     DeviceTensor,
     inside,
     is_generator,
     on_device,
-    tensors_in,
+    seen_by_host,
+    sent,
+    settled,
 )
 
 
@@ -25,8 +28,7 @@ class _Send(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, host: torch.Tensor, non_blocking: bool) -> torch.Tensor:
-        sent_by_host(host, non_blocking)
-        return DeviceTensor(host.detach().clone())
+        return sent(host.detach(), non_blocking=non_blocking)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -39,11 +41,19 @@ class _Fetch(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: DeviceTensor) -> torch.Tensor:
         read_by_host("copy to the host")
-        return tensor.inner.detach().clone()
+        seen_by_host(tensor, "copy to the host")
+        return fetched(tensor)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         return DeviceTensor(gradient)
+
+
+def fetched(tensor: DeviceTensor) -> torch.Tensor:
+    """Values on the host."""
+    if device().is_weightless:
+        return torch.zeros_like(tensor.inner, device="cpu")
+    return tensor.inner.detach().clone()
 
 
 def _to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -85,7 +95,8 @@ def _tolist(tensor: torch.Tensor) -> Any:
     if not isinstance(tensor, DeviceTensor):
         return torch.Tensor.tolist(tensor)
     read_by_host("tolist")
-    return tensor.inner.detach().tolist()
+    seen_by_host(tensor, "tolist")
+    return fetched(tensor).tolist()
 
 
 def _new_tensor(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -98,7 +109,7 @@ def _one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
         return functional.one_hot(tensor, num_classes)
     if num_classes == -1:
         read_by_host("one_hot without a number of classes")
-    return DeviceTensor(functional.one_hot(tensor.inner, num_classes))
+    return DeviceTensor(functional.one_hot(settled(tensor), num_classes))
 
 
 def _pin(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from pretended_cuda.state import device, refuse
-from pretended_cuda.tensors import DeviceGenerator, Operation, changed, tensors_in
-
-#: Batch normalisation moves its running statistics, which its schema does not say.
-WRITES_UNTOLD = ("native_batch_norm", "cudnn_batch_norm")
-
-Calculate = Callable[[Any, dict[str, Any]], Any]
+from pretended_cuda.launches import Calculate, on_trial, put_into, written
+from pretended_cuda.operations import RANDOM, Operation, tensors_in
+from pretended_cuda.state import current_queue, device, must_work, present, refuse
+from pretended_cuda.tensors import DeviceGenerator
 
 
 class Recording:
-    """The operations of one capture, in order."""
+    """The operations of one capture, in order.
 
-    def __init__(self, generators: list[DeviceGenerator]) -> None:
+    Attributes:
+        thread: whose launches are recorded.
+        mode: which calls of other threads break the capture: ``global`` all that no capture permits.
+        draws: a replay draws random numbers.
+        reads, writes: memory that a replay touches.
+        kernels: names of the operations that a replay launches.
+    """
+
+    def __init__(self, generators: list[DeviceGenerator], mode: str = "global") -> None:
         self._generators = generators
         self._operations: list[tuple[Calculate, Any, dict[str, Any], Any]] = []
+        self.thread, self.mode = threading.get_ident(), mode
+        self.draws = False
+        self.reads: list[torch.Tensor] = []
+        self.writes: list[torch.Tensor] = []
+        self.kernels: list[str] = []
 
     def add(
         self,
@@ -41,42 +52,27 @@ class Recording:
                 "CUDAGraph.register_generator_state"
             )
         with _unmoved(rng):  # a captured kernel has not run
-            if operation.changes or operation.name in WRITES_UNTOLD:
-                result = self._on_copies(calculate, args, kwargs)
-            else:
-                result = calculate(args, kwargs)
+            result = on_trial(calculate, operation, args, kwargs)
         captured = None if operation.changes else result
         self._operations.append((calculate, args, kwargs, captured))
+        if not operation.is_view:
+            self._note(operation, args, kwargs, result)
         return result
 
-    def _on_copies(self, calculate: Calculate, args: Any, kwargs: dict[str, Any]) -> Any:
-        """The result on copies of the arguments; where it is a copy, what it was copied from."""
-        copies: dict[int, torch.Tensor] = {}
-        of_copy: dict[int, torch.Tensor] = {}
-
-        def copy(held: torch.Tensor) -> torch.Tensor:
-            if id(held) not in copies:
-                copies[id(held)] = made = held.clone()
-                of_copy[id(made)] = held
-            return copies[id(held)]
-
-        with torch.no_grad():
-            result = calculate(
-                changed(args, {torch.Tensor: copy}),
-                {key: changed(value, {torch.Tensor: copy}) for key, value in kwargs.items()},
-            )
-        return changed(result, {torch.Tensor: lambda t: of_copy.get(id(t), t)})
+    def _note(self, operation: Operation, args: Any, kwargs: dict[str, Any], result: Any) -> None:
+        self.draws |= operation.name in RANDOM
+        self.kernels.append(operation.name)
+        given = list(tensors_in([*args, *kwargs.values()]))
+        self.reads += given
+        self.writes += [*written(operation, args, given), *tensors_in([result])]
 
     def replay(self) -> None:
         """All operations once more; new results go where the captured ones lie."""
         with torch.no_grad(), torch._C.DisableTorchFunction(), _disable_current_modes():
             for calculate, args, kwargs, captured in self._operations:
                 result = calculate(args, kwargs)
-                if captured is None:
-                    continue
-                for old, new in zip(tensors_in([captured]), tensors_in([result]), strict=True):
-                    if old.data_ptr() != new.data_ptr():
-                        old.copy_(new)
+                if captured is not None:
+                    put_into(captured, result)
 
 
 @contextmanager
@@ -106,22 +102,31 @@ class Graph:
         if self.recording is None:
             refuse("Called CUDAGraph::replay without a preceding successful capture.")
         assert self.recording is not None
-        device().counts.replays += 1
-        device().counts.launches += 1
-        self.recording.replay()
+        here, recording = device(), self.recording
+        must_work()
+        here.counts.replays += 1
+        here.counts.launches += 1
+        if here.order is None:
+            recording.replay()
+            return
+        queue = present(current_queue())
+        here.order.launch(queue, "a graph", recording.replay, recording.reads, recording.writes)
+        if recording.draws:  # how far a generator moves is known when it has run
+            here.order.run(queue, queue.n_added)
 
     def reset(self) -> None:
         self.recording = None
 
 
 @contextmanager
-def capture(graph: Graph, *_: Any, **__: Any) -> Iterator[None]:
+def capture(graph: Graph, *_: Any, capture_error_mode: str = "global", **__: Any) -> Iterator[None]:
     """``torch.cuda.graph``."""
     here = device()
     if here.recording is not None:
         refuse("CUDA error: a capture is under way already")
-    torch.cuda.empty_cache()  # as torch does before each capture
-    here.recording = recording = Recording(graph.generators)
+    torch.cuda.synchronize()  # as torch does before each capture
+    torch.cuda.empty_cache()
+    here.recording = recording = Recording(graph.generators, capture_error_mode)
     here.counts.captures += 1
     here.is_broken = False
     try:

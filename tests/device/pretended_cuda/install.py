@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib import import_module
@@ -15,16 +14,46 @@ import torch
 
 from pretended_cuda.functions import Functions
 from pretended_cuda.graphs import Graph, capture
-from pretended_cuda.state import CUDA, PretendedDevice, device, installed, not_in_a_capture, refuse
+from pretended_cuda.order import Order
+from pretended_cuda.state import (
+    CUDA,
+    PretendedDevice,
+    installed,
+    must_work,
+    not_in_a_capture,
+    refuse,
+)
+from pretended_cuda.streams import Event, Stream, current_stream, default_stream, entered
 from pretended_cuda.tensors import DeviceGenerator, DeviceTensor, Dispatch, on_device
 
 NAME = "pretended CUDA device"
 
 
 @contextmanager
-def pretended_cuda(memory_bytes: int = 8 << 30) -> Iterator[PretendedDevice]:
-    """One pretended device with so much memory, in this thread and in those begun meanwhile."""
-    here = PretendedDevice(memory_bytes)
+def pretended_cuda(
+    memory_bytes: int = 8 << 30,
+    *,
+    order: Order | None = None,
+    rounds_otherwise: bool = False,
+    breaks_at: int | None = None,
+    is_weightless: bool = False,
+) -> Iterator[PretendedDevice]:
+    """One pretended device with so much memory, in this thread and in those begun meanwhile.
+
+    Args:
+        memory_bytes: of the device.
+        order: runs work when a wait demands it; None at once.
+        rounds_otherwise: the last bits of results are not the host's.
+        breaks_at: the launch from which on every call is an error.
+        is_weightless: shapes without values.
+    """
+    here = PretendedDevice(
+        memory_bytes,
+        order=order,
+        rounds_otherwise=rounds_otherwise,
+        breaks_at=breaks_at,
+        is_weightless=is_weightless,
+    )
     with ExitStack() as stack:
         stack.enter_context(installed(here))
         for place, name, value in _replacements(here):
@@ -55,7 +84,7 @@ def _replacements(here: PretendedDevice) -> Iterator[tuple[Any, str, Any]]:
     if hasattr(torch, "accelerator"):  # since torch 2.6
         yield torch.accelerator, "current_accelerator", lambda *_, **__: torch.device("cuda")
         yield torch.accelerator, "is_available", lambda: True
-        yield torch.accelerator, "current_stream", lambda *_: Stream()
+        yield torch.accelerator, "current_stream", current_stream
         yield torch.accelerator, "current_device_index", lambda: 0
     # Module.to would write a device tensor's metadata into the host's parameter.
     yield torch.__future__, "_overwrite_module_params_on_conversion", True
@@ -73,9 +102,13 @@ def _cuda(here: PretendedDevice) -> dict[str, Any]:
 
     def synchronize(*_: Any) -> None:
         not_in_a_capture("synchronize")
+        must_work()
         here.counts.synchronisations += 1
+        if here.order is not None:
+            here.order.host_waits_for_all()
 
     def empty_cache() -> None:
+        must_work()
         if here.is_poisoned:
             refuse("captures_underway.empty() INTERNAL ASSERT FAILED")
 
@@ -127,9 +160,9 @@ def _cuda(here: PretendedDevice) -> dict[str, Any]:
         "manual_seed_all": manual_seed,
         "get_rng_state": lambda *_: here.rng_state.clone(),
         "set_rng_state": set_rng_state,
-        "current_stream": lambda *_: Stream(),
-        "default_stream": lambda *_: Stream(),
-        "stream": lambda *_: nullcontext(),
+        "current_stream": current_stream,
+        "default_stream": default_stream,
+        "stream": entered,
         "Stream": Stream,
         "Event": Event,
         "CUDAGraph": Graph,
@@ -172,51 +205,3 @@ def _engine() -> Any:
             return run_backward(*args, **kwargs)
 
     return engine
-
-
-class Stream:
-    """A stream that is always idle."""
-
-    cuda_stream = 0
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def wait_stream(self, *_: Any) -> None: ...
-
-    def wait_event(self, *_: Any) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-    def record_event(self, event: Event | None = None) -> Event:
-        return event or Event()
-
-    def query(self) -> bool:
-        return True
-
-    def is_capturing(self) -> bool:
-        return device().recording is not None
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: Any) -> None: ...
-
-
-class Event:
-    """An event that has happened when it is recorded."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.at = time.perf_counter()
-
-    def record(self, *_: Any) -> None:
-        self.at = time.perf_counter()
-
-    def wait(self, *_: Any) -> None: ...
-
-    def synchronize(self) -> None: ...
-
-    def query(self) -> bool:
-        return True
-
-    def elapsed_time(self, other: Event) -> float:
-        return (other.at - self.at) * 1e3

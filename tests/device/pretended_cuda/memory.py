@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 
 import torch
 
@@ -25,8 +26,17 @@ class Memory:
     def free(self) -> int:
         return self.total - self.held
 
-    def hold(self, tensor: torch.Tensor, inner: torch.Tensor) -> None:
-        """``tensor`` shares the storage of ``inner`` as long as it lives.
+    def holds(self, inner: torch.Tensor) -> bool:
+        """Whether a host tensor is what a device tensor holds."""
+        return inner.untyped_storage()._cdata in self._holders
+
+    def hold(
+        self,
+        tensor: torch.Tensor,
+        inner: torch.Tensor,
+        released: Callable[[int], None] | None = None,
+    ) -> None:
+        """``tensor`` shares the storage of ``inner`` as long as it lives; the last one calls ``released``.
 
         Raises:
             torch.OutOfMemoryError: a new storage does not fit.
@@ -42,10 +52,12 @@ class Memory:
             self.held += n_bytes
             self.peak = max(self.peak, self.held)
         self._holders[key] = self._holders.get(key, 0) + 1
-        weakref.finalize(tensor, self._release, key, n_bytes).atexit = False
+        weakref.finalize(tensor, self._release, key, n_bytes, released).atexit = False
 
-    def _release(self, key: int, n_bytes: int) -> None:
+    def _release(self, key: int, n_bytes: int, released: Callable[[int], None] | None) -> None:
         self._holders[key] -= 1
         if not self._holders[key]:
             del self._holders[key]
             self.held -= n_bytes
+            if released is not None:
+                released(key)

@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pretended_cuda.state import CUDA, HOST, LOCAL, device, read_by_host, refuse, sent_by_host
+from pretended_cuda.launches import launched, rounded, without_values
+from pretended_cuda.operations import (
+    CONVOLUTIONS,
+    COPIES,
+    FACTORIES,
+    FUSED,
+    HOST_WAITS,
+    INDEXING,
+    NONDETERMINISTIC,
+    RANDOM,
+    Operation,
+    changed,
+    tensors_in,
+)
+from pretended_cuda.order import garbled
+from pretended_cuda.state import (
+    CUDA,
+    HOST,
+    LOCAL,
+    current_queue,
+    device,
+    held,
+    must_work,
+    present,
+    read_by_host,
+    recording_here,
+    refuse,
+    sent_by_host,
+)
 
+META = torch.device("meta")
 NO_NUMPY = (
     "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "
     "memory first."
@@ -38,7 +66,8 @@ class DeviceTensor(torch.Tensor):
             device=HOST,
         )
         made.inner = inner
-        device().memory.hold(made, inner)
+        here = device()
+        here.memory.hold(made, inner, here.order.released if here.order is not None else None)
         return made
 
     def __init__(self, inner: torch.Tensor) -> None: ...
@@ -63,7 +92,7 @@ class DeviceTensor(torch.Tensor):
         if id(self) in memo:
             found: DeviceTensor = memo[id(self)]
             return found
-        copied = DeviceTensor(self.inner.clone()).requires_grad_(self.requires_grad)
+        copied = DeviceTensor(settled(self).clone()).requires_grad_(self.requires_grad)
         vars(copied).update({k: v for k, v in vars(self).items() if k == "_is_param"})
         memo[id(self)] = copied
         return copied
@@ -78,112 +107,11 @@ class DeviceTensor(torch.Tensor):
         return self.inner.untyped_storage()
 
 
-#: Shapes that depend on values, and solvers whose result is checked: the host waits for the device.
-HOST_WAITS = frozenset(
-    [
-        "_local_scalar_dense",
-        "equal",
-        "nonzero",
-        "masked_select",
-        "unique_dim",
-        "_unique2",
-        "unique_consecutive",
-        "bincount",
-        "_linalg_eigh",
-        "linalg_eig",
-        "_linalg_svd",
-    ]
-)
-RANDOM = frozenset(
-    [
-        "rand",
-        "randn",
-        "randint",
-        "randperm",
-        "normal",
-        "uniform_",
-        "normal_",
-        "bernoulli",
-        "bernoulli_",
-        "random_",
-        "multinomial",
-        "exponential_",
-        "native_dropout",
-        "poisson",
-        "cauchy_",
-        "geometric_",
-        "log_normal_",
-        "rand_like",
-        "randn_like",
-        "randint_like",
-    ]
-)
-#: What torch's own C++ makes for a function of device tensors.
-FACTORIES = frozenset(
-    [
-        "empty",
-        "zeros",
-        "ones",
-        "full",
-        "arange",
-        "scalar_tensor",
-        "eye",
-        "empty_strided",
-        "linspace",
-    ]
-)
-INDEXING = frozenset(["index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"])
-COPIES = frozenset(("copy_", "_to_copy"))
-CONVOLUTIONS = frozenset(("convolution", "convolution_backward"))
-FUSED = frozenset(["_fused_adam_", "_fused_adamw_", "_fused_sgd_", "_fused_adagrad_"])
-
-
-@dataclass(frozen=True)
-class Operation:
-    """What matters here of one of torch's operations."""
-
-    name: str
-    is_view: bool
-    changes: bool  # writes into an argument
-    repeats: bool  # repeat_interleave and the like without a given size
-
-    _known = {}  # noqa: RUF012  (a cache, not a field)
-
-    @classmethod
-    def of(cls, func: Any) -> Operation:
-        found = cls._known.get(func)
-        if found is None:
-            schema = func._schema
-            aliases = [r.alias_info for r in schema.returns if r.alias_info is not None]
-            is_view = bool(aliases) and not any(alias.is_write for alias in aliases)
-            name = schema.name.partition("::")[2]
-            repeats = name == "repeat_interleave"
-            found = cls._known[func] = cls(name, is_view, schema.is_mutable, repeats)
-        return found
-
-
 def on_device(value: Any) -> bool:
     """Whether an option means the device."""
     if value is None or isinstance(value, bool):
         return False
     return isinstance(value, int) or torch.device(value).type == "cuda"
-
-
-def tensors_in(values: Sequence[Any]) -> Iterator[torch.Tensor]:
-    """Tensors among arguments, those in lists too."""
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)
-
-
-def changed(value: Any, change: Mapping[type, Any]) -> Any:
-    """Arguments or results with their tensors replaced."""
-    if isinstance(value, list | tuple):
-        return type(value)([changed(part, change) for part in value])
-    replace = change.get(type(value))
-    return value if replace is None else replace(value)
 
 
 INSIDE: dict[type, Any] = {DeviceTensor: lambda t: t.inner}
@@ -196,7 +124,7 @@ def inside(value: Any) -> Any:
 
 def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """One operation that has to do with the device: check the rules, count, compute on the host."""
-    here, operation = device(), Operation.of(func)
+    here, operation, recording = device(), Operation.of(func), recording_here()
     name = operation.name
     found = list(tensors_in([*args, *kwargs.values()]))
     on_it = [t for t in found if isinstance(t, DeviceTensor)]
@@ -204,7 +132,7 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     factory = on_device(kwargs.get("device"))
     inner_kwargs = {key: inside(value) for key, value in kwargs.items()}
     if factory:
-        inner_kwargs["device"] = HOST
+        inner_kwargs["device"] = META if here.is_weightless else HOST
     if "pin_memory" in inner_kwargs:
         inner_kwargs["pin_memory"] = False
     stays_on_device = True
@@ -217,20 +145,30 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         _convolving(name, args)
     if name in FUSED:
         _same_layout(args)
+    if name in NONDETERMINISTIC and any(t.is_floating_point() for t in on_it):
+        refuse(f"{name} does not have a deterministic implementation")
     if not operation.is_view:
-        here.counts.launches += here.recording is None
+        must_work()
+        here.counts.launches += recording is None
     inner_args = inside(args)
     source = _generator(name, args, inner_kwargs) if name in RANDOM else None
 
     def calculate(args: Any, kwargs: dict[str, Any]) -> Any:
+        if here.is_weightless:
+            return without_values(func, name, args, kwargs)
         if name not in RANDOM or source is not None:
             return func(*args, **kwargs)
         return _with_default_generator(func, args, kwargs)
 
-    if here.recording is not None:
-        result = here.recording.add(calculate, operation, inner_args, inner_kwargs, source)
+    compute_it = rounded(calculate, operation) if here.rounds_otherwise else calculate
+    if recording is not None:
+        result = recording.add(compute_it, operation, inner_args, inner_kwargs, source)
+    elif stays_on_device or _goes_by_itself(args):
+        queue = current_queue()
+        result = launched(compute_it, operation, _kept(inner_args), inner_kwargs, source, queue)
     else:
-        result = calculate(inner_args, inner_kwargs)
+        seen_by_host(args[1], name)
+        result = compute_it(inner_args, inner_kwargs)
     if not stays_on_device:
         return args[0] if name == "copy_" else result
     given = {id(t.inner): t for t in on_it} if operation.changes else {}
@@ -239,6 +177,31 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return given[id(inner)] if id(inner) in given else DeviceTensor(inner)
 
     return changed(result, {torch.Tensor: outside})
+
+
+def _goes_by_itself(args: Any) -> bool:
+    """Whether a copy to the host is one that the host does not wait for."""
+    return bool(len(args) > 2 and args[2]) and device().is_pinned(args[0])
+
+
+def seen_by_host(tensor: Any, what: str) -> None:
+    order = device().order
+    if order is not None and isinstance(tensor, DeviceTensor):
+        order.touched_by_host(tensor.inner, what, writes=False)
+
+
+def _kept(args: Any) -> Any:
+    """Host memory that is not pinned is read at the launch, not when the queue comes to it."""
+    here = device()
+    if here.order is None:
+        return args
+
+    def kept(tensor: torch.Tensor) -> torch.Tensor:
+        if here.memory.holds(tensor) or here.is_pinned(tensor):
+            return tensor
+        return tensor.clone()
+
+    return changed(args, {torch.Tensor: kept})
 
 
 def _copying(name: str, args: Any, kwargs: Mapping[str, Any], factory: bool) -> bool:
@@ -269,7 +232,7 @@ def _host_tensors(
             refuse(
                 "indices should be either on cpu or on the same device as the indexed tensor (cpu)"
             )
-        indices = [_sent(i) if _is_host(i) else i for i in args[1]]
+        indices = [sent(i) if _is_host(i) else i for i in args[1]]
         if any(_is_host(t) and t.dim() > 0 for t in args[2:3]):
             refuse(f"{func}: expected the values on the same device, but found cpu")
         return (args[0], indices, *args[2:])
@@ -280,7 +243,7 @@ def _host_tensors(
             f"{func}: Expected all tensors to be on the same device, but found at least two devices, "
             f"cuda:0 and cpu! (host tensors of shape {shapes})"
         )
-    if device().recording is not None:  # a captured kernel keeps the number that it was given
+    if recording_here() is not None:  # a captured kernel keeps the number that it was given
         return changed(args, {torch.Tensor: lambda t: t.clone()})
     return args
 
@@ -289,9 +252,33 @@ def _is_host(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and not isinstance(value, DeviceTensor)
 
 
-def _sent(host: torch.Tensor) -> DeviceTensor:
-    sent_by_host(host, non_blocking=False)
-    return DeviceTensor(host.clone())
+def sent(host: torch.Tensor, *, non_blocking: bool = False) -> DeviceTensor:
+    """A copy of host memory in new memory of the current stream; from pinned memory when it comes to that."""
+    sent_by_host(host, non_blocking)
+    here = device()
+    made = held(host)
+    if here.order is not None and recording_here() is None:
+        queue = present(current_queue())
+        here.order.allocated(queue, made)
+        if non_blocking and here.is_pinned(host):
+            check = here.order.unchanged(host)
+
+            def work() -> None:
+                check()
+                made.copy_(host)
+
+            garbled(made)
+            here.order.launch(queue, "copy from pinned memory", work, [host], [made])
+    return DeviceTensor(made)
+
+
+def settled(tensor: DeviceTensor) -> torch.Tensor:
+    """What a device tensor holds when its stream has done what was launched."""
+    order = device().order
+    if order is not None:
+        queue = present(current_queue())
+        order.run(queue, queue.n_added)
+    return tensor.inner
 
 
 def _waiting(operation: Operation, args: Any, kwargs: Mapping[str, Any], on_it: list[Any]) -> None:
@@ -401,4 +388,17 @@ class Dispatch(TorchDispatchMode):
             refuse(f"{func}: Expected a 'cpu' device type for generator but found 'cuda'")
         if kwargs.get("pin_memory"):
             return device().pin(func(*args, **{**kwargs, "pin_memory": False}))
+        if device().order is not None:
+            _touched_by_host(func, args)
         return func(*args, **kwargs)
+
+
+def _touched_by_host(func: Any, args: Any) -> None:
+    """The host's own work with pinned memory."""
+    here, operation = device(), Operation.of(func)
+    if operation.is_view or here.order is None:
+        return
+    for number, tensor in enumerate(tensors_in(args)):
+        if here.is_pinned(tensor):
+            writes = operation.changes and number == 0
+            here.order.touched_by_host(tensor, operation.name, writes=writes)

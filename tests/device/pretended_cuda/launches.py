@@ -1,0 +1,222 @@
+"""An operation of the device: computed at once, or put into its stream's queue and computed later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from pretended_cuda.operations import (
+    FUSED,
+    HOST_WAITS,
+    MOVES,
+    RANDOM,
+    ROUNDED,
+    UNWRITTEN,
+    Operation,
+    changed,
+    tensors_in,
+)
+from pretended_cuda.order import Order, Queue, garbled
+from pretended_cuda.state import device
+
+Calculate = Callable[[Any, dict[str, Any]], Any]
+
+#: Batch normalisation moves its running statistics, which its schema does not say.
+WRITES_UNTOLD = ("native_batch_norm", "cudnn_batch_norm")
+#: How many last bits are another chip's.
+OTHER_BITS = 2
+
+
+def writes(operation: Operation) -> bool:
+    """Whether it writes into an argument."""
+    return operation.changes or operation.name in WRITES_UNTOLD
+
+
+def on_trial(calculate: Calculate, operation: Operation, args: Any, kwargs: dict[str, Any]) -> Any:
+    """A result of the right shape from what the arguments hold; memory that is written keeps its values."""
+    if not writes(operation):
+        return calculate(args, kwargs)
+    copies: dict[int, torch.Tensor] = {}
+    of_copy: dict[int, torch.Tensor] = {}
+
+    def copy(held: torch.Tensor) -> torch.Tensor:
+        if id(held) not in copies:
+            copies[id(held)] = made = held.clone()
+            of_copy[id(made)] = held
+        return copies[id(held)]
+
+    with torch.no_grad():
+        result = calculate(
+            changed(args, {torch.Tensor: copy}),
+            {key: changed(value, {torch.Tensor: copy}) for key, value in kwargs.items()},
+        )
+    return changed(result, {torch.Tensor: lambda t: of_copy.get(id(t), t)})
+
+
+def put_into(captured: Any, result: Any) -> None:
+    """New results go where those of the trial lie."""
+    for old, new in zip(tensors_in([captured]), tensors_in([result]), strict=True):
+        if old.data_ptr() != new.data_ptr():
+            old.copy_(new)
+
+
+def launched(
+    calculate: Calculate,
+    operation: Operation,
+    args: Any,
+    kwargs: dict[str, Any],
+    rng: torch.Generator | None,
+    queue: Queue | None,
+) -> Any:
+    """The result of an operation, computed when its stream comes to it.
+
+    Args:
+        calculate: computes it on host tensors.
+        args, kwargs: with the host tensors that device tensors hold.
+        rng: the device's generator that it draws from, if not the default one.
+        queue: of its stream; None computes at once.
+    """
+    order = device().order
+    if order is None or queue is None:
+        return calculate(args, kwargs)
+    with order.lock:
+        given = list(tensors_in([*args, *kwargs.values()]))
+        if operation.is_view:
+            return calculate(args, kwargs)
+        if operation.name in MOVES or operation.name in HOST_WAITS:
+            order.host_waits(queue)
+            for tensor in given:
+                order.touched_by_host(tensor, operation.name, writes=writes(operation))
+            return calculate(args, kwargs)
+        return _later(order, queue, calculate, operation, args, kwargs, rng, given)
+
+
+def _later(
+    order: Order,
+    queue: Queue,
+    calculate: Calculate,
+    operation: Operation,
+    args: Any,
+    kwargs: dict[str, Any],
+    rng: Any,
+    given: list[torch.Tensor],
+) -> Any:
+    here = device()
+    drawn_from = here.rng_state, rng.get_state() if rng is not None else None
+    result = on_trial(calculate, operation, args, kwargs)
+    ids = {id(tensor) for tensor in given}
+    storages = {tensor.untyped_storage()._cdata for tensor in given}
+    made = [
+        tensor
+        for tensor in tensors_in([result])
+        if id(tensor) not in ids and tensor.untyped_storage()._cdata not in storages
+    ]
+    if not made and not writes(operation):  # a view that its schema does not call one
+        return result
+    for tensor in made:
+        order.allocated(queue, tensor)
+        garbled(tensor)
+    if operation.name in UNWRITTEN:
+        return result
+    pinned = [tensor for tensor in given if here.is_pinned(tensor)]
+    checks = [order.unchanged(tensor) for tensor in pinned if not operation.changes]
+    if operation.name == "copy_" and pinned and pinned[-1] is args[1]:
+        checks = [order.unchanged(args[1])]
+
+    def work() -> None:
+        for check in checks:
+            check()
+        with _drawing_from(drawn_from, rng) if operation.name in RANDOM else _as_it_is():
+            found = calculate(args, kwargs)
+        if not operation.changes:
+            put_into(result, found)
+
+    changed_ones = written(operation, args, given)
+    read = [tensor for tensor in given if all(tensor is not other for other in changed_ones)]
+    order.launch(queue, operation.name, work, read, [*changed_ones, *made])
+    return result
+
+
+def written(operation: Operation, args: Any, given: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Arguments that an operation writes: the first one, or those of its first list."""
+    if not writes(operation):
+        return []
+    if operation.name in WRITES_UNTOLD:
+        return given[1:]
+    if operation.name in FUSED:
+        return given
+    return list(tensors_in(args[:1])) or given
+
+
+@contextmanager
+def _as_it_is() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _drawing_from(states: tuple[torch.Tensor, Any], rng: Any) -> Iterator[None]:
+    """Generators stand where they stood at the launch: CUDA's draw at offsets that the host gives out."""
+    here = device()
+    now = here.rng_state, rng.get_state() if rng is not None else None
+    here.rng_state = states[0]
+    if rng is not None:
+        rng.set_state(states[1])
+    yield
+    here.rng_state = now[0]
+    if rng is not None:
+        rng.set_state(now[1])
+
+
+# Rounding ----------------------------------------------------------------------------------------
+
+
+def rounded(calculate: Calculate, operation: Operation) -> Calculate:
+    """As another chip's libraries compute it, where they round otherwise: the same in each call."""
+    if operation.name in FUSED:
+
+        def stepped(args: Any, kwargs: dict[str, Any]) -> Any:
+            result = calculate(args, kwargs)
+            with torch.no_grad():
+                for parameter in args[0]:
+                    parameter.copy_(_shaken(parameter))
+            return result
+
+        return stepped
+    if operation.name not in ROUNDED or operation.changes:
+        return calculate
+    return lambda args, kwargs: changed(calculate(args, kwargs), {torch.Tensor: _shaken})
+
+
+def _shaken(values: torch.Tensor) -> torch.Tensor:
+    """The last bits replaced by a hash of the others: zero, infinities and NaN stay."""
+    if values.dtype not in (torch.float32, torch.float64) or values.numel() == 0:
+        return values
+    single = values.dtype == torch.float32
+    bits = values.contiguous().view(torch.int32 if single else torch.int64)
+    factor, shift = (-1640531527, 28) if single else (-7046029254386353131, 60)
+    mask = (1 << OTHER_BITS) - 1
+    hashed = (((bits & ~mask) * factor) >> shift) & mask
+    found = ((bits & ~mask) | hashed).view(values.dtype)
+    found = torch.where(torch.isfinite(values) & (values != 0), found, values)
+    return torch.empty_like(values).copy_(found)  # with the strides that it had
+
+
+# Shapes alone ------------------------------------------------------------------------------------
+
+
+def without_values(func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> Any:
+    """The shape of a result; what the host reads is 0 or yes, and everything equals everything."""
+    if name == "_local_scalar_dense":
+        return args[0].dtype == torch.bool or torch.zeros((), dtype=args[0].dtype).item()
+    if name in ("equal", "allclose"):
+        return True
+    if name == "copy_" and args[0].device.type != "meta":
+        return args[0]
+    if name in FUSED:
+        return None
+    if name in RANDOM:
+        kwargs = {key: value for key, value in kwargs.items() if key != "generator"}
+    return func(*args, **kwargs)
