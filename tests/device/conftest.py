@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # pretended_cuda and tiny, for the tests beside them
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # pretended_cuda and tiny, for the tests beside them
+sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))  # acceptance
 
-from pretended_cuda import PretendedDevice, pretended_cuda
+from pretended_cuda import PretendedDevice, pretended_cuda  # noqa: E402
 
 
 @pytest.fixture

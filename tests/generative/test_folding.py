@@ -123,3 +123,12 @@ def test_the_recipe_is_named_where_it_is_folded_and_nowhere_else() -> None:
     assert recipe_values(folded) == {**recipe_values(plain), "folded": True}
     for recipe in (plain, folded):
         assert recipe_of(recipe_values(recipe)) == recipe
+
+
+def test_what_has_no_derivative_is_not_taken_for_a_constant() -> None:
+    x = torch.randn(2, 3, 4, 4, requires_grad=True)
+    weight, bias = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    y = layer_norm(x, weight, bias, 1e-5)
+    (by_weight,) = torch.autograd.grad(y.square().sum(), weight, create_graph=True)
+    with pytest.raises(NotImplementedError, match="has no derivative"):
+        torch.autograd.grad(by_weight.sum(), x)
