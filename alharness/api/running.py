@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alharness import plugins
+from alharness.api.cells import CellLine, cell_line
 from alharness.api.frames import frame_of
 from alharness.api.naming import choice_of, settings_of
 from alharness.files import merge
@@ -67,6 +68,31 @@ class RunResult:
     def accuracy(self) -> float:
         """Test accuracy of the last classifier, in [0, 1]; NaN without a test set."""
         return self.records[-1].test.accuracy
+
+    def figure(
+        self,
+        path: AnyPath | None = None,
+        *,
+        axis: str = "labels",
+        metric: str = "accuracy",
+    ) -> Chart:
+        """Its learning curve, as a notebook shows it; also written where a path is given.
+
+        Args:
+            path: a .pdf, .svg, .png or .csv file.
+            axis, metric: as for ``curve``.
+
+        Raises:
+            UserError: no such axis or metric, one that is not defined here, another ending.
+        """
+        from alharness.errors import UserError
+
+        chart = self.curve(axis, metric)
+        if chart is None:
+            raise UserError(f"'{metric}' is not defined for this run. Choose another metric.")
+        if path is not None:
+            chart.save(Path(path).expanduser())
+        return chart
 
     def curve(self, axis: str = "labels", metric: str = "accuracy") -> Chart | None:
         """Its learning curve, with ``svg``, ``png`` and ``csv``; None where the metric is not defined.
@@ -164,11 +190,13 @@ def run(
     from alharness.records import read_run
 
     bound = bound_of(strategy, dataset, settings)
-    teller = _Teller(on_cycle)
+    line = cell_line()
+    teller = _Teller(on_cycle, line)
     folder, _ = execute_tracked(
         bound,
         places_of(runs_dir, data_root, download=download),
         observers=[teller],
+        progress=line,
         warn=teller.warn,
         tracking=tracking,
         experiment=experiment,
@@ -229,8 +257,9 @@ def execute_tracked(
 class _Teller:
     """The observer of a run from Python: a log, and the caller's own function."""
 
-    def __init__(self, on_cycle: Callable[[CycleRecord], object] | None) -> None:
-        self._on_cycle = on_cycle
+    def __init__(self, on_cycle: Callable[[CycleRecord], object] | None, line: CellLine) -> None:
+        self._on_cycle, self._line = on_cycle, line
+        self._cycles = 0
         self.notes: list[str] = []
 
     def warn(self, text: str) -> None:
@@ -239,6 +268,7 @@ class _Teller:
 
     def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
         LOG.info("%s on %s, seed %d", spec.strategy.name, spec.task.name, spec.seed)
+        self._cycles = spec.n_cycles + 1
 
     def cycle(self, record: CycleRecord) -> None:
         LOG.info(
@@ -247,11 +277,14 @@ class _Teller:
             record.n_labelled,
             record.test.as_text("accuracy"),
         )
+        told = {"labels": record.n_labelled, "accuracy": record.test.accuracy}
+        self._line("cycles", record.cycle + 1, self._cycles, told)
         if self._on_cycle is not None:
             self._on_cycle(record)
 
     def finished(self, folder: RunFolder, records: Sequence[CycleRecord]) -> None:
         LOG.info("finished: %s", folder.path)
+        self._line.say(f"finished: {folder.path}", always=True)
 
 
 def bound_of(strategy: Any, dataset: Any, settings: Mapping[str, Any]) -> Bound:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alharness import plugins
+from alharness.api.cells import cell_line
 from alharness.api.comparing import ComparisonResult, log_unreadable, result_of
 from alharness.api.frames import frame_of
 from alharness.api.naming import choice_of, settings_of
@@ -143,7 +144,13 @@ def sweep(
         notes.append(text)
         LOG.warning("%s", text)
 
+    state, line = standing(everything, fresh=fresh), cell_line()
+    ended = len(everything) - len(state.left)
+
     def tell(event: Event) -> None:
+        nonlocal ended
+        ended += event.kind in ("finished", "failed")
+        line("runs", ended, len(everything))
         if event.job is not None and event.kind == "failed":
             LOG.warning("failed: %s: %s", event.job.name, event.text)
         elif event.job is not None:
@@ -151,7 +158,7 @@ def sweep(
 
     outcome = drive_tracked(
         found,
-        standing(everything, fresh=fresh),
+        state,
         where,
         executor or LocalExecutor.fitting(everything, jobs, threads),
         fresh=fresh,
@@ -160,6 +167,7 @@ def sweep(
         warn=warn,
         show=tell,
     )
+    line.say(f"runs: {ended} of {len(everything)}", always=True)
     failed = {job.name: reason for job, reason in outcome.failed}
     return SweepResult(found, tuple(everything), failed, tuple(notes))
 

@@ -35,6 +35,7 @@ def claims() -> None:
     \b
     alharness claims list
     alharness claims check --measure      measure what is needed, then judge
+    alharness claims check --published benchmarks/results    judge what was measured elsewhere
     alharness claims check timing/cnn     judge by studies of 'alharness timing'
     alharness claims --explain            what a file for --claims may say
     """
@@ -57,6 +58,13 @@ def list_claims(claims_file: Path | None) -> None:
 @claims.command("check")
 @explain_option(claims_format)
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--published",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="PATH",
+    help="Judge published studies: all below a folder of the repository (benchmarks/results).",
+)
 @click.option("--measure", is_flag=True, help="First measure the studies that the claims name.")
 @click.option(
     "--out",
@@ -88,6 +96,7 @@ def list_claims(claims_file: Path | None) -> None:
 @click.option("--quiet", is_flag=True, help="Show verdicts only.")
 def check_claims(
     folders: tuple[Path, ...],
+    published: Path | None,
     measure: bool,
     out: Path,
     device: str,
@@ -123,6 +132,12 @@ def check_claims(
     from alharness.scaling.study import ScalingSpec
 
     content = ClaimsFile.read(claims_file or FILE)
+    if published is not None:
+        if measure or folders:
+            raise UserError(
+                "--published judges what was measured elsewhere: leave --measure and other folders out."
+            )
+        folders = tuple(_published_studies(published))
     here = [out / named.name for named in content.studies if not measure and not folders]
     studies, damaged = _read_studies(
         [*folders, *(folder for folder in here if (folder / "study.json").exists())]
@@ -168,6 +183,21 @@ def check_claims(
     for reason in damaged:
         click.echo(f"alharness: left out: {reason}", err=True)
     return 1 if broken or damaged else 0
+
+
+def _published_studies(path: Path) -> list[Path]:
+    """Folders of all timing studies below one.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(file.parent for file in path.rglob("study.json")) if path.is_dir() else []
+    if not found:
+        raise UserError(
+            f"There are no published timing studies ('study.json') below '{path}' (looked in {Path.cwd()}). "
+            "They lie in a checkout of the repository below benchmarks/results."
+        )
+    return found
 
 
 def _read_studies(folders: Sequence[Path]) -> tuple[dict[str, Study], list[str]]:

@@ -43,14 +43,22 @@ def list_names(kind: str) -> None:
     }
     found = registry.listings(groups[KINDS.get(kind, kind)])
     width = max((len(entry.name) for entry in found), default=0)
+    shown: list[str] = []
     room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0
-    for entry in found:
+    # By family where modules say one; what says none at the end.
+    families = sorted({entry.family for entry in found}, key=lambda family: (not family, family))
+    grouped = len(families) > 1
+    room -= 2 * grouped if room else 0
+    for place, entry in enumerate(sorted(found, key=lambda e: (families.index(e.family), e.name))):
+        if grouped and entry.family not in shown:
+            shown.append(entry.family)
+            click.echo(f"{chr(10) if place else ''}{entry.family or 'Others'}:")
         foreign = "" if entry.distribution.startswith("alharness ") else f"  [{entry.distribution}]"
         told = f"{entry.summary}{foreign}"
         # A pipe gets a line for each name, a terminal what fits beside the names.
         lines = textwrap.wrap(told, max(room, 24)) if room else [told]
         for first, line in enumerate(lines or [""]):
-            click.echo(f"{'' if first else entry.name:<{width}}  {line}".rstrip())
+            click.echo(f"{'  ' * grouped}{'' if first else entry.name:<{width}}  {line}".rstrip())
 
 
 @click.command()

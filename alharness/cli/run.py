@@ -74,6 +74,11 @@ def run(
     from alharness.engine.watching import watched
     from alharness.spec import bind
 
+    if not names and not any((strategy, dataset, options["config"])):
+        raise UserError(
+            "Name a strategy and a data set: alharness run margin digits-ten ('alharness list strategies', "
+            "'alharness list datasets' show the names)."
+        )
     strategy, dataset = _named(names, strategy, dataset)
     bound = bind(overrides(strategy=strategy, task=dataset, **options), watched)
     display = make_display(quiet=quiet)

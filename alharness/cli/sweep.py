@@ -114,6 +114,7 @@ def start(
     from alharness.api.running import tracking_uri as checked
     from alharness.api.sweeping import drive_tracked
     from alharness.cli.sweep_display import make_sweep_display
+    from alharness.executors.outlook import LISTED, outlook
     from alharness.executors.sweeps import standing
 
     tracking = tracked(tracking_uri, no_tracking)
@@ -126,10 +127,19 @@ def start(
     )
     if not quiet or dry_run:
         _announce(found, everything, state, at_once)
+    # Said before the hours are spent, not in the comparison after them.
     if dry_run:
-        for job in state.left:
-            click.echo(f"  {job.name}")
+        for line in outlook(everything):
+            click.echo(line)
+        for job in state.left[:LISTED]:
+            click.echo(f"  to run: {job.name}")
+        if len(state.left) > LISTED:
+            click.echo(f"  and {len(state.left) - LISTED} more")
         return 0
+    if not quiet and state.left:
+        for line in outlook(everything):
+            if line.startswith("  !"):
+                click.echo(line)
     display = make_sweep_display(everything, state.left, quiet=quiet)
     try:
         if state.left:
@@ -223,6 +233,33 @@ def _as_typed(spec: Path | None, options: dict[str, Any]) -> list[str]:
         elif value is not None:
             words += [f"--{name}", value]
     return words
+
+
+@sweep.command()
+@spec_argument
+@sweep_options
+@runs_dir_option
+def status(spec: Path | None, runs_dir: Path, **options: Any) -> None:
+    """Say where the runs of a sweep stand: finished, to continue, to start, failed.
+
+    It looks at the folders of the runs, and starts nothing; another process may be at work there.
+    """
+    from alharness.executors.sweeps import standing
+
+    found, everything = jobs_of(spec, runs_dir, elsewhere=True, **options)
+    state = standing(everything)
+    _announce(found, everything, state, 1)
+    failed = [(job, run.failure) for job in state.left if (run := job.read()).failure is not None]
+    for job, reason in failed:
+        click.echo(f"  failed: {job.name}: {reason}")
+    for job in state.unfinished:
+        records = job.read().records
+        click.echo(
+            f"  to continue: {job.name}  {records[-1].n_asked} of {job.spec.budget} annotations"
+        )
+    if state.left:
+        words = _as_typed(spec, options) + runs_dir_typed(runs_dir)
+        click.echo(f"Carry on:  {typed('sweep', *words)}")
 
 
 @sweep.command()

@@ -11,14 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alharness.engine.folders import open_folder
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge, read_toml
 from alharness.records import CycleRecord, Run, RunFolder, SpecFacts
 from alharness.records.runs import read_or_mark
-from alharness.spec import RunSpec, explain, resolve
+from alharness.spec import RunSpec, as_called, explain, resolve
 from alharness.tasks.base import Profile
 
 #: A sweep file with one of everything.
@@ -68,6 +68,24 @@ class Sweep(BaseModel):
         default_factory=dict,
         description="by profile (quick, paper): settings laid over the base under it",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_called(cls, values: Any) -> Any:
+        """Blocks with settings by the names that a spec has for them (``dataset`` is ``task``)."""
+        if not isinstance(values, Mapping):
+            return values
+        given = dict(values)
+        if isinstance(given.get("base"), Mapping):
+            given["base"] = as_called(given["base"])
+        if isinstance(given.get("runs"), list):
+            given["runs"] = [as_called(b) if isinstance(b, Mapping) else b for b in given["runs"]]
+        if isinstance(given.get("profiles"), Mapping):
+            given["profiles"] = {
+                name: as_called(block) if isinstance(block, Mapping) else block
+                for name, block in given["profiles"].items()
+            }
+        return given
 
     @property
     def heading(self) -> str:
@@ -290,6 +308,7 @@ def _of_seed(
 
 def _resolved(settings: Mapping[str, Any], *, elsewhere: bool) -> tuple[RunSpec, str]:
     """A run's spec, and the device that was asked for where another machine carries it out."""
+    settings = as_called(settings)
     device = str(settings.get("device", "auto"))
     if not elsewhere:
         return resolve(settings), ""

@@ -114,6 +114,10 @@ class Chart:
     def csv(self) -> str:
         return as_csv(self.header, self.rows)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return self.svg
+
     def save(self, path: Path) -> Path:
         """Write one file; its ending says what: .pdf, .svg, .png or .csv (the numbers).
 

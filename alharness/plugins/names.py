@@ -33,11 +33,13 @@ class InstalledPlugin:
         name: what the user types.
         summary: first line of the class's docstring; empty when the source cannot be found.
         distribution: what installed it, with its version.
+        family: what it is listed under (``FAMILY`` of its module), with what all of them need; may be empty.
     """
 
     name: str
     summary: str
     distribution: str
+    family: str
 
 
 def _points(group: str) -> tuple[EntryPoint, ...]:
@@ -74,7 +76,7 @@ def names(group: str) -> list[str]:
 def listings(group: str) -> list[InstalledPlugin]:
     """All installed plug-ins of a group with their summaries. Imports no plug-in."""
     return [
-        InstalledPlugin(point.name, _summary(point), distribution_of(point))
+        InstalledPlugin(point.name, _summary(point), distribution_of(point), _family(point))
         for point in sorted(_unique(_points(group)), key=lambda point: point.name)
     ]
 
@@ -102,20 +104,36 @@ def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
     return list(by_name.values())
 
 
+def _family(point: EntryPoint) -> str:
+    """``FAMILY`` of a plug-in's module, found by reading the source; empty where it says none."""
+    for node in _statements(point):
+        if isinstance(node, ast.Assign) and [ast.unparse(t) for t in node.targets] == ["FAMILY"]:
+            told = node.value.value if isinstance(node.value, ast.Constant) else None
+            return told if isinstance(told, str) else ""
+    return ""
+
+
+def _statements(point: EntryPoint) -> list[ast.stmt]:
+    """What stands in a plug-in's module; nothing where its source cannot be read."""
+    path = source_path(point.module)
+    return [] if path is None else _parsed(path)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path) -> list[ast.stmt]:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, UnicodeDecodeError):
+        return []
+
+
 def _summary(point: EntryPoint) -> str:
     """What a plug-in says of itself, found by reading the source.
 
     The first line of the docstring of a class or function; the first text that a call gets whose result
     has the name (``Name = preset(Base, "summary")``).
     """
-    path = source_path(point.module)
-    if path is None:
-        return ""
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, UnicodeDecodeError):
-        return ""
-    for node in tree.body:
+    for node in _statements(point):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == point.attr:
             text = ast.get_docstring(node) or ""
             return text.split("\n\n")[0].replace("\n", " ").strip()

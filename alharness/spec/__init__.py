@@ -5,6 +5,7 @@ from __future__ import annotations
 from alharness.spec.binding import (
     STARTS,
     Bound,
+    as_called,
     bind,
     parse_set,
     rebind,
@@ -30,6 +31,7 @@ __all__ = [
     "TOP_LEVEL",
     "Bound",
     "RunSpec",
+    "as_called",
     "bind",
     "current_device",
     "device_kind",

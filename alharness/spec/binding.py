@@ -22,7 +22,7 @@ from alharness.errors import UserError, blamed, unknown_name
 from alharness.files import merge, parse_toml
 from alharness.learners.settings import LearnerSettings
 from alharness.records.facts import DRAWN, RANDOM_START, Choice
-from alharness.spec.devices import require_device_name, resolve_device
+from alharness.spec.devices import called, require_device_name, resolve_device
 from alharness.spec.model import (
     POSITIVE,
     SECTIONS,
@@ -264,13 +264,32 @@ def sections_with(key: str) -> list[str]:
     return [name for name in SETTINGS if key in fields_at(RunSpec, [name])]
 
 
+def as_called(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values under the names that a spec has for them: ``dataset`` is ``task``, ``gpu`` is ``cuda``.
+
+    Commands and functions call the task by what it is made from, and so does who writes a file.
+
+    Raises:
+        UserError: a data set is named in both ways.
+    """
+    given = dict(values)
+    if "dataset" in given:
+        if "task" in given:
+            raise UserError("'dataset' and 'task' are one setting. Give it once.")
+        # In its place: the order of a sweep's axes is the order of its runs.
+        given = {"task" if key == "dataset" else key: value for key, value in given.items()}
+    if isinstance(given.get("device"), str):
+        given["device"] = called(given["device"])
+    return given
+
+
 def _at_home(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The values with those of a unique short name (``min_steps=20``) in their section.
 
     Raises:
         UserError: a setting is given by its short name and by its whole one.
     """
-    given = dict(overrides)
+    given = as_called(overrides)
     for key in overrides:
         homes = [] if key in TOP_LEVEL or key in SECTIONS else sections_with(key)
         # Several homes, or a section that is none, are told by who checks the keys.

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _CARDS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 #: What hides GPUs from a process.
 _HIDES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
-_CUDA_IS_MEANT = "Did you mean 'cuda'? A build of torch for ROCm calls its GPU so, too."
+#: What people call the device that torch calls ``cuda``; a build for ROCm calls its GPU so, too.
+_CUDA = ("gpu", "nvidia", "rocm", "hip", "amd")
 _OTHER_NAMES = {
-    **dict.fromkeys(("gpu", "nvidia", "rocm", "hip", "amd"), _CUDA_IS_MEANT),
     "mps": "Apple's GPU has no float64, which results are computed with. Use --device cpu.",
     "xpu": "Intel's GPUs have not been tried. Use --device cpu, or cuda for NVIDIA and AMD.",
 }
@@ -47,14 +47,22 @@ def _why_no_gpu() -> str:
     )
 
 
+def called(device: str) -> str:
+    """A device by the name that torch has for it: ``gpu`` is ``cuda``, ``gpu:1`` is ``cuda:1``."""
+    kind, colon, number = device.partition(":")
+    return f"cuda{colon}{number}" if kind.lower() in _CUDA else device
+
+
 def require_device_name(device: str) -> None:
     """Refuse what names no device, without a look at which ones are here.
 
     Raises:
         UserError: an unknown device.
     """
-    if device.lower() in _OTHER_NAMES:
-        raise UserError(f"Unknown device '{device}'. {_OTHER_NAMES[device.lower()]}")
+    device = called(device)
+    kind = device.partition(":")[0].lower()
+    if kind in _OTHER_NAMES:
+        raise UserError(f"Unknown device '{device}'. {_OTHER_NAMES[kind]}")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise unknown_name("device", device, ["auto", "cpu", "cuda", "cuda:0"])
 
@@ -66,6 +74,7 @@ def resolve_device(device: str) -> str:
         UserError: an unknown device, or one that is not here.
     """
     require_device_name(device)
+    device = called(device)
     if device == "cpu":
         return device
     import torch

@@ -45,6 +45,9 @@ from alharness_strategies.inversion import obtain_codes
 if TYPE_CHECKING:
     from alharness.generative import Generator
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Synthetic images that are labelled themselves (needs a generator, trained once, and an annotator)"
+
 
 class AdbaParameters(Parameters):
     """What may be set with ``--set strategy.NAME=VALUE``."""

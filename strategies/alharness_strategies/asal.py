@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from alharness.generative import Generator
     from alharness.learners.learner import Learner
 
+#: Where ``alharness list`` shows it.
+FAMILY = "ASAL: synthetic samples matched in the pool (needs a generator, trained once)"
+
 
 class AsalParameters(FeatureParameters):
     """What may be set with ``--set strategy.NAME=VALUE``."""

@@ -25,6 +25,9 @@ from alharness.matching import FeatureExtractor
 from alharness.strategy import Adaptation, Parameters, Preparation
 from alharness_strategies.asal import Asal, AsalParameters
 
+#: Where ``alharness list`` shows it.
+FAMILY = "ASAL: synthetic samples matched in the pool (needs a generator, trained once)"
+
 SETTING = "strategy.weights"
 #: Means and standard deviations of the channels that torchvision's weights were trained with.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

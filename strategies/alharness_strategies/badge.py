@@ -22,6 +22,9 @@ from alharness.matching import spaces
 from alharness.pool import scan
 from alharness.strategy import CycleView, FeatureStrategy, PoolQuery
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Uncertainty and diversity"
+
 #: Weights that are added up on the device before they are read.
 BLOCK = 1024
 

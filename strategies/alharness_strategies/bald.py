@@ -16,6 +16,9 @@ from __future__ import annotations
 from alharness import acquisition
 from alharness.strategy import CommitteeStrategy, CycleView, PoolQuery
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Disagreement (needs learner.dropout, or an ensemble)"
+
 
 class Bald(CommitteeStrategy):
     """Ask about items on which certain sets of parameters disagree; needs dropout or members."""

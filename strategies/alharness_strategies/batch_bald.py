@@ -30,6 +30,9 @@ from alharness.strategy import (
     PoolQuery,
 )
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Disagreement (needs learner.dropout, or an ensemble)"
+
 #: Numbers of the joint distribution of a block of candidates that are held at once: a GPU wants few
 #: blocks, a CPU ones that stay in its cache (2 MB: half the time of 128 MB).
 VALUES, VALUES_CPU = 1 << 24, 1 << 18

@@ -31,6 +31,9 @@ from alharness.strategy import (
     PoolQuery,
 )
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Uncertainty and diversity"
+
 
 class ClusterMarginParameters(FeatureParameters):
     """What may be set with ``--set strategy.NAME=VALUE``."""

@@ -26,6 +26,9 @@ from alharness.lazily import torch
 from alharness.strategy import CycleView, FeatureStrategy, PoolQuery
 from alharness.timing import WorkCounters
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Diversity and coverage"
+
 #: Candidates kept up to date: their float64 rows should stay in a core's second-level cache.
 ACTIVE_VALUES = 1 << 17
 #: Rows and centres of one block of the matrix product: the block of distances stays in the cache.

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from alharness.strategy import CycleView, PoolQuery, Strategy
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Baselines"
+
 
 class FullySupervised(Strategy):
     """Label the whole pool at once: the bound that active learning approaches."""

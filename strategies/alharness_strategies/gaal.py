@@ -28,6 +28,9 @@ from alharness.strategy import CycleView, ImageQuery, Parameters, Preparation, S
 if TYPE_CHECKING:
     from alharness.generative import Generator
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Synthetic images that are labelled themselves (needs a generator, trained once, and an annotator)"
+
 
 class SimpleGan(Strategy):
     """Ask about images of random latents: GAAL without its search, a baseline of its paper."""

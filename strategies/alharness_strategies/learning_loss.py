@@ -15,6 +15,9 @@ from collections.abc import Mapping
 from alharness import acquisition
 from alharness.strategy import Adaptation, CycleView, PoolQuery, Preparation, Strategy
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Uncertainty, with a network that predicts its own loss"
+
 
 class LearningLoss(Strategy):
     """Ask about the items with the largest loss as the classifier itself predicts it."""

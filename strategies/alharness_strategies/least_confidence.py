@@ -12,6 +12,9 @@ from alharness import acquisition
 from alharness.lazily import torch
 from alharness.strategy import ScoreStrategy
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Uncertainty"
+
 
 class LeastConfidence(ScoreStrategy):
     """Ask about the unlabelled items whose most probable class has the smallest probability."""

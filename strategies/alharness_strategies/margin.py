@@ -12,6 +12,9 @@ from alharness import acquisition
 from alharness.lazily import torch
 from alharness.strategy import ScoreStrategy
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Uncertainty"
+
 
 class Margin(ScoreStrategy):
     """Ask about the items with the smallest gap between the two most probable classes."""

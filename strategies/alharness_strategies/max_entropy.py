@@ -12,6 +12,9 @@ from alharness import acquisition
 from alharness.lazily import torch
 from alharness.strategy import ScoreStrategy
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Uncertainty"
+
 
 class MaxEntropy(ScoreStrategy):
     """Ask about the unlabelled items whose predicted classes have the largest entropy."""

@@ -42,6 +42,9 @@ from alharness.strategy import (
     Preparation,
 )
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Diversity and coverage"
+
 FILE = "cover.safetensors"
 #: Rows whose distances to the whole pool are held at once.
 ROWS = 512

@@ -21,6 +21,9 @@ from alharness import acquisition
 from alharness.lazily import torch
 from alharness.strategy import CommitteeStrategy, CycleView, PoolQuery
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Disagreement (needs learner.dropout, or an ensemble)"
+
 
 class QueryByCommittee(CommitteeStrategy):
     """Ask about items on which the votes of a committee are split; needs dropout or members."""

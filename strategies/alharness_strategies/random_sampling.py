@@ -9,6 +9,9 @@ from collections.abc import Mapping
 
 from alharness.strategy import CycleView, PoolQuery, Strategy, draw_unlabelled
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Baselines"
+
 
 class RandomSampling(Strategy):
     """Ask about unlabelled items drawn uniformly at random."""

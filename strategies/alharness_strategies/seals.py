@@ -33,6 +33,9 @@ from alharness.strategy import (
     Preparation,
 )
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Over a part of the pool"
+
 
 class Seals(NarrowingStrategy):
     """seals:K:NAME: any scoring strategy over the K nearest neighbours of each labelled item."""

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from alharness.lazily import torch
 from alharness.strategy import CycleView, NarrowingStrategy, draw_unlabelled
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Over a part of the pool"
+
 
 class SubsetStrategy(NarrowingStrategy):
     """subset:SIZE:NAME: any scoring strategy over SIZE random candidates per cycle.

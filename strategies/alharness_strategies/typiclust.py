@@ -42,6 +42,9 @@ from alharness.strategy import (
     Preparation,
 )
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Diversity and coverage"
+
 #: Clusters up to which k-means sees all items in each step; above, the authors' code takes mini-batches.
 FULL_UP_TO = 50
 #: Rows of a cluster whose distances to the whole cluster are held at once.

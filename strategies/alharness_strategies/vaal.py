@@ -26,6 +26,9 @@ from alharness import acquisition
 from alharness.lazily import functional, nn, torch
 from alharness.strategy import CycleView, Parameters, PoolQuery, Strategy
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Diversity, with an auto-encoder and a discriminator that are trained along"
+
 
 class VaalParameters(Parameters):
     """What may be set with ``--set strategy.NAME=VALUE``."""

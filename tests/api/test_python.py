@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from filelock import FileLock
 
 import alharness
 from alharness import UserError, plugins
+from alharness.api.cells import CellLine, cell_line
 from alharness.api.naming import name_of
 from alharness.cli import call
 from alharness.executors.base import Event, carry_out, payload
@@ -413,3 +415,66 @@ def test_a_notebook_shows_a_users_error_as_one_line_without_our_frames() -> None
     shown = stream.getvalue()
     assert shown.strip().startswith("UserError: Unknown strategy 'margn'. Did you mean 'margin'?")
     assert "Traceback" not in shown
+
+
+class Front:
+    """A notebook's front end: what its one line said, one after the other."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.lines = 0
+
+    def display(self, shown: dict[str, str], **options: Any) -> Front:
+        self.lines += 1
+        assert options["raw"]
+        return self.update(shown)
+
+    def update(self, shown: dict[str, str], **options: Any) -> Front:
+        self.said.append(shown["text/plain"])
+        return self
+
+
+def test_a_running_cell_shows_one_line_that_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = Front()
+    monkeypatch.setattr("alharness.api.cells.EVERY_S", 0.0)
+    monkeypatch.setattr("alharness.api.running.cell_line", lambda: CellLine(front.display))
+    monkeypatch.setattr("alharness.api.sweeping.cell_line", lambda: CellLine(front.display))
+    where = {"runs_dir": tmp_path, "tracking": False, "budget": 40, "min_steps": 5}
+    found = alharness.run("random", "digits-two", **where)
+    assert front.lines == 1
+    assert front.said[0].startswith("cycles: 1 of 3, labels 20, accuracy ")
+    assert any("s left" in text for text in front.said)
+    assert front.said[-1] == f"finished: {found.folder}"
+    front.said.clear()
+    alharness.sweep("random", "digits-two", seeds=range(3), **where)
+    assert front.lines == 2
+    assert front.said[-1] == "runs: 3 of 3"  # one was there already, and counts
+
+
+def test_outside_of_a_notebook_a_call_shows_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alharness.run("random", "digits-two", runs_dir=tmp_path, tracking=False, budget=30, min_steps=5)
+    assert capsys.readouterr().out == ""
+    assert type(cell_line()).__name__ == "NoLine"
+
+
+def test_a_kernel_gets_the_line_and_a_terminal_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    ipython = pytest.importorskip("IPython")
+    monkeypatch.setattr(ipython, "get_ipython", lambda: SimpleNamespace(kernel=None))
+    assert type(cell_line()) is CellLine
+    monkeypatch.setattr(ipython, "get_ipython", SimpleNamespace)
+    assert type(cell_line()) is not CellLine
+
+
+def test_a_run_has_a_figure_that_can_be_written(tmp_path: Path) -> None:
+    found = alharness.run(
+        "random", "digits-two", runs_dir=tmp_path / "r", tracking=False, budget=40, min_steps=5
+    )
+    chart = found.figure(tmp_path / "curve.pdf")
+    assert chart._repr_html_().startswith("<svg")
+    assert (tmp_path / "curve.pdf").read_bytes().startswith(b"%PDF")
+    with pytest.raises(UserError, match="Unknown metric"):
+        found.figure(metric="acuracy")

@@ -137,7 +137,7 @@ def test_list_shows_summaries(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["list", "dataset"]) == 0  # the singular, too
     datasets = capsys.readouterr().out
     for name in ("random", "max-entropy", "core-set", "gaal", "adba", "asal-gray", "asal-cls"):
-        (line,) = [line for line in strategies.splitlines() if line.split()[0] == name]
+        (line,) = [line for line in strategies.splitlines() if line.split()[:1] == [name]]
         assert len(line.split()) > 3, "a name without a summary"
     assert "mnist-two" in datasets
     assert "celeba-bangs" in datasets

@@ -62,6 +62,19 @@ def test_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "kdtree-logarithmic  (Sec. 3.2, Table 2)" in shown
 
 
+def test_published_timings_are_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the files alone: nothing is measured, and nothing but them is looked at."""
+    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    monkeypatch.chdir(tmp_path)
+    assert call(["claims", "check", "--published", str(results), "--quiet"]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["holds", "exact-one-read", "(ours)"] in told
+    assert any(line[:2] == ["fails", "kdtree-logarithmic"] for line in told)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -75,6 +88,8 @@ def test_claims_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
             "Did you mean 'exact'",
         ),
         ("claims check nowhere", "holds no timing study"),
+        ("claims check --published nowhere", "no published timing studies"),
+        ("claims check elsewhere --published nowhere", "leave --measure and other folders out"),
         ("claims list --claims nowhere.toml", "No claims at"),
     ],
 )

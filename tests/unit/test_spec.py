@@ -115,7 +115,7 @@ def test_set_without_key_or_value_is_refused(text: str) -> None:
         ({"learnr": {"c": 1}}, "Unknown setting 'learnr'"),
         ({"learner": 3}, "'learner' is a section"),
         ({"profile": "quik"}, "Did you mean 'quick'"),
-        ({"device": "gpu"}, "Unknown device 'gpu'. Did you mean 'cuda'"),
+        ({"device": "xpu:0"}, "Unknown device 'xpu:0'. Intel's GPUs have not been tried"),
         ({"device": "mps"}, "Unknown device 'mps'. Apple's GPU has no float64"),
         ({"device": "cud"}, "Unknown device 'cud'. Did you mean 'cuda'"),
         ({"seed": -1}, "'seed' is not valid"),

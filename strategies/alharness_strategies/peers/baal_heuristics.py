@@ -14,6 +14,9 @@ import numpy as np
 from alharness.strategy import CycleView, PoolQuery
 from alharness_strategies.peers import Peer, PeerStrategy, as_query, normalised
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Of other libraries (needs the library)"
+
 
 class BaalHeuristic(PeerStrategy):
     """baal:NAME: a heuristic of baal, as published."""

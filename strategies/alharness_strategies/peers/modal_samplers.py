@@ -14,6 +14,9 @@ import numpy as np
 from alharness.strategy import CycleView, PoolQuery
 from alharness_strategies.peers import Peer, PeerStrategy, as_query
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Of other libraries (needs the library)"
+
 _COMMITTEE = (
     "it asks for learners that modAL trained itself; use skactiveml:QueryByCommittee or qbc"
 )

@@ -24,6 +24,9 @@ from alharness_strategies.peers import (
     normalised,
 )
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Of other libraries (needs the library)"
+
 _REGRESSION = "it is for regression"
 
 

@@ -16,6 +16,9 @@ from alharness.lazily import torch
 from alharness.strategy import CycleView, PoolQuery
 from alharness_strategies.peers import Peer, PeerStrategy, as_query, normalised
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Of other libraries (needs the library)"
+
 
 class SmallTextQuery(PeerStrategy):
     """small-text:NAME: a query strategy of small-text, as published."""
