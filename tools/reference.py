@@ -88,7 +88,13 @@ def _top() -> list[str]:
 
 
 #: What stands for a setting of the run that nobody gave.
-RESOLVED = {"profile": "`quick`", "seed": "`0`", "data_seed": "the seed", "device": "`auto`"}
+RESOLVED = {
+    "profile": "`quick`",
+    "seed": "`0`",
+    "data_seed": "the seed",
+    "device": "`auto`",
+    "stop": "none",
+}
 
 
 def _table(model: Any, names: list[str], prefix: str = "") -> str:
