@@ -28,6 +28,7 @@ from alharness.comparison.remarks import (
     pause_notes,
     preparation_notes,
     session_notes,
+    shared_card_notes,
     start_notes,
     stop_notes,
     time_notes,
@@ -172,7 +173,7 @@ class Comparison:
         """Fields of the hardware that differ between runs or sessions: then times do not compare (R12)."""
         values: dict[str, set[str]] = defaultdict(set)
         for session in (session for run in self.runs for session in run.sessions):
-            for key, value in session.hardware.items():
+            for key, value in {"runs_on_card": 1, **session.hardware}.items():
                 values[key].add(str(value))
         return {key: sorted(found) for key, found in values.items() if len(found) > 1}
 
@@ -264,6 +265,7 @@ def _comparison(
     notes += [*data_notes(series), *start_notes(series), *artefact_notes(series)]
     notes += stop_notes(series)
     notes += [*preparation_notes(series), *pause_notes(series), *time_notes(series)]
+    notes += shared_card_notes(series)
     notes += session_notes([*(run for item in series for run in item.runs), *bounds])
     if any(run.facts.task.synthetic for run in finished):
         notes.append("The data of this task are drawn or generated, not photographs.")

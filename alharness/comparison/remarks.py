@@ -200,6 +200,24 @@ def time_notes(series: Sequence[Series]) -> list[str]:
     ]
 
 
+def shared_card_notes(series: Sequence[Series]) -> list[str]:
+    """Selections on a card that computed for several runs at once."""
+    at_once = {
+        session.hardware.get("runs_on_card", 1)
+        for item in series
+        for run in item.runs
+        for session in run.sessions
+    }
+    if at_once <= {1}:
+        return []
+    told = " or ".join(map(str, sorted(at_once)))
+    return [
+        f"Runs shared a card ({told} at once), which computes for them in turns: their seconds hold the "
+        "others' work and are no times of a strategy. Measure times alone: 'alharness timing', or a sweep "
+        "with --jobs 1."
+    ]
+
+
 def _ends_of_equal_work(runs: Sequence[Run]) -> tuple[float, float]:
     """Least and most seconds of selection over the cycles in which all runs counted the same work."""
     timed = [{record.cycle: record for record in timed_selections(run.records)} for run in runs]

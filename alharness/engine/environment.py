@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import alharness
+from alharness.pool.residency import n_sharing
 
 
 @cache
@@ -60,6 +61,9 @@ def hardware(device: torch.device) -> dict[str, Any]:
             "cudnn": torch.backends.cudnn.version(),  # MIOpen's on AMD
         }
         found |= {name: value for name, value in about.items() if value is not None}
+        # A card gives its time to several processes in turns: seconds of one hold the others' kernels.
+        if (at_once := n_sharing(device)) > 1:
+            found["runs_on_card"] = at_once
     return found
 
 

@@ -229,13 +229,18 @@ def _block_values(
     return max(math.prod(shape[1:]), min(values, most))
 
 
+def n_sharing(device: torch.device) -> int:
+    """Runs that an executor lets use the device's memory at once, this one included."""
+    return max(1, int(os.environ.get(SHARING[device.type], 1)))
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Memory free on a device now; for the host, within the control group's limit too.
 
     Of processes that an executor lets share the memory (``SHARING``), each counts on its part of the whole,
     less what it holds: those that start together see the same memory free.
     """
-    sharing = max(1, int(os.environ.get(SHARING[device.type], 1)))
+    sharing = n_sharing(device)
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         held = torch.cuda.memory_allocated(device)

@@ -224,6 +224,18 @@ def test_repeated_runs_count_once(make_run: Any, tmp_path: Path) -> None:
     assert [item.state for item in found.left_out] == ["repeated"]
 
 
+def test_seconds_of_runs_that_shared_a_card_are_no_times_of_a_strategy(make_run: Any) -> None:
+    make_run("random", 0)
+    assert not any(
+        "shared a card" in note for note in comparisons(read_runs(make_run.root))[0].notes
+    )
+    make_run("margin", 0, hardware={"runs_on_card": 2})
+    found = comparisons(read_runs(make_run.root))[0]
+    assert found.hardware_differences() == {"runs_on_card": ["1", "2"]}
+    (note,) = [note for note in found.notes if "shared a card" in note]
+    assert "1 or 2 at once" in note
+
+
 def test_hardware_that_differs_is_named(make_run: Any) -> None:
     make_run("random", 0)
     make_run("margin", 0, hardware={"cpu": "another"})

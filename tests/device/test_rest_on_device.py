@@ -225,3 +225,14 @@ def test_the_command_trains_a_generator_there(device: PretendedDevice, tmp_path:
     folders = ["--runs-dir", str(tmp_path)]
     assert cli.call([*command.split(), *settings.split(), *folders]) == 0
     assert device.counts.launches > 100
+
+
+def test_a_run_says_how_many_shared_its_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pretended_cuda():
+        alone = run(spec("random", "linear", "cuda"), tmp_path / "alone", max_cycles=1)
+        monkeypatch.setenv(SHARING["cuda"], "3")
+        shared = run(spec("random", "linear", "cuda"), tmp_path / "shared", max_cycles=1)
+    assert "runs_on_card" not in alone.facts().sessions[0].hardware
+    assert shared.facts().sessions[0].hardware["runs_on_card"] == 3
