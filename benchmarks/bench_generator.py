@@ -229,7 +229,7 @@ def measure_step(benchmark: Any, recipe: GeneratorRecipe, pool: ArrayPool, step:
 
 
 @pytest.mark.regress
-@pytest.mark.parametrize("name", ["fc-8", "fc"])
+@pytest.mark.parametrize("name", ["fc-8", pytest.param("fc", marks=pytest.mark.slow)])
 def test_a_chunk_is_not_slower_than_the_obvious_loop(name: str) -> None:
     """Drawing, sending and checking included: at most 1.3 times the tutorial's loop, one retry."""
     recipe, pool = case(name)

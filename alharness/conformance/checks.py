@@ -25,6 +25,7 @@ from alharness.border.marks import (
     reseeded,
 )
 from alharness.border.state import Marks, changed, global_marks
+from alharness.conformance.effects import SEEN_ELSEWHERE, Tried, deeds, seen_elsewhere
 from alharness.conformance.process import helper
 from alharness.conformance.queries import digest, same
 from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Scene
@@ -40,6 +41,8 @@ CHECKS: dict[str, Check] = {}
 #: in them, and by the number of the cycle in a late one.
 N_CYCLES = 4
 LATE_CYCLE = 30
+#: Seeds that a query may follow; among so many, draws of one item of 78 differ in all but one of 10^9 cases.
+N_SEEDS = 6
 
 
 def _check(name: str) -> Callable[[Check], Check]:
@@ -447,3 +450,71 @@ def _work_bound(bench: Bench) -> None:
         assert found <= most, (
             f"counted {found} {name}, declared at most {most} by work_bound; count less, or declare more"
         )
+
+
+# Settings and seeds that do something -------------------------------------------------------------
+
+
+@_check("parameters")
+def _parameters(bench: Bench) -> None:
+    """every parameter changes the query, its figures or the counted work"""
+    model = bench.strategy_class.Parameters
+    if not model.model_fields:
+        raise unittest.SkipTest("has no parameters")
+    tried = Tried(bench, _sampled(bench))
+    silent, unknown = [], []
+    for name, field in model.model_fields.items():
+        values = tried.values(name)
+        if seen_elsewhere(field):
+            continue
+        if not values:
+            unknown.append(name)
+        elif not tried.shows(name):
+            silent.append(f"{name} (as {values[0]!r} as {tried.usual[name]!r})")
+    assert not silent, (
+        f"other values change nothing: {', '.join(silent)}. Use the parameter, or leave it out. What no "
+        f"small problem can show says so: Field(..., json_schema_extra={{'{SEEN_ELSEWHERE}': 'why'}})"
+    )
+    if unknown:
+        raise unittest.SkipTest(
+            f"no other value of {', '.join(unknown)} can be guessed; the rest does something"
+        )
+
+
+def _sampled(bench: Bench) -> Scene:
+    """A scene whose classifier draws its samples: an ensemble has its members, whatever is asked of it."""
+    needs = bench.strategy_class.learner_needs
+    return bench.scene(dropout=0.5 if "samples" in needs else 0.0)
+
+
+@_check("seed")
+def _seed(bench: Bench) -> None:
+    """who draws from the view's random numbers draws otherwise with another seed"""
+    scene = _sampled(bench)
+    n_draws = 0
+
+    def counted(draw: Callable[..., Any]) -> Callable[..., Any]:
+        def later(*purpose: str | int) -> Any:
+            nonlocal n_draws
+            n_draws += 1
+            return draw(*purpose)
+
+        return later
+
+    # Of equal images everybody's scores are equal: who draws to break ties shows it there.
+    equal = replace(bench.sample, images=np.full_like(bench.sample.images, 128))
+    for seat in (scene, bench.scene(equal, learner=scene.learner)):
+        found = []
+        for seed in range(N_SEEDS):
+            view = seat.view(seed=seed)
+            view.rng = counted(view.rng)  # type: ignore[method-assign]
+            view.torch_rng = counted(view.torch_rng)  # type: ignore[method-assign]
+            found.append(deeds(seat, view, QUERY_SIZE))
+            if found[-1] != found[0]:
+                return
+        if not n_draws:
+            raise unittest.SkipTest("draws no random numbers")
+    raise AssertionError(
+        f"draws from view.rng or view.torch_rng, and {N_SEEDS} seeds give one query, on noisy and on equal "
+        "images: the numbers are not used, or their generator is seeded anew"
+    )

@@ -89,6 +89,7 @@ class Scene(Seat):
         kind: the classifier, as in ``learner.kind``.
         device: of pool and classifier.
         learner: classifies instead of one that is trained here.
+        dropout: of a network that is sampled by it, for those who need samples; else they get an ensemble.
         seen_through: wraps the pool, for those who count what is read of it.
     """
 
@@ -101,6 +102,7 @@ class Scene(Seat):
         kind: str = "mlp",
         device: str = "cpu",
         learner: Learner | None = None,
+        dropout: float = 0.0,
         seen_through: Callable[[Pool], Pool] = lambda pool: pool,
     ) -> None:
         self.sample = sample
@@ -110,7 +112,8 @@ class Scene(Seat):
             min_steps=60,
             epochs=1,
             batch_size=16,
-            members=3 if "samples" in strategy.learner_needs else 1,
+            members=3 if "samples" in strategy.learner_needs and not dropout else 1,
+            dropout=dropout,
         )
         where = torch.device(device)
         pool = seen_through(ArrayPool(sample.images.copy(), where))

@@ -61,7 +61,13 @@ class AsalParameters(FeatureParameters):
     latent_lr: float = Field(
         0.02, gt=0, description="Adam's step size (measured; not in the paper)"
     )
-    keep_best: bool = Field(True, description="keep each latent's best iterate, not the last")
+    keep_best: bool = Field(
+        True,
+        description="keep each latent's best iterate, not the last",
+        json_schema_extra={
+            "seen_elsewhere": "where steps overshoot: tests/unit/test_latent_search.py"
+        },
+    )
     prior_weight: float = Field(0.0, ge=0, description="weight of |z|^2 / 2 against the score")
     pca_dims: int = Field(50, ge=1, description="dimensions of the matching space (Sec. 4.2)")
     index: Literal["exact", "kdtree", "faiss"] = Field(

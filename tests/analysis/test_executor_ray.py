@@ -47,7 +47,8 @@ class Fragile(Strategy):
 
 
 @needs_ray
-@pytest.mark.timeout(900)  # Ray replaces its workers three times: 100 s alone
+@pytest.mark.slow  # Ray replaces its workers three times: 100 s alone
+@pytest.mark.timeout(900)
 def test_lost_and_preempted_workers_are_replaced_and_nothing_is_lost(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

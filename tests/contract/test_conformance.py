@@ -5,19 +5,23 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+import unittest
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Literal
 
 import pytest
 import torch
+from pydantic import BaseModel, Field, create_model
 
 from alharness import conformance
 from alharness.cli import call
 from alharness.conformance import check_strategy
 from alharness.conformance.checks import _moved
+from alharness.conformance.effects import other_values
 from alharness.errors import UserError
 from alharness.learners.learner import LearnerSettings, NetworkLearner
-from alharness.strategy import CycleView, PoolQuery, ScoreStrategy, Strategy
+from alharness.strategy import CycleView, Parameters, PoolQuery, ScoreStrategy, Strategy
 
 SAMPLES = Path(__file__).parents[1] / "gallery" / "strategies.py"
 
@@ -62,6 +66,60 @@ def test_the_checks_run_one_by_one_in_a_third_partys_pytest(
     check: conformance.BoundCheck,
 ) -> None:
     check()
+
+
+class Settings(Parameters):
+    share: float = Field(0.5, gt=0, le=1)
+    power: int = Field(0, ge=0, json_schema_extra={"seen_elsewhere": "on large pools"})
+    note: str = ""
+
+
+class Declares(Strategy):
+    """One parameter shows beside another value of ``turn`` alone, one says where it shows, one is a text."""
+
+    class Parameters(Settings):
+        turn: bool = False
+
+    def select(self, view: CycleView, query_size: int) -> PoolQuery:
+        start = int(self.parameters.share * 10) if self.parameters.turn else 0
+        return PoolQuery(view.unlabelled[start : start + query_size])
+
+
+def test_a_parameter_may_show_beside_another_one_or_elsewhere() -> None:
+    (parameters,) = (check for check in conformance.checks(Declares) if check.name == "parameters")
+    with pytest.raises(unittest.SkipTest, match="no other value of note can be guessed"):
+        parameters()
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        (Field(5, ge=1), [1, 11, 6, 4]),
+        (Field(0, ge=0), [1]),
+        (Field(3, ge=2, le=4), [2, 4]),
+    ],
+)
+def test_other_values_are_those_that_a_declaration_allows(field: Any, values: list[int]) -> None:
+    model = create_model("Model", number=(int, field))
+    assert list(other_values(model, "number", field.default)) == values
+
+
+def test_other_values_of_every_kind() -> None:
+    class Model(BaseModel):
+        share: float = Field(0.5, gt=0, le=1)
+        way: Literal["a", "b", "c"] = "b"
+        on: bool = True
+        most: int | None = None
+        text: str = ""
+
+    found = {
+        name: list(other_values(Model, name, f.default)) for name, f in Model.model_fields.items()
+    }
+    assert found["share"] == [0.25, 0.05, 0.3, 1.0]
+    assert found["way"] == ["a", "c"]
+    assert found["on"] == [False]
+    assert found["most"] == [0, 3, 2]
+    assert found["text"] == []
 
 
 class NoSmallImages(Strategy):

@@ -6,18 +6,15 @@ that nobody has said to be random fail here.
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from pydantic.fields import FieldInfo
 
 from alharness import registry
+from alharness.conformance.effects import deeds, other_values
 from alharness.conformance.scene import PROBLEMS, Sample, Scene
 
 #: As short as training and searching may be.
@@ -68,21 +65,6 @@ def _own(cls: type) -> Any:
     return getattr(cls, "__annotations__", {})
 
 
-def others(field: FieldInfo) -> list[Any]:
-    """Further values of a parameter, those that change most first."""
-    value, kinds = field.default, [field.annotation]
-    if isinstance(field.annotation, types.UnionType):
-        kinds = list(get_args(field.annotation))
-    if get_origin(kinds[0]) is Literal:
-        return [other for other in get_args(kinds[0]) if other != value]
-    if kinds[0] is bool:
-        return [not value]
-    lowest = next((limit.ge for limit in field.metadata if hasattr(limit, "ge")), None)
-    if kinds[0] is int:
-        return [other for other in (lowest, 2 * value + 1, value + 1) if other not in (None, value)]
-    return [0.5 * value, 3 * value] if value else [0.3, 1.0, 3.0]
-
-
 def scene_of(name: str, root: Path, **parameters: Any) -> Scene:
     cls = registry.strategy_class(name)
     plugin = registry.find_strategy(f"{name}:{cls.example}" if cls.takes else name)
@@ -97,17 +79,8 @@ def scene_of(name: str, root: Path, **parameters: Any) -> Scene:
     return Scene(strategy, Sample.usual(*suitable[0]), root)
 
 
-def deeds(scene: Scene, seed: int = 0, size: int = 8) -> tuple[Any, ...]:
-    """What a query shows: whom or what it asks about, its figures and pictures, its work."""
-    view = scene.view(seed=seed)
-    query = scene.select(view, size)
-    asked = {
-        field.name: value.numpy().tobytes()
-        for field in fields(query)
-        if isinstance(value := getattr(query, field.name), torch.Tensor)
-    }
-    arrays = {key: np.asarray(array).tobytes() for key, array in query.arrays.items()}
-    return asked, dict(query.diagnostics), arrays, dict(view.work.counts)
+def asked(scene: Scene, seed: int = 0) -> tuple[Any, ...]:
+    return deeds(scene, scene.view(seed=seed), 8)
 
 
 @pytest.mark.parametrize(("name", "field"), [pytest.param(*pair) for pair in declared()])
@@ -117,14 +90,15 @@ def test_every_parameter_changes_the_query_its_figures_or_its_work(
     if field in ELSEWHERE:
         assert (Path(__file__).parents[2] / ELSEWHERE[field].rpartition(" ")[2]).is_file()
         return
-    info = registry.strategy_class(name).Parameters.model_fields[field]
+    model = registry.strategy_class(name).Parameters
+    default = model.model_fields[field].default
+    others = list(other_values(model, field, default))
     beside = BESIDE.get(field, {})
-    usual = deeds(scene_of(name, tmp_path / "usual", **beside))
-    for value in others(info):
-        other = scene_of(name, tmp_path / f"{value}", **{**beside, field: value})
-        if deeds(other) != usual:
+    usual = asked(scene_of(name, tmp_path / "usual", **beside))
+    for value in others:
+        if asked(scene_of(name, tmp_path / f"{value}", **{**beside, field: value})) != usual:
             return
-    pytest.fail(f"strategy.{field} of {name} has no effect: {others(info)} are as {info.default!r}")
+    pytest.fail(f"strategy.{field} of {name} has no effect: {others} are as {default!r}")
 
 
 @pytest.mark.parametrize("name", strategies())
@@ -132,7 +106,7 @@ def test_another_seed_moves_what_is_random_and_only_that(name: str, tmp_path: Pa
     torch.manual_seed(0)  # nothing may follow the global state
     # Of fifty neighbours among eighty items the classifier chooses the same, wherever they lie.
     scene = scene_of(name, tmp_path, **({"rerank": 3} if name.endswith("rerank") else {}))
-    one, two = deeds(scene, seed=0), deeds(scene, seed=1)
+    one, two = asked(scene, seed=0), asked(scene, seed=1)
     torch.manual_seed(1)
-    assert deeds(scene, seed=0) == one
+    assert asked(scene, seed=0) == one
     assert (one[0] != two[0]) == name.startswith(RANDOM)

@@ -18,13 +18,21 @@ import warnings
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from alharness import acquisition
 from alharness.errors import PluginError, UserError
 from alharness.learners.factory import learner_factory
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool
-from alharness.strategy import Adaptation, ImageQuery, PoolQuery, ScoreStrategy, Strategy
+from alharness.strategy import (
+    Adaptation,
+    ImageQuery,
+    Parameters,
+    PoolQuery,
+    ScoreStrategy,
+    Strategy,
+)
 from alharness.timing import Stopwatch
 
 
@@ -842,3 +850,31 @@ class DrawsFromTorchsStateLater(Strategy):
         if view.cycle >= 2:
             torch.rand(1)
         return PoolQuery(view.unlabelled[:query_size])
+
+
+# What does nothing -------------------------------------------------------------------------------
+
+
+class Settings(Parameters):
+    share: float = Field(0.5, gt=0, le=1)
+
+
+class IgnoresItsParameter(Strategy):
+    """Has a parameter that nothing follows."""
+
+    caught_by = "parameters"
+    Parameters = Settings
+
+    def select(self, view, query_size):
+        return PoolQuery(view.unlabelled[:query_size])
+
+
+class SeedsItsOwn(Strategy):
+    """Asks for random numbers, and draws others that are the same for every seed."""
+
+    caught_by = "seed"
+
+    def select(self, view, query_size):
+        view.rng("order")
+        order = np.random.default_rng(0).permutation(len(view.unlabelled))
+        return PoolQuery(view.unlabelled[torch.from_numpy(order[:query_size])])
