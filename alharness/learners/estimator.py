@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.kinds import EstimatorKind
+from alharness.learners.kinds import EstimatorKind, gives_probabilities, random_states
 from alharness.learners.learner import FitReport, Learner, require_no_gaps
 from alharness.pool import Pool
 
@@ -58,16 +58,13 @@ class EstimatorLearner(Learner):
                 f"The estimator '{kind.name}' cannot be made without arguments: {error}. Configure "
                 "one in a file and name it: ./mine.py:estimator."
             ) from error
-        if not hasattr(self.estimator, "predict_proba"):
+        # Some have it once they are trained: a stacking classifier has that of its last estimator.
+        if not hasattr(self.estimator, "predict_proba") and not gives_probabilities(found):
             raise UserError(
                 f"The estimator '{kind.name}' has no predict_proba, which strategies need. Use another "
                 "one, or wrap it in sklearn.calibration.CalibratedClassifierCV in a file of your own."
             )
-        self._states = [
-            name
-            for name in self.estimator.get_params(deep=True)
-            if name.rpartition("__")[2] == "random_state"
-        ]
+        self._states = random_states(self.estimator)
         self.seeded = bool(self._states)
         self.classes = np.arange(n_classes)
 
@@ -100,6 +97,13 @@ class EstimatorLearner(Learner):
         if len(self.classes) > 1:
             with self._told("predict"):
                 found[:, self.classes] = self.estimator.predict_proba(self._rows(items))
+            if not np.isfinite(found).all():
+                n = int((~np.isfinite(found).all(axis=1)).sum())
+                raise UserError(
+                    f"The estimator '{self.name}' gives no finite probabilities for {n:,} of {len(found):,} "
+                    "items. Raise --initial-size, set its parameters in a file (./mine.py:estimator), or use "
+                    "another learner.kind."
+                )
         else:
             found[:, self.classes] = 1.0
         return torch.from_numpy(found).clamp_min(SMALLEST).log().float().to(self.device)
@@ -125,11 +129,11 @@ class EstimatorLearner(Learner):
         """What the estimator refuses, in one line."""
         try:
             yield
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
             first = (str(error).splitlines() or [""])[0]
             raise UserError(
-                f"The estimator '{self.name}' cannot {what} items of shape {self.item_shape}: {first} "
-                "Raise --initial-size, or use another learner.kind."
+                f"The estimator '{self.name}' cannot {what} items of shape {self.item_shape}: "
+                f"{first.rstrip('.')}. Raise --initial-size, or use another learner.kind."
             ) from error
 
     @staticmethod

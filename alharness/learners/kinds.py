@@ -310,20 +310,33 @@ class EstimatorKind(Kind):
     @property
     def takes_gaps(self) -> bool:
         # Tried, not asked: what scikit-learn's tags say of a pipeline, or of somebody's own class, is less.
-        return _trains_with_gaps(self.estimator)
+        return gives_probabilities(self.estimator, gaps=True)
 
 
-def _trains_with_gaps(estimator: Any) -> bool:
-    """Whether a scikit-learn classifier can be trained on, and predict, rows with NaN."""
+def random_states(estimator: Any) -> list[str]:
+    """Names of all parameters of a scikit-learn estimator, and of what it holds, that seed it."""
+    names = estimator.get_params(deep=True)
+    return [name for name in names if name.rpartition("__")[2] == "random_state"]
+
+
+def gives_probabilities(estimator: Any, *, gaps: bool = False) -> bool:
+    """Whether a scikit-learn classifier can be trained on rows of two classes and says how probable each is.
+
+    Args:
+        estimator: its class, or an object to be cloned.
+        gaps: whether the rows have NaN.
+    """
     from sklearn.base import clone
 
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(60, 3)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
     y = (x[:, 0] > 0).astype(np.int64)
-    x[::4, 1] = np.nan
-    x[:, 2] = np.where(np.arange(60) < 30, np.nan, x[:, 2])
+    if gaps:
+        x[::4, 1] = np.nan
+        x[:30, 2] = np.nan
     try:
         found = estimator() if isinstance(estimator, type) else clone(estimator)
+        # None would draw from the generator that belongs to everybody.
+        found.set_params(**dict.fromkeys(random_states(found), 0))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             p = found.fit(x, y).predict_proba(x[::-1])

@@ -191,6 +191,49 @@ def test_an_estimator_that_cannot_predict_gets_one_line() -> None:
         learner.fit(few, pool, seed=0)
 
 
+MINE = """
+from sklearn.ensemble import StackingClassifier
+from sklearn.naive_bayes import CategoricalNB, GaussianNB
+from sklearn.semi_supervised import LabelPropagation
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+categorical, propagation, without = CategoricalNB(), LabelPropagation(), SVC(probability=False)
+stacking = StackingClassifier([("a", GaussianNB()), ("b", DecisionTreeClassifier())], cv=2)
+"""
+
+
+def test_an_estimator_that_predicts_once_it_is_trained_will_do(tmp_path: Path) -> None:
+    """A stacking classifier has no ``predict_proba`` before it is trained."""
+    (tmp_path / "mine.py").write_text(MINE)
+    before = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+    learner, items = fitted(kind=f"{tmp_path}/mine.py:stacking")
+    assert learner.log_probs(items).exp().sum(dim=1).numpy() == pytest.approx(1, abs=1e-4)
+    after = np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+    assert after == before, "what is tried draws from nobody's numbers"
+    with pytest.raises(UserError, match="has no predict_proba"):
+        fitted(kind=f"{tmp_path}/mine.py:without")
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        # An index that is out of bounds is the estimator's way to say that it saw no such category.
+        ("categorical", r"cannot predict items .* out of bounds .*\. Raise --initial-size"),
+        ("propagation", r"gives no finite probabilities for 3 of 3 items\. Raise --initial-size"),
+    ],
+)
+def test_what_an_estimator_cannot_say_is_one_line(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    pool = ArrayPool(np.abs(np.random.default_rng(0).normal(size=(40, 3)) * 0.1).astype(np.float32))
+    labelled = LabelledSet(torch.arange(10), torch.arange(10) % 2, n_asked=10)
+    settings = LearnerSettings(kind=f"{tmp_path}/mine.py:{name}")
+    learner = learner_factory(settings)(pool.item_shape, 2, CPU)
+    learner.fit(labelled, pool, seed=0)
+    with pytest.raises(UserError, match=message):
+        learner.log_probs(torch.full((3, 3), 1e6))
+
+
 def test_resnet18_keeps_something_of_small_images() -> None:
     for size, side in ((32, 4), (64, 4)):
         network = find_kind("resnet18").make((3, size, size), 5)  # type: ignore[union-attr]
