@@ -39,13 +39,21 @@ class AsalVggParameters(AsalParameters):
     """What may be set with ``--set strategy.NAME=VALUE``."""
 
     network: Literal["vgg11", "vgg13", "vgg16", "vgg19"] = Field(
-        "vgg16", description="which of torchvision's networks"
+        "vgg16",
+        description="which of torchvision's networks",
+        json_schema_extra={"seen_elsewhere": "needs weights: tests/reference/test_asal_vgg.py"},
     )
     weights: str = Field(
         "",
         description="a file of its weights (features.*), or IMAGENET1K_V1, which torchvision fetches; needed",
     )
-    blocks: int = Field(5, ge=1, le=5, description="blocks of convolutions; the last one's output")
+    blocks: int = Field(
+        5,
+        ge=1,
+        le=5,
+        description="blocks of convolutions; the last one's output",
+        json_schema_extra={"seen_elsewhere": "needs weights: tests/reference/test_asal_vgg.py"},
+    )
 
 
 class AsalVgg(Asal):

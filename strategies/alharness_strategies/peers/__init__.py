@@ -50,9 +50,13 @@ class PeerParameters(Parameters):
     space: Literal["default", "items", "features"] = Field(
         "default",
         description="rows of the items, of the classifier's features, or as the method is defined",
+        json_schema_extra={"seen_elsewhere": "by methods that take rows"},
     )
     n_samples: int = Field(
-        20, ge=2, description="members of a committee drawn by dropout; an ensemble has its own"
+        20,
+        ge=2,
+        description="members of a committee drawn by dropout; an ensemble has its own",
+        json_schema_extra={"seen_elsewhere": "by methods that take samples"},
     )
 
 
