@@ -231,6 +231,66 @@ def preview(name: str, output: Path | None, data_root: Path | None) -> None:
 
 
 @data.command()
+@click.argument("name")
+@click.option(
+    "--model",
+    required=True,
+    metavar="MODULE:NAME",
+    help="A torch module, a function of images, or what gives one: package.module:name, ./file.py:name.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The .npz file to write.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Items at a time.",
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:N or auto.")
+@click.option("--fresh", is_flag=True, help="Begin again where another call was stopped.")
+@data_root_option
+def embed(
+    name: str,
+    model: str,
+    out: Path,
+    batch_size: int,
+    device: str,
+    fresh: bool,
+    data_root: Path | None,
+) -> None:
+    """Write a row of numbers for every item of the task NAME, as MODEL gives it for images in [0, 1].
+
+    Pool and test set both: the file serves as --set strategy.features=npz:FILE of NAME, and as a data set of
+    its own, npz:FILE. A stopped call goes on where it was.
+    """
+    from alharness.api.embedding import embed as embedded
+
+    with _shown() as progress:
+        found = embedded(
+            name,
+            model,
+            out,
+            locations=_locations(data_root),
+            batch_size=batch_size,
+            device=device,
+            fresh=fresh,
+            progress=progress,
+        )
+    before = f" ({found.n_found:,} of them were there)" if found.n_found else ""
+    click.echo(
+        f"{found.n_pool:,} pool items and {found.n_test:,} test items of {name} as rows of "
+        f"{found.n_features:,} numbers{before}: {out}"
+    )
+    click.echo(f"  --set strategy.features=npz:{out}  on {name}")
+    click.echo(f"  --dataset npz:{out}  as a data set of its own")
+
+
+@data.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--count", type=click.IntRange(min=100), default=2000, show_default=True)
 def draw(folder: Path, count: int) -> None:

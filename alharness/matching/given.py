@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from alharness.errors import UserError
 from alharness.lazily import torch
 from alharness.matching.embedder import load_embedder
-from alharness.pool import EMBEDDED, Pool
+from alharness.pool import EMBEDDED, Pool, digest
 
 SETTING = "strategy.features"
 PREFIX = "npz:"
@@ -68,8 +68,9 @@ class GivenRows:
                 f"{SETTING}: '{self.path}'{made_of} has {len(self.rows):,} rows, the pool {n_items:,} items; "
                 f"expected one row for each item, in the order of the pool. {CURE}."
             )
-        # Without a word on its origin a file is taken for what its user says it is.
-        if self.origin and self.origin["pool"] != fingerprint:
+        # Without a word on its origin a file is taken for what its user says it is. The items may be
+        # the rows themselves, where the file is the data set.
+        if self.origin and fingerprint not in (self.origin["pool"], digest(self.rows.numpy())):
             raise UserError(
                 f"{SETTING}: '{self.path}'{made_of} holds rows of other items: expected the pool "
                 f"{fingerprint}, found {self.origin['pool']}. Embed this data set: {CURE}."
@@ -121,15 +122,15 @@ def read_given(path: Path) -> GivenRows:
         UserError: no such file, a damaged one, none that could be the pool's rows, or rows that are no
             finite numbers.
     """
-    digest = _digest_of(path)
+    content = _digest_of(path)
     try:
         if path.suffix.lower() == ".npy":
-            return GivenRows(path, digest, _rows(np.load(path, allow_pickle=False), path, ""), {})
+            return GivenRows(path, content, _rows(np.load(path, allow_pickle=False), path, ""), {})
         with np.load(path, allow_pickle=False) as file:
             # Only these are read: the file's labels, if it has any, are left where they are.
             name = _name_in(file.files, path)
             origin = json.loads(str(file[EMBEDDED])) if EMBEDDED in file.files else {}
-            return GivenRows(path, digest, _rows(file[name], path, f"{name} of "), origin)
+            return GivenRows(path, content, _rows(file[name], path, f"{name} of "), origin)
     except UserError:
         raise
     except Exception as error:  # numpy, zipfile, zlib and json raise many kinds for a damaged file
