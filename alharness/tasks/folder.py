@@ -64,8 +64,7 @@ class Folder(OwnImages):
         data = select(cache, self.selection(cache))
         if not self.wants_blanks:
             return data
-        names = [rows.items[at] for at in self._divided(rows).pool]
-        return replace(data, pool_names=np.array(names, dtype=np.str_))
+        return replace(data, pool_names=self._divided(rows).named_pool(rows.items))
 
     def original(self, name: str) -> Path | bytes:
         return FileTree(self.path).source(name)

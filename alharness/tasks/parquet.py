@@ -21,7 +21,7 @@ from pydantic import Field
 
 from alharness.errors import UserError, unknown_name
 from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations
+from alharness.tasks.base import DataLocations, TaskData
 from alharness.tasks.fitting import FitParameters, OwnImages, plan_of
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import suffixes
@@ -35,7 +35,7 @@ from alharness.tasks.originals.parquet_files import (
     reading,
 )
 from alharness.tasks.originals.tree import FileTree, file_facts, listed, shown
-from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, check_labels, divided
+from alharness.tasks.rows import LEFT_OUT, Divided, Rows, SplitParameters, check_labels, divided
 from alharness.tasks.splits import NO_SPLIT, is_flag, roles_in
 
 #: Columns that are taken for the label when nothing says which one is.
@@ -104,6 +104,7 @@ class Parquet(OwnImages):
     Parameters = ParquetParameters
     parameters: ParquetParameters
     source = "parquet files of images on this machine"
+    _looked: tuple[ParquetRows, Rows, dict[str, tuple[int, int]]] | None = None
 
     def open_cache(self, locations: DataLocations, progress: Progress = silent) -> ImageCache:
         files = find_files(self.path)
@@ -118,7 +119,24 @@ class Parquet(OwnImages):
             progress,
         )
 
-    def _plan(self, files: Files, origin: Mapping[str, str], progress: Progress) -> Conversion:
+    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
+        data = super().load(locations, progress)
+        if not self.wants_blanks:
+            return data
+        _, rows, _ = self._seen(find_files(self.path))
+        return replace(data, pool_names=self._divided(rows).named_pool(rows.items))
+
+    def original(self, name: str) -> bytes:
+        if self._looked is None:
+            self._looked = self._seen(find_files(self.path))  # kept: a person looks at many
+        images, _, places = self._looked
+        return images.content(*places[name])
+
+    def _divided(self, rows: Rows) -> Divided:
+        return divided(rows, self.parameters, shown(str(self.path)))
+
+    def _seen(self, files: Files) -> tuple[ParquetRows, Rows, dict[str, tuple[int, int]]]:
+        """The images, what is said of them, and file and row of each by its name; none is opened."""
         where = shown(str(self.path))
         names = [name for split_names in files.splits.values() for name in split_names]
         columns = find_columns(files.root, names, self.parameters)
@@ -128,6 +146,11 @@ class Parquet(OwnImages):
         )
         splits = [split for split, split_names in files.splits.items() for _ in split_names]
         rows, places = _read(images, splits, columns, self.parameters, where)
+        return images, rows, places
+
+    def _plan(self, files: Files, origin: Mapping[str, str], progress: Progress) -> Conversion:
+        images, rows, places = self._seen(files)
+        names = [name for split_names in files.splits.values() for name in split_names]
         notes = {"source": "parquet files of images"}
         if files.others:
             notes[LEFT_OUT] = f"{len(files.others):,} other files ({suffixes(files.others)})"
@@ -135,12 +158,12 @@ class Parquet(OwnImages):
             notes["partial"] = "the hub converted the beginning of this data set only"
         return plan_of(
             rows,
-            divided(replace(rows, notes=notes), self.parameters, where),
+            self._divided(replace(rows, notes=notes)),
             lambda name: images.content(*places[name]),
             lambda chosen, fit: ParquetImages(
                 images, np.array([places[name] for name in chosen]), fit
             ),
-            where,
+            shown(str(self.path)),
             self.parameters,
             origin,
             progress,
@@ -266,12 +289,15 @@ def _columns_of(path: Path, parameters: ParquetParameters) -> Columns:
     named = [name for name in schema.names if _kind_of(features, name) == "ClassLabel"]
     labels = named or [name for name in LABELS if name in schema.names and holds_labels(name)]
     image = _one("image", parameters.image, images, schema.names, path)
-    label = _one("label", parameters.label, labels, schema.names, path)
-    if image not in images or not holds_labels(label):
+    if parameters.blank == "pool" and parameters.label is None and not labels:
+        label = ""  # nothing is labelled
+    else:
+        label = _one("label", parameters.label, labels, schema.names, path)
+    if image not in images or (label and not holds_labels(label)):
         raise UserError(
             f"{shown(str(path))}: expected encoded images in '{image}' and whole numbers or texts in "
-            f"'{label}'; found {schema.field(image).type} and {schema.field(label).type}. Name other "
-            "columns with task.image and task.label."
+            f"'{label}'; found {schema.field(image).type} and {schema.field(label or image).type}. Name "
+            "other columns with task.image and task.label."
         )
     names = features.get(label, {}).get("names") if _kind_of(features, label) else None
     rest = [name for name in schema.names if name not in (image, label)]
@@ -339,18 +365,19 @@ def _read(
         n_rows = images.starts[file][-1]
         places.update((images.name(file, row), (file, row)) for row in range(n_rows))
         parts += [split] * n_rows
-        if split == "unlabelled":  # whatever stands there
-            has_label.append(np.zeros(n_rows, dtype=bool))
-            continue
-        table = _columns_in(images.paths[file], [columns.label, *said])
-        values, known = _labels_of(table.column(columns.label), images.paths[file], columns, where)
+        table = _columns_in(images.paths[file], [*filter(None, [columns.label]), *said])
+        if split == "unlabelled" or not columns.label:  # whatever stands there
+            values, known = np.empty(0, np.int64), np.zeros(n_rows, dtype=bool)
+        else:
+            column = table.column(columns.label)
+            values, known = _labels_of(column, images.paths[file], columns, where)
         has_label.append(known)
         if known.any():
             check_labels(values, f"'{columns.label}' of {where}")
             labels.append(values)
         for name, texts in said.items():
-            column = table.column(name).to_pylist()
-            texts += ["" if value is None else str(value) for value in column]
+            cells = table.column(name).to_pylist()
+            texts += ["" if value is None else str(value) for value in cells]
     if len({part.dtype.kind for part in labels}) > 1:
         raise UserError(f"The labels of {where} are numbers in one file and texts in another.")
     of_known = np.concatenate(labels) if labels else np.empty(0, np.int64)
@@ -407,7 +434,8 @@ def _said_by_column(
     wanted = said if parameters.split_column is None else (parameters.split_column,)
     for name in wanted if said else ():
         # Of what has no label nothing need be said.
-        texts = sorted(set(np.array(said[name], dtype=object)[known]))
+        asked = known if known.any() else np.ones(len(known), dtype=bool)
+        texts = sorted(set(np.array(said[name], dtype=object)[asked]))
         roles = roles_in(name, texts)
         told = ", ".join(f"'{text}'" for text in texts[:3])
         if parameters.split_column is None:

@@ -96,6 +96,10 @@ class Divided:
         """The pool's positions, then those of the test set: how caches are laid out."""
         return np.concatenate([self.pool, self.test])
 
+    def named_pool(self, names: Sequence[str]) -> NDArray[np.str_]:
+        """Names of the pool's items, out of those of all, ``[P]``."""
+        return np.array([names[at] for at in self.pool.tolist()], dtype=np.str_)
+
 
 def divided(
     rows: Rows,

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from alharness.artefacts import Supply
-from alharness.engine.loop import Sizes, run, start
+from alharness.engine.initial import start
+from alharness.engine.loop import Sizes, run
 from alharness.engine.recording import record_of
 from alharness.engine.stage import set_stage
 from alharness.errors import UserError

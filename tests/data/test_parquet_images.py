@@ -163,6 +163,32 @@ def test_what_has_no_label_is_left_out_and_counted(tmp_path: Path) -> None:
     assert data.notes["left out"] == "5 items without labels"
 
 
+def test_what_has_no_label_can_be_labelled(tmp_path: Path) -> None:
+    write(tmp_path / "train-00000-of-00001.parquet", [0, None, 1, -1, 0, 1])
+    write(tmp_path / "test-00000-of-00001.parquet", [1, 0, -1], first=50)
+    plugin = Parquet("parquet", str(tmp_path), blank="pool")
+    data = plugin.load(DataLocations(tmp_path, tmp_path / "cache"))
+    assert data.pool_targets.tolist() == [0, -1, 1, -1, 0, 1]
+    assert data.test_targets.tolist() == [1, 0]
+    assert data.class_names == tuple(NAMES), "the third may turn up"
+    assert data.notes["left out"] == "1 items without labels"
+    assert data.pool_names is not None
+    assert data.pool_names[1] == "train-00000-of-00001.parquet row 1"
+    assert plugin.original(str(data.pool_names[1])) == encoded(1)
+
+
+def test_a_file_without_any_label_needs_the_names_of_its_classes(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.parquet", [0, 1] * 5)
+    table = pq.read_table(file).drop_columns(["label"])
+    pq.write_table(table.replace_schema_metadata({}), file)
+    locations = DataLocations(tmp_path, tmp_path / "cache")
+    data = Parquet("parquet", str(file), blank="pool", classes="cat,dog").load(locations)
+    assert data.pool_targets.tolist() == [-1] * 10
+    assert data.class_names == ("cat", "dog")
+    with pytest.raises(UserError, match=r"Which column .* holds the label"):
+        load(file)
+
+
 def test_minus_one_is_no_label_only_where_that_is_described(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", [-1, 1] * 10, metadata={})
     with pytest.raises(
