@@ -26,7 +26,7 @@ from alharness.generative.making import SAMPLES, NetworksMaker, load_weights
 from alharness.generative.networks import build_decoder, build_encoder, into_range, out_of_range
 from alharness.generative.settings import AutoencoderRecipe
 from alharness.generative.training import CHUNK_BYTES, Training, train
-from alharness.learners.training import descend
+from alharness.learners.training import descend_through
 from alharness.pictures.grids import save_grid
 from alharness.pool import Pool
 from alharness.progress import Progress
@@ -165,7 +165,13 @@ class AutoencoderTraining(Training[AutoencoderRecipe]):
             torch.manual_seed(seeds.derive(recipe.seed, "autoencoder", "weights"))
             self.networks = _networks(recipe, pool.item_shape).to(pool.device)
         self.best = copy.deepcopy(self.networks)
-        self.optimiser = torch.optim.Adam(self.networks.parameters(), lr=recipe.lr, fused=True)
+        # The same on both: on CUDA a graph of the step finds the optimiser's state there.
+        self.optimiser = torch.optim.Adam(
+            self.networks.parameters(),
+            lr=recipe.lr,
+            fused=True,
+            capturable=pool.device.type == "cuda",
+        )
         rng = seeds.torch_rng(recipe.seed, "autoencoder", "split")
         n_held_out = max(1, min(HELD_OUT_MAX, int(pool.n * recipe.held_out)))
         self.held_out, self.training = torch.randperm(pool.n, generator=rng).tensor_split(
@@ -189,18 +195,22 @@ class AutoencoderTraining(Training[AutoencoderRecipe]):
         total = torch.zeros((), device=device)
         batches = self._batches(n_steps)
 
-        def loss_of(step: int) -> torch.Tensor:
+        def drawn(step: int) -> tuple[torch.Tensor, ...]:
             raw, rng = next(batches)
+            if not recipe.denoise_sigma:
+                return (raw,)
+            return raw, torch.randn(raw.shape, generator=rng).to(device)
+
+        def loss_of(raw: torch.Tensor, *noise: torch.Tensor) -> torch.Tensor:
             images = into_range(self.pool.to_float(raw), recipe)
             shown = images
-            if recipe.denoise_sigma:
-                noise = torch.randn(images.shape, generator=rng).to(device)
-                shown = images + recipe.denoise_sigma * noise
+            if noise:
+                shown = images + recipe.denoise_sigma * noise[0]
             with self.autocast():
                 rebuilt = self.networks["decoder"](self.networks["encoder"](shown)).float()
             return functional.mse_loss(rebuilt, images)
 
-        for _, loss in descend(self.optimiser, loss_of, n_steps):
+        for _, loss in descend_through(self.optimiser, drawn, loss_of, n_steps):
             total += loss
         error = self.held_out_error()
         # The curve gets this row only afterwards: ``best_error`` is that of the looks before.

@@ -31,7 +31,7 @@ from alharness.learners.linear import LinearLearner
 from alharness.learners.network import NetworkLearner
 from alharness.learners.networks import Classifier, HeadedNetwork
 from alharness.learners.settings import LearnerSettings
-from alharness.learners.training import descend
+from alharness.learners.training import adam, descend_through
 from alharness.pool import Pool
 
 HIDDEN = 128
@@ -155,15 +155,16 @@ class LearningLossLinear(LinearLearner, LearningLossLearner):
             torch.manual_seed(seed)
             self.loss_module = LossModule([items.shape[1]])
         self.loss_module = self.loss_module.to(self.device).train()
-        optimiser = torch.optim.AdamW(
-            self.loss_module.parameters(), lr=self.settings.lr, weight_decay=0.0
-        )
+        optimiser = adam(self.loss_module.parameters(), self.settings.lr, self.device)
 
-        def loss_of(step: int) -> torch.Tensor:
-            batch = torch.randperm(n, generator=order)[:batch_size].to(self.device)
-            return ranking_loss(self.loss_module([items[batch]]), losses[batch])
+        def drawn(step: int) -> tuple[torch.Tensor]:
+            return (torch.randperm(n, generator=order)[:batch_size].to(self.device),)
 
-        for _ in descend(optimiser, loss_of, steps):
+        def loss_of(batch: torch.Tensor) -> torch.Tensor:
+            predicted = self.loss_module([items.index_select(0, batch)])
+            return ranking_loss(predicted, losses.index_select(0, batch))
+
+        for _ in descend_through(optimiser, drawn, loss_of, steps):
             pass
         self.loss_module.eval().requires_grad_(False)
         return report

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 from alharness.lazily import torch
 
@@ -58,6 +58,75 @@ def descend(
         if schedule is not None:
             schedule.step()
         yield step, loss.detach()
+
+
+def adam(
+    parameters: Iterable[torch.Tensor],
+    lr: float,
+    device: torch.device,
+    *,
+    fused: bool | None = None,
+) -> torch.optim.Optimizer:
+    """Adam for ``descend_through``: on CUDA its state and step size lie where a graph can change them.
+
+    Args:
+        parameters: what is trained.
+        lr: the step size.
+        device: where they lie.
+        fused: torch's choice on a CPU, whose last bits hang on it; on CUDA always one kernel.
+    """
+    if device.type != "cuda":
+        return torch.optim.Adam(parameters, lr=lr, fused=fused)
+    step_size = torch.tensor(lr, device=device)
+    return torch.optim.Adam(parameters, lr=step_size, fused=True, capturable=True)
+
+
+def descend_through(
+    optimiser: torch.optim.Optimizer,
+    inputs_of: Callable[[int], tuple[torch.Tensor, ...]],
+    loss_of: Callable[..., torch.Tensor],
+    steps: int,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """``descend`` where all that differs from step to step are tensors: on CUDA such steps are replayed.
+
+    Args:
+        optimiser: over what is trained (``adam``).
+        inputs_of: what a step is about; drawn in the order of the steps.
+        loss_of: the loss of these tensors and nothing else that changes.
+        steps: how many.
+        schedule: of the step size.
+
+    Yields:
+        the step's number, from 0, and its loss without gradients.
+    """
+    device = optimiser.param_groups[0]["params"][0].device
+    if device.type != "cuda":
+        yield from descend(optimiser, lambda step: loss_of(*inputs_of(step)), steps, schedule)
+        return
+    from alharness.learners.capture import CapturedStep  # which needs torch
+
+    losses = torch.zeros(1, device=device)
+
+    def step_through(*inputs: torch.Tensor) -> None:
+        loss = loss_of(*inputs)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.copy_(loss.detach().reshape(1))
+
+    graphs: dict[
+        tuple[torch.Size, ...], CapturedStep
+    ] = {}  # by the shapes of a last, shorter batch
+    for step in range(steps):
+        inputs = inputs_of(step)
+        shapes = tuple(values.shape for values in inputs)
+        if shapes not in graphs:
+            graphs[shapes] = CapturedStep(step_through, or_eagerly="a training")
+        graphs[shapes](*inputs)
+        if schedule is not None:
+            schedule.step()
+        yield step, losses[0].clone()
 
 
 def descend_all(

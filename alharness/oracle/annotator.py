@@ -23,7 +23,7 @@ from torch.nn import functional
 from alharness import seeds
 from alharness.artefacts import Artefact, Maker, Supply, write_tensors
 from alharness.learners.kinds import build_classifier
-from alharness.learners.training import descend, epochs_of
+from alharness.learners.training import adam, descend_through, epochs_of
 from alharness.pool import Pool
 from alharness.progress import Progress
 from alharness.tasks.base import TaskData
@@ -162,17 +162,19 @@ def train(
     batch_size = min(BATCH_SIZE, n)
     per_epoch = math.ceil(n / batch_size)
     steps = max(MIN_STEPS, epochs * per_epoch)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=LR, weight_decay=0.0)
+    optimiser = adam(network.parameters(), LR, pool.device)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     batches = epochs_of(n, batch_size, seeds.torch_rng(0, "annotator", "order"))
 
-    def loss_of(step: int) -> torch.Tensor:
+    def drawn(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         batch = next(batches)
-        logits = network(pool.gather(batch))
-        return functional.cross_entropy(logits, of_item[batch].to(pool.device))
+        return pool.gather(batch), of_item[batch].to(pool.device)
+
+    def loss_of(items: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(network(items), answers)
 
     network.train()
-    for step, loss in descend(optimiser, loss_of, steps, falling):
+    for step, loss in descend_through(optimiser, drawn, loss_of, steps, falling):
         if step % 20 == 0 or step == steps - 1:
             progress("train annotator", step + 1, steps, {"loss": float(loss)})
     network.eval()

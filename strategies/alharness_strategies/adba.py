@@ -30,7 +30,7 @@ from alharness.labelled import LabelledSet
 from alharness.lazily import functional, torch
 from alharness.learners.learner import FitReport, Learner, LearnerFactory
 from alharness.learners.settings import LearnerSettings
-from alharness.learners.training import descend
+from alharness.learners.training import adam, descend_through
 from alharness.pool import ArrayPool, Pool
 from alharness.strategy import (
     Adaptation,
@@ -211,17 +211,17 @@ class BoundaryLearner(Learner):
         boundary = labelled.extras.get("boundary", torch.empty(0, codes.shape[1])).to(pool.device)
         weight = torch.zeros_like(self.weight, requires_grad=True)
         bias = torch.zeros_like(self.bias, requires_grad=True)
-        optimiser = torch.optim.Adam([weight, bias], lr=self.LR)
+        optimiser = adam([weight, bias], self.LR, pool.device)
         falling = torch.optim.lr_scheduler.StepLR(optimiser, step_size=10, gamma=self.DECAY)
 
-        def loss_of(step: int) -> torch.Tensor:
+        def loss_of() -> torch.Tensor:
             hinge = functional.relu(1 - signs * (codes @ weight + bias)).mean()
             loss = 0.5 * hinge + self.L2 * weight.square().sum()
             if len(boundary):
                 loss = loss + 0.5 * (boundary @ weight + bias).square().mean()
             return loss
 
-        for _ in descend(optimiser, loss_of, self.STEPS, falling):
+        for _ in descend_through(optimiser, lambda _: (), loss_of, self.STEPS, falling):
             pass
         self.weight, self.bias = weight.detach(), bias.detach()
         with torch.no_grad():

@@ -18,7 +18,7 @@ from alharness.artefacts import Artefact, Maker, Supply, write_tensors
 from alharness.generative.latent_search import LatentSearch
 from alharness.generative.settings import AutoencoderRecipe
 from alharness.lazily import functional, nn, torch
-from alharness.learners.training import descend
+from alharness.learners.training import adam, descend_through
 from alharness.pool import Pool
 from alharness.progress import Progress
 
@@ -122,11 +122,14 @@ def train_encoder(generator: Generator, steps: int, progress: Progress) -> nn.Mo
         torch.manual_seed(seeds.derive(0, "inversion", "weights"))
         encoder = build_encoder(recipe, generator.item_shape)
     encoder = encoder.to(generator.device).train()
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=ENCODER_LR)
+    optimiser = adam(encoder.parameters(), ENCODER_LR, generator.device)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
 
-    def loss_of(step: int) -> torch.Tensor:
-        z = torch.randn(BATCH_SIZE, generator.latent_dim, generator=rng).to(generator.device)
+    def drawn(step: int) -> tuple[torch.Tensor]:
+        z = torch.randn(BATCH_SIZE, generator.latent_dim, generator=rng)
+        return (z.to(generator.device),)
+
+    def loss_of(z: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             images = generator.decode(z)
         guess = encoder(images)
@@ -135,7 +138,7 @@ def train_encoder(generator: Generator, steps: int, progress: Progress) -> nn.Mo
         in_pixels = (generator.decode(guess) - images).square().flatten(1).sum(dim=1).mean()
         return in_latents + in_pixels / generator.latent_dim
 
-    for step, loss in descend(optimiser, loss_of, steps, falling):
+    for step, loss in descend_through(optimiser, drawn, loss_of, steps, falling):
         if step % 20 == 0 or step == steps - 1:
             progress("train encoder", step + 1, steps, {"loss": float(loss)})
     return encoder.eval().requires_grad_(False)

@@ -17,13 +17,14 @@ Shape letters: B items of a batch, L dimensions of a code.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple
 
 from pydantic import Field
 
 from alharness import acquisition
 from alharness.lazily import functional, nn, torch
+from alharness.learners.training import adam
 from alharness.strategy import CycleView, Parameters, PoolQuery, Strategy
 
 #: Where ``alharness list`` shows it.
@@ -75,10 +76,11 @@ class Vaal(Strategy):
             discriminator = critic(given.latent_dim, given.critic_width)
         vae, discriminator = vae.to(device), discriminator.to(device)
         # Drawn on the CPU, then moved: the same weights on every device.
-        of_vae = torch.optim.Adam(vae.parameters(), lr=given.lr, fused=True)
-        of_critic = torch.optim.Adam(discriminator.parameters(), lr=given.lr, fused=True)
+        of_vae = adam(vae.parameters(), given.lr, device, fused=True)
+        of_critic = adam(discriminator.parameters(), given.lr, device, fused=True)
         rng = view.torch_rng("batches")
         known, unknown = view.labelled.indices.cpu(), view.unlabelled
+        losses = torch.zeros(3, device=device)
 
         def drawn(indices: torch.Tensor) -> torch.Tensor:
             # With replacement: step k hangs on the seed and k alone, not on an epoch's end.
@@ -90,10 +92,9 @@ class Vaal(Strategy):
         def noise(n: int) -> torch.Tensor:
             return torch.randn(n, given.latent_dim, generator=rng).to(device)
 
-        for _ in range(given.train_steps):
-            labelled, unlabelled = drawn(known), drawn(unknown)
+        def step(labelled: torch.Tensor, unlabelled: torch.Tensor, noise_BL: torch.Tensor) -> None:
             items, n = torch.cat([labelled, unlabelled]), len(labelled)  # one pass for both
-            mu_BL, elbo_B = vae.loss(items, noise(len(items)), given.beta)
+            mu_BL, elbo_B = vae.loss(items, noise_BL, given.beta)
             transduced = elbo_B[:n].mean() + elbo_B[n:].mean()
             deceived_B = deceit(discriminator(mu_BL))
             deceived = deceived_B[:n].mean() + deceived_B[n:].mean()
@@ -106,12 +107,19 @@ class Vaal(Strategy):
             of_critic.zero_grad(set_to_none=True)
             told.backward()
             of_critic.step()
+            losses.copy_(torch.stack([transduced, deceived, told]).detach())
+
+        take: Callable[..., None] = step
+        if device.type == "cuda":
+            from alharness.learners.capture import CapturedStep  # which needs torch
+
+            take = CapturedStep(step, or_eagerly="the training of vaal's networks")
+        for _ in range(given.train_steps):
+            labelled, unlabelled = drawn(known), drawn(unknown)
+            take(labelled, unlabelled, noise(len(labelled) + len(unlabelled)))
         for network in (vae, discriminator):
             network.eval().requires_grad_(False)
-        last = torch.stack(
-            [transduced, deceived, told]
-        )  # one read of the device, after the last step
-        return vae, discriminator, Losses(*last.detach().tolist())
+        return vae, discriminator, Losses(*losses.tolist())  # one read, after the last step
 
 
 class Losses(NamedTuple):

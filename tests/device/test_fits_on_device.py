@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from pretended_cuda import PretendedDevice
 from tiny import images
+from torch import nn
 from torch.nn import functional
 
+from alharness.generative.autoencoder import AutoencoderTraining
+from alharness.generative.generator import Generator
+from alharness.generative.networks import build_critic, build_generator
+from alharness.generative.settings import AUTOENCODER_RECIPES, GENERATOR_RECIPES
 from alharness.labelled import LabelledSet
+from alharness.learners.capture import CapturedStep
 from alharness.learners.learner import LearnerSettings, NetworkLearner
-from alharness.learners.loss_prediction import LearningLossNetwork
+from alharness.learners.loss_prediction import LearningLossNetwork, learning_loss_factory
+from alharness.oracle import annotator as oracle_annotator
 from alharness.pool import ArrayPool
+from alharness.progress import silent
+from alharness_strategies import inversion
+from alharness_strategies.adba import BoundaryLearner
 
 FOREIGN = '''
 import random
@@ -122,3 +133,72 @@ def test_a_step_that_no_graph_can_hold_is_launched_and_said(
         again = fitted(NetworkLearner, 20, **recipe)  # the device is as it was
     assert counts.captures == 1
     assert all(torch.equal(value, expected[name]) for name, value in again.state().items())
+
+
+# -- trainings whose steps differ in their inputs alone --------------------------------------------------
+
+
+def annotator(device: PretendedDevice) -> dict[str, torch.Tensor]:
+    """Batches of 20, and a last one of 7."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.2), nn.Linear(8, 2)).to(
+        "cuda"
+    )
+    torch.cuda.manual_seed(0)
+    with mock.patch.multiple(oracle_annotator, BATCH_SIZE=20, MIN_STEPS=20):
+        pool = ArrayPool(images(47, (1, 8, 8)), "cuda")
+        oracle_annotator.train(network, pool, torch.arange(47) % 2, 1, silent)
+    return dict(network.state_dict())
+
+
+def boundary(device: PretendedDevice) -> dict[str, torch.Tensor]:
+    learner = BoundaryLearner((12,), 2, torch.device("cuda"))  # of codes
+    pool = ArrayPool(torch.rand(40, 12, generator=torch.Generator().manual_seed(0)), "cuda")
+    learner.fit(LabelledSet(torch.arange(20), torch.arange(20) % 2, n_asked=20), pool, seed=0)
+    return dict(learner.state())
+
+
+def learning_loss(device: PretendedDevice) -> dict[str, torch.Tensor]:
+    settings = LearnerSettings(kind="linear", batch_size=10, min_steps=20, epochs=1)
+    learner = learning_loss_factory(settings)((1, 8, 8), 2, torch.device("cuda"))
+    pool = ArrayPool(images(40, (1, 8, 8)), "cuda")
+    learner.fit(LabelledSet(torch.arange(20), torch.arange(20) % 2, n_asked=20), pool, seed=0)
+    return dict(learner.state())
+
+
+def encoder(device: PretendedDevice) -> dict[str, torch.Tensor]:
+    recipe = GENERATOR_RECIPES["fc-8"].model_copy(update={"width": 4, "latent_dim": 4})
+    torch.manual_seed(0)
+    networks = build_generator(recipe, (1, 8, 8)), build_critic(recipe, (1, 8, 8))
+    generator = Generator(*networks, recipe, (1, 8, 8), torch.device("cuda"))
+    return dict(inversion.train_encoder(generator, 20, silent).state_dict())
+
+
+def autoencoder(device: PretendedDevice) -> dict[str, torch.Tensor]:
+    recipe = AUTOENCODER_RECIPES["fc-8"].model_copy(
+        update={"steps": 20, "batch_size": 4, "width": 2, "code_dim": 4, "denoise_sigma": 0.1}
+    )
+    training = AutoencoderTraining(ArrayPool(images(40, (1, 8, 8)), "cuda"), recipe)
+    training.chunk_steps = lambda: 20  # type: ignore[method-assign]
+    training.run_chunk()
+    return dict(training.networks.state_dict())
+
+
+@pytest.mark.parametrize("train", [annotator, boundary, learning_loss, encoder, autoencoder])
+def test_a_training_that_differs_in_its_inputs_alone_is_replayed(
+    train: Callable[[PretendedDevice], dict[str, torch.Tensor]],
+    device: PretendedDevice,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(BoundaryLearner, "STEPS", 20)
+    with device.counting() as counts:
+        replayed = train(device)
+    assert counts.replays >= 10
+    with monkeypatch.context() as patch:
+        patch.setattr(CapturedStep, "__call__", lambda step, *given: step._function(*given))
+        with device.counting() as counts:
+            eager = train(device)
+    assert counts.captures == 0
+    assert replayed.keys() == eager.keys()
+    for name, value in replayed.items():
+        assert torch.equal(value, eager[name]), name
