@@ -23,14 +23,11 @@ from alharness.comparison.statistics import (
     tied,
 )
 from alharness.records import Run, timed_selections
-from alharness.records.metrics import METRICS
+from alharness.records.metrics import METRICS, is_uneven
 from alharness.records.runs import Array
 
 #: Shares of the fully supervised bound that "labels to reach" is asked for.
 TARGETS = (0.95, 0.98, 0.99)
-
-#: A class with a smaller share than this of an even split makes a task imbalanced.
-IMBALANCE = 0.6
 
 
 def area(x: Array, y: Array) -> float:
@@ -430,11 +427,12 @@ def majority_accuracy(comparison: Comparison) -> float | None:
 
 def is_imbalanced(comparison: Comparison) -> bool:
     """Whether accuracy alone would hide something (R7)."""
-    for run in [*comparison.bounds, *comparison.runs]:
-        counts = run.facts.task.test_counts
-        if counts:
-            return bool(min(counts) < IMBALANCE * sum(counts) / len(counts))
-    return False
+    tasks = [run.facts.task for run in (*comparison.bounds, *comparison.runs)]
+    # An even test set behind a pool with rare classes (long-tail) hides them as well.
+    if any(task.uneven for task in tasks):
+        return True
+    counts = next((task.test_counts for task in tasks if task.test_counts), [])
+    return is_uneven(counts)
 
 
 #: What strategies are compared by unless the user says otherwise, and where classes are of uneven size.

@@ -61,6 +61,7 @@ def describe(
             fingerprint=fingerprint,
             pool_fingerprint=data.pool_fingerprint,
             computed=fingerprint == data.fingerprint,
+            **({"uneven": True} if task.uneven else {}),
             n_shared=data.n_shared,
             class_names=list(data.class_names),
             n_pool=pool.n,

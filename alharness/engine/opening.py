@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from alharness.artefacts import Supply, default_store_root
@@ -13,6 +14,7 @@ from alharness.oracle import Oracle, open_oracle
 from alharness.pool import Forecast, Pool
 from alharness.progress import Progress, silent
 from alharness.records import RunFolder
+from alharness.records.metrics import is_uneven
 from alharness.spec import Bound
 from alharness.tasks.base import DataLocations, TaskData, load_data
 
@@ -42,6 +44,7 @@ class OpenTask:
 
     Attributes:
         bound: the run.
+        uneven: whether the pool's classes are, so that accuracy says little (R7).
         forecast: what was said of memory before the pool was opened; afterwards less is free.
     """
 
@@ -50,6 +53,7 @@ class OpenTask:
     pool: Pool
     test: Pool
     forecast: Forecast
+    uneven: bool = False
 
     @property
     def problem(self) -> Problem:
@@ -120,4 +124,7 @@ def open_task(bound: Bound, places: Places, progress: Progress = silent) -> Open
     # Asked before the pool takes its share: afterwards less is free.
     chosen = data.forecast(device, bound.spec.pool)
     pool = data.open_pool(device, bound.spec.pool, chosen=chosen)
-    return OpenTask(bound, data, pool, data.open_test(device), chosen)
+    # Counted while the targets are here: a record says whether classes are uneven, and no more of them.
+    known = data.pool_targets[data.pool_targets >= 0]
+    uneven = is_uneven(np.bincount(known, minlength=data.n_classes).tolist())
+    return OpenTask(bound, data, pool, data.open_test(device), chosen, uneven)

@@ -332,6 +332,11 @@ def set_stage(
     if not isinstance(adaptation, Adaptation | None):
         author.refuse("an Adaptation or None", f"a {type(adaptation).__name__}", call="prepare")
     adapted = adaptation or Adaptation()
+    if adapted.learner_factory is not None and problem.learner.class_weight != "none":
+        raise UserError(
+            f"'{author.name}' brings a classifier of its own, which has no weights of classes. Leave "
+            "learner.class_weight out."
+        )
     moved = replace(
         problem,
         pool=adapted.pool or problem.pool,

@@ -20,7 +20,12 @@ from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
-from alharness.learners.kinds import EstimatorKind, gives_probabilities, random_states
+from alharness.learners.kinds import (
+    EstimatorKind,
+    class_weights_of,
+    gives_probabilities,
+    random_states,
+)
 from alharness.learners.learner import FitReport, Learner, require_no_gaps
 from alharness.pool import Pool
 
@@ -45,6 +50,7 @@ class EstimatorLearner(Learner):
         n_classes: int,
         device: torch.device,
         kind: EstimatorKind,
+        class_weight: str = "none",
     ) -> None:
         super().__init__(item_shape, n_classes, device)
         from sklearn.base import clone
@@ -66,6 +72,10 @@ class EstimatorLearner(Learner):
             )
         self._states = random_states(self.estimator)
         self.seeded = bool(self._states)
+        if class_weight != "none":
+            self.estimator.set_params(
+                **dict.fromkeys(class_weights_of(self.estimator), class_weight)
+            )
         self.classes = np.arange(n_classes)
 
     def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> FitReport:

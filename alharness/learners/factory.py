@@ -36,7 +36,7 @@ def learner_factory(settings: LearnerSettings, kind: Kind | None = None) -> Lear
         if isinstance(found, NetworkKind):
             return NetworkLearner(item_shape, n_classes, device, settings, kind=found)
         if isinstance(found, EstimatorKind):
-            return EstimatorLearner(item_shape, n_classes, device, found)
+            return EstimatorLearner(item_shape, n_classes, device, found, settings.class_weight)
         assert isinstance(found, LearnerKind)
         options = {"settings": settings} if found.takes_settings else {}
         return found.cls(item_shape, n_classes, device, **options)

@@ -70,6 +70,11 @@ class Kind(ABC):
         """Whether rows may have NaN where nothing is there."""
         return False
 
+    @property
+    def weighs_classes(self) -> bool:
+        """Whether rare classes can count more in its training (``learner.class_weight``)."""
+        return False
+
     def require_settings(self, settings: LearnerSettings) -> None:
         """Refuse what it would ignore. Loads no data and builds nothing.
 
@@ -82,6 +87,12 @@ class Kind(ABC):
                     f"learner.{setting} is for networks; the classifier '{self.name}' is none. Use one, "
                     f"for instance learner.kind=mlp, or leave learner.{setting} out."
                 )
+        if settings.class_weight != "none" and not self.weighs_classes:
+            raise UserError(
+                f"learner.class_weight={settings.class_weight}: the classifier '{self.name}' has no weights "
+                "of classes. Use a network, learner.kind=linear or an estimator of scikit-learn with "
+                "class_weight, or leave it out."
+            )
         if settings.pack > 1:
             raise UserError(
                 f"learner.pack={settings.pack}: networks of several runs were trained side by side by "
@@ -176,6 +187,10 @@ class NetworkKind(Kind):
     @property
     def unread(self) -> Collection[str]:
         return ()
+
+    @property
+    def weighs_classes(self) -> bool:
+        return True
 
     def require_settings(self, settings: LearnerSettings) -> None:
         super().require_settings(settings)
@@ -279,6 +294,10 @@ class LearnerKind(Kind):
         is_own = self.cls.__module__.startswith(f"{__package__}.")
         return ("freeze",) if self.takes_settings and not is_own else OF_NETWORKS
 
+    @property
+    def weighs_classes(self) -> bool:
+        return self.cls.weighs_classes
+
     def _no_gradients(self, settings: LearnerSettings, shape: ProblemShape) -> str | None:
         return None if self.cls.differentiable else super()._no_gradients(settings, shape)
 
@@ -301,6 +320,10 @@ class EstimatorKind(Kind):
     @property
     def plugin(self) -> Any:
         return self.estimator
+
+    @property
+    def weighs_classes(self) -> bool:
+        return bool(class_weights_of(self.estimator))
 
     @property
     def description(self) -> str:
@@ -343,6 +366,14 @@ def gives_probabilities(estimator: Any, *, gaps: bool = False) -> bool:
     except Exception:  # as many kinds as there are classifiers
         return False
     return bool(np.isfinite(p).all())
+
+
+def class_weights_of(estimator: Any) -> list[str]:
+    """Parameters of a scikit-learn classifier that weigh classes, those of its parts included."""
+    if isinstance(estimator, type):
+        return [name for name in inspect.signature(estimator).parameters if name == "class_weight"]
+    names = estimator.get_params(deep=True)
+    return [name for name in names if name.rpartition("__")[2] == "class_weight"]
 
 
 def kind_of(settings: LearnerSettings) -> Kind:

@@ -44,12 +44,14 @@ class Learner(ABC):
     Class attributes:
         differentiable: whether ``logits`` carries gradients to the items, which a search for synthetic
             items needs.
+        weighs_classes: whether ``fit`` reads ``settings.class_weight``.
         seeded: whether ``fit`` depends on its seed. Members of an ensemble that do not are trained on
             resampled labels, because they would be equal otherwise.
         takes_gaps: whether rows may have NaN where nothing is there (``task.missing=keep``).
     """
 
     differentiable: ClassVar[bool] = True
+    weighs_classes: ClassVar[bool] = False
     seeded: bool = True
     takes_gaps: ClassVar[bool] = False
 

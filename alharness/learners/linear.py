@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from alharness.labelled import LabelledSet
 from alharness.learners import newton
+from alharness.learners.balance import weights_of
 from alharness.learners.learner import FitReport, Learner
 from alharness.learners.settings import LearnerSettings
 from alharness.pool import Pool
@@ -21,8 +22,9 @@ class LinearLearner(Learner):
     """L2-regularised softmax regression on raw values, h(x) = Wx + b, trained to convergence.
 
     Minimises ``sum_i CE(h(x_i), y_i) + |W|^2 / (2 C)`` with an unpenalised bias: scikit-learn's
-    objective. Two classes share one weight vector (logits 0 and w.x + b), because penalising two
-    vectors would halve the effective regularisation.
+    objective, and with ``learner.class_weight=balanced`` each term counts as there. Two classes share one
+    weight vector (logits 0 and w.x + b), because penalising two vectors would halve the effective
+    regularisation.
 
     The objective is convex, so the seed plays no part. Both solvers work in float64: with 50 labels the
     optimum is flat in many directions and float32 stops a line search early. ``learner.solver`` says which:
@@ -38,6 +40,7 @@ class LinearLearner(Learner):
     """
 
     seeded = False
+    weighs_classes = True
 
     #: n x D up to which the CPU solves: 1,365 labels of 32x32x3, 5,349 of 28x28.
     CPU_VALUES = 1 << 22
@@ -63,10 +66,11 @@ class LinearLearner(Learner):
             items, targets = items.cpu(), targets.cpu()
         x_ND = items.flatten(1).to(torch.float64, copy=True)  # newton centres it in place
         penalty, bound = 1 / self.settings.c, self.settings.max_iterations
+        weights_C = weights_of(targets, self.n_classes, self.settings.class_weight)
         if self.settings.solver == "lbfgs":
-            solved = _lbfgs(x_ND, targets, self.n_classes, self.settings.c, bound)
+            solved = _lbfgs(x_ND, targets, self.n_classes, self.settings.c, bound, weights_C)
         else:
-            solved = newton.solve(x_ND, targets, self.n_classes, penalty, bound)
+            solved = newton.solve(x_ND, targets, self.n_classes, penalty, bound, weights_C)
         weight, bias = solved.weight.float(), solved.bias.float()
         logits_NC = _two_columns(functional.linear(items.flatten(1), weight, bias))
         loss = functional.cross_entropy(logits_NC, targets)
@@ -101,7 +105,12 @@ _LBFGS_TOLERANCE = 1e-7
 
 
 def _lbfgs(
-    x_ND: torch.Tensor, targets_N: torch.Tensor, n_classes: int, c: float, max_iterations: int
+    x_ND: torch.Tensor,
+    targets_N: torch.Tensor,
+    n_classes: int,
+    c: float,
+    max_iterations: int,
+    weights_C: torch.Tensor | None,
 ) -> newton.Solution:
     """The recipe of versions before 0.3, to the last bit: their runs go on with ``learner.solver=lbfgs``."""
     n, n_vectors = len(targets_N), 1 if n_classes == 2 else n_classes
@@ -119,7 +128,10 @@ def _lbfgs(
 
     def objective() -> torch.Tensor:
         cross_entropy = functional.cross_entropy(
-            _two_columns(functional.linear(x_ND, weight, bias)), targets_N, reduction="sum"
+            _two_columns(functional.linear(x_ND, weight, bias)),
+            targets_N,
+            weight=None if weights_C is None else weights_C.double(),
+            reduction="sum",
         )
         return (cross_entropy + weight.square().sum() / (2 * c)) / n
 

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
+from alharness.learners.balance import weights_of
 from alharness.learners.batches import Batches, flip_crop
 from alharness.learners.kinds import NetworkKind, network_kind
 from alharness.learners.learner import SAMPLES_REMEDY, FitReport, Learner
@@ -73,6 +74,7 @@ class NetworkLearner(Learner):
         self.kind = kind
         self.settings = settings
         self.capture = capture
+        self.class_weights: torch.Tensor | None = None  # of the labels of a fit
         self.network: HeadedNetwork  # there after ``fit``, which builds it under its own seed
         self._tensors = read_weights(settings.kind, settings.weights) if settings.weights else None
 
@@ -94,12 +96,13 @@ class NetworkLearner(Learner):
         self, items: torch.Tensor, targets: torch.Tensor, step: int, steps: int
     ) -> torch.Tensor:
         """Training loss of one batch; a learner with a further training signal overrides this."""
-        return functional.cross_entropy(self.network(items), targets)
+        return functional.cross_entropy(self.network(items), targets, weight=self.class_weights)
 
     def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> FitReport:
         items, targets = labelled.training_data(pool)
         n = len(targets)
         settings = self.settings
+        self.class_weights = weights_of(targets, self.n_classes, settings.class_weight)
         batch_size = min(settings.batch_size, n)
         per_epoch = math.ceil(n / batch_size)
         steps = max(settings.min_steps, settings.epochs * per_epoch)

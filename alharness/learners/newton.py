@@ -119,7 +119,12 @@ class _Items:
 
 @torch.no_grad()
 def solve(
-    x_ND: torch.Tensor, targets_N: torch.Tensor, n_classes: int, penalty: float, max_products: int
+    x_ND: torch.Tensor,
+    targets_N: torch.Tensor,
+    n_classes: int,
+    penalty: float,
+    max_products: int,
+    weights_C: torch.Tensor | None = None,
 ) -> Solution:
     """Minimise ``sum_i CE(W x_i + b, y_i) + penalty |W|^2 / 2``, the bias unpenalised.
 
@@ -128,6 +133,7 @@ def solve(
         targets_N: classes, int64, on the same device.
         n_classes: two classes share one weight vector.
         penalty: positive.
+        weights_C: what a label of each class counts; None: 1, without a multiplication.
         max_products: conjugate-gradient iterations in all; the last Newton step is taken all the same.
     """
     n, n_features = x_ND.shape
@@ -136,7 +142,10 @@ def solve(
     mean_D = x_ND.mean(dim=0)
     x_ND -= mean_D
     space: _Space = _Items(x_ND) if n <= n_features else _Features(x_ND)
-    model = _Binary(targets_N) if n_classes == 2 else _Softmax(targets_N, n_classes)
+    weights_N = None if weights_C is None else weights_C.to(x_ND)[targets_N]
+    model: _Binary | _Softmax
+    kept = (targets_N, weights_N)
+    model = _Binary(*kept) if n_classes == 2 else _Softmax(*kept, n_classes)
 
     at = space.pull(torch.zeros_like(model.y_VN))
     logits_VN = torch.zeros_like(model.y_VN)
@@ -144,7 +153,7 @@ def solve(
     products = 0
     while True:
         p_VN = model.probabilities(logits_VN)
-        downhill = space.pull(model.y_VN - p_VN).sub(space.penalised(at), alpha=penalty)
+        downhill = space.pull(model.downhill(p_VN)).sub(space.penalised(at), alpha=penalty)
         of_downhill = space.push(downhill)
         squared = space.inner(downhill, of_downhill, downhill)
         converged = squared <= (TOLERANCE * n) ** 2
@@ -215,31 +224,50 @@ def _newton_step(
 
 
 class _Binary:
-    """Logistic regression: the logit of class 1, ``[1, N]``."""
+    """Logistic regression: the logit of class 1, ``[1, N]``; items count by their weights, if any."""
 
-    def __init__(self, targets_N: torch.Tensor) -> None:
+    def __init__(self, targets_N: torch.Tensor, weights_N: torch.Tensor | None) -> None:
         self.y_VN = targets_N.double()[None]
+        self.weights_N = weights_N
 
     def loss(self, logits_VN: torch.Tensor) -> float:
-        return float((functional.softplus(logits_VN) - self.y_VN * logits_VN).sum())
+        return float(self._weighted(functional.softplus(logits_VN) - self.y_VN * logits_VN).sum())
+
+    def downhill(self, p_VN: torch.Tensor) -> torch.Tensor:
+        """Minus the derivative of the loss with respect to the logits."""
+        return self._weighted(self.y_VN - p_VN)
+
+    def _weighted(self, values_VN: torch.Tensor) -> torch.Tensor:
+        return values_VN if self.weights_N is None else values_VN * self.weights_N
 
     def probabilities(self, logits_VN: torch.Tensor) -> torch.Tensor:
         return logits_VN.sigmoid()
 
     def curvature(self, p_VN: torch.Tensor, direction_VN: torch.Tensor) -> torch.Tensor:
         """Second derivative of the loss with respect to the logits, times a direction."""
-        return p_VN * (1 - p_VN) * direction_VN
+        return self._weighted(p_VN * (1 - p_VN) * direction_VN)
 
 
 class _Softmax:
     """Several classes, the class first: items lie side by side, so a vector unit takes many at a time."""
 
-    def __init__(self, targets_N: torch.Tensor, n_classes: int) -> None:
+    def __init__(
+        self, targets_N: torch.Tensor, weights_N: torch.Tensor | None, n_classes: int
+    ) -> None:
         self.y_VN = functional.one_hot(targets_N, n_classes).T.double().contiguous()
+        self.weights_N = weights_N
 
     def loss(self, logits_VN: torch.Tensor) -> float:
+        if self.weights_N is not None:
+            own_N = (logits_VN * self.y_VN).sum(dim=0)
+            return float(torch.dot(logits_VN.logsumexp(dim=0) - own_N, self.weights_N))
         own = torch.dot(logits_VN.flatten(), self.y_VN.flatten())
         return float(logits_VN.logsumexp(dim=0).sum() - own)
+
+    def downhill(self, p_VN: torch.Tensor) -> torch.Tensor:
+        """Minus the derivative of the loss with respect to the logits."""
+        difference_VN = self.y_VN - p_VN
+        return difference_VN if self.weights_N is None else difference_VN * self.weights_N
 
     def probabilities(self, logits_VN: torch.Tensor) -> torch.Tensor:
         return logits_VN.softmax(dim=0)
@@ -247,4 +275,5 @@ class _Softmax:
     def curvature(self, p_VN: torch.Tensor, direction_VN: torch.Tensor) -> torch.Tensor:
         """Second derivative of the loss with respect to the logits, times a direction."""
         weighted_VN = p_VN * direction_VN
-        return torch.addcmul(weighted_VN, p_VN, weighted_VN.sum(dim=0), value=-1)
+        curved_VN = torch.addcmul(weighted_VN, p_VN, weighted_VN.sum(dim=0), value=-1)
+        return curved_VN if self.weights_N is None else curved_VN * self.weights_N

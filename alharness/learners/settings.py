@@ -60,6 +60,11 @@ class LearnerSettings(BaseModel):
         description="compute the network's features once and train a linear head on them",
         json_schema_extra={"added": "0.2"},
     )
+    class_weight: Literal["none", "balanced"] = Field(
+        "none",
+        description="balanced: labels of a class count the more the rarer it is among the labelled ones",
+        json_schema_extra={"added": "0.3"},
+    )
     solver: Literal["newton", "lbfgs"] = Field(
         "newton",
         description="of the linear model; lbfgs: as versions before 0.3, whose runs go on with it",

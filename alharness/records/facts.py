@@ -99,12 +99,14 @@ class TaskFacts(_Written):
     Attributes:
         fingerprint: digest of images and labels.
         computed: whether the harness computed it; before 0.3 it was what a task of somebody's own claimed.
+        uneven: whether the pool's classes are (R7); written only where they are.
         n_shared: items of the test set that are in the pool, too; None where nobody counted.
     """
 
     fingerprint: str | None = None
     pool_fingerprint: str | None = None  # of the images alone, since 0.3.0
     computed: bool = False
+    uneven: bool = False
     n_shared: int | None = None
     class_names: list[Any] = []
     n_pool: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from alharness.errors import unknown_name
 from alharness.records.records import Metric, TestFigures
@@ -22,6 +22,15 @@ METRICS: Mapping[str, Metric] = {
     for metric in field.metadata
     if isinstance(metric, Metric)
 }
+
+
+#: A class with a smaller share than this of an even split makes a set uneven.
+IMBALANCE = 0.6
+
+
+def is_uneven(counts: Sequence[int]) -> bool:
+    """Whether items per class are so uneven that accuracy alone would hide something (R7)."""
+    return bool(counts) and min(counts) < IMBALANCE * sum(counts) / len(counts)
 
 
 #: What ``average_precision_of`` says: the mean over classes, or one of them by its name.

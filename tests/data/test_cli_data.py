@@ -128,7 +128,7 @@ def test_list_says_what_is_here(
     assert "not here" in lines["celeba"]
     assert "1.4 GB" in lines["celeba"]
     # What needs no preparation is there, too: the user's own, and what brings its data.
-    own = {"folder", "npz", "parquet", "table", "torchvision", "augmented"}
+    own = {"folder", "npz", "parquet", "table", "torchvision", "augmented", "long-tail"}
     assert {f"{name}:..." for name in own} | {"digits-ten"} <= set(lines)
     names = {name for line in lines.values() for name in line.replace(",", "").split()}
     assert {*plugins.names(plugins.TASKS)} <= names | {name.split(":")[0] for name in names}

@@ -37,6 +37,7 @@ CYCLES = {
 ARGUMENTS = {
     "folder": ":somewhere",
     "augmented": ":digits-two:1000",
+    "long-tail": ":10:digits-two",
     "npz": ":somewhere.npz",
     "parquet": ":somewhere",
     "table": ":somewhere.csv",

@@ -158,6 +158,7 @@ def test_tasks_with_and_without_an_argument() -> None:
 ARGUMENTS = {
     "folder": ":x",
     "augmented": ":digits-two:100",
+    "long-tail": ":10:digits-two",
     "npz": ":x.npz",
     "parquet": ":x",
     "table": ":x.csv",
