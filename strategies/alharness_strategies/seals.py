@@ -71,7 +71,12 @@ class Seals(NarrowingStrategy):
         return adaptation
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int] | None:
-        return self.inner.work_bound(n_unlabelled, query_size)
+        bound = self.inner.work_bound(n_unlabelled, query_size)
+        # The search measures distances itself, and reads the pool where the classifier moves it.
+        own = {"distances"}
+        if self.own.features == "classifier":
+            own |= {"pool_items_featurised", "bytes_read"}
+        return None if bound is None else {k: v for k, v in bound.items() if k not in own}
 
     def candidates(self, view: CycleView, at_least: int) -> torch.Tensor:
         """Neighbours of labelled items that can be asked about, int64, ascending."""

@@ -221,6 +221,18 @@ def test_rows_read_are_counted_and_the_pool_is_not_read(given: str, tmp_path: Pa
     assert own.work.counts["pool_items_featurised"] == N
 
 
+@pytest.mark.parametrize("space", ["auto", "classifier", "items", "file"])
+@pytest.mark.parametrize("name", [*NAMES, "seals:4:cluster-margin", "subset:20:badge"])
+def test_work_stays_within_what_is_declared_in_every_space(
+    name: str, space: str, given: str, tmp_path: Path
+) -> None:
+    strategy = registry.resolve_strategy(name, features=given if space == "file" else space)
+    view = prepared(strategy, tmp_path)
+    strategy.select(view, 4)
+    bound = strategy.work_bound(view.n_unlabelled, 4) or {}
+    assert {k: v for k, v in view.work.counts.items() if v > bound.get(k, v)} == {}
+
+
 @pytest.mark.parametrize("ending", ["npy", "npz"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_files_as_numpy_writes_them(ending: str, dtype: type, tmp_path: Path) -> None:
