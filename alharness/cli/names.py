@@ -93,7 +93,8 @@ def _show_learner(name: str) -> None:
     click.echo(f"Used with --set learner.kind={name}")
     if not isinstance(kind, NetworkKind):
         click.echo(
-            "Not a network: learner.dropout, learner.weights and learner.freeze do not apply."
+            "Not a network: learner.dropout, learner.weights, learner.freeze and learner.warm_start do not "
+            "apply."
         )
     _fields("Settings (--set learner.NAME=VALUE; the data set has defaults)", LearnerSettings)
 

@@ -117,6 +117,8 @@ def check_learner(settings: LearnerSettings) -> list[CheckResult]:
         UserError: no such classifier, or one that takes none of the items tried.
     """
     short = settings.model_copy(update=SHORT)
+    if settings.pseudo_labels:  # fewer than there are, so that the seed decides which
+        short = short.model_copy(update={"unlabelled": N_ITEMS // 6})
     subject = Subject(short, _suitable_shape(short))
     return outcomes(CHECKS, subject)
 

@@ -22,7 +22,7 @@ from alharness.border.guard import Guard
 from alharness.engine.ending import Ending, Looked
 from alharness.engine.evaluation import PrecisionOf, evaluate, query_entropy
 from alharness.engine.seat import Seat
-from alharness.engine.stage import Stage
+from alharness.engine.stage import Stage, State
 from alharness.errors import PendingError
 from alharness.labelled import Annotation, LabelledSet
 from alharness.learners.learner import FitReport, Learner
@@ -120,11 +120,13 @@ class History:
         initial: the annotation of the initial set.
         asked: pool indices asked about so far, int64, the initial set included.
         annotations: one per complete cycle.
+        classifier: parameters of the last complete cycle's, by name; None from scratch.
     """
 
     initial: Annotation
     asked: torch.Tensor
     annotations: tuple[Annotation, ...] = ()
+    classifier: State | None = None
 
 
 def run(
@@ -162,6 +164,7 @@ def run(
         labelled = labelled.extended(annotation)
     available = Availability(problem.pool.n, history.asked)
     number = len(history.annotations)
+    before = history.classifier
     guard = Guard(stage.author, problem.pool, problem.test, oracle.vault)
 
     while True:
@@ -169,8 +172,8 @@ def run(
         seed = seeds.derive(sizes.seed, "fit", number)
         with oracle.vault.sealed():
             with clock.span("fit"):  # step 1
-                learner, report = stage.fit(labelled, seed=seed)
-            stage.look_at(learner, labelled, seed=seed)
+                learner, report = stage.fit(labelled, seed=seed, before=before)
+            stage.look_at(learner, labelled, seed=seed, before=before)
         classifier = stage.fits.author
         with clock.span("evaluate"), classifier.blamed("predictions of the test set"):
             test = evaluate(learner, problem.test, test_targets, precision)
@@ -207,6 +210,8 @@ def run(
             ending.asked(float(entropy.mean()))
         yield Cycle(number, labelled, learner, report, test, clock, asked, looked)
 
+        if problem.learner.warm_start:
+            before = learner.state()
         labelled = labelled.extended(annotation)  # step 6
         available = available.taking(query.touched)
         number += 1

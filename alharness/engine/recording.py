@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from alharness.artefacts import read_tensors, write_tensors
 from alharness.engine.loop import Asked, Cycle, History
 from alharness.engine.proof import answers_of, proved_log
 from alharness.errors import UserError
 from alharness.files import drop_torn_line
 from alharness.labelled import Annotation
+from alharness.learners.learner import digest_of
 from alharness.oracle import Oracle
 from alharness.records import (
     INITIAL,
@@ -35,7 +38,8 @@ class Keeper:
     """Keeps a run's cycles in its folder, in the order that makes a kill harmless at any moment.
 
     First ``queries.npz`` (written beside and renamed), then the cycle's line (appended and flushed). Rows
-    of ``queries.npz`` beyond the last complete line are dropped when a run goes on.
+    of ``queries.npz`` beyond the last complete line are dropped when a run goes on. Where classifiers start
+    from the one before, its parameters are kept beside the line until the next line is there.
 
     Attributes:
         folder: the run's folder.
@@ -43,8 +47,9 @@ class Keeper:
         log: what was asked and what came back.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, *, warm_start: bool = False) -> None:
         self.folder = folder
+        self._warm_start = warm_start
         self._file = folder.record_file()
         self.records = self._file.read()
         # Before anything is appended: a new line behind half of one would be half of a line, too.
@@ -66,7 +71,7 @@ class Keeper:
                         f"'{self.folder.queries}' holds labels that are not those of the data. Restore the "
                         "file, or start the run over with --fresh."
                     )
-            return history
+            return replace(history, classifier=self._classifier())
         history = begin()
         self.log.add(INITIAL, initial_rows(history))
         return history
@@ -77,6 +82,8 @@ class Keeper:
             self.log.add(cycle.number, cycle_rows(cycle.asked))
         # Rows before their line: after a kill between the two they are dropped, and the cycle is run again.
         self.log.write(self.folder.queries)
+        if self._warm_start and cycle.asked is not None:
+            write_tensors(self.folder.classifier(cycle.number), cycle.learner.state())
         record = record_of(cycle, ledger, cold=self._is_cold).model_copy(
             update={
                 "rows": self.log.digest(*cycles_of(cycle.number)),
@@ -86,7 +93,30 @@ class Keeper:
         self._file.append(record)
         self.records.append(record)
         self._is_cold = False
+        if self._warm_start:
+            # Only now: after a kill before the line the run goes on from the cycle before.
+            self.folder.drop_classifiers(but=None if record.final else cycle.number)
         return record
+
+    def _classifier(self) -> dict[str, torch.Tensor] | None:
+        """Parameters of the last complete cycle's classifier, proved by its record.
+
+        Raises:
+            UserError: they are not there, or are others.
+        """
+        last = self.records[-1]
+        if not self._warm_start or last.final:
+            return None
+        file = self.folder.classifier(last.cycle)
+        if file.exists():
+            found = read_tensors(file)
+            if digest_of(found) == last.learner_digest:
+                return found
+        why = "is not what was written" if file.exists() else "is missing"
+        raise UserError(
+            f"'{file}' {why}: the classifier of cycle {last.cycle}, from which the next one starts "
+            "(learner.warm_start). Restore it, or start the run over with --fresh."
+        )
 
 
 def record_of(cycle: Cycle, ledger: Ledger, *, cold: bool = False) -> CycleRecord:
@@ -109,7 +139,11 @@ def record_of(cycle: Cycle, ledger: Ledger, *, cold: bool = False) -> CycleRecor
         labelled_digest=labelled_digest,
         learner_digest=learner_digest,
         fit=FitFigures(
-            steps=cycle.fit.steps, train_loss=cycle.fit.train_loss, converged=cycle.fit.converged
+            steps=cycle.fit.steps,
+            train_loss=cycle.fit.train_loss,
+            converged=cycle.fit.converged,
+            n_unlabelled=cycle.fit.n_unlabelled,
+            n_pseudo=cycle.fit.n_pseudo,
         ),
         test=cycle.test,
         query=_query_figures(asked) if asked else None,

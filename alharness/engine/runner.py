@@ -245,7 +245,7 @@ def _execute(
     """The cycles that are left; leaves a look at the pool that tells whether it outlives the run."""
     spec, strategy = bound.spec, bound.strategy
     # The records first: what is damaged there is told before data are read and networks trained.
-    keeper = Keeper(folder)
+    keeper = Keeper(folder, warm_start=spec.learner.warm_start)
     done = len(keeper.records)
     task = open_task(bound, places, audience.progress)
     _LAST[:] = [weakref.ref(task.pool)]

@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 # By name: see timing.
 from time import perf_counter
@@ -42,12 +42,16 @@ from alharness.learners.factory import learner_factory
 from alharness.learners.frozen import embed
 from alharness.learners.kinds import Kind, kind_of
 from alharness.learners.learner import FitReport, Learner, LearnerFactory
+from alharness.learners.network import NetworkLearner
 from alharness.learners.settings import LearnerSettings
 from alharness.pool import Pool
 from alharness.queries import Query
 from alharness.records import Ledger
 from alharness.strategy import Adaptation, CycleView, Preparation, Strategy
 from alharness.timing import effort, synchronise
+
+#: Parameters of a classifier by name.
+State = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -135,13 +139,18 @@ class Stage:
         """Whom messages name."""
         return Author(self.strategy, self.name)
 
-    def fit(self, labelled: LabelledSet, *, seed: int) -> tuple[Learner, FitReport]:
+    def fit(
+        self, labelled: LabelledSet, *, seed: int, before: State | None = None
+    ) -> tuple[Learner, FitReport]:
         """A classifier trained from scratch.
+
+        Args:
+            before: parameters of the cycle before, where it is to start there (learner.warm_start).
 
         Raises:
             UserError: the training diverged, or a strategy's own classifier is none.
         """
-        learner, report = self.fits.fit(self._fresh, labelled, seed)
+        learner, report = self.fits.fit(partial(self._fresh, before), labelled, seed)
         with self.fits.author.blamed("parameters and predictions that are tensors"):
             seen = self.problem.test if len(self.problem.test) else self.problem.pool
             is_finite = _is_finite(learner, report, seen)
@@ -164,15 +173,17 @@ class Stage:
             raise self.diverged(report)
         return learner, report
 
-    def look_at(self, learner: Learner, labelled: LabelledSet, *, seed: int) -> None:
+    def look_at(
+        self, learner: Learner, labelled: LabelledSet, *, seed: int, before: State | None = None
+    ) -> None:
         """Look at a classifier that ``fit`` gave: its predictions, and that they follow from its labels.
 
         Raises:
             PluginError: they are none, or follow from something else.
         """
-        self.fits.look(self._fresh, learner, labelled, seed)
+        self.fits.look(partial(self._fresh, before), learner, labelled, seed)
 
-    def _fresh(self) -> Learner:
+    def _fresh(self, before: State | None = None) -> Learner:
         problem = self.problem
         learner = self.factory(problem.pool.item_shape, problem.n_classes, problem.pool.device)
         if not isinstance(learner, Learner):
@@ -181,6 +192,9 @@ class Stage:
                 f"a {type(learner).__name__}",
                 call="prepare",
             )
+        if before is not None:
+            assert isinstance(learner, NetworkLearner)  # no other kind takes learner.warm_start
+            learner.warm = before
         return learner
 
     @cached_property
@@ -336,6 +350,11 @@ def set_stage(
         raise UserError(
             f"'{author.name}' brings a classifier of its own, which has no weights of classes. Leave "
             "learner.class_weight out."
+        )
+    if adapted.learner_factory is not None and problem.learner.warm_start:
+        raise UserError(
+            f"'{author.name}' trains a classifier of its own, which starts from scratch in each cycle. Leave "
+            "learner.warm_start out."
         )
     moved = replace(
         problem,

@@ -14,6 +14,7 @@ from alharness.learners.kinds import EstimatorKind, Kind, LearnerKind, NetworkKi
 from alharness.learners.learner import Learner, LearnerFactory
 from alharness.learners.linear import LinearLearner
 from alharness.learners.network import NetworkLearner
+from alharness.learners.pseudo import PseudoLabelLearner
 from alharness.learners.settings import LearnerSettings
 
 
@@ -30,14 +31,18 @@ def learner_factory(settings: LearnerSettings, kind: Kind | None = None) -> Lear
     """
     found = kind or kind_of(settings)
 
+    head = PseudoLabelLearner if settings.pseudo_labels else LinearLearner
+
     def one(item_shape: tuple[int, ...], n_classes: int, device: torch.device) -> Learner:
         if settings.freeze:
-            return LinearLearner(item_shape, n_classes, device, settings)
+            return head(item_shape, n_classes, device, settings)
         if isinstance(found, NetworkKind):
             return NetworkLearner(item_shape, n_classes, device, settings, kind=found)
         if isinstance(found, EstimatorKind):
             return EstimatorLearner(item_shape, n_classes, device, found, settings.class_weight)
         assert isinstance(found, LearnerKind)
+        if found.cls is LinearLearner:
+            return head(item_shape, n_classes, device, settings)
         options = {"settings": settings} if found.takes_settings else {}
         return found.cls(item_shape, n_classes, device, **options)
 

@@ -37,7 +37,11 @@ from alharness.learners.weights import weights_identity
 ProblemShape = tuple[tuple[int, ...], int] | None
 
 #: Settings that concern networks; of a classifier that is none, nobody would read them.
-OF_NETWORKS = ("dropout", "weights", "freeze")
+OF_NETWORKS = ("dropout", "weights", "freeze", "warm_start")
+
+
+#: The default, which says nothing.
+_UNLABELLED = LearnerSettings.model_fields["unlabelled"].default
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,21 @@ class Kind(ABC):
                 f"learner.class_weight={settings.class_weight}: the classifier '{self.name}' has no weights "
                 "of classes. Use a network, learner.kind=linear or an estimator of scikit-learn with "
                 "class_weight, or leave it out."
+            )
+        if settings.pseudo_labels and not (settings.freeze or self.name == "linear"):
+            raise UserError(
+                f"learner.pseudo_labels is for the linear model; the classifier '{self.name}' is none. Use "
+                "learner.kind=linear, or learner.freeze=true with a network, for a linear head on features."
+            )
+        if settings.pseudo_labels and settings.members > 1:
+            raise UserError(
+                "learner.pseudo_labels trains one classifier: members that learn each other's certain "
+                "predictions would agree. Set learner.members=1, or leave learner.pseudo_labels out."
+            )
+        if settings.unlabelled != _UNLABELLED and not settings.pseudo_labels:
+            raise UserError(
+                "learner.unlabelled says how many items a fit with pseudo-labels reads, and there are none. "
+                "Set learner.pseudo_labels, for instance to 0.95, or leave learner.unlabelled out."
             )
         if settings.pack > 1:
             raise UserError(
@@ -199,6 +218,13 @@ class NetworkKind(Kind):
                 "learner.freeze trains a linear head, which has no dropout. Use learner.members=5 for "
                 "several heads, or leave learner.dropout out."
             )
+        if settings.warm_start and (settings.freeze or settings.members > 1):
+            what = "learner.freeze trains a linear head, which is solved and has no start"
+            if settings.members > 1:
+                what = "members of an ensemble differ by where they start"
+            raise UserError(
+                f"learner.warm_start is for one whole network: {what}. Leave learner.warm_start out."
+            )
         if settings.freeze and settings.augment != "none":
             raise UserError(
                 "learner.freeze computes features once, so that images cannot be augmented. Set "
@@ -292,7 +318,7 @@ class LearnerKind(Kind):
     def unread(self) -> Collection[str]:
         # Somebody's class that takes the settings may read them; only the harness freezes.
         is_own = self.cls.__module__.startswith(f"{__package__}.")
-        return ("freeze",) if self.takes_settings and not is_own else OF_NETWORKS
+        return ("freeze", "warm_start") if self.takes_settings and not is_own else OF_NETWORKS
 
     @property
     def weighs_classes(self) -> bool:

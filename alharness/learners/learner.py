@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,11 +31,15 @@ class FitReport:
         train_loss: mean cross-entropy on the labelled set at the end (of the last epoch for networks).
         converged: for the linear model, whether the gradient fell below its tolerance; for networks,
             whether the loss ended no worse than that of a guess, log C.
+        n_unlabelled: pool items without a label that the fit read; None for one that reads labels alone.
+        n_pseudo: of these, those that it took a label of its own for.
     """
 
     steps: int
     train_loss: float
     converged: bool
+    n_unlabelled: int | None = None
+    n_pseudo: int | None = None
 
 
 class Learner(ABC):
@@ -114,11 +118,16 @@ class Learner(ABC):
 
     def digest(self) -> str:
         """SHA-256 (16 hex digits) of all parameters: equal if and only if the learner is unchanged."""
-        sha = hashlib.sha256()
-        for name, values in sorted(self.state().items()):
-            sha.update(name.encode())
-            sha.update(values.detach().cpu().contiguous().numpy().tobytes())
-        return sha.hexdigest()[:16]
+        return digest_of(self.state())
+
+
+def digest_of(state: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 (16 hex digits) of parameters by name, as a classifier that has them tells it."""
+    sha = hashlib.sha256()
+    for name, values in sorted(state.items()):
+        sha.update(name.encode())
+        sha.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 def take_state(held: Learner, learner: Learner) -> bool:

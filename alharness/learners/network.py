@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,6 +75,8 @@ class NetworkLearner(Learner):
         self.settings = settings
         self.capture = capture
         self.class_weights: torch.Tensor | None = None  # of the labels of a fit
+        #: ``state()`` of the cycle before, where ``fit`` starts there (learner.warm_start).
+        self.warm: Mapping[str, torch.Tensor] | None = None
         self.network: HeadedNetwork  # there after ``fit``, which builds it under its own seed
         self._tensors = read_weights(settings.kind, settings.weights) if settings.weights else None
 
@@ -109,7 +111,10 @@ class NetworkLearner(Learner):
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             torch.manual_seed(seed)  # initial weights and dropout
+            # Built in any case: what is drawn after it is the same as from scratch.
             self.network = self.build().train()
+            if self.warm is not None:
+                self.network.load_state_dict(self.warm)
             batches = Batches.draw(
                 n,
                 batch_size,

@@ -65,6 +65,25 @@ class LearnerSettings(BaseModel):
         description="balanced: labels of a class count the more the rarer it is among the labelled ones",
         json_schema_extra={"added": "0.3"},
     )
+    pseudo_labels: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="of the linear model: probability from which its own prediction of an unlabelled item is "
+        "learned as a label; 0: labels alone",
+        json_schema_extra={"added": "0.3"},
+    )
+    unlabelled: int = Field(
+        2000,
+        ge=1,
+        description="unlabelled items that a fit with pseudo-labels reads, drawn from its seed",
+        json_schema_extra={"added": "0.3"},
+    )
+    warm_start: bool = Field(
+        False,
+        description="a network starts from its weights of the cycle before, in place of from scratch",
+        json_schema_extra={"added": "0.3"},
+    )
     solver: Literal["newton", "lbfgs"] = Field(
         "newton",
         description="of the linear model; lbfgs: as versions before 0.3, whose runs go on with it",

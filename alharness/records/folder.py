@@ -69,6 +69,16 @@ class RunFolder:
     def env(self) -> Path:
         return self.path / "env.json"
 
+    def classifier(self, cycle: int) -> Path:
+        """Parameters of a cycle's classifier, kept while the next one may start there."""
+        return self.path / f"classifier_{cycle:04d}.safetensors"
+
+    def drop_classifiers(self, but: int | None = None) -> None:
+        """Remove kept classifiers, all but that of one cycle."""
+        for path in self.path.glob("classifier_*.safetensors"):
+            if but is None or path != self.classifier(but):
+                path.unlink(missing_ok=True)
+
     @property
     def lock(self) -> Path:
         """Held by the process that writes: liveness of a run is this lock, not a status somewhere."""
@@ -116,6 +126,7 @@ class RunFolder:
         """Throw away what exists of the run."""
         for path in (self.cycles, self.queries, self.env):
             path.unlink(missing_ok=True)
+        self.drop_classifiers()
 
     def seal(self) -> dict[str, str]:
         """Digests of the files beside the records."""

@@ -48,6 +48,18 @@ class FitFigures(_Model):
     steps: int
     train_loss: float
     converged: bool
+    n_unlabelled: int | None = Field(
+        None, description="pool items without a label that the fit read (learner.pseudo_labels)"
+    )
+    n_pseudo: int | None = Field(
+        None, description="of these, those that it took a label of its own for"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fits that read labels alone are told as they always were."""
+        values: dict[str, Any] = handler(self)
+        return {k: v for k, v in values.items() if v is not None or not k.startswith("n_")}
 
 
 @dataclass(frozen=True)
