@@ -251,7 +251,7 @@ def _hidden_targets(bench: Bench) -> None:
         unlabelled = torch.ones(len(targets), dtype=torch.bool)
         unlabelled[bench.sample.initial] = False
         targets[unlabelled] = (targets[unlabelled] + poison) % bench.sample.n_classes
-        scene = bench.scene(replace(bench.sample, targets=targets))
+        scene = bench.scene(replace(bench.sample, targets=targets), anew=True)
         # Within reach of a strategy that looks into its caller or into the collector's list.
         oracle = Oracle(targets, bench.sample.n_classes)
         oracle.vault.deal(poison)
@@ -283,7 +283,7 @@ def _global_randomness(bench: Bench) -> None:
 
     def ask(seed: int) -> Query:
         with reseeded(seed):
-            scene = bench.scene()  # which refuses a prepare that touches it
+            scene = bench.scene(anew=True)  # which refuses a prepare that touches it
             before = global_marks()
             query = scene.ask()
             touched = changed(before, global_marks())

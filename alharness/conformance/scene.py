@@ -5,6 +5,7 @@ Some ninety 8x8 images; generators and auto-encoders of a few training steps.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -59,6 +60,10 @@ class Sample:
     def n(self) -> int:
         """Items of the pool."""
         return len(self.images)
+
+    def shown(self) -> tuple[bytes, bytes]:
+        """What a classifier is trained on beside the images: positions and targets of the initial set."""
+        return self.initial.numpy().tobytes(), self.targets[self.initial].numpy().tobytes()
 
     @classmethod
     def usual(cls, n_classes: int, shape: tuple[int, ...], n_pool: int = N_POOL) -> Sample:
@@ -181,6 +186,7 @@ class Bench:
     parameters: Mapping[str, Any]
     root: Path
     sample: Sample = field(init=False)
+    _classifiers: dict[object, Learner] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         strategy = self.strategy()
@@ -218,5 +224,24 @@ class Bench:
         """The made-up task with other items labelled."""
         return replace(self.sample, initial=initial)
 
-    def scene(self, sample: Sample | None = None, **options: Any) -> Scene:
-        return Scene(self.strategy(), sample or self.sample, self.root, **options)
+    def scene(self, sample: Sample | None = None, *, anew: bool = False, **options: Any) -> Scene:
+        """A scene before the made-up task or another one.
+
+        Args:
+            sample: the task; the usual one by default.
+            anew: train a classifier, even if one was trained on the very same labels before. Whether its
+                training follows what it must not is seen in no copy.
+            options: of ``Scene``.
+        """
+        sample = sample or self.sample
+        if anew or "learner" in options:
+            return Scene(self.strategy(), sample, self.root, **options)
+        # Three quarters of a check would be trainings that all come to the same.
+        about = repr(sorted(options.items(), key=lambda option: option[0]))
+        key = (about, sample.images.tobytes(), *sample.shown())
+        if (known := self._classifiers.get(key)) is not None:
+            options["learner"] = copy.deepcopy(known)
+        scene = Scene(self.strategy(), sample, self.root, **options)
+        if known is None:
+            self._classifiers[key] = copy.deepcopy(scene.learner)
+        return scene
