@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[2]
 TOY = '''
 """A module."""
 
+from typing import Literal
 
-def clipped(value: int, most: int = 3) -> int | None:
+def clipped(value: int, most: int = 3, kind: Literal[7] = 7) -> int | None:
     """At most so much."""
     if value > most:
         return min(value, most)
@@ -75,7 +76,12 @@ def test_each_kind_of_mistake_is_made_and_none_in_texts_and_types(
     assert ("return clipped(5, most=4)", "return clipped( 6, most=4)") in found
     assert ("if value < 0:", "if not value < 0:") in found
     assert not [before for before, _ in found if before.startswith("raise")]
-    assert not [after for _, after in found if "int & None" in after]
+    declared = "def clipped(value: int, most: int = {}, kind: Literal[7] = {}) -> int | None:"
+    changed = {
+        after.replace(" ", "") for before, after in found if before.startswith("def clipped")
+    }
+    wanted = [(2, 7), (4, 7), (3, 6), (3, 8)]
+    assert changed == {declared.format(*numbers).replace(" ", "") for numbers in wanted}
 
 
 def test_a_seed_draws_the_same_of_every_room(

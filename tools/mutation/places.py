@@ -162,20 +162,25 @@ def _silent(tree: ast.Module) -> set[int]:
     }
 
 
-def _operators(tree: ast.Module) -> set[tuple[int, int]]:
-    """Where arithmetic may stand: ``|`` of a type and ``*`` of arguments are none."""
-    types = {
-        id(inner)
+def _types(tree: ast.Module) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where types are declared, which nothing is computed with: from and to, (line, column)."""
+    return [
+        ((part.lineno, part.col_offset), (part.end_lineno or 0, part.end_col_offset or 0))
         for node in ast.walk(tree)
         for part in (getattr(node, "annotation", None), getattr(node, "returns", None))
         if part is not None
-        for inner in ast.walk(part)
-    }
+        # What pydantic reads from a type is a limit, and no mere type.
+        and not any(isinstance(inner, ast.Call) for inner in ast.walk(part))
+    ]
+
+
+def _operators(tree: ast.Module) -> set[tuple[int, int]]:
+    """Where arithmetic may stand; ``*`` of arguments is none."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.UnaryOp):
             found.add((node.lineno, node.col_offset))
-        elif isinstance(node, (ast.BinOp, ast.AugAssign)) and id(node) not in types:
+        elif isinstance(node, (ast.BinOp, ast.AugAssign)):
             left, right = (
                 (node.left, node.right)
                 if isinstance(node, ast.BinOp)
@@ -200,7 +205,7 @@ def places(room: str) -> list[Place]:
     for path in sorted((ROOT / ROOMS[room]).rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         tree = ast.parse(source)
-        silent, arithmetic = _silent(tree), _operators(tree)
+        silent, types, arithmetic = _silent(tree), _types(tree), _operators(tree)
         nodes = list(ast_nodes(get_ast(source)))
         for family, operators in FAMILIES.items():
             for operator in operators:
@@ -211,7 +216,9 @@ def places(room: str) -> list[Place]:
                 found += [
                     Place(room, file, start[0], family, name, occurrence)
                     for occurrence, (start, _) in enumerate(positions)
-                    if start[0] not in silent and (family != "arithmetic" or start in arithmetic)
+                    if start[0] not in silent
+                    and not any(first <= start < last for first, last in types)
+                    and (family != "arithmetic" or start in arithmetic)
                 ]
     return found
 
