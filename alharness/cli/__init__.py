@@ -27,6 +27,11 @@ COMMANDS = {
         "alharness.cli.run:run",
         "Run one strategy on one data set, or continue where it stopped.",
     ),
+    "label": (
+        "alharness.cli.label:label",
+        "Label data of your own, in the order that a strategy chooses.",
+    ),
+    "labels": ("alharness.cli.label:labels", "Take labels out of a run, and answers in."),
     "list": ("alharness.cli.names:list_names", "List strategies, data sets or classifiers."),
     "show": (
         "alharness.cli.names:show",
@@ -56,6 +61,7 @@ COMMANDS = {
 #: Title in ``--help`` -> its commands, in the order in which somebody meets them.
 GROUPS = {
     "Run": ("run", "sweep"),
+    "Label": ("label", "labels"),
     "See what came out": ("compare", "figure", "report", "runs", "ui", "sync"),
     "What there is": ("list", "show", "check"),
     "Data and what is made from them": ("data", "generator", "artefacts"),

@@ -79,7 +79,7 @@ def run(
             "Name a strategy and a data set: alharness run margin digits-ten ('alharness list strategies', "
             "'alharness list datasets' show the names)."
         )
-    strategy, dataset = _named(names, strategy, dataset)
+    strategy, dataset = named(names, strategy, dataset)
     bound = bind(overrides(strategy=strategy, task=dataset, **options), watched)
     display = make_display(quiet=quiet)
     try:
@@ -102,7 +102,7 @@ def run(
             _how_to_open(store, runs_dir)
 
 
-def _named(
+def named(
     names: Sequence[str], strategy: str | None, dataset: str | None
 ) -> tuple[str | None, str | None]:
     """Strategy and data set, as ``run margin digits-ten`` or as options name them.
@@ -150,6 +150,9 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
         _row("stopped", f"at {last.n_asked} of {spec.budget} annotations by {last.stopped}")
     if abs(last.test.balanced_accuracy - last.test.accuracy) > 0.01:
         _row("balanced accuracy", f"{last.test.balanced_accuracy:.4f}")
+    if spec.oracle.mode == "human":
+        wrong = sum(record.annotation.n_wrong or 0 for record in records if record.annotation)
+        _row("answers", f"{wrong} differ from the data's own classes")
     loose = sum(not record.fit.converged for record in records)
     if loose:
         how = "learner.c, learner.max_iterations" if spec.learner.kind == "linear" else "learner.lr"

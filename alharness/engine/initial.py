@@ -57,7 +57,12 @@ def start(
     if strategy.labels_everything:
         indices = torch.arange(n)
     else:
-        indices = initial_indices(n, sizes) if choose is None else choose(sizes)
+        # What has a class where others have none is the start; only what it lacks is chosen and asked about.
+        given = oracle.given()
+        indices = given
+        if (lacking := sizes.initial_size - len(given)) > 0:
+            chosen = initial_indices(n, sizes) if choose is None else choose(sizes)
+            indices = torch.cat([given, chosen[~torch.isin(chosen, given)][:lacking]])
     return History(oracle.annotate(PoolQuery(indices), cycle=INITIAL), indices)
 
 

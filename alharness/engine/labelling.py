@@ -20,9 +20,11 @@ from alharness.errors import PendingError, UserError
 from alharness.oracle.answers import Answer, Choices
 from alharness.oracle.desk import AnnotationPendingError
 from alharness.oracle.originals import Originals
-from alharness.oracle.questions import Question
+from alharness.oracle.questions import Asking, Question, read_questions
+from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, RunFolder
 from alharness.spec import Bound, RunSpec
+from alharness.tasks.rows import UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ class LabelSession:
     Attributes:
         spec: the run's settings.
         folder: where its records, questions and answers lie.
-        who: gives the answers, where ``tell`` does not say.
         records: of all complete cycles.
         waiting: what is asked now; None before ``next`` and when the budget is spent.
         finished: whether the budget is spent.
+        progress: told of long work.
     """
 
     def __init__(
@@ -85,9 +87,10 @@ class LabelSession:
         fresh: bool = False,
         sheets: bool = False,
         observers: Sequence[Observer] = (),
+        progress: Progress = silent,
         **watching: Any,
     ) -> None:
-        """``watching``: progress, warn and select_timeout, as for ``execute``.
+        """``watching``: warn and select_timeout, as for ``execute``.
 
         Raises:
             UserError: the settings are not those of a run that a person answers.
@@ -99,12 +102,13 @@ class LabelSession:
             )
         self.spec: RunSpec = bound.spec
         self.folder = RunFolder(bound.spec.folder(places.runs_dir))
-        self.who = who
         self.records: list[CycleRecord] = []
         self.waiting: AnnotationPendingError | None = None
         self.finished = False
-        self._bound, self._places, self._fresh, self._sheets = bound, places, fresh, sheets
+        self._bound, self._places, self._fresh = bound, places, fresh
+        self._asking = Asking(sheets, who)
         self._observers, self._watching = [_Records(self), *observers], watching
+        self.progress = progress
         self._carried: Generator[PendingError] | None = None
 
     def next(self) -> Asked | None:
@@ -123,8 +127,10 @@ class LabelSession:
                 self._bound,
                 self._places,
                 fresh=self._fresh,
-                sheets=self._sheets,
+                asking=self._asking,
                 observers=self._observers,
+                # Looked up at each call: a page may come to listen, too.
+                progress=lambda *told: self.progress(*told),
                 **self._watching,
             )
             self._fresh = False  # what is told from now on is kept
@@ -169,6 +175,29 @@ class LabelSession:
         )
 
     @property
+    def n_asked(self) -> int:
+        """Annotations spent before the query that is open: what the budget counts."""
+        if self.records:
+            last = self.records[-1]
+            return last.n_asked + (last.annotation.n_asked if last.annotation is not None else 0)
+        if self.waiting is None or self.waiting.question.cycle < 0:
+            return 0
+        # Of the first query only those items were spent that were asked about; the data gave the others.
+        first = read_questions(self.answers)[0]
+        if first.cycle < 0:
+            return len(first.items)
+        return 0 if UNLABELLED in self.folder.facts().task.notes else self.spec.initial_size
+
+    @property
+    def n_differing(self) -> int | None:
+        """Answers that are not the data's own class; None where the data have none to hold them against."""
+        found = [record.annotation.n_wrong for record in self.records if record.annotation]
+        facts = self.folder.facts().task
+        if UNLABELLED in facts.notes or not found:
+            return None
+        return sum(n or 0 for n in found)
+
+    @property
     def choices(self) -> Choices:
         """What may be told, while a query is open."""
         return self._open().desk.choices
@@ -207,7 +236,7 @@ class LabelSession:
         waiting = self._open()
         question = waiting.question
         answers = {number: _cells(label) for number, label in _numbered(labels, question).items()}
-        waiting.desk.take(question, answers, who=who or self.who, via=via)
+        waiting.desk.take(question, answers, who=who, via=via)
         return len(question.items) - len(waiting.desk.given(question))
 
     def undo(self, *, via: str = "python") -> str:
@@ -224,7 +253,7 @@ class LabelSession:
         if not given:
             raise UserError("Nothing was answered in this query: there is nothing to take back.")
         last = list(given)[-1]
-        waiting.desk.take(waiting.question, {last: None}, who=self.who, via=via)
+        waiting.desk.take(waiting.question, {last: None}, via=via)
         return waiting.question.items[last - 1].name
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import torch
 from alharness.artefacts import Supply, default_store_root
 from alharness.engine.stage import Networks, Problem, Stage, set_stage
 from alharness.oracle import Oracle, open_oracle
+from alharness.oracle.questions import Asking
 from alharness.pool import Forecast, Pool
 from alharness.progress import Progress, silent
 from alharness.records import RunFolder
@@ -80,13 +81,13 @@ class OpenTask:
         supply: Supply,
         folder: RunFolder,
         *,
-        sheets: bool = True,
+        asking: Asking | None = None,
     ) -> Oracle:
         """The run's oracle over the task's hidden targets.
 
         Args:
             folder: where a person finds what is asked.
-            sheets: whether a person gets a table to fill in.
+            asking: how a person is asked.
         """
         spec = self.bound.spec
         return open_oracle(
@@ -98,7 +99,8 @@ class OpenTask:
             seed=spec.seed,
             data_seed=spec.data_seed,
             folder=folder.path,
-            sheets=sheets,
+            original=self.bound.task.original,
+            asking=asking,
         )
 
     def stage(self, supply: Supply, select_timeout: float = 0.0) -> Stage:

@@ -32,6 +32,7 @@ from alharness.engine.recording import Keeper
 from alharness.engine.watching import watched
 from alharness.errors import PendingError, UserError, is_own
 from alharness.oracle import Oracle, hidden
+from alharness.oracle.questions import Asking
 from alharness.pool import Pool
 from alharness.progress import Progress, silent
 from alharness.records import CycleRecord, Ledger, RunFolder, doubts
@@ -122,7 +123,7 @@ def steps(
     warn: Callable[[str], None] = lambda text: None,
     max_cycles: int | None = None,
     select_timeout: float = 0.0,
-    sheets: bool = True,
+    asking: Asking | None = None,
 ) -> Generator[PendingError]:
     """As ``execute``, but whoever iterates gets a turn each time that a person is to answer.
 
@@ -133,7 +134,7 @@ def steps(
     Args:
         bound: the run.
         places, fresh, observers, progress, warn, max_cycles, select_timeout: as for ``execute``.
-        sheets: put a table to fill in into the run's folder for each query to a person.
+        asking: how a person is asked.
 
     Raises:
         UserError: as ``execute``.
@@ -148,7 +149,7 @@ def steps(
             _return_finished(bound, places, folder, audience)
             return
         limits = Limits(max_cycles, select_timeout)
-        carried = _execute(bound, places, folder, audience, limits, sheets)
+        carried = _execute(bound, places, folder, audience, limits, asking)
         with closing(carried):
             while True:
                 device = current_device(spec.device)
@@ -240,7 +241,7 @@ def _execute(
     folder: RunFolder,
     audience: _Audience,
     limits: Limits,
-    sheets: bool,
+    asking: Asking | None,
 ) -> Generator[PendingError]:
     """The cycles that are left; leaves a look at the pool that tells whether it outlives the run."""
     spec, strategy = bound.spec, bound.strategy
@@ -252,7 +253,7 @@ def _execute(
     store = ArtefactStore(places.store_root, pinned=_begun_with(keeper.records))
     supply = Supply(store, Ledger(task.pool.device), audience.progress)
     precision = _precision_of(task, keeper.records)
-    oracle = task.oracle(supply, folder, sheets=sheets)
+    oracle = task.oracle(supply, folder, asking=asking)
     task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
     chosen: list[Chosen] = []  # filled where a strategy chooses the initial set of a new run

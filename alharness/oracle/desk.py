@@ -19,7 +19,7 @@ import torch
 from alharness.errors import PendingError, UserError
 from alharness.oracle.answers import Answer, AnswerFile, Choices, plain, standing, user
 from alharness.oracle.originals import Originals
-from alharness.oracle.questions import Item, Question, agreed, digest_of
+from alharness.oracle.questions import Asking, Item, Question, agreed, digest_of
 from alharness.oracle.sheet import Cells, Sheet
 
 
@@ -56,7 +56,7 @@ class Desk:
         folder: ``annotations`` in the run's folder.
         class_names: what may be answered.
         originals: what the data's owner calls the items of the pool.
-        sheets: whether a table to fill in is put beside each question.
+        asking: how the person is asked.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Desk:
         class_names: Sequence[str],
         *,
         originals: Originals | None = None,
-        sheets: bool = True,
+        asking: Asking | None = None,
     ) -> None:
         self.folder = folder
         self.choices = Choices(class_names)
         self.originals = originals or Originals()
-        self._sheets = sheets
+        self.asking = asking or Asking()
         self._file = AnswerFile(folder)
         # A page answers from a thread of its own while the run waits in another.
         self._lock = threading.Lock()
@@ -133,7 +133,7 @@ class Desk:
         sheet = Sheet(self.folder, question, self.choices)
         if sheet.table.exists():
             self._read(sheet)
-        elif self._sheets:
+        elif self.asking.sheets:
             sheet.write(items)
         given = self.given(question)
         if missing := len(question.items) - len(given):
@@ -165,7 +165,7 @@ class Desk:
             question: what was asked.
             answers: by the item's number, as they were typed: ``(class,)``, of a line ``(class of its first
                 image, changes_at)``; None takes an answer back.
-            who: gave them; the user of this machine by default.
+            who: gave them; by default who is asked.
             via: which way they came.
             when_ms: they were given, milliseconds since 1970; now by default.
 
@@ -217,7 +217,7 @@ class Desk:
                         index=items[number].index,
                         label=None if cells is None else self.choices.name(cells[0]),
                         changes_at=None if cells is None else cells[1],
-                        who=who or user(),
+                        who=who or self.asking.who or user(),
                         when_ms=when,
                         via=via,
                         taken_back=cells is None,

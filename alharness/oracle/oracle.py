@@ -25,6 +25,7 @@ from alharness.errors import UserError
 from alharness.labelled import Annotation
 from alharness.oracle.noise import with_noise
 from alharness.oracle.originals import Original, Originals
+from alharness.oracle.questions import Asking
 from alharness.oracle.settings import OracleSettings
 from alharness.pool import Pool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
@@ -102,6 +103,7 @@ class Oracle:
                 f"{n_wrong:,} of the {len(plain):,} labels of the pool are wrong on purpose "
                 f"(oracle.noise={self.settings.noise:g}, data seed {data_seed})"
             )
+        self._has_blanks = bool((plain < 0).any())
         self._targets = self.vault.decoys  # what a look for targets finds
         self.n_classes = n_classes
         self._make_annotator = annotator
@@ -120,29 +122,42 @@ class Oracle:
             return True
         return torch.equal(self.vault.reveal(annotation.indices), annotation.targets)
 
+    def given(self) -> torch.Tensor:
+        """Pool items that have a class where others have none, int64, ascending; empty where all have one."""
+        known = self.truth.reveal() >= 0
+        return torch.empty(0, dtype=torch.int64) if known.all() else known.nonzero().squeeze(1)
+
     def _slips(self, indices: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
-        """Which of these answers are wrong, bool ``[P]``; None where none are on purpose."""
-        if self.vault is self.truth:
+        """Which of these answers are not the data's own, bool ``[P]``; None where none can be.
+
+        A person's are held against the hidden targets, as far as there are any: for the record alone.
+        """
+        if self.vault is self.truth and self._person is None:
             return None
-        return targets != self.truth.reveal(indices)
+        truth = self.truth.reveal(indices)
+        return (targets != truth) & (truth >= 0)
 
     def to_items(self, query: PoolQuery, cycle: int) -> Annotation:
         """Labels of pool items: from the hidden targets, or from a person."""
         indices, targets = query.indices, self.vault.reveal(query.indices)
+        n_asked = len(query)
         if self._person is not None and self._pool is not None:
             # The initial set comes from the targets as far as there are any: nobody types 100 labels that
             # are there already before the first choice.
             asked = targets < 0 if cycle < 0 else torch.ones_like(indices, dtype=torch.bool)
+            if cycle < 0 and self._has_blanks:
+                n_asked = int(asked.sum())  # what the data say already costs nothing
             if asked.any():
                 shown = self._pool.gather(indices[asked]).cpu()
                 targets[asked] = self._person.labels(shown, cycle, indices[asked])
         known = targets >= 0
+        indices, targets, n_rejected = indices[known], targets[known], int((~known).sum())
         return Annotation(
-            indices=indices[known],
-            targets=targets[known],
-            n_asked=len(query),
-            n_rejected=int((~known).sum()),
-            cost=self.settings.image_cost * len(query),
+            indices=indices,
+            targets=targets,
+            n_asked=n_asked,
+            n_rejected=n_rejected,
+            cost=self.settings.image_cost * n_asked,
             wrong=self._slips(indices, targets),
         )
 
@@ -262,7 +277,7 @@ def open_oracle(
     data_seed: int,
     folder: Path,
     original: Callable[[str], Original] = lambda name: None,
-    sheets: bool = True,
+    asking: Asking | None = None,
 ) -> Oracle:
     """The oracle of a run: the only place besides evaluation that the targets go to.
 
@@ -271,7 +286,7 @@ def open_oracle(
     Args:
         folder: the run's folder, where a person finds what is to be annotated.
         original: what an item is to the owner of the data, by its name, for a person.
-        sheets: whether a person gets a table to fill in.
+        asking: how a person is asked.
     """
     from alharness.oracle.annotator import obtain_annotator
     from alharness.oracle.desk import Desk
@@ -291,8 +306,8 @@ def open_oracle(
         person = Desk(
             folder / "annotations",
             data.class_names,
-            originals=Originals(None, original),
-            sheets=sheets,
+            originals=Originals(data.pool_names, original),
+            asking=asking,
         )
     return Oracle(
         data.pool_targets,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 #: What a task gives for the name of an item: a picture's file or its bytes, a row's cells, or nothing.
 Original = Path | bytes | Mapping[str, str] | None
@@ -21,7 +24,7 @@ class Originals:
 
     def __init__(
         self,
-        names: Sequence[str] | None = None,
+        names: NDArray[np.str_] | None = None,
         original: Callable[[str], Original] = lambda name: None,
     ) -> None:
         self._names = names

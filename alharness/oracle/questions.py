@@ -24,6 +24,19 @@ INITIAL_NAME = "initial"
 
 
 @dataclass(frozen=True)
+class Asking:
+    """How a person is asked.
+
+    Attributes:
+        sheets: put a table to fill in into the run's folder for each query.
+        who: answers; the user of this machine by default.
+    """
+
+    sheets: bool = True
+    who: str | None = None
+
+
+@dataclass(frozen=True)
 class Item:
     """An item of a question.
 

@@ -169,7 +169,9 @@ class AnnotationFigures(_Model):
     cost: float
     class_histogram: list[int] = Field(description="labels per class")
     n_wrong: int | None = Field(
-        None, description="labels of pool items that are wrong on purpose (oracle.noise)"
+        None,
+        description="labels of pool items that are wrong on purpose (oracle.noise), or a person's "
+        "that are not the data's own",
     )
 
     @model_serializer(mode="wrap")

@@ -65,9 +65,17 @@ def test_told_by_the_truth_it_is_the_run_whose_oracle_is_the_data(
         "max-entropy", "digits-two", runs_dir=tmp_path / "runs", tracking=False, **TINY
     )
     told = asked.folder.records()
-    assert [record.without_times() for record in told] == [
-        record.without_times() for record in run.records
-    ]
+    for mine, theirs in zip(told, run.records, strict=True):
+        # Of a person's answers it is recorded how many are not the data's, which is a row of its own.
+        assert (mine.labelled_digest, mine.learner_digest) == (
+            theirs.labelled_digest,
+            theirs.learner_digest,
+        )
+        assert (mine.query, mine.test, mine.fit) == (theirs.query, theirs.test, theirs.fit)
+        if mine.annotation is not None and theirs.annotation is not None:
+            assert mine.annotation.n_wrong == 0
+            same = mine.annotation.model_copy(update={"n_wrong": None})
+            assert same == theirs.annotation
     assert all(record.time.annotate_s > 0 for record in told[:-1] if record.time.annotate_s)
 
 
@@ -247,3 +255,33 @@ def test_a_command_goes_on_with_what_a_session_began(
 def test_another_oracle_asks_nobody(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="A person answers with"):
         session(tmp_path, oracle={"mode": "hard"})
+
+
+@pytest.mark.parametrize(("n_known", "first"), [(5, -1), (12, 0)])
+def test_what_has_a_class_already_is_the_start_and_costs_nothing(
+    tmp_path: Path, n_known: int, first: int
+) -> None:
+    """Only what the start lacks is asked about, and the budget counts answers."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4)).astype(np.float32)
+    y = np.where(x[:, 0] > 0, "yes", "no").astype(object)
+    y[n_known:] = ""
+    np.savez(tmp_path / "a.npz", x=x, y=y.astype(str))
+    with alharness.ask(
+        "margin", f"npz:{tmp_path}/a.npz", runs_dir=tmp_path / "runs", device="cpu",
+        budget=11, query_size=3, initial_size=8, learner={"kind": "linear"},
+    ) as asked:  # fmt: skip
+        query = asked.next()
+        assert query is not None
+        assert (query.cycle, len(query)) == (first, 3)
+        assert query.indices is not None
+        assert min(query.indices) >= n_known  # nobody is asked what is known
+        n = 0
+        while query is not None:
+            assert asked.n_asked == n
+            n += len(query)
+            asked.tell(["yes" if row[0] > 0 else "no" for row in query.items])
+            query = asked.next()
+        assert n == asked.records[-1].n_asked == 11
+        assert asked.records[-1].n_labelled == n_known + 11
+        assert not asked.records[-1].test.were_measured

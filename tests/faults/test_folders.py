@@ -13,8 +13,7 @@ from alharness.cli import call
 from alharness.engine import runner
 from alharness.engine.opening import Places
 from alharness.engine.runner import execute
-from alharness.errors import UserError
-from alharness.oracle.desk import AnnotationPendingError
+from alharness.errors import PendingError, UserError
 from alharness.records import RunFolder, read_run
 from alharness.spec import RunSpec, resolve
 from alharness.tasks.base import DataLocations
@@ -185,9 +184,9 @@ def test_a_run_that_waits_for_a_person_has_not_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def waiting(*arguments: Any) -> None:
-        raise AnnotationPendingError(Path("a.csv"), Path("a.png"), 1, 2)
+        raise PendingError("1 of 2 annotations are missing")
 
     monkeypatch.setattr(runner, "_warm_up", waiting)
-    with pytest.raises(AnnotationPendingError):
+    with pytest.raises(PendingError):
         execute(spec_of(), places(tmp_path))
     assert read_run(spec_of().folder(tmp_path)).state() == "not started"
