@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
-from alharness.tasks.meaning import MAX_CATEGORIES, Meaning, typed_name
+from alharness.tasks.meaning import MAX_CATEGORIES, Meaning
+from alharness.tasks.words import typed_name
 
 if TYPE_CHECKING:
     from pandas import Series
@@ -149,6 +150,24 @@ def counts_rows(column: Series[Any]) -> bool:
         return False
     steps = np.diff(column.to_numpy().astype(np.float64))
     return bool((steps == 1).all() or (steps == -1).all())
+
+
+def tells_class(meaning: Meaning, targets: NDArray[np.int64]) -> bool:
+    """Whether each value of a column stands beside one class only, and stands often enough to say so."""
+    import pandas
+
+    used = (targets >= 0) & ~meaning.gaps
+    try:
+        codes, values = pandas.factorize(meaning.values[used])
+    except TypeError:  # vectors
+        return False
+    if not 1 < len(values) <= len(codes) / 3:
+        return False
+    # One class beside each value: as many pairs of both as there are values.
+    pairs = pandas.unique(
+        pandas.Series(codes.astype(np.int64) * (targets.max() + 1) + targets[used])
+    )
+    return len(pairs) == len(values)
 
 
 def _plain(column: Series[Any], where: str) -> Series[Any]:

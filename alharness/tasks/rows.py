@@ -19,8 +19,8 @@ from pydantic import Field
 from alharness import seeds
 from alharness.errors import UserError
 from alharness.tasks.base import TaskParameters
-from alharness.tasks.meaning import names_in
 from alharness.tasks.soundness import BLANK
+from alharness.tasks.words import names_in
 
 #: Notes under which it is said what was not used, what the parts were used for, and what has no class.
 LEFT_OUT, SPLITS, UNLABELLED = "left out", "splits", "unlabelled"

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from alharness.tasks.originals.layout import is_split_alone, split_of
 
+#: More different texts than this are no splits.
+MAX_ROLES = 12
 #: What a setting says where there is a column or a file of splits that shall be passed over.
 NO_SPLIT = "none"
 #: Words of splits that no folder is called by. Kaggle's ``Usage``: the public part is for validation.

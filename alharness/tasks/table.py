@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,21 +16,19 @@ from alharness.errors import UserError, unknown_name
 from alharness.progress import Progress, silent
 from alharness.tasks.arrays import OwnFile, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
-from alharness.tasks.columns import counts_rows, encoded, filled, labels_of
+from alharness.tasks.columns import counts_rows, encoded, filled, labels_of, tells_class
 from alharness.tasks.meaning import (
     Classes,
-    Column,
     Meaning,
     Wishes,
     classes_of,
     meaning_of,
-    names_in,
-    typed_name,
 )
 from alharness.tasks.originals.row_cache import obtain_rows
 from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, divided
-from alharness.tasks.splits import NO_SPLIT, roles_in
-from alharness.tasks.texts import SPELLED, Form, read_texts
+from alharness.tasks.splits import MAX_ROLES, NO_SPLIT, roles_in
+from alharness.tasks.table_file import Held, read_table
+from alharness.tasks.words import Column, names_in, typed_name
 
 if TYPE_CHECKING:
     from pandas import Series
@@ -45,8 +43,6 @@ CACHED_FROM = 4 << 20
 READING = "2"
 #: The note under which it is said that alharness 0.2 read the table otherwise.
 READ_ANEW = "reading"
-#: More different texts than this are no splits.
-MAX_ROLES = 12
 
 _ADDED: Any = {"added": "0.3.0"}
 
@@ -109,55 +105,6 @@ class TableParameters(SplitParameters):
         json_schema_extra=_ADDED,
         description="of the file; by default UTF-8, or what its mark says",
     )
-
-
-class Columns(Mapping[str, "Column | Series[Any]"]):
-    """Columns by name, in their order; those of texts are looked through when they are asked for.
-
-    A million different texts take several times the room of the file's own bytes: never those of all
-    columns at once.
-    """
-
-    def __init__(self, packed: Mapping[str, Any]) -> None:
-        self.packed = packed
-
-    def __getitem__(self, name: str) -> Column | Series[Any]:
-        found = self.packed[name]
-        return Column(name, found) if hasattr(found, "type") else found
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.packed)
-
-    def __len__(self) -> int:
-        return len(self.packed)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.packed
-
-    def is_varied(self, name: str) -> bool:
-        """Whether its first rows say more than parts of a split could."""
-        found = self.packed[name]
-        some = found.slice(0, 1000) if hasattr(found, "type") else None
-        return some is not None and len(some.unique()) > MAX_ROLES + 1
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a file holds: columns of texts, or of values that parquet has types for.
-
-    Attributes:
-        columns: by name, in their order.
-        notes: of the reader.
-        n_rows: of all.
-    """
-
-    columns: Columns
-    notes: Mapping[str, str]
-    n_rows: int
-
-    @property
-    def names(self) -> list[str]:
-        return list(self.columns)
 
 
 class Table(OwnFile):
@@ -320,84 +267,15 @@ class Table(OwnFile):
 
     def _read(self) -> Held:
         super().identity()  # refuses a file that is not there
-        return self._read_parquet() if self._is_parquet else self._read_texts()
-
-    def _read_texts(self) -> Held:
-        plain = self.path.name.lower().removesuffix(".gz").removesuffix(".zip")
-        usual = "\t" if plain.endswith((".tsv", ".tab")) else ","
-        wanted = self.parameters.separator
-        form = Form(
-            SPELLED.get(wanted, wanted) if wanted else usual,
-            self.parameters.quote,
-            self.parameters.encoding,
-            self.parameters.header,
+        given = self.parameters
+        return read_table(
+            self.path,
+            self.where,
+            separator=given.separator,
+            quote=given.quote,
+            encoding=given.encoding,
+            header=given.header,
         )
-        texts = read_texts(self.path, form, self.where)
-        self._refuse_twice(texts.names)
-        columns = Columns(dict(zip(texts.names, texts.columns, strict=True)))
-        notes = {"file": "; ".join(texts.notes)} if texts.notes else {}
-        return Held(columns, notes, len(texts.columns[0]))
-
-    def _read_parquet(self) -> Held:
-        import pandas
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        try:
-            self._refuse_twice(parquet.read_schema(self.path).names)
-            frame = pandas.read_parquet(self.path)
-        except (ValueError, OSError) as error:
-            first = (str(error).splitlines() or [""])[0]
-            raise UserError(
-                f"{self.where} cannot be read as a table: {first}. Expected a CSV file with a line of names, "
-                "or parquet."
-            ) from error
-        index = ", ".join(str(name) for name in frame.index.names if name is not None)
-        frame = frame.reset_index(drop=True)
-        frame.columns = frame.columns.map(str)
-        if len(frame.columns) < 2:
-            raise UserError(
-                f"{self.where} has the one column '{', '.join(frame.columns)}'; expected features "
-                "and a target."
-            )
-        if len(frame) == 0:
-            raise UserError(
-                f"{self.where} has names of columns and no rows; expected rows below them."
-            )
-        columns: dict[str, Any] = {}
-        for name in frame.columns:
-            column = frame[name]
-            values = column.cat.categories if hasattr(column, "cat") else column
-            there = (
-                [value for value in values.head(5) if isinstance(value, str)]
-                if hasattr(values, "head")
-                else list(values)[:5]
-            )
-            is_text = pandas.api.types.infer_dtype(values, skipna=True) == "string" and bool(
-                len(there)
-            )
-            columns[name] = (
-                pa.array(column.astype(object), pa.large_string(), from_pandas=True)
-                if is_text
-                else column
-            )
-        return Held(
-            Columns(columns), {LEFT_OUT: f"the index ({index})"} if index else {}, len(frame)
-        )
-
-    @property
-    def _is_parquet(self) -> bool:
-        return self.path.suffix.lower() in (".parquet", ".pq")
-
-    def _refuse_twice(self, names: Sequence[str]) -> None:
-        """Two columns of one name: which of them is the class, and is the other one a feature?"""
-        twice = [name for name in names if list(names).count(name) > 1]
-        if twice:
-            raise UserError(
-                f"{self.where} has {list(names).count(twice[0])} columns named '{twice[0]}'; "
-                "expected a name for "
-                "each. Rename or remove all but one, or set task.header=none if the first line is a row."
-            )
 
     def _refuse_nameless(self, columns: Sequence[str]) -> None:
         """Row numbers that a data frame was written with: rows sorted by class tell it by them."""
@@ -633,7 +511,7 @@ class Table(OwnFile):
                 "it out"
             )
         # Said, not refused: a perfect predictor may be what the data are about.
-        telling = [name for name, m in features.items() if _tells(m, targets)]
+        telling = [name for name, m in features.items() if tells_class(m, targets)]
         if telling:
             notes["leak"] = (
                 f"column '{telling[0]}' tells the class: each of its values stands beside one class only; "
@@ -658,21 +536,3 @@ def _was_read_otherwise(
         return READ_ANEW in plugin.load(DataLocations.resolve()).notes
     except UserError:
         return False
-
-
-def _tells(meaning: Meaning, targets: NDArray[np.int64]) -> bool:
-    """Whether each value of a column stands beside one class only, and stands often enough to say so."""
-    import pandas
-
-    used = (targets >= 0) & ~meaning.gaps
-    try:
-        codes, values = pandas.factorize(meaning.values[used])
-    except TypeError:  # vectors
-        return False
-    if not 1 < len(values) <= len(codes) / 3:
-        return False
-    # One class beside each value: as many pairs of both as there are values.
-    pairs = pandas.unique(
-        pandas.Series(codes.astype(np.int64) * (targets.max() + 1) + targets[used])
-    )
-    return len(pairs) == len(values)

@@ -23,6 +23,7 @@ from alharness.errors import UserError
 from alharness.registry import resolve_task
 from alharness.spec import resolve
 from alharness.tasks import table as table_module
+from alharness.tasks import table_file
 from alharness.tasks import texts as texts_module
 from alharness.tasks.base import DataLocations, TaskData
 from alharness.tasks.texts import Form, read_texts
@@ -423,13 +424,13 @@ def test_a_large_table_is_read_once_and_again_when_it_changes_or_is_damaged(
 ) -> None:
     monkeypatch.setattr(table_module, "CACHED_FROM", 10)
     read: list[Path] = []
-    genuine = table_module.read_texts
+    genuine = table_file.read_texts
 
     def counting(path: Path, form: Form, where: str) -> texts_module.Texts:
         read.append(path)
         return genuine(path, form, where)
 
-    monkeypatch.setattr(table_module, "read_texts", counting)
+    monkeypatch.setattr(table_file, "read_texts", counting)
     path = write(tmp_path / "t.csv", code=[f"{k:03}" for k in WHOLE])
     first, again = load(path), load(path)
     assert len(read) == 1
