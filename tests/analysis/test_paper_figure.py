@@ -46,6 +46,16 @@ def test_the_csv_holds_mean_and_interval_at_every_position(study: Comparison) ->
         assert int(row["runs"]) == 6
 
 
+def test_the_baseline_is_drawn_once_wherever_it_is_named(study: Comparison) -> None:
+    for only, shown in (
+        (["margin"], ["margin", "random"]),
+        (["random", "margin"], ["random", "margin"]),
+        (["margin", "random", "gaal"], ["margin", "random", "gaal"]),
+        (["random"], ["random"]),
+    ):
+        assert [series.label for series in paper._chosen(study, only)] == shown
+
+
 def test_differences_are_of_pairs_with_equal_seeds(study: Comparison) -> None:
     chart = paper.paper_figure(study, only=["mine"])
     rows = [row for row in numbers(chart.csv) if row["quantity"] == "difference"]

@@ -27,6 +27,7 @@ from alharness.comparison.evidence import (
     replication,
 )
 from alharness.comparison.formats import merit_csv
+from alharness.comparison.generators import over_generators
 from alharness.comparison.report import build
 from alharness.errors import UserError
 from alharness.records import read_runs
@@ -238,6 +239,32 @@ def test_one_generator_for_all_seeds_is_said_and_several_are_a_factor(make_run: 
     assert high - low > max(t.high - t.low for t in narrow)
     claim = verdict(make_run.root, "cifar10-two-auto-above-random")
     assert "one generator for all 6 runs" in claim.evidence
+
+
+@pytest.mark.parametrize(
+    ("n_generators", "n_seeds", "told"), [(2, 2, True), (1, 6, False), (3, 1, False)]
+)
+def test_two_generators_with_two_seeds_each_are_a_factor_and_fewer_are_none(
+    make_run: Any, n_generators: int, n_seeds: int, told: bool
+) -> None:
+    """Two by two: the gain is the mean of four differences."""
+    gains = (0.01, 0.03, 0.02)
+    for seed in range(n_seeds):
+        make_run("random", seed, [0.8, 0.8 + seed / 1000])
+        for number in range(n_generators):
+            make_run(
+                "asal-auto", seed, [0.8, 0.8 + gains[number] + seed / 900],
+                spec={"generator": {"seed": number}},
+            )  # fmt: skip
+    (found,) = comparisons(read_runs(make_run.root))
+    tables = over_generators(found, "queries", "accuracy")
+    assert bool(tables) == told
+    if told:
+        ((name, n_outer, n_inner, gain, _, _),) = tables[0].rows
+        assert (name, n_outer, n_inner) == ("asal-auto", "2", "2")
+        # Areas of curves of two points: half of what stands at the end.
+        each = [(g + s / 900 - s / 1000) / 2 for g in gains[:2] for s in range(2)]
+        assert float(gain) == pytest.approx(sum(each) / 4, abs=1e-4)
 
 
 def test_seeds_begun_after_a_pause_are_named_unless_it_was_said(make_run: Any) -> None:

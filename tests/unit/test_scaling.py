@@ -58,6 +58,14 @@ def test_everything_asked_for_is_measured(study: Study) -> None:
     assert all(m.seconds > 0 for m in selections + matches)
 
 
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="not Linux")
+def test_the_memory_of_the_machine_is_that_of_the_system(study: Study) -> None:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    (total,) = (line.split()[1:] for line in lines if line.startswith("MemTotal:"))
+    assert total[1] == "kB"
+    assert study.machine["memory_bytes"] == pytest.approx(1024 * int(total[0]), rel=0.01)
+
+
 def test_counters_are_those_of_the_strategies(study: Study) -> None:
     for m in study.measurements:
         if m.kind == "select" and m.name == "max-entropy":
