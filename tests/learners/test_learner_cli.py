@@ -62,7 +62,7 @@ def test_a_classifier_is_shown_wherever_it_is(
     assert f"--set learner.kind={net}:Net" in shown
     assert "dropout" in shown
     assert call(["show", "linear"]) == 0
-    assert "learner.freeze do not apply" in capsys.readouterr().out
+    assert "learner.warm_start do not apply" in capsys.readouterr().out
     assert call(["show", "sklearn.ensemble:RandomForestClassifier"]) == 0
     assert "random forest" in capsys.readouterr().out
 
@@ -77,9 +77,9 @@ def test_a_classifier_is_checked(net: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["check", "mpl"], "Unknown strategy, data set or classifier 'mpl'. Did you mean 'mlp'?"),
+        (["check", "mpl"], "Unknown strategy, data set, classifier or stopping rule 'mpl'. Did you mean 'mlp'?"),
         (["check", "mlp", "--set", "learner.dropout=2"], "learner.dropout"),
-        (["show", "NET:Number"], "neither a strategy nor a data set nor a classifier"),
+        (["show", "NET:Number"], "neither a strategy nor a data set, classifier or stopping rule"),
     ],
 )
 def test_what_is_no_classifier_gets_one_line(
