@@ -79,6 +79,11 @@ def test_who_is_best_changes_with_the_size_of_the_pool(comparison: Comparison) -
     assert all(rows["random"].best for rows in by_size.values())  # nothing is cheaper
 
 
+def test_a_time_too_short_for_the_clock_is_a_number_like_any_other() -> None:
+    assert extrapolated({1000: 0.0, 2000: 0.0, 4000: 0.0}, 8000) == 0.0
+    assert extrapolated({1000: 0.0, 2000: 1.0, 3000: 2.0}, 4000) == pytest.approx(3.0, rel=0.5)
+
+
 def test_the_table_tells_what_is_extrapolated(comparison: Comparison) -> None:
     found = costs(comparison, a_study(), sizes=(10_000, 10**8))
     rows = {row[0]: row[2:] for row in table(found).rows}
