@@ -42,6 +42,8 @@ from alharness.records.runs import Pair
 
 #: The strategy that every other one is measured against, unless the user says otherwise (R8).
 BASELINE = "random"
+#: The state, in a comparison, of finished runs that had no test set.
+UNMEASURED = "unmeasured"
 
 #: The strategy that labels the whole pool: a comparison without its bound tells how to add it.
 BOUND = "full"
@@ -250,7 +252,7 @@ def _comparison(
 ) -> Comparison:
     finished = [run for run in runs if run.finished and run.was_measured]
     left_out = [
-        LeftOut(describe(run), run.state(), _why_left_out(run))
+        LeftOut(describe(run), UNMEASURED if run.finished else run.state(), _why_left_out(run))
         for run in runs
         if not (run.finished and run.was_measured)
     ]

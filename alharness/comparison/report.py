@@ -23,7 +23,7 @@ from alharness.comparison import (
     stopping,
     tables,
 )
-from alharness.comparison.comparison import Comparison
+from alharness.comparison.comparison import UNMEASURED, Comparison
 from alharness.comparison.headline import headline, saved
 from alharness.comparison.metrics import ResultRow
 from alharness.comparison.runs import describe
@@ -171,6 +171,9 @@ def _status(found: Sequence[Comparison]) -> tuple[bool, str]:
     repeated = states.pop("repeated", 0)
     total = n_finished + sum(states.values())
     more = f" {repeated} repeated runs count once." if repeated else ""
+    if unmeasured := states.pop(UNMEASURED, 0):  # nor are those that could not be measured
+        total -= unmeasured
+        more += f" {unmeasured} more without a test set take no part."
     if not states:
         return True, f"Complete: all {total} runs are finished.{more}"
     parts = [

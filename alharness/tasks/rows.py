@@ -142,7 +142,7 @@ def divided(
     test = np.flatnonzero(used & (split == held_out)) if held_out is not None else pool[:0]
     with_class = np.concatenate([pool, test])
     with_class = with_class[known[with_class]]
-    class_names, numbers = _classes(rows, with_class, parameters, where)
+    class_names, numbers = _classes(rows, with_class, parameters, where, draw)
     if rows.names is not None and len(class_names) < len(rows.names):
         unused = [name for name in rows.names if name not in class_names]
         notes["names without an item"] = ", ".join(unused)
@@ -228,7 +228,7 @@ def check_labels(labels: NDArray[Any], where: str) -> None:
 
 
 def _classes(
-    rows: Rows, with_class: NDArray[np.int64], parameters: SplitParameters, where: str
+    rows: Rows, with_class: NDArray[np.int64], parameters: SplitParameters, where: str, draw: str
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Names of the classes, and the number of each label's.
 
@@ -268,7 +268,12 @@ def _classes(
         if further:
             raise UserError(
                 f"{where} has the class '{further[0]}', which task.classes does not name "
-                f"({', '.join(wanted)}). Add it, or mend the label."
+                f"({', '.join(wanted)}). Add it, or mend the label"
+                + (
+                    "; pictures without a class may lie in a folder unlabelled."
+                    if draw == "folder"
+                    else "."
+                )
             )
         absent = [name for name in wanted if name not in class_names]
         if absent and parameters.blank == "out":

@@ -77,6 +77,8 @@ def test_runs_without_a_test_set_measured_nothing_and_take_no_part(make_run: Any
     assert [series.name for series in found.series] == ["random"]
     (left_out,) = found.left_out
     assert left_out.reason.startswith("no test set: nothing was measured")
+    status = build([found], heading="", note="").status
+    assert status == "Complete: all 1 runs are finished. 1 more without a test set take no part."
 
 
 def test_expected_runs_that_do_not_exist_are_missing(make_run: Any, tmp_path: Path) -> None:

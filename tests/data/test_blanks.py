@@ -198,6 +198,9 @@ def test_a_flat_folder_of_pictures_can_be_labelled(
     assert np.array_equal(np.array(Image.open(original)), data.pool_images[3, 0])  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"Name the classes"):
         labelling(name, locations)
+    pictures(tmp_path / "by year", "2023", "2024")
+    with pytest.raises(UserError, match=r"class '2023'.*may lie in a folder unlabelled"):
+        labelling(f"folder:{tmp_path}/by year", locations, classes="cat,dog")
     with pytest.raises(UserError, match=r"not lie in a class folder.*'alharness label'"):
         load_data(resolve_task(name), locations)
 
