@@ -345,3 +345,13 @@ def test_doubts_about_the_data_stand_beside_every_figure(make_run: Any) -> None:
     assert told == ["The data of these runs: partial: 600 images: not the complete data set"]
     (section,) = build([found], heading="x").sections
     assert told[0] in section.warnings
+
+
+@pytest.mark.parametrize("drawn", [(False, False), (True, False), (False, True), (True, True)])
+def test_drawn_data_are_said_where_any_run_rests_on_them(
+    make_run: Any, drawn: tuple[bool, bool]
+) -> None:
+    for seed, synthetic in enumerate(drawn):
+        make_run("random", seed, task_facts={"synthetic": synthetic})
+    (found,) = comparisons(read_runs(make_run.root))
+    assert any("drawn or generated" in note for note in found.notes) == any(drawn)

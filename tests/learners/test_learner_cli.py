@@ -77,7 +77,10 @@ def test_a_classifier_is_checked(net: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["check", "mpl"], "Unknown strategy, data set, classifier or stopping rule 'mpl'. Did you mean 'mlp'?"),
+        (
+            ["check", "mpl"],
+            "Unknown strategy, data set, classifier or stopping rule 'mpl'. Did you mean 'mlp'?",
+        ),
         (["check", "mlp", "--set", "learner.dropout=2"], "learner.dropout"),
         (["show", "NET:Number"], "neither a strategy nor a data set, classifier or stopping rule"),
     ],

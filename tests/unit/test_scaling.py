@@ -66,6 +66,14 @@ def test_the_memory_of_the_machine_is_that_of_the_system(study: Study) -> None:
     assert study.machine["memory_bytes"] == pytest.approx(1024 * int(total[0]), rel=0.01)
 
 
+def test_memory_is_told_of_what_was_timed_and_of_nothing_else(study: Study) -> None:
+    """On a CPU the peak of the process, where the system tells it; no card's."""
+    timed = [m for m in study.measurements if m.kind in ("select", "match")]
+    assert all(m.peak_device_bytes is None for m in study.measurements)
+    peaks = {m.peak_host_bytes for m in timed}
+    assert peaks == {None} or all(isinstance(peak, int) and 0 <= peak < 1 << 34 for peak in peaks)
+
+
 def test_counters_are_those_of_the_strategies(study: Study) -> None:
     for m in study.measurements:
         if m.kind == "select" and m.name == "max-entropy":

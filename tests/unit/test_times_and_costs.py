@@ -17,7 +17,8 @@ import torch
 from alharness import timing
 from alharness.artefacts import Supply
 from alharness.engine import loop, stage
-from alharness.engine.loop import Sizes, run, start
+from alharness.engine.initial import start
+from alharness.engine.loop import Cycle, Sizes, run
 from alharness.engine.recording import record_of
 from alharness.engine.stage import Stage, set_stage
 from alharness.labelled import Annotation
@@ -87,11 +88,17 @@ class Slow(Strategy):
 
 
 def recorded(blobs: Any, strategy: Strategy, oracle: Oracle, moved: Hands) -> Iterator[CycleRecord]:
+    return (record for _, record in kept(blobs, strategy, oracle, moved))
+
+
+def kept(
+    blobs: Any, strategy: Strategy, oracle: Oracle, moved: Hands
+) -> Iterator[tuple[Cycle, CycleRecord]]:
     set_up = set_stage(strategy, blobs.problem, None, Supply(None))  # type: ignore[arg-type]
     begin = start(strategy, blobs.problem.pool.n, oracle, SIZES)
     for cycle in run(set_up, oracle, blobs.test_targets, SIZES, begin):
         moved.at += RECORD
-        yield record_of(cycle, Ledger())
+        yield cycle, record_of(cycle, Ledger())
 
 
 def test_every_second_of_a_cycle_is_in_one_column(blobs: Any, hands: Hands) -> None:
@@ -111,6 +118,21 @@ def test_every_second_of_a_cycle_is_in_one_column(blobs: Any, hands: Hands) -> N
     assert (last.time.select_s, last.time.annotate_s) == (None, None)
     assert last.time.harness_s == RECORD
     assert last.time.phases == {}
+    assert {record.time.paused_s for record in (*asking, last)} == {None}
+    assert [record.time.preparation for record in (*asking, last)] == [[], None, None]
+    assert last.time.select_cpu_s is None
+    assert all(record.time.fit_cpu_s is not None for record in (*asking, last))
+
+
+def test_pauses_of_fit_and_selection_add_up(blobs: Any, hands: Hands) -> None:
+    *_, (cycle, record), (last_cycle, _) = kept(blobs, Slow(hands), blobs.oracle, hands)
+    assert cycle.asked is not None
+    assert cycle.asked.view.stopwatch.effort is not None
+    assert record.time.paused_s is None
+    cycle.clock.efforts["fit"].paused_s = last_cycle.clock.efforts["fit"].paused_s = 2.0
+    cycle.asked.view.stopwatch.effort.paused_s = 3.0
+    assert record_of(cycle, Ledger()).time.paused_s == 5.0
+    assert record_of(last_cycle, Ledger()).time.paused_s == 2.0
 
 
 def test_the_next_cycle_starts_at_nought(blobs: Any, hands: Hands) -> None:
