@@ -124,11 +124,9 @@ def _show_strategy(name: str) -> None:
     if found.source:
         click.echo(f"Source: {found.source}")
     if found.takes and ":" not in name:
-        own = (
-            "; its parameters are those of STRATEGY and its own"
-            if "STRATEGY" in found.takes
-            else ""
-        )
+        own = "; its parameters are those of STRATEGY" if "STRATEGY" in found.takes else ""
+        if own and found.Parameters.model_fields:
+            own += ", and its own"
         click.echo(f"Used as {name}:{found.takes}{own}.")
         if own:
             _fields("Its own (--set strategy.NAME=VALUE)", found.Parameters)
