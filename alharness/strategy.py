@@ -43,7 +43,7 @@ from alharness.pool import Pool
 from alharness.pool.scan import scan
 from alharness.progress import Progress
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
-from alharness.records import Ledger
+from alharness.records import Ledger, TestFigures
 from alharness.timing import Stopwatch, WorkCounters
 
 __all__ = [
@@ -125,6 +125,10 @@ class Preparation:
         return self.supply.progress
 
 
+#: Pool indices that are not labelled yet, int64, to figures on the test set: see ``CycleView.judge``.
+Judge = Callable[["torch.Tensor"], TestFigures]
+
+
 @dataclass(frozen=True)
 class Adaptation:
     """Another view of the problem, for a strategy that does not classify images (ADBA: codes).
@@ -152,7 +156,11 @@ class CycleView:
         seed: the run's seed.
         stopwatch: ``with view.stopwatch.phase("score"):`` names a phase of the selection.
         work: exact counters of work done.
+        judge: test figures of the next classifier if some items were labelled, for what declares
+            ``looks_at_test_labels`` and is marked as a bound; None for every strategy.
     """
+
+    judge: Judge | None = None
 
     def __init__(
         self,
@@ -369,6 +377,9 @@ class Strategy(ABC):
     asks_synthetic: ClassVar[bool] = False
     #: True for the fully supervised bound only: the whole pool is labelled before cycle 0.
     labels_everything: ClassVar[bool] = False
+    #: True for a bound that is no strategy: it is judged candidates on the test set (``view.judge``). The
+    #: harness marks its runs by this flag, and no comparison ranks or tests them.
+    looks_at_test_labels: ClassVar[bool] = False
     #: True when a query follows the order of the pool and not only what the items show.
     follows_order: ClassVar[bool] = False
 
@@ -619,7 +630,7 @@ class NarrowingStrategy(Strategy):
             both = joined(type(self.own), type(inner.parameters))
             self.parameters = both(**{**dict(inner.parameters), **dict(self.own)})
         self.learner_needs = inner.learner_needs
-        if inner.asks_synthetic or inner.labels_everything:
+        if inner.asks_synthetic or inner.labels_everything or inner.looks_at_test_labels:
             raise self._refusal()
 
     @classmethod

@@ -60,6 +60,7 @@ class Comparison:
         bounds: runs of the fully supervised bound.
         left_out: runs that belong here and take no part.
         notes: what a reader has to know before trusting a number.
+        upper: curves that chose by the test set's labels: shown, never ranked, tested or paired.
     """
 
     task: str
@@ -68,6 +69,7 @@ class Comparison:
     bounds: tuple[Run, ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    upper: tuple[Series, ...] = ()
 
     @property
     def title(self) -> str:
@@ -258,12 +260,18 @@ def _comparison(
     ]
     require_one_protocol(finished)
     # The bound is no contender: it labels everything at once and has no curve.
-    bounds, copies = bound_runs([run for run in finished if run.is_bound])
-    rest = [run for run in finished if not run.is_bound]
+    bounds, copies = bound_runs([run for run in finished if run.is_bound and not run.is_judged])
+    upper, more = series_of([run for run in finished if run.is_judged])
+    rest = [run for run in finished if not (run.is_bound or run.is_judged)]
     notes: list[str] = []
     series, dropped = series_of(rest)
     series = relabelled(series, labels)
-    left_out += [*dropped, *copies]
+    left_out += [*dropped, *copies, *more]
+    if upper:
+        notes.append(
+            f"{', '.join(item.label for item in upper)} chose by the labels of the test set: an upper curve "
+            "and no strategy; it is neither ranked nor tested."
+        )
     notes += [*data_notes(series), *start_notes(series), *artefact_notes(series)]
     notes += stop_notes(series)
     notes += [*preparation_notes(series), *pause_notes(series), *time_notes(series)]
@@ -271,7 +279,9 @@ def _comparison(
     notes += session_notes([*(run for item in series for run in item.runs), *bounds])
     if any(run.facts.task.synthetic for run in finished):
         notes.append("The data of this task are drawn or generated, not photographs.")
-    return Comparison(task, dict(split), tuple(series), bounds, tuple(left_out), tuple(notes))
+    return Comparison(
+        task, dict(split), tuple(series), bounds, tuple(left_out), tuple(notes), tuple(upper)
+    )
 
 
 def _why_left_out(run: Run) -> str:

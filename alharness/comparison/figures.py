@@ -10,7 +10,7 @@ import numpy as np
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
-from alharness.comparison.series import Series, paired, shared_grid
+from alharness.comparison.series import UPPER, Series, paired, shared_grid
 from alharness.comparison.statistics import ROUNDING, RankTest
 from alharness.pictures.canvas import Axes, Figure
 from alharness.pictures.charts import (
@@ -123,6 +123,8 @@ def learning_curves(
     rows = _curve_rows(curves)
     if bound is not None:
         rows.append(("fully supervised", "", bound, bound, bound, len(comparison.bounds)))
+    upper = {f"{s.label} {UPPER}": s.curves(axis, metric) for s in comparison.upper}
+    rows += _curve_rows(upper)
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -134,6 +136,15 @@ def learning_curves(
                 linewidth=1,
                 linestyle=(0, (2, 2)),
                 label=entry("fully supervised"),
+            )
+        for label, (x, values) in upper.items():
+            axes.plot(
+                x,
+                values.mean(axis=0),
+                color="black",
+                linewidth=1,
+                linestyle=(0, (4, 1, 1, 1)),
+                label=entry(label.replace(" (", "\n(")),
             )
         if majority is not None and imbalanced:
             axes.axhline(

@@ -162,7 +162,9 @@ def build(
 
 def _status(found: Sequence[Comparison]) -> tuple[bool, str]:
     """How complete the runs are, in a sentence."""
-    n_finished = sum(len(c.runs) + len(c.bounds) for c in found)
+    n_finished = sum(
+        len(c.runs) + len(c.bounds) + sum(len(item.runs) for item in c.upper) for c in found
+    )
     states: dict[str, int] = defaultdict(int)
     for comparison in found:
         for item in comparison.left_out:

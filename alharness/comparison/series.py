@@ -15,6 +15,10 @@ from alharness.records.runs import Array, Pair
 SHARED = ("generator", "autoencoder")
 
 
+#: Behind the name of a curve that no strategy can have (``Comparison.upper``).
+UPPER = "(bound: it looked at the test set's labels)"
+
+
 @dataclass(frozen=True)
 class Series:
     """One strategy of a comparison: its finished runs, at most one per pair of seeds.

@@ -13,7 +13,7 @@ import numpy as np
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.metrics import TARGETS, ResultRow
-from alharness.comparison.series import Covered, Series
+from alharness.comparison.series import UPPER, Covered, Series
 from alharness.comparison.statistics import MIN_PAIRS, PairedTest
 from alharness.errors import UserError
 from alharness.files import flatten
@@ -114,6 +114,17 @@ def results(comparison: Comparison, rows: Sequence[ResultRow], axis: str, metric
         line = ["fully supervised (bound)", str(len(comparison.bounds)), "–", "–", number(bound)]
         line = ["", *line] if ranked else line
         line += ["–", *(number(comparison.bound(name)) for name in uneven)] if uneven else []
+        cells.append(tuple(line + ["–"] * (len(header) - len(line))))
+    for item in comparison.upper:
+        finals = [float(run.y(metric)[-1]) for run in item.runs]
+        line = [
+            f"{item.label} {UPPER}",
+            str(len(item.runs)),
+            "–",
+            "–",
+            number(float(np.mean(finals))),
+        ]
+        line = ["", *line] if ranked else line
         cells.append(tuple(line + ["–"] * (len(header) - len(line))))
     pairs = comparison.common_pairs()
     n = len(pairs)

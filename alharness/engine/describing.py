@@ -25,6 +25,7 @@ def describe(
     *,
     caveat: str = "",
     start: StartFacts | None = None,
+    is_judged: bool = False,
     resumed_at: int,
 ) -> None:
     """``spec.toml`` and ``env.json``; refuses to continue a run on other data.
@@ -32,6 +33,7 @@ def describe(
     Args:
         caveat: of the strategy.
         start: how a new run's initial set was chosen, where a strategy chose it.
+        is_judged: whether it is shown figures of the test set, and so is a bound and no strategy.
         resumed_at: the first cycle that this session makes.
     """
     data, pool = task.data, task.pool
@@ -73,10 +75,11 @@ def describe(
             synthetic=data.synthetic,
             notes=dict(data.notes),
         ),
-        strategy=(
-            StrategyFacts(distribution=origin, caveat=caveat)
-            if caveat
-            else StrategyFacts(distribution=origin)
+        strategy=StrategyFacts(
+            distribution=origin,
+            # Only where there is something to say: all other runs say what they always said.
+            **({"caveat": caveat} if caveat else {}),
+            **({"looks_at_test_labels": True} if is_judged else {}),
         ),
         # Of the session that began the run: those that went on say themselves what they had.
         # Only where a strategy chose: all other runs say what they always said.

@@ -21,6 +21,7 @@ from alharness.availability import Availability
 from alharness.border.guard import Guard
 from alharness.engine.ending import Ending, Looked
 from alharness.engine.evaluation import PrecisionOf, evaluate, query_entropy
+from alharness.engine.judging import Judging
 from alharness.engine.seat import Seat
 from alharness.engine.stage import Stage, State
 from alharness.errors import PendingError
@@ -137,6 +138,7 @@ def run(
     history: History,
     precision: PrecisionOf | None = None,
     ending: Ending | None = None,
+    judging: Judging | None = None,
 ) -> Iterator[Cycle | PendingError]:
     """Active learning until the budget is spent, or a stopping rule ends it (Algorithm 1).
 
@@ -148,6 +150,7 @@ def run(
         history: what ``initial.start`` gave, or the complete cycles of a stopped run, after which the rest
             follows as if it had not been stopped.
         precision: what the average precision is of.
+        judging: judges candidates on the test set, for a bound that is marked as one; None for a strategy.
         ending: the run's stop set and stopping rules, told of the cycles before; None for a run without.
 
     Yields:
@@ -200,6 +203,8 @@ def run(
 
         size = min(sizes.query_size, remaining)
         seat = Seat(stage, labelled, learner, available)
+        if judging is not None:
+            seat.judge = judging.of(stage, labelled, seeds.derive(sizes.seed, "fit", number + 1))
         view, query = guard.ask(seat, size, cycle=number, seed=sizes.seed)  # steps 2-4
         with classifier.blamed("predictions of the items asked about"):
             entropy = query_entropy(learner, query.seen(problem.pool), problem.pool.block_size())

@@ -24,6 +24,7 @@ from alharness.engine.ending import Ending
 from alharness.engine.evaluation import PrecisionOf, decide_precision, precision_of_before
 from alharness.engine.folders import failure_kept, held, open_folder
 from alharness.engine.initial import Choose, Chosen, choose_by, start, stratified_indices
+from alharness.engine.judging import open_judging
 from alharness.engine.loop import Sizes, run
 from alharness.engine.opening import OpenTask, Places, open_task
 from alharness.engine.pictures import draw_pictures
@@ -256,6 +257,10 @@ def _execute(
     oracle = task.oracle(supply, folder, asking=asking)
     task = replace(task, data=hidden(task.data, oracle))
     sizes = Sizes(spec.seed, spec.data_seed, spec.budget, spec.query_size, spec.initial_size)
+    # Read once, of the class: whoever is shown figures of the test set is recorded as a bound.
+    judging = None
+    if type(strategy).looks_at_test_labels:
+        judging = open_judging(task, oracle, precision)
     chosen: list[Chosen] = []  # filled where a strategy chooses the initial set of a new run
     choose = _choose(task, replace(supply, ledger=Ledger(task.pool.device)), oracle, limits, chosen)
 
@@ -266,6 +271,7 @@ def _execute(
             task,
             caveat=str(strategy.caveat),
             start=chosen[0].facts if chosen else None,
+            is_judged=judging is not None,
             resumed_at=done,
         )
 
@@ -288,7 +294,8 @@ def _execute(
     describe_preparation(folder, stage.changes)
     _warm_up(task.pool.device)
     ending = _ending(bound, stage.problem.pool.n, keeper.records)
-    for cycle in run(stage, oracle, task.data.test_targets, sizes, history, precision, ending):
+    targets = task.data.test_targets
+    for cycle in run(stage, oracle, targets, sizes, history, precision, ending, judging):
         if isinstance(cycle, PendingError):
             yield cycle
             continue

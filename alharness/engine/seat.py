@@ -10,7 +10,7 @@ from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner
 from alharness.pool import Pool
 from alharness.queries import Query
-from alharness.strategy import CycleView
+from alharness.strategy import CycleView, Judge
 
 
 @dataclass
@@ -21,12 +21,14 @@ class Seat:
         stage: the prepared strategy.
         labelled, learner: what is labelled, and the classifier trained on it.
         available: what can be asked about.
+        judge: for a bound that looks at the test set's labels; None for every strategy.
     """
 
     stage: Stage
     labelled: LabelledSet
     learner: Learner
     available: Availability
+    judge: Judge | None = None
 
     @property
     def pool(self) -> Pool:
@@ -35,9 +37,11 @@ class Seat:
 
     def view(self, *, cycle: int = 0, seed: int | None = None) -> CycleView:
         """What the strategy may see in a cycle; the run's seed by default."""
-        return self.stage.view(
+        view = self.stage.view(
             self.labelled, self.learner, cycle=cycle, available=self.available, seed=seed
         )
+        view.judge = self.judge
+        return view
 
     def select(self, view: CycleView, size: int) -> Query:
         """The strategy's query for a view, timed in ``view.stopwatch`` and checked as in a run.

@@ -125,12 +125,14 @@ class StrategyFacts(_Written):
     Attributes:
         distribution: what it came from, with its version.
         caveat: a known fault that it tells.
+        looks_at_test_labels: whether it was shown figures of the test set: a bound and no strategy.
         adapted: what ``prepare`` put in the place of the problem's own (pool, test set, classifier), with
             what tells it from others; empty for most.
     """
 
     distribution: str = "?"
     caveat: str = ""
+    looks_at_test_labels: bool = False
     adapted: dict[str, str] = {}
 
 

@@ -109,6 +109,11 @@ class Run:
         return bool(self.records) and n_pool is not None and self.records[0].n_labelled >= n_pool
 
     @property
+    def is_judged(self) -> bool:
+        """Whether it chose by the test set's labels: an upper curve, which nothing is ranked against."""
+        return self.facts.strategy.looks_at_test_labels
+
+    @property
     def protocol(self) -> dict[str, str]:
         """What has to agree between runs that are compared (R13)."""
         compared = self.facts.compared

@@ -352,6 +352,8 @@ def no_start(strategy: Strategy) -> str | None:
         return no_start(strategy.inner)
     if isinstance(strategy, ScoreStrategy | CommitteeStrategy) or strategy.learner_needs:
         return "it asks the classifier, and before the first labels there is none"
+    if strategy.looks_at_test_labels:
+        return "it is a bound that looks at the test set's labels"
     if strategy.labels_everything:
         return "it labels the whole pool"
     if strategy.asks_synthetic:
