@@ -182,7 +182,6 @@ def group_of(name: str) -> str:
     Raises:
         UserError: there is no such thing.
     """
-    from alharness.stopping import StoppingRule
     from alharness.strategy import Strategy
     from alharness.tasks.base import TaskPlugin
 
@@ -201,6 +200,8 @@ def group_of(name: str) -> str:
         return STRATEGIES
     if isinstance(found, type) and issubclass(found, TaskPlugin):
         return TASKS
+    from alharness.stopping import StoppingRule
+
     if isinstance(found, type) and issubclass(found, StoppingRule):
         return STOPPING
     from alharness.learners.kinds import form_of

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from alharness.border.author import Author
-from alharness.border.call import watched
 from alharness.errors import is_own
 from alharness.records.records import CycleRecord
 from alharness.stopping.naming import NamedRule, named
@@ -25,6 +24,9 @@ def ask(rule: NamedRule, seen: Sequence[Seen]) -> Decision:
     expected = "a Decision from decide"
     if is_own(rule.rule):
         return rule.rule.decide(shown)
+    # Which needs torch, for its random states: reports on records with our own rules do without.
+    from alharness.border.call import watched
+
     found: Any = watched(author, "decide", expected, lambda: rule.rule.decide(shown))
     if not isinstance(found, Decision):
         author.refuse(expected, f"a {type(found).__name__}", call="decide")

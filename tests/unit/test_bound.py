@@ -70,6 +70,8 @@ def test_what_names_and_settings_are_made_of_imports_no_torch(module: str) -> No
         "show digits-ten",
         "show mnist-two",
         "show settings",
+        "show kappa",
+        "run --strategy random --dataset digits-two --stop kapa",
         "data list",
         "sweep --explain",
         "run --strategy entropyy --dataset digits-two",
