@@ -6,6 +6,7 @@ between its marks is what ``alharness compare`` says of the records today. A tes
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,11 @@ import alharness
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
-START, END = "<!-- made from the records -->\n", "<!-- end -->"
+#: Around what is made; a page may hold the strategies against another one than ``random``, too.
+MARKED = re.compile(
+    r"(?P<start><!-- made from the records(?:, against (?P<against>[^ ]+))? -->\n).*?(?P<end><!-- end -->)",
+    re.DOTALL,
+)
 
 
 def studies() -> list[str]:
@@ -21,19 +26,20 @@ def studies() -> list[str]:
     return sorted(path.name.removesuffix(".tar.xz") for path in RESULTS.glob("records/*.tar.xz"))
 
 
-def tables(name: str) -> str:
+def tables(name: str, against: str | None = None) -> str:
     """What is said of a study, in Markdown, without the line that names the file."""
-    text = alharness.compare(RESULTS / "records" / f"{name}.tar.xz").text("md")
-    return text.partition("\n")[2].strip() + "\n"
+    found = alharness.compare(RESULTS / "records" / f"{name}.tar.xz", against=against)
+    return found.text("md").partition("\n")[2].strip() + "\n"
 
 
 def made(name: str) -> str:
     """The page with the tables that its records give."""
     text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
-    before, start, rest = text.partition(START)
-    if not start or END not in rest:
-        raise ValueError(f"{name}.md lacks its marks: {START!r} and {END!r}")
-    return before + start + "\n" + tables(name) + "\n" + END + rest.partition(END)[2]
+    if not MARKED.search(text):
+        raise ValueError(f"{name}.md lacks its marks: <!-- made from the records --> and <!-- end -->")
+    return MARKED.sub(
+        lambda found: f"{found['start']}\n{tables(name, found['against'])}\n{found['end']}", text
+    )
 
 
 if __name__ == "__main__":

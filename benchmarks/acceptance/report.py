@@ -179,7 +179,9 @@ class Report:
         left = self.ends - start
         verdict: Verdict = "not measured"
         found: Found | None = None
-        if not self.dry and figure.needs_s > left:
+        if left <= 0:
+            note = "no time of the budget was left"
+        elif not self.dry and figure.needs_s > left:
             note = f"takes about {figure.needs_s:.0f} s, and {left:.0f} s of the budget are left"
         else:
             limit = left if self.dry else min(left, max(PATIENCE_S, PATIENCE * figure.needs_s))
