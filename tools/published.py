@@ -36,7 +36,9 @@ def made(name: str) -> str:
     """The page with the tables that its records give."""
     text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
     if not MARKED.search(text):
-        raise ValueError(f"{name}.md lacks its marks: <!-- made from the records --> and <!-- end -->")
+        raise ValueError(
+            f"{name}.md lacks its marks: <!-- made from the records --> and <!-- end -->"
+        )
     return MARKED.sub(
         lambda found: f"{found['start']}\n{tables(name, found['against'])}\n{found['end']}", text
     )
