@@ -2,7 +2,8 @@
 
 Writes the tables that scikit-learn brings with it to ``tables/`` below the working folder, and carries out
 the specs of ``benchmarks/specs/field`` one after another. The same command again goes on where it was
-stopped: finished runs are not run again. ``--tables`` writes the tables and stops.
+stopped: finished runs are not run again. A study whose embeddings are not there is left out and named.
+``--tables`` writes the tables and stops.
 
     python benchmarks/field.py -- --jobs 2
     python benchmarks/field.py tables-linear -- --runs-dir runs-field --executor ray
@@ -10,6 +11,7 @@ stopped: finished runs are not run again. ``--tables`` writes the tables and sto
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +33,13 @@ def write_tables(folder: Path) -> None:
         table.to_csv(folder / f"{name.replace('_', '-')}.csv", index=False)
 
 
+def files_of(spec: Path) -> list[str]:
+    """Files of one's own that a study reads, relative to the working folder."""
+    return sorted(set(re.findall(r'"(?:npz|table):([^"]+)"', spec.read_text(encoding="utf-8"))))
+
+
 def main(arguments: list[str]) -> int:
-    """The exit code of the first sweep that fails, after all of them; 0 where none does."""
+    """0 where every study was carried out; else the exit code of the first that failed, after all of them."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
     named, options = arguments[:at], arguments[at + 1 :]
     write_tables(Path("tables"))
@@ -45,6 +52,11 @@ def main(arguments: list[str]) -> int:
         return 2
     failed = 0
     for name in named or known:
+        missing = [file for file in files_of(known[name]) if not Path(file).exists()]
+        if missing:
+            print(f"left out: '{name}' needs {', '.join(missing)}", flush=True)
+            failed = failed or 1
+            continue
         command = ["alharness", "sweep", str(known[name]), *options]
         print(" ".join(command), flush=True)
         failed = failed or subprocess.run([sys.executable, "-m", *command], check=False).returncode
