@@ -65,9 +65,13 @@ def _match_rows(log: QueryLog, pool: Pool, data: TaskData) -> list[Row]:
         synthetic = log.rows("array.synthetic", cycle)
         synthetic_entropy = log.rows("array.synthetic_entropy", cycle)
         indices, entropy = log.rows("asked", cycle), log.rows("entropy", cycle)
-        targets = log.rows("targets", cycle)
-        if synthetic is None or indices is None or entropy is None or targets is None:
+        labelled, targets = log.rows("indices", cycle), log.rows("targets", cycle)
+        if synthetic is None or indices is None or entropy is None:
             continue
+        if labelled is None or targets is None:
+            continue
+        # By index: whoever was rejected has no label, and those behind keep their own.
+        labels = {i: data.class_names[t] for i, t in zip(labelled, targets, strict=True)}
         n = min(len(synthetic), N_COLUMNS)
         found = as_uint8(pool.gather(indices[:n]).cpu())
         before = ["" for _ in range(n)]
@@ -75,8 +79,8 @@ def _match_rows(log: QueryLog, pool: Pool, data: TaskData) -> list[Row]:
             before = [f"H {value:.2f}" for value in synthetic_entropy[:n]]
         rows.append(Row(f"cycle {cycle}\nsynthetic", list(synthetic[:n]), before))
         captions = [
-            f"H {entropy[i]:.2f}  {data.class_names[targets[i]]}"
-            for i in range(min(n, len(targets)))
+            f"H {entropy[i]:.2f}  {labels.get(index, 'no label')}"
+            for i, index in enumerate(indices[:n])
         ]
         rows.append(Row("match", list(found), captions))
     return rows

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alharness import matching, numerics
 from alharness.errors import UserError
-from alharness.matching import ExactIndex, Index, KDTreeIndex, build_index, match, match_best
+from alharness.matching import ExactIndex, Index, KDTreeIndex, build_index, exact, match, match_best
 from alharness.matching.index import GrowingIndex
 from alharness.timing import WorkCounters
 
@@ -401,3 +401,20 @@ print(*changed(before, global_marks()), sep="\\n")
         "not inside the call)"
         for name in ("torch", "numpy", "random")
     ]
+
+
+def test_steps_rise_for_each_query_and_open_as_many_groups_as_they_say() -> None:
+    """Bundles of groups stand for them by their largest minimum: too many may be opened, never too few."""
+    few = SimpleNamespace(SORTABLE=8, BUNDLE=4)
+    minima_QG = (
+        torch.rand(5, 23, generator=torch.Generator().manual_seed(0))
+        * 10.0 ** torch.arange(5)[:, None]
+    )
+    steps = exact._GroupSearch._steps(few, minima_QG)
+    for row, minima in zip(steps, minima_QG, strict=True):
+        assert (row.diff() >= 0).all()
+        assert row[-1] == minima.max() or row[-1] in minima
+        for n in range(1, len(row) + 1):
+            assert int((minima <= row[n - 1]).sum()) >= n
+    exactly = SimpleNamespace(SORTABLE=23, BUNDLE=4)
+    assert torch.equal(exact._GroupSearch._steps(exactly, minima_QG), minima_QG.sort(dim=1).values)
