@@ -16,8 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unicodedata import normalize
 
+from pydantic import TypeAdapter, ValidationError
+
 from alharness.errors import DamagedError, UserError
-from alharness.files import append_line, drop_torn_line, explained, parse_json
+from alharness.files import append_line, drop_torn_line, explained
+from alharness.records.facts import first_fault
 
 #: The file, in the folder ``annotations`` of a run.
 ANSWERS = "answers.jsonl"
@@ -80,11 +83,11 @@ class AnswerFile:
         found = []
         for number, line in enumerate(lines, start=1):
             try:
-                found.append(Answer(**parse_json(line)))
-            except (ValueError, TypeError) as error:
+                found.append(_CHECKED.validate_json(line, strict=True))
+            except ValidationError as error:
                 raise DamagedError(
-                    f"'{self.path}' line {number} is no answer ({error}): the file is damaged. Restore "
-                    "it, or take the line out; its item is asked about again."
+                    f"'{self.path}' line {number} is no answer ({first_fault(error)}): the file is damaged. "
+                    "Restore it, or take the line out; its item is asked about again."
                 ) from error
         return found
 
@@ -110,6 +113,10 @@ def _line(answer: Answer) -> str:
     if not answer.taken_back:
         del values["taken_back"]
     return json.dumps(values, ensure_ascii=False)
+
+
+#: Holds the values of a line against the types above.
+_CHECKED = TypeAdapter(Answer)
 
 
 def standing(answers: Iterable[Answer], query: str) -> dict[int, Answer]:

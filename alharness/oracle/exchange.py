@@ -236,7 +236,12 @@ def _read(path: Path) -> list[Given]:
         raise UserError(f"There is no file '{path}'. Expected CSV or Label Studio's JSON.")
     with explained(path, "read"):
         text = decoded(path)
-    return _read_json(text, path) if text.lstrip().startswith(("[", "{")) else _read_csv(text, path)
+    if text.lstrip().startswith(("[", "{")):
+        return _read_json(text, path)
+    try:
+        return _read_csv(text, path)
+    except csv.Error as error:  # a cell without end
+        raise UserError(f"'{path}' is not a table: {error}. Save it as CSV in UTF-8.") from error
 
 
 def _read_csv(text: str, path: Path) -> list[Given]:

@@ -463,13 +463,10 @@ class Table(OwnFile):
             **(gaps if missing == "refuse" else {}),
         }
         if refused:
-            listed = [
-                f"'{name}' {{}} {int(found.sum())} missing values, the first in row {int(found.argmax()) + 1}"
-                for name, found in refused.items()
-            ]
             told = [
-                listed[0].format(f"of {self.where} has"),
-                *(text.format("has") for text in listed[1:]),
+                f"'{name}' {'' if at else f'of {self.where} '}has {int(found.sum())} missing values, the "
+                f"first in row {int(found.argmax()) + 1}"
+                for at, (name, found) in enumerate(refused.items())
             ]
             n_rows = int(np.logical_or.reduce(list(refused.values())).sum())
             how = (

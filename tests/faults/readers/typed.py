@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from alharness.cli.options import overrides
 from alharness.executors.plans import extend_plan, job_of_plan
 from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep
 from alharness.files import merge
+from alharness.oracle.answers import ANSWERS, AnswerFile
 from alharness.oracle.desk import AnnotationPendingError, Desk
+from alharness.oracle.exchange import as_text, labelled, take_file
 from alharness.scaling.claims import ClaimsFile
 from alharness.scaling.study import Study
 from alharness.spec import parse_set, resolve
@@ -173,3 +176,38 @@ def answers_about_images(folder: Path) -> Reader:
 def answers_about_lines(folder: Path) -> Reader:
     images = torch.zeros(3, 4, 1, 4, 4)
     return _desk(folder, lambda desk: desk.changes(images, 0))
+
+
+CLASSES = ["Äpfel", "2", "c d"]
+
+
+def _asked(folder: Path) -> Path:
+    """A folder of questions with three pool items asked and two of them answered."""
+    desk = Desk(folder / "annotations", CLASSES)
+    with pytest.raises(AnnotationPendingError) as caught:
+        desk.labels(torch.zeros(3, 1, 4, 4), 0, torch.tensor([4, 2, 9]))
+    desk.take(caught.value.question, {1: ("Äpfel",), 3: (None,)}, via="page", who="ada")
+    return folder / "annotations"
+
+
+@reader
+def labels_from_a_table(folder: Path) -> Reader:
+    where = _asked(folder)
+    whole = as_text(labelled(where, CLASSES, also_open=True), "csv").encode()
+    take = partial(take_file, folder=where, class_names=CLASSES, n_complete=0)
+    return from_file(folder / "labels.csv", take, whole)
+
+
+@reader
+def labels_from_label_studio(folder: Path) -> Reader:
+    where = _asked(folder)
+    whole = as_text(labelled(where, CLASSES, also_open=True), "label-studio").encode()
+    take = partial(take_file, folder=where, class_names=CLASSES, n_complete=0)
+    return from_file(folder / "tasks.json", take, whole)
+
+
+@reader
+def answers_that_were_kept(folder: Path) -> Reader:
+    where = _asked(folder)
+    whole = (where / ANSWERS).read_bytes()
+    return from_file(where / ANSWERS, lambda path: AnswerFile(where).read(), whole)
