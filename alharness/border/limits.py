@@ -54,7 +54,9 @@ def time_limit(seconds: float, author: Author, cycle: int) -> Iterator[None]:
         f"The {author.kind} '{author.name}' did not answer within {seconds:g} s (--select-timeout)"
     )
     late += f" in select of cycle {cycle}"
-    harder = _process_ended if _is_ours else _raised_beside
+    # Windows has neither alarms nor SIGKILL: there a thread does what can be done.
+    can_end = _is_ours and hasattr(signal, "SIGKILL")
+    harder = _process_ended if can_end else _raised_beside
     try:
         with harder(seconds, late), _alarm(seconds):
             yield
@@ -71,7 +73,7 @@ def refuse_late(seconds: float, author: Author, cycle: int, place: str = "") -> 
 def _alarm(seconds: float) -> Iterator[None]:
     """Raise in the block by SIGALRM, which the main thread alone can have."""
     is_main = threading.current_thread() is threading.main_thread()
-    if not hasattr(signal, "setitimer") or not is_main:
+    if not _has_alarm() or not is_main:
         yield
         return
 
@@ -85,6 +87,11 @@ def _alarm(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _has_alarm() -> bool:
+    """Whether this system can wake the main thread by a signal; Windows cannot."""
+    return hasattr(signal, "SIGALRM") and hasattr(signal, "setitimer")
 
 
 #: The second process: waits for the last line on its stdin, ``SECONDS TEXT``, to run out; 0 waits for ever.
@@ -139,7 +146,7 @@ def _process_ended(seconds: float, late: str) -> Iterator[None]:
 def _raised_beside(seconds: float, late: str) -> Iterator[None]:
     """Raise in this thread from another one, which says so, when the block has not ended in time."""
     selecting, over = threading.get_ident(), threading.Event()
-    can_ring = threading.current_thread() is threading.main_thread()
+    can_ring = _has_alarm() and threading.current_thread() is threading.main_thread()
 
     raised = False
 

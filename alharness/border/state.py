@@ -280,10 +280,16 @@ SETTINGS = (
     Setting("the working folder", _folder, _change_folder),
     Setting("the mask of new files' modes (umask)", _umask, os.umask),
     Setting("the handlers of signals", _handlers, _set_handlers),
-    Setting(
-        "the mask of signals",
-        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
-        lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
+    *(
+        [
+            Setting(
+                "the mask of signals",
+                lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+                lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
+            )
+        ]
+        if hasattr(signal, "pthread_sigmask")  # not on Windows
+        else []
     ),
     Setting("the environment's variables", _variables, _set_variables),
     Setting("the standard streams", _streams, _set_streams),

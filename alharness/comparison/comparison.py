@@ -153,7 +153,8 @@ class Comparison:
         Records that came in an archive lie nowhere: no command can take their settings.
         """
         # Of a strategy without parameters: those of another would be laid under this one's.
-        plain = [run for run in self.runs if not run.parameters] or self.runs
+        base = self.baseline.runs if self.baseline is not None else ()
+        plain = [*base, *(run for run in self.runs if not run.parameters)] or self.runs
         first = next((run for run in plain if RunFolder(run.folder).spec.exists()), None)
         if first is None:
             return ""

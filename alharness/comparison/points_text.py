@@ -189,9 +189,10 @@ def legend(parts: Sequence[Points], *, best: str) -> str:
     tests = sorted({part.n_tests for part in parts if part.n_tests})
     if references and tests:
         n = str(tests[0]) if len(tests) == 1 else f"{tests[0]} to {tests[-1]}"
+        many = "comparison" if tests[-1] == 1 else "comparisons"
         told.append(
             f"+/-: significantly above/below {' / '.join(references)} on paired seeds (exact Wilcoxon test, "
-            f"p at most {ALPHA:g} by Holm's correction over the {n} comparisons of a column)"
+            f"p at most {ALPHA:g} by Holm's correction over the {n} {many} of a column)"
         )
     return "; ".join(told)
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import selectors
+import queue
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -81,11 +82,12 @@ class LocalExecutor:
         self, jobs: Sequence[Job], places: Places, *, fresh: bool
     ) -> Generator[Event, None, None]:
         # CUDA does not survive a fork; elsewhere than on Linux torch's libraries may not.
-        forks = sys.platform == "linux" and all(job.spec.device == "cpu" for job in jobs)
+        forks = _can_fork() and all(job.spec.device == "cpu" for job in jobs)
         # Foreign runs stand among the others, so that a busy minute meets all alike and times compare. Where
         # a worker costs the imports anew, runs of the harness's own code go first and share one.
         waiting = (list(jobs) if forks else sorted(jobs, key=_is_foreign))[::-1]
-        selector = selectors.DefaultSelector()
+        # Filled by a thread for each worker: Windows can wait for one pipe, and not for several.
+        told: queue.SimpleQueue[tuple[_Worker, bytes]] = queue.SimpleQueue()
         workers: dict[int, _Worker] = {}
 
         def give(slot: int) -> Iterator[Event]:
@@ -96,7 +98,6 @@ class LocalExecutor:
                 worker.give(job, payload(job, places, fresh=fresh))
                 yield Event("started", job)
             else:
-                selector.unregister(worker.answers)
                 workers.pop(slot).close()
                 if waiting:  # what one foreign run left in its process is no other run's
                     yield from hire(slot)
@@ -104,39 +105,40 @@ class LocalExecutor:
         nursery = _Nursery(self._environment(0)) if forks and jobs else None
 
         def hire(slot: int) -> Iterator[Event]:
-            workers[slot] = _Worker(
-                nursery.fork if nursery is not None else _fresh(self._environment(slot))
-            )
-            selector.register(workers[slot].answers, selectors.EVENT_READ, slot)
+            start = nursery.fork if nursery is not None else _fresh(self._environment(slot))
+            workers[slot] = _Worker(slot, start, told)
             yield from give(slot)
 
         try:
             for slot in range(min(self.jobs, len(waiting))):
                 yield from hire(slot)
             while workers:
-                for key, _ in selector.select(timeout=1.0):
-                    slot, worker = key.data, workers[key.data]
-                    answer = worker.read()
-                    if answer is None:
-                        selector.unregister(worker.answers)
-                        assert worker.job is not None  # it would have been let go
-                        yield Event("failed", worker.job, worker.epitaph())
-                        workers.pop(slot).close()
-                        if waiting:
-                            yield from hire(slot)
-                        continue
-                    kind, job = answer["kind"], worker.job
-                    assert job is not None
+                try:
+                    worker, line = told.get(timeout=1.0)
+                except queue.Empty:
+                    yield Event("tick")
+                    continue
+                slot, job = worker.slot, worker.job
+                if workers.get(slot) is not worker:
+                    continue  # the end of one that was let go
+                assert job is not None
+                if line.endswith(b"\n"):
+                    answer = json.loads(line)
+                    kind = answer["kind"]
                     yield Event(kind, job, answer.get("text", ""), answer.get("details", ""))
                     if kind != "progress":
                         yield from give(slot)
+                else:  # the process is gone, perhaps within a word
+                    yield Event("failed", job, worker.epitaph())
+                    workers.pop(slot).close()
+                    if waiting:
+                        yield from hire(slot)
                 yield Event("tick")
         finally:
             if nursery is not None:
                 nursery.close()
             for worker in workers.values():
                 worker.close()
-            selector.close()
 
     def _environment(self, slot: int) -> dict[str, str]:
         environment = {**os.environ, **dict.fromkeys(THREADS, str(self.threads))}
@@ -244,35 +246,44 @@ def _fresh(environment: dict[str, str]) -> Start:
 
 
 class _Worker:
-    """One worker process and its two pipes."""
+    """One worker process, its two pipes, and the thread that waits for its answers.
 
-    def __init__(self, start: Start) -> None:
+    Args:
+        slot: its place among the workers.
+        start: starts the process.
+        told: where its lines go as they come; one without an end when it is gone.
+    """
+
+    def __init__(
+        self, slot: int, start: Start, told: queue.SimpleQueue[tuple[_Worker, bytes]]
+    ) -> None:
+        self.slot = slot
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         stdin, requests = os.pipe()
         answers, stdout = os.pipe()
         self.process = start(stdin, stdout, self.errors.fileno())
         os.close(stdin)
         os.close(stdout)
-        # Unbuffered: a buffer would hide a second answer from the selector.
-        self.answers: IO[bytes] = os.fdopen(answers, "rb", buffering=0)
+        self.answers: IO[bytes] = os.fdopen(answers, "rb")
         self.requests: IO[bytes] = os.fdopen(requests, "wb", buffering=0)
         self.job: Job | None = None
         self.is_fresh = True
         self.is_foreign = False
+        self._listener = threading.Thread(target=self._listen, args=(told,), daemon=True)
+        self._listener.start()
+
+    def _listen(self, told: queue.SimpleQueue[tuple[_Worker, bytes]]) -> None:
+        while True:
+            line = self.answers.readline()
+            told.put((self, line))
+            if not line.endswith(b"\n"):
+                return
 
     def give(self, job: Job, work: dict[str, Any]) -> None:
         self.job = job
         self.is_fresh, self.is_foreign = False, _is_foreign(job)
         with suppress(BrokenPipeError):  # a dead worker shows when its answer is read
             self.requests.write(json.dumps(work).encode() + b"\n")
-
-    def read(self) -> dict[str, Any] | None:
-        """The next answer; None when the process is gone."""
-        line = self.answers.readline()
-        if not line.endswith(b"\n"):
-            return None
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
     def epitaph(self) -> str:
         """How a dead worker ended."""
@@ -289,10 +300,19 @@ class _Worker:
         """End the process: its records are on the disk, whatever it was doing."""
         self.process.kill()
         self.process.wait()
-        self.answers.close()
+        # A process that a plug-in left behind may hold the pipe open: its reader is then left, too.
+        self._listener.join(timeout=1.0)
+        if not self._listener.is_alive():
+            self.answers.close()
         self.errors.close()
         with suppress(BrokenPipeError):
             self.requests.close()
+
+
+def _can_fork() -> bool:
+    """Whether this system has all that the nursery takes; Windows has none of it."""
+    needed = (os, "fork"), (os, "killpg"), (socket, "send_fds"), (signal, "SIGKILL")
+    return sys.platform == "linux" and all(hasattr(module, name) for module, name in needed)
 
 
 def _is_foreign(job: Job) -> bool:

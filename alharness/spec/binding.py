@@ -276,13 +276,27 @@ def as_called(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = dict(values)
     if "dataset" in given:
-        if "task" in given:
+        own = given.pop("task", {})
+        # ``dataset = "table:x.csv"`` beside ``task.target = "y"``: a name, and parameters of what it names.
+        if not isinstance(own, Mapping) or "name" in own:
             raise UserError("'dataset' and 'task' are one setting. Give it once.")
+        named = {
+            key: _with(value, own) if key == "dataset" else value for key, value in given.items()
+        }
         # In its place: the order of a sweep's axes is the order of its runs.
-        given = {"task" if key == "dataset" else key: value for key, value in given.items()}
+        given = {"task" if key == "dataset" else key: value for key, value in named.items()}
     if isinstance(given.get("device"), str):
         given["device"] = called(given["device"])
     return given
+
+
+def _with(name: Any, parameters: Mapping[str, Any]) -> Any:
+    """A data set, or each of several, with parameters."""
+    if not parameters:
+        return name
+    if isinstance(name, list):
+        return [_with(each, parameters) for each in name]
+    return {**({"name": name} if isinstance(name, str) else name), **parameters}
 
 
 def _at_home(overrides: Mapping[str, Any]) -> dict[str, Any]:

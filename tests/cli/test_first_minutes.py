@@ -10,7 +10,7 @@ from alharness.cli import call
 from alharness.comparison.statistics import ALPHA, smallest_p
 from alharness.executors.outlook import decides
 from alharness.plugins import STRATEGIES, listings
-from alharness.spec import resolve
+from alharness.spec import as_called, resolve
 from alharness.spec.devices import called
 
 SMALL = ["--set", "budget=40", "--set", "min_steps=5", "--device", "cpu"]
@@ -80,6 +80,9 @@ def test_a_file_may_call_the_task_a_dataset_as_the_commands_do(
     assert told[0] == told[1]
     by_task = resolve({"task": "digits-two", "strategy": "random"})
     assert resolve({"dataset": "digits-two", "strategy": "random"}).run_key == by_task.run_key
+    # A name in one word, and what belongs to it in the other.
+    both = as_called({"dataset": ["npz:a", "npz:b"], "task": {"positive": "yes"}})
+    assert both == {"task": [{"name": f"npz:{n}", "positive": "yes"} for n in "ab"]}
     path.write_text(
         STUDY.format(word="dataset", seeds="0") + 'task = "digits-ten"\ndataset = "x"\n'
     )

@@ -1,0 +1,134 @@
+"""The main job without what only some systems have: alarms (Windows), /proc (macOS, Windows), fork (Windows).
+
+Each is taken away from the command and from every process that it starts, before anything is imported. No
+such system is here, so that what else it does otherwise is not seen; README says so.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alharness.records import read_runs
+
+#: What is missing -> what every process does first.
+MISSING = {
+    "SIGALRM": """\
+import signal
+for name in ("SIGALRM", "setitimer", "getitimer", "alarm", "ITIMER_REAL", "pthread_sigmask"):
+    delattr(signal, name)
+""",
+    "/proc": """\
+import builtins, io, os, sys
+def without(function):
+    def refuse(path, *args, **kwargs):
+        # psutil reads it where the system is Linux, and asks the kernel of another one.
+        if sys._getframe(1).f_globals.get("__name__", "").startswith("psutil"):
+            return function(path, *args, **kwargs)
+        if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith("/proc"):
+            raise FileNotFoundError(2, "No such file or directory", os.fspath(path))
+        return function(path, *args, **kwargs)
+    return refuse
+for module, name in ((builtins, "open"), (io, "open"), (os, "open"), (os, "scandir"), (os, "listdir"),
+                     (os, "stat"), (os, "lstat")):
+    setattr(module, name, without(getattr(module, name)))
+""",
+    "fork": """\
+import os, socket
+for name in ("fork", "forkpty"):
+    delattr(os, name)
+for name in ("send_fds", "recv_fds"):
+    delattr(socket, name)
+""",
+}
+
+MINE = """\
+from alharness.strategy import ScoreStrategy
+
+class Mine(ScoreStrategy):
+    def score(self, log_probs):
+        return -(log_probs.exp() ** 2).sum(dim=-1)
+"""
+
+SLOW = """\
+import time
+from alharness.strategy import PoolQuery, Strategy
+
+class Slow(Strategy):
+    follows_order = True
+
+    def select(self, view, query_size):
+        time.sleep(600)
+"""
+
+SMALL = ["--set", "budget=40", "--set", "min_steps=5", "--device", "cpu", "--no-tracking"]
+
+
+def alharness(folder: Path, missing: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process, and in processes of processes, that lack something."""
+    (folder / "sitecustomize.py").write_text(MISSING[missing])
+    # Ours comes first; what the environment had there before is not of this test.
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, "-c", "from alharness.cli import main; main()", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_it_is_really_gone(missing: str, tmp_path: Path) -> None:
+    """So that the tests below cannot pass for another reason."""
+    (tmp_path / "sitecustomize.py").write_text(MISSING[missing])
+    looked = {
+        "SIGALRM": "import signal; signal.SIGALRM",
+        "/proc": "open('/proc/self/status')",
+        "fork": "import os; os.fork()",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", looked[missing]],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize("missing", MISSING)
+def test_a_sweep_with_a_plugin_and_its_comparison_come_to_their_end(
+    missing: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    names = "random,margin,./mine.py:Mine"
+    done = alharness(
+        tmp_path, missing, "sweep", "--strategies", names, "--datasets", "digits-two",
+        "--seeds", "0", "--jobs", "2", *SMALL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 runs are finished" in done.stdout
+    assert done.stderr == ""
+    assert all(run.finished for run in read_runs(tmp_path / "runs"))
+    done = alharness(tmp_path, missing, "compare", "--at", "40")
+    assert done.returncode == 0, done.stderr
+    assert "./mine.py:Mine" in done.stdout
+
+
+@pytest.mark.parametrize("missing", ["SIGALRM", "/proc"])
+def test_a_selection_that_never_ends_is_ended_all_the_same(missing: str, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        SLOW.replace("time.sleep(600)", "[time.sleep(.01) for _ in range(60_000)]")
+    )
+    done = alharness(
+        tmp_path, missing, "run", "./slow.py:Slow", "digits-two", "--select-timeout", "1", *SMALL,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "a query within 1 s (--select-timeout)" in done.stderr
