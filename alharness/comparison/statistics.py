@@ -7,6 +7,7 @@ these functions serve.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -135,7 +136,12 @@ def _rank_sum_tail(ranks: NDArray[np.int64], most: int) -> float:
         ranks: whole numbers above 0, ``[n]``.
     """
     if len(ranks) * int(ranks.sum()) > COUNTED:
-        return _rank_sum_tail_by_fourier(ranks, most)
+        return _Spectrum.of(ranks).tail(most)
+    return float(_rank_sum_shares(ranks)[: most + 1].sum())
+
+
+def _rank_sum_shares(ranks: NDArray[np.int64]) -> Array:
+    """Probability of every sum of positive ranks, counted: O(n^3)."""
     total = int(ranks.sum())
     ways = np.zeros(total + 1)  # share of sign assignments whose positive ranks add up to the index
     ways[0] = 1.0
@@ -143,44 +149,87 @@ def _rank_sum_tail(ranks: NDArray[np.int64], most: int) -> float:
         shifted = np.zeros_like(ways)
         shifted[rank:] = ways[: total + 1 - rank]
         ways = (ways + shifted) / 2
-    return float(ways[: most + 1].sum())
+    return ways
 
 
-def _rank_sum_tail_by_fourier(ranks: NDArray[np.int64], most: int) -> float:
-    """The same for thousands of pairs, right to some 1e-15, where counting takes O(n^3).
+def _largest_decisive_sum(n: int, alpha: float) -> int:
+    """The largest sum of the rarer sign's ranks whose two-sided p passes; -1 where none does.
+
+    Args:
+        n: pairs, all of which differ by unlike sizes.
+        alpha: level.
+    """
+    ranks = np.arange(1, n + 1)
+    half = n * (n + 1) // 4
+    if n * int(ranks.sum()) <= COUNTED:
+        p = 2 * np.cumsum(_rank_sum_shares(ranks)[: half + 1])
+        return int(np.searchsorted(p, alpha, side="right")) - 1
+    # A tail grows with its sum: halving asks for some 20 of them, where there are n^2 / 4.
+    spectrum = _Spectrum.of(ranks)
+    return bisect_right(range(half + 1), alpha, key=lambda most: 2 * spectrum.tail(most)) - 1
+
+
+@dataclass(frozen=True)
+class _Spectrum:
+    """A rank sum's distribution for thousands of pairs, right to some 1e-15, where counting takes O(n^3).
 
     The sum of positive ranks minus its mean has the characteristic function ``prod_j cos(r_j t / 2)``, and
     its distribution is the Fourier sum over as many points as the sum has values. That product is below
     1e-18 at all but some dozens of points, and every factor is at most 1: points drop out for good as soon
     as part of the product is that small, which leaves O(n) cosines instead of O(n^3).
+
+    Attributes:
+        step: what all ranks are multiples of; sums below are in units of it.
+        total: the sum of all ranks.
+        size: points of the Fourier sum.
+        k, angle, product: the points that are left, half of t there, and the characteristic function.
     """
-    values, counts = np.unique(ranks, return_counts=True)
-    step = int(np.gcd.reduce(values))  # without ties all doubled ranks are even
-    values, most = values // step, most // step
-    total = int((values * counts).sum())
-    deviation = float(np.sqrt((counts * values.astype(np.float64) ** 2).sum())) / 2
-    # Values further than nine deviations from the mean have 1e-19 of the probability together.
-    size = int(min(total + 1, 2 * np.ceil(9 * deviation) + 3))
-    first = int(np.ceil(total / 2 - size / 2))
-    n_terms = most - first + 1
-    if n_terms <= 0:
-        return 0.0
-    k = np.arange(size // 2 + 1)
-    angle = np.pi * k / size  # t / 2
-    product = np.ones(len(k))
-    # In any order the product is the same; a mixed one shrinks it soonest, as near ranks move together.
-    order = seeds.rng(0, "rank sum").permutation(len(values))
-    for start in range(0, len(order), 4):
-        for place in order[start : start + 4]:
-            product *= np.cos(angle * values[place]) ** int(counts[place])
-        alive = np.abs(product) > 1e-18
-        product, angle, k = product[alive], angle[alive], k[alive]
-    # sum over x = first .. most of exp(-i t (x - mean)), whose imaginary parts cancel.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        terms = np.where(angle == 0, n_terms, np.sin(n_terms * angle) / np.sin(angle))
-    terms *= np.cos(2 * angle * (first - total / 2 + (n_terms - 1) / 2))
-    twice = np.where((k == 0) | (2 * k == size), 1.0, 2.0)  # points k and size - k have equal terms
-    return max(0.0, float((twice * product * terms).sum() / size))
+
+    step: int
+    total: int
+    size: int
+    k: NDArray[np.int64]
+    angle: Array
+    product: Array
+
+    @classmethod
+    def of(cls, ranks: NDArray[np.int64]) -> _Spectrum:
+        """Work out the characteristic function of some ranks, whole numbers above 0."""
+        values, counts = np.unique(ranks, return_counts=True)
+        step = int(np.gcd.reduce(values))  # without ties all doubled ranks are even
+        values = values // step
+        total = int((values * counts).sum())
+        deviation = float(np.sqrt((counts * values.astype(np.float64) ** 2).sum())) / 2
+        # Values further than nine deviations from the mean have 1e-19 of the probability together.
+        size = int(min(total + 1, 2 * np.ceil(9 * deviation) + 3))
+        k = np.arange(size // 2 + 1)
+        angle = np.pi * k / size
+        product = np.ones(len(k))
+        # In any order the product is the same; a mixed one shrinks it soonest, as near ranks move together.
+        order = seeds.rng(0, "rank sum").permutation(len(values))
+        for start in range(0, len(order), 4):
+            for place in order[start : start + 4]:
+                product *= np.cos(angle * values[place]) ** int(counts[place])
+            alive = np.abs(product) > 1e-18
+            product, angle, k = product[alive], angle[alive], k[alive]
+        return cls(step, total, size, k, angle, product)
+
+    def tail(self, most: int) -> float:
+        """Probability of a sum of positive ranks of at most ``most``."""
+        k, angle, size = self.k, self.angle, self.size
+        most = most // self.step
+        first = int(np.ceil(self.total / 2 - size / 2))
+        n_terms = most - first + 1
+        if n_terms <= 0:
+            return 0.0
+        # sum over x = first .. most of exp(-i t (x - mean)), whose imaginary parts cancel.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            terms = np.where(angle == 0, n_terms, np.sin(n_terms * angle) / np.sin(angle))
+        terms *= np.cos(2 * angle * (first - self.total / 2 + (n_terms - 1) / 2))
+        twice = np.where(
+            (k == 0) | (2 * k == size), 1.0, 2.0
+        )  # points k and size - k have equal terms
+        return max(0.0, float((twice * self.product * terms).sum() / size))
 
 
 def wilcoxon_p(differences: ArrayLike) -> float:
@@ -523,11 +572,7 @@ def test_replication(mean: float, deviation: float, n: int, alpha: float, decide
     ranks = np.abs(drawn).argsort(axis=1).argsort(axis=1) + 1  # drawn numbers have no ties
     positive = np.where(drawn > 0, ranks, 0).sum(axis=1)
     total = n * (n + 1) // 2
-    whole = np.arange(1, n + 1)
-    # The largest sum of the rarer sign whose two-sided p passes; -1 where none does.
-    limit = -1
-    while limit < total // 2 and 2 * _rank_sum_tail(whole, limit + 1) <= alpha:
-        limit += 1
+    limit = _largest_decisive_sum(n, alpha)
     verdicts = np.where(positive <= limit, -1, np.where(total - positive <= limit, 1, 0))
     return float(np.mean(verdicts == decided))
 

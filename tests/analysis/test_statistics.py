@@ -351,6 +351,30 @@ def test_the_probability_of_replication_is_how_often_second_laboratories_agree()
     assert np.isnan(st.paired_tests({"x": [0.1] * 5})["x"].replication)
 
 
+@pytest.mark.parametrize("n", [6, 9, 20, 40])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 3, 1e-3, 2.0**-5])
+def test_the_largest_decisive_rank_sum_is_that_of_asking_every_sum(n: int, alpha: float) -> None:
+    ranks = np.arange(1, n + 1)
+    passing = [
+        most for most in range(n * (n + 1) // 4 + 1) if 2 * st._rank_sum_tail(ranks, most) <= alpha
+    ]
+    assert st._largest_decisive_sum(n, alpha) == max(passing, default=-1)
+
+
+def test_thousands_of_pairs_are_asked_for_their_largest_decisive_rank_sum_a_few_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    tail = st._Spectrum.tail
+    monkeypatch.setattr(
+        st._Spectrum, "tail", lambda self, most: asked.append(most) or tail(self, most)
+    )
+    found = st._largest_decisive_sum(600, 0.05)
+    assert len(asked) <= 20
+    ranks = np.arange(1, 601)
+    assert 2 * st._rank_sum_tail(ranks, found) <= 0.05 < 2 * st._rank_sum_tail(ranks, found + 1)
+
+
 @pytest.mark.parametrize("between", [0.0, 0.5, 2.0])
 def test_the_interval_over_generators_covers_whatever_they_differ_by(between: float) -> None:
     rng = np.random.default_rng(8)
