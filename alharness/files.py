@@ -172,9 +172,14 @@ _SEAL = ',\n  "sha256": "'
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON beside and rename, with a checksum of all that stands before it as its last entry."""
+    write_text(path, sealed_text(value))
+
+
+def sealed_text(value: Mapping[str, Any]) -> str:
+    """The text that ``write_sealed`` writes."""
     body = json.dumps({"sealed": True, **value}, indent=2, ensure_ascii=False).removesuffix("\n}")
     digest = hashlib.sha256(body.encode()).hexdigest()
-    write_text(path, f'{body}{_SEAL}{digest}"\n}}\n')
+    return f'{body}{_SEAL}{digest}"\n}}\n'
 
 
 def read_sealed(path: Path, cure: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.scaling.gates import gate_slope, gate_work
 from alharness.scaling.measure import run_study

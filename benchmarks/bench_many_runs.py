@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.executors.driver import drive
 from alharness.tasks.base import DataLocations
 

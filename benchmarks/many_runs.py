@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.executors.driver import drive
 from alharness.executors.plans import extend_plan, job_of_plan
 from alharness.executors.ray_cluster import RayExecutor, _Starts

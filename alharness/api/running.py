@@ -23,7 +23,7 @@ from alharness.progress import Progress, silent
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from alharness.engine.opening import Places
+    from alharness.engine.places import Places
     from alharness.engine.runner import Observer
     from alharness.pictures.charts import Chart
     from alharness.records import CycleRecord, Run, RunFolder
@@ -311,7 +311,7 @@ def places_of(
     runs_dir: AnyPath | None, data_root: AnyPath | None, *, download: bool = False
 ) -> Places:
     """Where things lie, from arguments and environment."""
-    from alharness.engine.opening import Places
+    from alharness.engine.places import Places
     from alharness.tasks.base import DataLocations
 
     runs = Path(runs_dir or os.environ.get("ALHARNESS_RUNS") or "runs").expanduser()

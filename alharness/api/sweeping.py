@@ -21,7 +21,7 @@ from alharness.errors import UserError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from alharness.engine.opening import Places
+    from alharness.engine.places import Places
     from alharness.executors.base import Event, Executor
     from alharness.executors.driver import Outcome
     from alharness.executors.sweeps import Choices, Job, Sweep, SweepState
@@ -51,7 +51,9 @@ class SweepResult:
     @property
     def runs(self) -> list[Run]:
         """What the folders of its runs tell."""
-        return [job.read() for job in self.jobs]
+        from alharness.executors.sweeps import read_jobs
+
+        return [run for _, run in read_jobs(self.jobs)]
 
     @property
     def cycles(self) -> DataFrame:

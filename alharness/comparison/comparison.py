@@ -37,6 +37,7 @@ from alharness.comparison.runs import describe
 from alharness.comparison.series import Covered, LeftOut, Series, covered
 from alharness.errors import unknown_name
 from alharness.records import Run, RunFolder
+from alharness.records.cycles import no_collections
 from alharness.records.metrics import in_words
 from alharness.records.runs import Pair
 
@@ -183,6 +184,7 @@ class Comparison:
         return {key: sorted(found) for key, found in values.items() if len(found) > 1}
 
 
+@no_collections()
 def comparisons(
     runs: Sequence[Run],
     *,
@@ -202,7 +204,7 @@ def comparisons(
     Raises:
         UserError: runs of one comparison differ in their protocol; the field is named (R13).
     """
-    present = {run.folder.resolve() for run in runs}
+    present = {run.folder.resolve() for run in runs} if expected else set()
     everything = [*runs, *(run for run in expected if run.folder.resolve() not in present)]
     readable = [run for run in everything if run.damage is None]
     require_known(split_by, readable)
@@ -228,6 +230,8 @@ def comparisons(
 
 def _with_unreadable(found: Sequence[Comparison], damaged: Sequence[Run]) -> list[Comparison]:
     """Name runs that cannot be read beside those that lie in the same task's folder."""
+    if not damaged:
+        return list(found)
     # The earlier comparison wins: reversed, it is written last.
     beside = {
         item.folder.resolve().parent.parent: comparison

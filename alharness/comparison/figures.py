@@ -229,10 +229,13 @@ def entropy_curves(comparison: Comparison, *, axis: str = "queries") -> Chart | 
     for series in comparison.series:
         each = [
             (
-                run.x(axis)[[r.query is not None for r in run.records]],
-                np.array([r.query.entropy_mean for r in run.records if r.query is not None]),
+                run.x(axis)[np.isfinite(entropies)],
+                entropies[np.isfinite(entropies)],
             )
             for run in series.runs
+            for entropies in [
+                run.records.array("query.entropy_mean")
+            ]  # the last cycle asks nothing
         ]
         each = [(x, y) for x, y in each if len(x)]
         if not each:

@@ -151,7 +151,8 @@ def _twins(group: Sequence[Run], other: Sequence[Run]) -> list[Run] | None:
 
 def _deeds(run: Run) -> tuple[object, ...]:
     """All that a run did, its times aside."""
-    paid = tuple((r.n_asked, r.n_labelled, r.n_synthetic, r.cost) for r in run.records)
+    names = ("n_asked", "n_labelled", "n_synthetic", "cost")
+    paid = tuple(zip(*map(run.records.column, names), strict=True))
     prepared = tuple((entry.name, entry.key) for entry in run.preparation)
     return run.pair, run.course, paid, prepared
 

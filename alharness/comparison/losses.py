@@ -92,14 +92,14 @@ def items(comparison: Comparison) -> tuple[TextTable | Chart, ...]:
 
 
 def _loss(series: Series) -> Loss | None:
-    queries = [
-        record.query
-        for run in series.runs
-        for record in run.records
-        if record.query is not None and record.query.kind == "pool"
-    ]
     # By what was recorded, not by name: any strategy that searches for images may say so.
-    told = [q for q in queries if SYNTHETIC in q.diagnostics]
+    searched = [r for r in series.runs if any(r.records.column(f"query.diagnostics.{SYNTHETIC}"))]
+    queries = [record.query for run in searched for record in run.records]
+    told = [
+        query
+        for query in queries
+        if query is not None and query.kind == "pool" and SYNTHETIC in query.diagnostics
+    ]
     if not told:
         return None
     sizes = np.array([q.size for q in told], dtype=np.float64)

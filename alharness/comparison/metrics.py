@@ -22,7 +22,7 @@ from alharness.comparison.statistics import (
     settled,
     tied,
 )
-from alharness.records import Run, timed_selections
+from alharness.records import Run
 from alharness.records.metrics import METRICS, is_uneven
 from alharness.records.runs import Array
 
@@ -197,7 +197,7 @@ MERITS: Mapping[str, Merit] = {
     "synthetic_share": Merit(
         "share of synthetic items among the labels of the last cycle",
         lambda s: float(
-            np.mean([r.records[-1].n_synthetic / r.records[-1].n_labelled for r in s.series.runs])
+            np.mean([(r.records.array("n_synthetic") / r.x("labels"))[-1] for r in s.series.runs])
         ),
     ),
 }
@@ -327,12 +327,11 @@ def ranking(comparison: Comparison, areas: Mapping[int, float], metric: str) -> 
 
 def select_seconds(series: Series) -> float:
     """Mean seconds per selection; the first of each session is left out where there are others."""
-    each = [
-        record.time.select_s or 0.0
-        for run in series.runs
+    each: list[float] = []
+    for run in series.runs:
+        seconds = run.records.column("time.select_s")
         # The first selection of a session pays for libraries and captures.
-        for record in timed_selections(run.records)
-    ]
+        each += [seconds[place] or 0.0 for place in run.records.timed()]
     return float(np.mean(each)) if each else float("nan")
 
 
@@ -341,9 +340,9 @@ def phase_seconds(series: Series) -> dict[str, float]:
     totals: dict[str, float] = {}
     n = 0
     for run in series.runs:
-        for record in timed_selections(run.records):
+        for phases in run.records.by_name("time.phases.", run.records.timed()):
             n += 1
-            for name, seconds in record.time.phases.items():
+            for name, seconds in phases.items():
                 totals[name] = totals.get(name, 0.0) + seconds
     return {name: seconds / n for name, seconds in totals.items()}
 
@@ -353,11 +352,11 @@ def work_per_query(series: Series) -> dict[str, float]:
     totals: dict[str, float] = {}
     n = 0
     for run in series.runs:
-        for record in run.records:
-            if record.query is not None:
-                n += 1
-                for name, count in record.work.items():
-                    totals[name] = totals.get(name, 0.0) + count
+        asked = [p for p, size in enumerate(run.records.column("query.size")) if size is not None]
+        for work in run.records.by_name("work.", asked):
+            n += 1
+            for name, count in work.items():
+                totals[name] = totals.get(name, 0.0) + count
     return {name: count / n for name, count in totals.items()}
 
 
@@ -368,8 +367,8 @@ def total_seconds(run: Run, *, preparation_s: float) -> Array:
     and annotation. Preparation counts in full even where this run found it ready made.
     """
     # The classifier of cycle k waits for k + 1 fits, and for the k selections before it.
-    fits = np.cumsum([record.time.fit_s for record in run.records])
-    selections = np.cumsum([0.0, *(record.time.select_s or 0.0 for record in run.records[:-1])])
+    fits = np.cumsum(run.records.column("time.fit_s"))
+    selections = np.cumsum([0.0, *(s or 0.0 for s in run.records.column("time.select_s")[:-1])])
     total: Array = preparation_s + fits + selections
     return total
 
@@ -393,21 +392,22 @@ def mean_entropy(series: Series) -> float:
     """Mean entropy (nats) of all queries of all runs, each item counting once."""
     total, n = 0.0, 0
     for run in series.runs:
-        for record in run.records:
-            if record.query is not None:
-                # The last query of a budget may be smaller than the others.
-                total += record.query.entropy_mean * record.query.size
-                n += record.query.size
+        entropies = run.records.column("query.entropy_mean")
+        # The last query of a budget may be smaller than the others.
+        for entropy, size in zip(entropies, run.records.column("query.size"), strict=True):
+            if size is not None:
+                total += entropy * size
+                n += size
     return total / n if n else float("nan")
 
 
 def class_shares(series: Series) -> Array:
     """Share of every class among the labels that were asked for, ``[C]``; empty when none were."""
     counts = [
-        record.annotation.class_histogram
+        histogram
         for run in series.runs
-        for record in run.records
-        if record.annotation is not None
+        for histogram in run.records.column("annotation.class_histogram")
+        if histogram is not None
     ]
     if not counts:
         return np.empty(0)

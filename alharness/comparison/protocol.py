@@ -36,6 +36,8 @@ NOT_RECORDED = "(not recorded)"
 
 def require_known(split_by: Sequence[str], runs: Sequence[Run]) -> None:
     """A field that no run has would split nothing, in silence."""
+    if not split_by:
+        return
     known = {name for run in runs for name in [*run.protocol, *run.spec.settings]}
     for name in split_by:
         if runs and name not in known:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from alharness.comparison.protocol import NOT_RECORDED
 from alharness.comparison.runs import describe
 from alharness.comparison.series import Series, unit_of
-from alharness.records import Run, doubts, timed_selections
+from alharness.records import Run, doubts
 from alharness.records.runs import Pair
 
 #: Runs that a note names, of many.
@@ -39,15 +39,16 @@ def stop_notes(series: Sequence[Series]) -> list[str]:
     """Runs that a stopping rule ended: they are finished, and what lies beyond was never run."""
     notes = []
     for item in series:
-        stopped = [run for run in item.runs if run.records[-1].stopped is not None]
+        stopped = [run for run in item.runs if run.records.column("stopped")[-1] is not None]
         if not stopped:
             continue
-        spent = sorted(run.records[-1].n_asked for run in stopped)
-        rules = sorted({str(run.records[-1].stopped).partition(": ")[0] for run in stopped})
-        told = f"{spent[0]}" if spent[0] == spent[-1] else f"{spent[0]} to {spent[-1]}"
+        spent = sorted(run.records.column("n_asked")[-1] for run in stopped)
+        told = [str(run.records.column("stopped")[-1]) for run in stopped]
+        rules = sorted({text.partition(": ")[0] for text in told})
+        at = f"{spent[0]}" if spent[0] == spent[-1] else f"{spent[0]} to {spent[-1]}"
         notes.append(
             f"{len(stopped)} of {len(item.runs)} runs of {item.label} were ended by {', '.join(rules)} at "
-            f"{told} of {stopped[0].spec.budget} annotations: they are complete, and their curves end there."
+            f"{at} of {stopped[0].spec.budget} annotations: they are complete, and their curves end there."
         )
     return notes
 
@@ -59,8 +60,8 @@ def start_notes(series: Sequence[Series]) -> list[str]:
     learners: dict[Pair, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for item in series:
         for run in item.runs:
-            labelled[run.pair][run.records[0].labelled_digest].append(item.label)
-            learners[run.pair][run.records[0].learner_digest].append(item.label)
+            labelled[run.pair][run.start].append(item.label)
+            learners[run.pair][run.records.column("learner_digest")[0]].append(item.label)
     # Pairs are formed by digests; here it is said which seeds lost theirs.
     for pair, digests in sorted(labelled.items()):
         if len(digests) > 1:
@@ -122,7 +123,9 @@ def look_notes(runs: Sequence[Run], looks: int) -> list[str]:
         started = [s.started_ms for s in run.facts.sessions[:1] if s.started_ms is not None]
         if run.records and started:
             begun[run.pair] = min(started[0], begun.get(run.pair, started[0]))
-            ended[run.pair] = max(started[0], run.records[-1].ts_ms, ended.get(run.pair, 0))
+            ended[run.pair] = max(
+                started[0], run.records.column("ts_ms")[-1], ended.get(run.pair, 0)
+            )
     ordered = sorted(begun, key=lambda pair: begun[pair])
     late: list[Pair] = []
     for place, pair in enumerate(ordered[1:], 1):
@@ -155,10 +158,10 @@ def pause_notes(series: Sequence[Series]) -> list[str]:
     notes = []
     for item in series:
         paused = [
-            record.time.paused_s
+            seconds
             for run in item.runs
-            for record in run.records
-            if record.time.paused_s
+            for seconds in run.records.column("time.paused_s")
+            if seconds
         ]
         if paused:
             notes.append(
@@ -186,11 +189,11 @@ def time_notes(series: Sequence[Series]) -> list[str]:
         return []
     worst = max(apart)
     loads = [
-        record.time.load
+        load
         for item in series
         for run in item.runs
-        for record in run.records
-        if record.time.load is not None
+        for load in run.records.column("time.load")
+        if load is not None
     ]
     told = f"; the machine's load was {min(loads):.1f} to {max(loads):.1f}" if loads else ""
     return [
@@ -220,17 +223,19 @@ def shared_card_notes(series: Sequence[Series]) -> list[str]:
 
 def _ends_of_equal_work(runs: Sequence[Run]) -> tuple[float, float]:
     """Least and most seconds of selection over the cycles in which all runs counted the same work."""
-    timed = [{record.cycle: record for record in timed_selections(run.records)} for run in runs]
+    # Of every run: cycle -> its place, its counters, its seconds. Cycles are numbered from 0.
+    timed = [run.records.timed() for run in runs]
     if len(timed) < 2:
         return 0.0, 0.0
-    shared = set.intersection(*(set(found) for found in timed))
+    shared = sorted(set.intersection(*map(set, timed)))
+    works = [run.records.by_name("work.", shared) for run in runs]
     equal = [
         cycle
-        for cycle in shared
-        if timed[0][cycle].work
-        and all(found[cycle].work == timed[0][cycle].work for found in timed)
+        for at, cycle in enumerate(shared)
+        if works[0][at] and all(work[at] == works[0][at] for work in works)
     ]
-    sums = [sum(found[cycle].time.select_s or 0.0 for cycle in equal) for found in timed]
+    seconds = [run.records.column("time.select_s") for run in runs]
+    sums = [sum(found[cycle] or 0.0 for cycle in equal) for found in seconds]
     return min(sums), max(sums)
 
 

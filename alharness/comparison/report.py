@@ -33,6 +33,7 @@ from alharness.comparison.tables import TextTable, number, p_value
 from alharness.comparison.verdicts import Verdict
 from alharness.pictures.charts import Chart
 from alharness.records import RunFolder, SpecFacts
+from alharness.records.cycles import no_collections
 from alharness.records.facts import DRAWN, RANDOM_START
 from alharness.records.metrics import AXES, METRICS, as_column, axis_field, find_metric
 from alharness.records.runs import Pair
@@ -110,6 +111,7 @@ def nothing_more(comparison: Comparison) -> tuple[TextTable | Chart, ...]:
     return ()
 
 
+@no_collections()
 def build(
     found: Sequence[Comparison],
     *,
@@ -490,9 +492,9 @@ def _range_warnings(comparison: Comparison, axis: str) -> list[str]:
 def _annotator_warnings(comparison: Comparison) -> list[str]:
     """Labels of synthetic images are worth what their annotator is."""
     best = max(
-        record.test.accuracy
+        accuracy
         for run in [*comparison.runs, *comparison.bounds]
-        for record in run.records
+        for accuracy in run.records.column("test.accuracy")
     )
     found = {
         float(entry.details["test_accuracy"])
@@ -529,7 +531,7 @@ def _seed_warnings(comparison: Comparison) -> list[str]:
         warnings.append("Claims should rest on ten seeds or more.")
     most = max(comparison.series, key=lambda series: len(series.runs))
     # Digests, not data seeds: two seeds may draw one set from a tiny pool.
-    starts = {run.records[0].labelled_digest for run in most.runs}
+    starts = {run.start for run in most.runs}
     if len(starts) < len(most.runs):
         sets = "one initial set" if len(starts) == 1 else f"{len(starts)} initial sets"
         warnings.append(

@@ -78,8 +78,7 @@ def paired(first: Series, second: Series) -> list[Pair]:
     return [
         pair
         for pair in sorted(set(first.by_pair) & set(second.by_pair))
-        if first.by_pair[pair].records[0].labelled_digest
-        == second.by_pair[pair].records[0].labelled_digest
+        if first.by_pair[pair].start == second.by_pair[pair].start
     ]
 
 

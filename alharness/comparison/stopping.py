@@ -121,7 +121,7 @@ def judge(
                 stops = tuple(_stop(run, rule, axis, metric) for run in kept)
                 judged.append(Judged(series.label, rule.label, stops))
     notes += _not_judged(rules, comparison.runs)
-    shortened = [run for run in comparison.runs if run.records[-1].stopped is not None]
+    shortened = [run for run in comparison.runs if run.records.column("stopped")[-1] is not None]
     if shortened:
         notes.append(
             f"{len(shortened)} of {len(comparison.runs)} runs were themselves ended by a stopping rule: the "

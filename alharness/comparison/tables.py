@@ -278,7 +278,7 @@ def times(comparison: Comparison, rows: Sequence[ResultRow]) -> TextTable:
     cells = []
     for series in comparison.series:
         row = by_label[series.label]
-        fit = float(np.mean([record.time.fit_s for run in series.runs for record in run.records]))
+        fit = float(np.mean([s for run in series.runs for s in run.records.column("time.fit_s")]))
         cells.append(
             (
                 series.label,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import Observer, let_go, steps
 from alharness.errors import PendingError, UserError
 from alharness.oracle.answers import Answer, Choices

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from alharness.artefacts import Supply, default_store_root
+from alharness.artefacts import Supply
+from alharness.engine.places import Places
 from alharness.engine.stage import Networks, Problem, Stage, set_stage
 from alharness.oracle import Oracle, open_oracle
 from alharness.oracle.questions import Asking
@@ -17,26 +17,7 @@ from alharness.progress import Progress, silent
 from alharness.records import RunFolder
 from alharness.records.metrics import is_uneven
 from alharness.spec import Bound
-from alharness.tasks.base import DataLocations, TaskData, load_data
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things lie.
-
-    Attributes:
-        runs_dir: root of all run folders.
-        locations: data sets and their caches.
-        store: root of the artefact store; by default below ``runs_dir``.
-    """
-
-    runs_dir: Path
-    locations: DataLocations
-    store: Path | None = None
-
-    @property
-    def store_root(self) -> Path:
-        return self.store or default_store_root(self.runs_dir)
+from alharness.tasks.base import TaskData, load_data
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from alharness.engine.folders import failure_kept, held, open_folder
 from alharness.engine.initial import Choose, Chosen, choose_by, start, stratified_indices
 from alharness.engine.judging import open_judging
 from alharness.engine.loop import Sizes, run
-from alharness.engine.opening import OpenTask, Places, open_task
+from alharness.engine.opening import OpenTask, open_task
 from alharness.engine.pictures import draw_pictures
+from alharness.engine.places import Places
 from alharness.engine.proof import proved_log
 from alharness.engine.recording import Keeper
 from alharness.engine.watching import watched

@@ -12,7 +12,7 @@ from alharness.errors import UserError, reason_of
 from alharness.executors.sweeps import Job
 
 if TYPE_CHECKING:
-    from alharness.engine.opening import Places
+    from alharness.engine.places import Places
     from alharness.progress import Progress
     from alharness.spec import RunSpec
 
@@ -82,7 +82,7 @@ def carry_out(work: Mapping[str, Any], progress: Progress | None = None) -> tupl
     Returns:
         reason and traceback of a failure; two empty strings when the run is finished.
     """
-    from alharness.engine.opening import Places
+    from alharness.engine.places import Places
     from alharness.engine.runner import execute
     from alharness.progress import silent
     from alharness.tasks.base import DataLocations

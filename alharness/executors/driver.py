@@ -19,7 +19,7 @@ from alharness.tracking.marks import mark
 from alharness.tracking.visits import PARTING_S, Visits
 
 if TYPE_CHECKING:
-    from alharness.engine.opening import Places
+    from alharness.engine.places import Places
 
 
 @dataclass

@@ -35,7 +35,7 @@ from alharness.executors.sweeps import Job
 from alharness.pool.residency import SHARING
 
 if TYPE_CHECKING:
-    from alharness.engine.opening import Places
+    from alharness.engine.places import Places
 
 #: Variables through which numerical libraries learn how many threads to use.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")

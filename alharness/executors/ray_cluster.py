@@ -19,7 +19,7 @@ from alharness.executors.sweeps import Job
 from alharness.pool.residency import SHARING
 
 if TYPE_CHECKING:
-    from alharness.engine.opening import Places
+    from alharness.engine.places import Places
 
 
 #: Tasks that a small cluster is given at a time.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from alharness.engine.folders import open_folder
+from alharness.engine.folders import require_own
 from alharness.errors import UserError, unknown_name
 from alharness.files import merge, read_toml
-from alharness.records import CycleRecord, Run, RunFolder, SpecFacts
-from alharness.records.runs import read_or_mark
+from alharness.records import Run, RunFolder, SpecFacts, read_run
+from alharness.records.cycles import no_collections
+from alharness.records.parsed import ParsedRuns
+from alharness.records.reader import read_or_mark
 from alharness.spec import RunSpec, as_called, explain, resolve
 from alharness.tasks.base import Profile
 
@@ -155,10 +157,6 @@ class Job:
         """The spec as its folder tells it when the run exists."""
         return SpecFacts.model_validate(self.spec.model_dump(mode="json"))
 
-    def read(self) -> Run:
-        """What its folder tells; one that cannot be read says why."""
-        return read_or_mark(self.folder.path, self.facts)
-
     @cached_property
     def folder(self) -> RunFolder:
         """Its path is a hash of the whole spec: worked out once."""
@@ -174,6 +172,17 @@ class Job:
         if spec.data_seed != spec.seed:
             seeds += f", data seed {spec.data_seed}"
         return f"{spec.task.name} / {label} / {seeds}"
+
+
+@no_collections()
+def read_jobs(jobs: Iterable[Job]) -> list[tuple[Job, Run]]:
+    """Jobs, each on the device that it was carried out on, with what their folders tell.
+
+    A run that cannot be read says why.
+    """
+    with ParsedRuns(read_run) as parsed:
+        present = [job.present() for job in jobs]
+        return [(job, read_or_mark(job.folder.path, job.facts, parsed.of)) for job in present]
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -425,27 +434,24 @@ class SweepState:
         return tuple(sorted((*self.unfinished, *self.open), key=lambda job: job.index))
 
 
+@no_collections()
 def standing(jobs: Sequence[Job], *, fresh: bool = False) -> SweepState:
     """Look at the run folders of a sweep."""
     groups: dict[str, list[Job]] = {"finished": [], "unfinished": [], "open": []}
     costs: dict[tuple[str, str, str], list[float]] = {}
     homes: dict[Path, bool] = {}
-    for asked in jobs:
-        # Where no run of the strategy lies, a run's key (a hash of all its settings) is not needed.
-        home = asked.spec.home(asked.runs_dir)
-        if home not in homes:
-            homes[home] = not fresh and home.is_dir()
-        job, records = _furthest(asked) if homes[home] else (asked, [])
-        if records and records[-1].final:
-            groups["finished"].append(job)
-            taken = sum(
-                r.time.fit_s + r.time.evaluate_s + (r.time.select_s or 0.0) + r.time.harness_s
-                for r in records
-            )
-            loads = sum(entry.load_s for entry in records[0].time.prepared)
-            costs.setdefault(_kind(job), []).append(taken + loads)
-        else:
-            groups["unfinished" if records else "open"].append(asked)
+    with ParsedRuns(read_run) as parsed:
+        for asked in jobs:
+            # Where no run of the strategy lies, a run's key (a hash of all its settings) is not needed.
+            home = asked.spec.home(asked.runs_dir)
+            if home not in homes:
+                homes[home] = not fresh and home.is_dir()
+            job, run = _furthest(asked, parsed) if homes[home] else (asked, None)
+            if run is not None and run.finished:
+                groups["finished"].append(job)
+                costs.setdefault(_kind(job), []).append(_seconds(run))
+            else:
+                groups["unfinished" if run is not None and run.records else "open"].append(asked)
     left = [*groups["unfinished"], *groups["open"]]
     known = [sum(costs[_kind(job)]) / len(costs[_kind(job)]) for job in left if _kind(job) in costs]
     return SweepState(
@@ -457,21 +463,38 @@ def standing(jobs: Sequence[Job], *, fresh: bool = False) -> SweepState:
     )
 
 
-def _furthest(job: Job) -> tuple[Job, list[CycleRecord]]:
-    """A run and its records, on the device where it is finished or has most of them."""
-    own = _records(job)
-    if own and own[-1].final:
+def _furthest(job: Job, parsed: ParsedRuns) -> tuple[Job, Run | None]:
+    """A run and what can be read of it, on the device where it is finished or has most records."""
+    own = _readable(job, parsed)
+    if own is not None and own.finished:
         return job, own
-    found = [(job, own), *((other, _records(other)) for other in job.candidates()[1:])]
-    return max(found, key=lambda pair: (bool(pair[1]) and pair[1][-1].final, len(pair[1])))
+    found = [(job, own), *((other, _readable(other, parsed)) for other in job.candidates()[1:])]
+    return max(
+        found, key=lambda pair: (pair[1] is not None and pair[1].finished, _n_records(pair[1]))
+    )
 
 
-def _records(job: Job) -> list[CycleRecord]:
+def _n_records(run: Run | None) -> int:
+    return 0 if run is None else len(run.records)
+
+
+def _readable(job: Job, parsed: ParsedRuns) -> Run | None:
     """What can be read of a run; one that is damaged fails by itself, when it is carried out."""
+    if not job.folder.cycles.exists():
+        return None
     try:
-        return open_folder(job.spec, job.runs_dir).records()
+        run = parsed.of(job.folder.path)
+        require_own(job.folder, job.spec, job.runs_dir, found=run.spec)
     except (UserError, OSError):
-        return []
+        return None
+    return run
+
+
+def _seconds(run: Run) -> float:
+    """What a finished run took: its cycles, and what it paid for preparations."""
+    parts = ("fit_s", "evaluate_s", "select_s", "harness_s")
+    taken = sum(value or 0.0 for name in parts for value in run.records.column(f"time.{name}"))
+    return float(taken + sum(entry.load_s for entry in run.preparation))
 
 
 def _kind(job: Job) -> tuple[str, str, str]:

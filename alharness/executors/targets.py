@@ -10,7 +10,7 @@ from alharness.comparison.comparison import Comparison, comparisons
 from alharness.comparison.evidence import Gain, registered_in
 from alharness.comparison.series import LeftOut
 from alharness.errors import UserError
-from alharness.executors.sweeps import Job, Sweep
+from alharness.executors.sweeps import Job, Sweep, read_jobs
 from alharness.records import Run, read_runs
 from alharness.records.published import ENDING, archives_of, read_published
 
@@ -104,8 +104,7 @@ def found_of_sweep(
         UserError: not one of them exists, or protocols differ.
     """
     present, expected = [], []
-    for job in [job.present() for job in asked]:
-        run = job.read()
+    for job, run in read_jobs(asked):
         if run.has_spec:
             present.append(run)
         else:

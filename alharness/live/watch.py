@@ -16,7 +16,7 @@ from alharness.errors import UserError
 from alharness.pictures.charts import COLOURS
 from alharness.pictures.styles import line_styles
 from alharness.records import METRICS, Run, read_runs
-from alharness.records.runs import read_or_mark, run_folders
+from alharness.records.reader import read_or_mark, run_folders
 
 #: A run without a new cycle for so long is not being made.
 QUIET_S = 600.0

@@ -9,6 +9,7 @@ from alharness.records.ledger import Ledger, LedgerEntry, each_once
 from alharness.records.metrics import METRICS
 from alharness.records.proof import CURE, cycles_of
 from alharness.records.query_log import INITIAL, QueryLog
+from alharness.records.reader import read_run, read_runs, run_folders
 from alharness.records.records import (
     AnnotationFigures,
     CycleRecord,
@@ -23,7 +24,7 @@ from alharness.records.records import (
     read_records,
     timed_selections,
 )
-from alharness.records.runs import Run, read_run, read_runs, run_folders
+from alharness.records.runs import Run
 
 __all__ = [
     "CURE",

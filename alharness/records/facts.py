@@ -8,6 +8,7 @@ that a later version writes is kept as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
@@ -80,8 +81,8 @@ class SpecFacts(_Written):
     def _named(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
-    @property
-    def settings(self) -> dict[str, Any]:
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
         """Every setting under its dotted name, as in ``--set``."""
         flat = flatten(self.as_written())
         if self.stop:

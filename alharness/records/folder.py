@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from alharness.files import (
     write_json,
     write_sealed,
 )
+from alharness.records.cycles import Cycles
 from alharness.records.facts import RunFacts, SpecFacts, first_fault
 from alharness.records.proof import CURE, digests_of, prove_files
 from alharness.records.records import CycleRecord, RecordFile
@@ -93,14 +95,16 @@ class RunFolder:
             UserError: the folder, one of the two above it or something in it is a link.
         """
         with explained(self.path, "read"):
-            inside = sorted(self.path.iterdir()) if self.path.is_dir() else []
-            for place in (*self.path.parents[1::-1], self.path, *inside):
-                if place.is_symlink():
-                    raise UserError(
-                        f"'{place}' is a link to '{place.readlink()}': a run is written into folders and "
-                        "files of its own alone. Remove the link, or choose another place with "
-                        "--runs-dir."
-                    )
+            links = [p for p in (*self.path.parents[1::-1], self.path) if p.is_symlink()]
+            if not links and self.path.is_dir():
+                with os.scandir(self.path) as entries:  # which tells links without asking for each
+                    links = sorted(Path(entry) for entry in entries if entry.is_symlink())
+            for place in links[:1]:
+                raise UserError(
+                    f"'{place}' is a link to '{place.readlink()}': a run is written into folders and "
+                    "files of its own alone. Remove the link, or choose another place with "
+                    "--runs-dir."
+                )
 
     def record_file(self) -> RecordFile:
         """The file of records, to be read and appended to."""
@@ -120,7 +124,8 @@ class RunFolder:
 
     def is_proven(self, records: Sequence[CycleRecord]) -> bool:
         """Whether checksums cover the run: false for runs from before there were any."""
-        return bool(records) and all(record.rows is not None for record in records)
+        rows = Cycles.of(records).column("rows")
+        return bool(rows) and None not in rows
 
     def clear(self) -> None:
         """Throw away what exists of the run."""

@@ -323,12 +323,17 @@ class CycleRecord(_Model):
 
     @property
     def is_cold(self) -> bool:
-        """Whether the selection was its session's first; 0.1.0 told of the run's first only."""
-        return self.cycle == 0 if self.time.cold is None else self.time.cold
+        """Whether the selection was its session's first."""
+        return is_cold(self.cycle, self.time.cold)
 
     def without_times(self) -> dict[str, Any]:
         """The record as plain values, without what the clock says."""
         return self.model_dump(exclude={"time", "ts_ms", "files"})
+
+
+def is_cold(cycle: int, cold: bool | None) -> bool:
+    """Whether a cycle's selection was its session's first; 0.1.0 told of the run's first only."""
+    return cycle == 0 if cold is None else cold
 
 
 def timed_selections(records: Sequence[CycleRecord]) -> list[CycleRecord]:
@@ -337,9 +342,27 @@ def timed_selections(records: Sequence[CycleRecord]) -> list[CycleRecord]:
     The first of each session pays for libraries and captures and is left out, and so is a cycle in which
     the process was stopped; where a run has no other, those are what there is.
     """
-    asked = [record for record in records if record.time.select_s is not None]
-    straight = [record for record in asked if not record.time.paused_s]
-    return [record for record in straight if not record.is_cold] or straight or asked
+    times = [record.time for record in records]
+    places = timed_places(
+        [record.cycle for record in records],
+        [time.select_s for time in times],
+        [time.paused_s for time in times],
+        [time.cold for time in times],
+    )
+    return [records[place] for place in places]
+
+
+def timed_places(
+    cycles: Sequence[int],
+    select_s: Sequence[float | None],
+    paused_s: Sequence[float | None],
+    cold: Sequence[bool | None],
+) -> list[int]:
+    """``timed_selections`` of the fields in every cycle, ``[K]`` each: places among them."""
+    asked = [place for place, seconds in enumerate(select_s) if seconds is not None]
+    straight = [place for place in asked if not paused_s[place]]
+    warm = [p for p in straight if not is_cold(cycles[p], cold[p])]
+    return warm or straight or asked
 
 
 class RecordFile:

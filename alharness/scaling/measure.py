@@ -29,7 +29,8 @@ from alharness import numerics, registry, seeds
 from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
 from alharness.engine import environment
-from alharness.engine.opening import OpenTask, Places, open_task
+from alharness.engine.opening import OpenTask, open_task
+from alharness.engine.places import Places
 from alharness.engine.seat import Seat
 from alharness.engine.stage import set_stage
 from alharness.errors import UserError

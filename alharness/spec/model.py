@@ -136,10 +136,14 @@ class RunSpec(BaseModel):
 
     def to_toml(self) -> str:
         """The spec as TOML; ``alharness run --config`` takes it back."""
-        values = _without_none(self.model_dump(mode="json"))
+        return tomli_w.dumps(self.as_written())
+
+    def as_written(self) -> dict[str, Any]:
+        """What ``to_toml`` says, as plain values."""
+        values: dict[str, Any] = _without_none(self.model_dump(mode="json"))
         if not self.stop:  # as specs were written before there was one
             del values["stop"]
-        return tomli_w.dumps(values)
+        return values
 
 
 def _without_none(value: Any) -> Any:

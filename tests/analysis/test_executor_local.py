@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.executors.local import LocalExecutor
 from alharness.files import read_toml

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.executors.ray_cluster import RayExecutor

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alharness.cli import call
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.executors.base import Event, carry_out, payload
 from alharness.executors.driver import drive
 from alharness.executors.sweeps import Choices, Job, Sweep, expand

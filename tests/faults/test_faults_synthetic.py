@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.records import RunFolder
 from alharness.spec import resolve

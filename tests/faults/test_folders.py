@@ -11,7 +11,7 @@ import pytest
 import alharness
 from alharness.cli import call
 from alharness.engine import runner
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.errors import PendingError, UserError
 from alharness.records import RunFolder, read_run

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from alharness import timing
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.pool import ArrayPool

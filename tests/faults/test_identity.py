@@ -13,7 +13,7 @@ from PIL import Image
 
 from alharness import registry
 from alharness.cli import call
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.records import RunFolder, run_folders

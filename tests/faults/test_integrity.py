@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.proof import proved_log
 from alharness.engine.runner import execute
 from alharness.errors import UserError

@@ -13,7 +13,7 @@ import pytest
 
 from alharness.artefacts import ArtefactStore
 from alharness.cli import call
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.records import CycleRecord, RunFolder, run_folders
 from alharness.spec import RunSpec, resolve

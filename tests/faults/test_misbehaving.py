@@ -14,7 +14,7 @@ import pytest
 
 from alharness.border.state import global_marks, put_back
 from alharness.cli import call
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.proof import proved_log
 from alharness.engine.runner import execute
 from alharness.errors import UserError

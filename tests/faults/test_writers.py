@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from alharness.artefacts import write_tensors
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.files import append_line, copy, write_json, write_sealed, write_text

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.files import read_toml

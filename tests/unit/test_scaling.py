@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alharness.comparison.verdicts import Estimate
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.errors import UserError
 from alharness.scaling import estimates, figures, measure
 from alharness.scaling.estimates import slope

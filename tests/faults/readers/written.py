@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from alharness.artefacts import ArtefactStore, read_notes, write_tensors
-from alharness.engine.opening import Places
+from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.generative.autoencoder import AutoencoderTraining
