@@ -57,7 +57,7 @@ class RunResult:
     @property
     def records(self) -> tuple[CycleRecord, ...]:
         """One record per cycle."""
-        return self.run.records
+        return tuple(self.run.records)
 
     @property
     def cycles(self) -> DataFrame:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from types import NoneType
-from typing import Any, TypeVar, cast, get_args, get_origin, overload
+from typing import Any, TypeVar, get_args, get_origin, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,10 +210,8 @@ def _maps(model: type[BaseModel], prefix: str) -> set[str]:
 
 
 _SECTIONS = _sections()
-_MAPS = {
-    model: _maps(model, prefix)
-    for prefix, model in [("", CycleRecord), *((f"{k}.", v) for k, v in _SECTIONS.items())]
-}
+_MAPS: dict[type[BaseModel], set[str]] = {CycleRecord: _maps(CycleRecord, "")}
+_MAPS |= {model: _maps(model, f"{name}.") for name, model in _SECTIONS.items()}
 #: All models that a record consists of.
 MODELS: tuple[type[BaseModel], ...] = (*_MAPS, LedgerEntry)
 
@@ -284,4 +282,4 @@ def _made(model: type[Model], values: dict[str, Any], names: set[str]) -> Model:
     _set(made, "__pydantic_fields_set__", names)
     _set(made, "__pydantic_extra__", None)
     _set(made, "__pydantic_private__", None)
-    return cast("Model", made)
+    return made

@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 from alharness.errors import UserError
 from alharness.files import beside, explained
 from alharness.records.proof import LEFT_OUT
-from alharness.records.runs import Run, read_runs
+from alharness.records.reader import read_runs
+from alharness.records.runs import Run
 
 #: How a file of published records ends.
 ENDING = ".tar.xz"
