@@ -32,11 +32,14 @@ ELSEWHERE = {
     "n_samples": "an ensemble has its members: tests/reference/test_dropout_samples.py",
     "network": "other weights are another network: tests/reference/test_asal_vgg.py",
     "weights": "part of the run key: tests/reference/test_asal_vgg.py",
+    "n_candidates": "a check has no test set to judge on: tests/unit/test_greedy_bound.py",
+    "metric": "a check has no test set to judge on: tests/unit/test_greedy_bound.py",
     "blocks": "other weights: tests/reference/test_asal_vgg.py",
 }
 #: Strategies whose query follows the seed; all others ask the same whatever it is.
 RANDOM = (
     "random", "badge", "typiclust", "cluster-margin", "vaal", "gaal", "simple-gan", "asal", "subset",
+    "greedy-bound",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
@@ -106,6 +107,36 @@ class Late(Strategy):
     )
     assert run("./mine.py:Declared").run.is_judged
     assert not run("./mine.py:Late").run.is_judged
+
+
+def test_it_tries_so_many_items_and_climbs_the_figure_that_is_named() -> None:
+    from types import SimpleNamespace
+
+    from alharness.registry import resolve_strategy
+    from alharness.timing import Stopwatch, WorkCounters
+
+    def chosen(**parameters: Any) -> tuple[list[int], int]:
+        tried: list[int] = []
+
+        def judge(indices: torch.Tensor) -> Any:
+            tried.append(int(indices[-1]))
+            return SimpleNamespace(
+                accuracy=float(3 in indices), balanced_accuracy=float(5 in indices), log_loss=1.0
+            )
+
+        view: Any = SimpleNamespace(
+            judge=judge,
+            unlabelled=torch.arange(8),
+            rng=lambda *purpose: np.random.default_rng(0),
+            stopwatch=Stopwatch("cpu"),
+            work=WorkCounters(),
+        )
+        query: Any = resolve_strategy("greedy-bound", **parameters).select(view, 1)
+        return query.indices.tolist(), len(tried)
+
+    assert chosen() == ([3], 8)
+    assert chosen(metric="balanced_accuracy") == ([5], 8)
+    assert chosen(n_candidates=1)[1] == 1
 
 
 def test_the_vault_stays_sealed_while_it_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
