@@ -37,6 +37,11 @@ def command(plugin: Path, runs: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
+def here(plugin: Path, runs: Path, *more: str) -> int:
+    """The same in this process: only who is killed needs one of its own."""
+    return call(command(plugin, runs, *more)[3:])
+
+
 def only_folder(runs: Path) -> RunFolder:
     (folder,) = run_folders(runs)
     return folder
@@ -51,7 +56,7 @@ def plugin(tmp_path: Path) -> Path:
 
 def test_killed_and_started_again(plugin: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    subprocess.run(command(plugin, whole, "--quiet"), check=True)
+    assert here(plugin, whole, "--quiet") == 0
 
     slow = {**os.environ, "SLOW_S": "0.3"}
     process = subprocess.Popen(command(plugin, parts, "--quiet"), env=slow)
@@ -68,7 +73,7 @@ def test_killed_and_started_again(plugin: Path, tmp_path: Path) -> None:
     with left.cycles.open("ab") as file:  # what a kill inside the write would leave
         file.write(b'{"schema_version":1,"cyc')
 
-    subprocess.run(command(plugin, parts, "--quiet"), check=True)
+    assert here(plugin, parts, "--quiet") == 0
 
     expected, found = only_folder(whole), only_folder(parts)
     assert [r.without_times() for r in found.records()] == [
@@ -141,12 +146,12 @@ def test_a_finished_run_is_not_run_again_and_fresh_starts_over(
 ) -> None:
     runs = tmp_path / "runs"
     for _ in range(2):
-        subprocess.run(command(plugin, runs, "--quiet", "--no-tracking"), check=True)
+        assert here(plugin, runs, "--quiet", "--no-tracking") == 0
     folder = only_folder(runs)
     (session,) = folder.facts().sessions
     assert session.distribution == folder.facts().strategy.distribution
     stamp = folder.records()[0].ts_ms
-    subprocess.run(command(plugin, runs, "--quiet", "--no-tracking", "--fresh"), check=True)
+    assert here(plugin, runs, "--quiet", "--no-tracking", "--fresh") == 0
     assert folder.records()[0].ts_ms > stamp
     assert len(folder.records()) == 9
 

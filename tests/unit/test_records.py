@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from alharness.errors import UserError
 from alharness.files import drop_torn_line
@@ -49,6 +50,15 @@ def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     for one in written:
         append_record(path, one)
     assert read_records(path) == written
+
+
+@pytest.mark.parametrize("section", ["", "time", "test", "fit"])
+def test_a_field_that_this_version_does_not_know_is_refused(section: str) -> None:
+    """A later version's record is no record of this one: what it says beyond would be lost unsaid."""
+    values = record(0).model_dump()
+    (values[section] if section else values)["of a later version"] = 1
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        CycleRecord.model_validate(values)
 
 
 def test_times_are_all_that_two_equal_runs_differ_in() -> None:
