@@ -173,3 +173,15 @@ def test_two_processes_do_not_write_one_run(plugin: Path, tmp_path: Path) -> Non
     assert second.returncode == 2
     assert "Another process is writing this run" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_fresh_starts_a_run_over_whose_spec_cannot_be_read(plugin: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert here(plugin, runs, "--quiet", "--no-tracking") == 0
+    folder = only_folder(runs)
+    whole = folder.spec.read_bytes()
+    folder.spec.write_bytes(b"\xff\x00 = [")
+    assert here(plugin, runs, "--quiet", "--no-tracking") == 2
+    assert here(plugin, runs, "--quiet", "--no-tracking", "--fresh") == 0
+    assert folder.spec.read_bytes() == whole
+    assert only_folder(runs).is_finished()

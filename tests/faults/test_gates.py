@@ -232,3 +232,18 @@ def test_what_only_waits_takes_no_time_of_a_cpu() -> None:
     waiting, idle = gates.interleaved(lambda: time.sleep(0.05), lambda: None, repeats=3)
     assert max(waiting) < 0.025
     assert max(idle) < 0.025
+
+
+def test_a_ratio_is_measured_as_often_as_it_was_asked() -> None:
+    """One untimed call of each, then so many; a ratio that is met is not measured again."""
+    calls: list[str] = []
+    busy = [list(range(2000)) for _ in range(20)]
+
+    def work(name: str, times: int) -> None:
+        calls.append(name)
+        for _ in range(times):
+            for values in busy:
+                sorted(values, reverse=True)
+
+    gates.gate_ratio(lambda: work("ours", 1), lambda: work("theirs", 8), at_most=1.0, repeats=3)
+    assert calls == ["ours", "theirs"] * 4
