@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -296,3 +298,9 @@ def test_objects_are_collected_again_after_a_reading(runs_dir: Path) -> None:
         assert not gc.isenabled()  # whoever switched it off meant it
     finally:
         gc.enable()
+
+
+def test_the_fields_are_called_the_same_in_every_process() -> None:
+    text = "from alharness.records.parsed import _fields; print(_fields())"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == kept._fields()
