@@ -244,19 +244,17 @@ def status(spec: Path | None, runs_dir: Path, **options: Any) -> None:
 
     It looks at the folders of the runs, and starts nothing; another process may be at work there.
     """
-    from alharness.executors.sweeps import standing
+    from alharness.executors.sweeps import read_jobs, standing
 
     found, everything = jobs_of(spec, runs_dir, elsewhere=True, **options)
     state = standing(everything)
     _announce(found, everything, state, 1)
-    failed = [(job, run.failure) for job in state.left if (run := job.read()).failure is not None]
-    for job, reason in failed:
-        click.echo(f"  failed: {job.name}: {reason}")
-    for job in state.unfinished:
-        records = job.read().records
-        click.echo(
-            f"  to continue: {job.name}  {records[-1].n_asked} of {job.spec.budget} annotations"
-        )
+    for job, run in read_jobs(state.left):
+        if run.failure is not None:
+            click.echo(f"  failed: {job.name}: {run.failure}")
+    for job, run in read_jobs(state.unfinished):
+        told = f"{run.records[-1].n_asked} of {job.spec.budget} annotations"
+        click.echo(f"  to continue: {job.name}  {told}")
     if state.left:
         words = _as_typed(spec, options) + runs_dir_typed(runs_dir)
         click.echo(f"Carry on:  {typed('sweep', *words)}")
