@@ -85,7 +85,7 @@ def as_latex(parts: Sequence[Points], status: str) -> str:
         rules.append(f"\\cmidrule(lr){{{place}-{place + n - 1}}}")
         place += n
     header = [tex(_axis_words(parts)), *(f"{at:.12g}" for part in parts for at in part.at)]
-    caption = tex(legend(parts, best="Bold")).replace("+/-", "$^{+}$/$^{-}$", 1)
+    caption = tex(legend(parts, best="bold")).replace("+/-", "$^{+}$/$^{-}$", 1)
     lines += [
         "",
         "\\begin{table}",

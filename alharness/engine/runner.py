@@ -186,14 +186,15 @@ class _Audience:
     warn: Callable[[str], None]
 
     def started(self, spec: RunSpec, folder: RunFolder, done: Sequence[CycleRecord]) -> None:
-        for observer in self.observers:
-            observer.started(spec, folder, done)
-        for doubt in doubts(folder.facts().task.notes):
-            self.warn(f"The data of '{spec.task.name}': {doubt}")
         facts = folder.facts()
+        # Before the observers: the display begins its table of cycles, which no notice should cut in two.
+        for doubt in doubts(facts.task.notes):
+            self.warn(f"The data of '{spec.task.name}': {doubt}")
         for caveat in dict.fromkeys((facts.strategy.caveat, facts.start.caveat)):
             if caveat:
                 self.warn(f"Known of {caveat}.")
+        for observer in self.observers:
+            observer.started(spec, folder, done)
 
     def cycle(self, record: CycleRecord) -> None:
         for observer in self.observers:

@@ -129,9 +129,11 @@ def _misnamed(kind: str, group: str, name: str, hint: Hint) -> UserError:
     for other, (called, _) in CALLED.items():
         # Names that changed places: no spelling of the other kind is what was meant.
         if other != group and group in CALLED and find(other, split(other, name)[0]) is not None:
+            order = "'alharness run' takes the strategy first: alharness run margin digits-two"
             return UserError(
-                f"'{name}' is a {called}; expected a {kind} ('alharness list {CALLED[group][1]}'). "
-                "'alharness run' takes the strategy first: alharness run margin digits-two"
+                f"'{name}' is a {called}; expected a {kind} ('alharness list {CALLED[group][1]}')."
+                # Only these two stand side by side without a word between them.
+                + (f" {order}" if {other, group} == {STRATEGIES, TASKS} else "")
             )
     return unknown_name(kind, name, names(group))
 

@@ -288,6 +288,11 @@ def _columns_of(path: Path, parameters: ParquetParameters) -> Columns:
     images = [name for name in schema.names if holds_images(name)]
     named = [name for name in schema.names if _kind_of(features, name) == "ClassLabel"]
     labels = named or [name for name in LABELS if name in schema.names and holds_labels(name)]
+    if parameters.image is None and not images:
+        raise UserError(
+            f"{shown(str(path))} has no column of encoded images; there are {', '.join(schema.names)}. "
+            f"Rows of numbers, texts or vectors are table:{shown(str(path))} with task.target=COLUMN."
+        )
     image = _one("image", parameters.image, images, schema.names, path)
     if parameters.blank == "pool" and parameters.label is None and not labels:
         label = ""  # nothing is labelled

@@ -357,10 +357,9 @@ class Table(OwnFile):
         missing = values.isna().to_numpy()
         if missing.any():
             raise UserError(
-                f"Column '{name}' of {self.where} has {int(missing.sum())} missing values, the first in row "
-                f"{int(missing.argmax()) + 1}; it must say of each row what it is for. Fill them, "
-                "or leave the "
-                f"column out with task.drop={typed_name(name)}."
+                f"Column '{name}' of {self.where} has {_gaps_in_words(missing)}; it must say of each "
+                "row what it is for. Fill them, or leave the column out with "
+                f"task.drop={typed_name(name)}."
             )
         texts = values.astype(str)
         roles = roles_in(name, texts.unique().tolist()[: MAX_ROLES + 1])
@@ -464,8 +463,7 @@ class Table(OwnFile):
         }
         if refused:
             told = [
-                f"'{name}' {'' if at else f'of {self.where} '}has {int(found.sum())} missing values, the "
-                f"first in row {int(found.argmax()) + 1}"
+                f"'{name}' {'' if at else f'of {self.where} '}has {_gaps_in_words(found)}"
                 for at, (name, found) in enumerate(refused.items())
             ]
             n_rows = int(np.logical_or.reduce(list(refused.values())).sum())
@@ -521,6 +519,16 @@ class Table(OwnFile):
             casting="same_kind",
         )
         return rows, notes
+
+
+def _gaps_in_words(missing: NDArray[np.bool_]) -> str:
+    """How many cells of a column are blank and where the first is, in rows from 1."""
+    n, row = int(missing.sum()), int(missing.argmax()) + 1
+    return (
+        f"1 missing value, in row {row}"
+        if n == 1
+        else f"{n} missing values, the first in row {row}"
+    )
 
 
 @lru_cache(maxsize=64)  # a sweep resolves many runs on one file

@@ -139,6 +139,17 @@ def test_a_data_set_in_the_strategys_place_is_told_as_such(
     assert "Available" not in error
 
 
+def test_a_stopping_rule_in_the_strategys_place_is_told_without_a_word_on_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(["run", "entropy", "digits-two"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "'entropy' is a stopping rule; expected a strategy ('alharness list strategies')." in error
+    )
+    assert "takes the strategy first" not in error
+
+
 def test_a_misspelt_class_is_met_with_the_files_own_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,19 @@ def test_one_plain_line_per_cycle_and_a_summary(
     ]
 
 
+def test_what_is_doubtful_in_the_data_is_told_above_the_table_of_cycles(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "\n".join(f"{i},{i * 7 % 11},{'ab'[i * 7 % 11 > 5]}" for i in range(60))
+    (tmp_path / "rows.csv").write_text(f"number,x,kind\n{rows}\n")
+    arguments = [f"table:{tmp_path / 'rows.csv'}", "--set", "task.target=kind", "--budget", "30"]
+    arguments += ["--set", "learner.kind=linear", "--initial-size", "20", "--no-tracking"]
+    monkeypatch.setattr(sys, "stderr", sys.stdout)  # as on a terminal: one stream
+    assert call(["run", "random", *arguments, "--runs-dir", str(tmp_path / "runs")]) == 0
+    told = capfd.readouterr().out
+    assert told.index("column 'number' numbers the rows") < told.index("cycle     labels")
+
+
 def test_quiet_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["--strategy", "random", "--dataset", "digits-two", *SMALL, "--quiet"]
     assert run(tmp_path, *arguments) == 0

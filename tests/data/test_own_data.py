@@ -280,9 +280,13 @@ TABLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "holds fractions .*, which are no classes: regression is not supported",
     ),
     ({}, {"y": 1}, "Which column .* Set task.target to one of: size, count"),
-    ({}, {"size": [None, *range(N - 1)]}, "'size' .* has 1 missing values, the first in row 1"),
+    ({}, {"size": [None, *range(N - 1)]}, "'size' .* has 1 missing value, in row 1"),
     ({}, {"colour": ["red", *[None] * 3, *["blue"] * (N - 4)]}, "'colour' .* 3 missing values"),
-    ({"split_column": "k"}, {"k": ["train", None, *["test"] * (N - 2)]}, "'k' .* 1 missing values"),
+    (
+        {"split_column": "k"},
+        {"k": ["train", None, *["test"] * (N - 2)]},
+        "'k' .* 1 missing value, in row 2;",
+    ),
     ({}, {"count": [np.inf, *range(N - 1)]}, "infinite in row 1"),
     ({"split_column": "colour"}, {}, "must say train .* and test; found 'blue'"),
     ({"drop": "size,count,colour,ripe,same"}, {}, "no column beside 'class'"),
@@ -296,7 +300,7 @@ TABLES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {},
         {"class": [None, *LABELS[1:]]},
-        "'class' .* first in row 1.*name another column with task.target",
+        "'class' .* in row 1.*name another column with task.target",
     ),
 ]
 

@@ -289,6 +289,11 @@ SPOILT: dict[str, Any] = {
         file.unlink() for file in (p / "data").glob("train*")
     ],
     "found struct<bytes: binary, path: string> and double": lambda p: write(p / TEST, [0.5, 1.5]),
+    # Rows of vectors are a table: the way there is named.
+    "has no column of encoded images; there are embedding, label. Rows of numbers": lambda p: [
+        pq.write_table(pa.table({"embedding": [[0.5, 1.5]], "label": [1]}), file)
+        for file in (p / "data").glob("*.parquet")
+    ],
     "holds the label? It may be none that is known": lambda p: write(
         p / TEST, [0, 1], names=("image", "kind"), metadata={}
     ),

@@ -123,7 +123,7 @@ def test_gaps_of_all_columns_are_one_line_and_a_setting_fills_them(tmp_path: Pat
     path = write(tmp_path / "t.csv", colour=colour, size=size)
     told = refused(path)
     assert "Column 'colour' of" in told
-    assert "has 2 missing values, the first in row 8; 'size' has 1 missing values" in told
+    assert "has 2 missing values, the first in row 8; 'size' has 1 missing value," in told
     assert "task.missing=drop (3 of 60 rows)" in told
     assert "task.drop=colour,size" in told
     dropped = load(path, missing="drop")
@@ -154,13 +154,13 @@ def test_a_gap_in_the_target_or_in_the_split_is_told(tmp_path: Path) -> None:
     label = Y.astype(object).copy()
     label[4] = None
     path = write(tmp_path / "t.csv", label=label)
-    assert "first in row 5" in refused(path)
+    assert "in row 5" in refused(path)
     assert len(load(path, missing="drop").pool_targets) == 48 - 1
     split = np.array(["train"] * 45 + ["test"] * 15, dtype=object)
     split[5], split[6] = None, "val"
     told = refused(write(tmp_path / "t.csv", split=split), split_column="split")
     assert "'split'" in told
-    assert "1 missing values, the first in row 6" in told
+    assert "1 missing value, in row 6" in told
 
 
 @pytest.mark.parametrize("word", ["NA", "None", "nan", "NULL", "N/A", "#N/A"])
@@ -171,7 +171,7 @@ def test_words_of_absence_are_gaps_among_numbers_and_a_question_among_words(
     numbers[2] = word
     path = write(tmp_path / "n.csv", size=numbers)
     assert "'size' of" in (told := refused(path))
-    assert "1 missing values, the first in row 3" in told
+    assert "1 missing value, in row 3" in told
     assert load(path, missing="median").pool_images.shape[1] == 2
     path = write(tmp_path / "w.csv", region=np.tile([word, "EU"], N // 2))
     told = refused(path)
