@@ -108,6 +108,10 @@ def start(
     say it all.
     Ctrl-C stops it, the same command continues. Exit code 1: at least one run failed.
     """
+    if executor == "ray":  # known before the runs are looked up and a store is opened
+        from alharness.executors.ray_cluster import see_that_ray_is_there
+
+        see_that_ray_is_there()
     if not quiet:  # before the libraries are loaded, which takes seconds
         click.echo(f"looking up the runs of {spec or 'these options'} ...")
     from alharness.api.running import places_of

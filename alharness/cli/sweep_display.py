@@ -80,12 +80,15 @@ class SweepDisplay:
         if event.kind == "failed":
             self.say(f"{self.position()}  failed    {job.name}: {event.text}", error=True)
         elif not self.quiet:
-            self.say(f"{self.position()}  finished  {job.name}  {self.result(job)}")
+            self.say(f"{self.position()}  finished  {job.name}  {self.result(event)}")
 
-    def result(self, job: Job) -> str:
+    def result(self, event: Event) -> str:
         """Last accuracy and how long this took."""
-        records = _records(job)
-        taken = time.monotonic() - self.started_at.get(job.index, self.since)
+        assert event.job is not None
+        records = _records(event.job)
+        taken = event.seconds
+        if taken is None:
+            taken = time.monotonic() - self.started_at.get(event.job.index, self.since)
         accuracy = f"{records[-1].test.as_text('accuracy')}  " if records else ""
         return f"{accuracy}{duration(taken)}"
 

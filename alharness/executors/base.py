@@ -27,12 +27,14 @@ class Event:
         job: which run; None for a tick.
         text: the reason of a failure, or the progress in words.
         details: a traceback, where there is one.
+        seconds: how long the run took, as its worker says; None where whoever watches has to look.
     """
 
     kind: Literal["started", "progress", "finished", "failed", "tick"]
     job: Job | None = None
     text: str = ""
     details: str = ""
+    seconds: float | None = None
 
 
 class Executor(Protocol):

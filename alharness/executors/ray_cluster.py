@@ -10,6 +10,7 @@ import itertools
 import os
 import time
 from collections.abc import Generator, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from alharness.errors import UserError, end_on_sigterm
@@ -59,6 +60,8 @@ class RayExecutor:
         self, jobs: Sequence[Job], places: Places, *, fresh: bool
     ) -> Generator[Event, None, None]:
         ray = _ray()
+        if not jobs:
+            return  # starting a cluster takes seconds, and ending it at once makes Ray complain
         # The runs' processes inherit these; Ray itself would leave them to every library.
         threads = dict.fromkeys(THREADS, str(self.cpus_per_run))
         options: dict[str, Any] = {"runtime_env": {"env_vars": threads}}
@@ -100,7 +103,7 @@ class RayExecutor:
         # Ray's processes serve one task after the other: not after a plug-in, which may have changed its own.
         alone = ray.remote(**wanted, max_calls=1)(_task)
         starts = ray.remote(num_cpus=0)(_Starts).remote()
-        places_of_all = payload(jobs[0], places, fresh=fresh) if jobs else {}
+        places_of_all = payload(jobs[0], places, fresh=fresh)
 
         def submit(job: Job) -> Any:
             # With --fresh, a task that Ray tries again starts over once more: only time is lost by it.
@@ -130,14 +133,15 @@ class RayExecutor:
                 index = waiting.pop(reference)
                 job = submitted.pop(index)
                 try:
-                    reason, details, device = ray.get(reference)
+                    reason, details, device, seconds = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    reason, details, device = self._lost(error), str(error), ""
+                    reason, details, device, seconds = self._lost(error), str(error), "", None
                 told = started.pop(index, None)
                 run = _on(job, device) if device else told or job
                 if told is None:
                     yield Event("started", run)
-                yield Event("failed" if reason else "finished", run, reason, details)
+                # A short run is over before its start is told: only its worker knows how long it took.
+                yield Event("failed" if reason else "finished", run, reason, details, seconds)
             yield Event("tick")
 
     def _window(self, ray: Any) -> int:
@@ -211,8 +215,8 @@ class _Starts:
         return new
 
 
-def _task(work: dict[str, Any], starts: Any) -> tuple[str, str, str]:
-    """What runs on a node: the payload, as in a local worker; and the device that it ran on."""
+def _task(work: dict[str, Any], starts: Any) -> tuple[str, str, str, float]:
+    """What runs on a node: the payload, as in a local worker; the device that it ran on, and seconds."""
     from alharness.spec import resolve_device
 
     end_on_sigterm()  # a node that is taken away: Ray starts the task again, nobody is to blame
@@ -221,8 +225,9 @@ def _task(work: dict[str, Any], starts: Any) -> tuple[str, str, str]:
     except UserError:  # carrying it out tells why
         device = ""
     starts.add.remote(work["index"], device)
+    began = time.monotonic()
     reason, details = carry_out(work)
-    return reason, details, device
+    return reason, details, device, time.monotonic() - began
 
 
 def _on(job: Job, device: str) -> Job:
@@ -230,14 +235,23 @@ def _on(job: Job, device: str) -> Job:
     return job if device in ("", job.spec.device) else job.on(device)
 
 
+def see_that_ray_is_there() -> None:
+    """Whether Ray can be imported, without importing it.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if find_spec("ray") is None:
+        raise UserError(
+            "The Ray executor needs the package 'ray'. Install it with: pip install 'alharness[ray]'"
+        )
+
+
 def _ray() -> Any:
     """Ray, or how to get it."""
     # Ray would otherwise send usage figures over the network.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise UserError(
-            "The Ray executor needs the package 'ray'. Install it with: pip install 'alharness[ray]'"
-        ) from None
+    see_that_ray_is_there()
+    import ray
+
     return ray

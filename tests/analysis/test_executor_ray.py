@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ from alharness.cli import call
 from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.errors import UserError
+from alharness.executors import ray_cluster
 from alharness.executors.ray_cluster import RayExecutor
 from alharness.executors.sweeps import Choices, Sweep, expand
 from alharness.files import read_toml
@@ -113,6 +115,24 @@ def test_a_worker_that_is_lost_too_often_is_told_in_one_line() -> None:
     assert "\n" not in told
 
 
+def test_where_nothing_is_left_no_cluster_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "_ray", object)  # it has no init
+    places = Places(tmp_path, DataLocations.resolve())
+    assert not [*RayExecutor().run([], places, fresh=False)]
+
+
+def test_a_missing_ray_is_told_before_anything_is_planned(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert call(["sweep", "there-is-no-such.toml", "--executor", "ray"]) == 2
+    told = capfd.readouterr()
+    assert "pip install 'alharness[ray]'" in told.err
+    assert not told.out
+
+
 def test_tasks_tell_their_start_and_a_cluster_is_given_few_at_a_time(tmp_path: Path) -> None:
     """The driver asks no folder about a run, and waits for as many tasks as a cluster needs."""
     many_runs = runpy.run_path(str(ROOT / "benchmarks" / "many_runs.py"))
@@ -127,5 +147,7 @@ def test_tasks_tell_their_start_and_a_cluster_is_given_few_at_a_time(tmp_path: P
         if event.job is not None:
             first.setdefault(event.job.index, []).append(event.kind)
     assert all(told == ["started", "finished"] for told in first.values())
+    ends = [event for event in events if event.kind == "finished"]
+    assert {event.seconds for event in ends} == {1.5}, "the worker's own seconds, not our waiting"
     assert cluster.ray.longest == 1000
     assert len(list(tmp_path.iterdir())) == before
