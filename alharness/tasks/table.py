@@ -474,6 +474,8 @@ class Table(OwnFile):
             if names:
                 listed_names = ",".join(typed_name(name) for name in names)
                 how += f", median, category or keep, or leave the column out with task.drop={listed_names}"
+            if not target:  # rows to be labelled: the gaps may be what is to be labelled
+                how += ", or name the column of classes with task.target"
             if target in refused:
                 how += ", or name another column with task.target, or label the rows with 'alharness label'"
             raise UserError(f"Column {'; '.join(told)}. {how}.")

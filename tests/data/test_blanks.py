@@ -157,6 +157,19 @@ def test_a_blank_cell_in_the_column_of_classes_is_a_row_to_be_labelled(
         load_data(resolve_task(name, drop="note"), locations)
 
 
+def test_blanks_in_a_column_that_nobody_named_may_be_the_classes(
+    tmp_path: Path, locations: DataLocations
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "size,churned\n" + "".join(f"{i / 7},{'yes' * (i % 5 == 0)}\n" for i in range(30))
+    )
+    with pytest.raises(UserError, match=r"'churned'.*name the column of classes with task\.target"):
+        labelling(f"table:{path}", locations, classes="yes,no")
+    data = labelling(f"table:{path}", locations, classes="yes,no", target="churned")
+    assert (data.pool_targets == BLANK).sum() == 24
+
+
 def test_a_table_without_a_column_of_classes_can_be_labelled(
     tmp_path: Path, locations: DataLocations
 ) -> None:

@@ -177,6 +177,22 @@ def test_a_shown_command_is_one_that_exists(command: str) -> None:
                 resolved(context.params[name])
 
 
+def not_run() -> list[str]:
+    """Commands of the blocks that need a stranger's data or packages: lines of ``text`` blocks."""
+    own = [block for block in of("text") if block.page != "docs/commands.md"]
+    found = dict.fromkeys(part for block in own for part in commands_of(block))
+    return [part for part in found if re.match(r"alharness (run|label) ", part)]
+
+
+@pytest.mark.parametrize("command", not_run())
+def test_a_command_that_does_not_run_here_names_a_strategy_that_exists(command: str) -> None:
+    found, arguments = find(shlex.split(command)[1:])
+    words = found.make_context(found.name, arguments).params
+    placed = [value for value in (words["strategy"], *words["names"]) if value]
+    assert placed, command
+    registry.strategy_class(placed[0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", sorted(SLOW))
 def test_a_slow_command_runs(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
