@@ -10,6 +10,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,10 @@ class Comparison:
 
     def defines(self, metric: str) -> bool:
         """Whether every run has a test figure in every cycle."""
-        return all(np.isfinite(run.y(metric)).all() for run in [*self.runs, *self.bounds])
+        if metric not in self._defined:
+            runs = [*self.runs, *self.bounds]
+            self._defined[metric] = all(np.isfinite(run.y(metric)).all() for run in runs)
+        return self._defined[metric]
 
     def words(self, metric: str) -> str:
         """A test figure in words; of the average precision, what it is of."""
@@ -113,7 +117,18 @@ class Comparison:
 
     def covered(self, axis: str) -> Covered:
         """What areas are taken over; there must be a run."""
-        return covered(self.runs, axis)
+        if axis not in self._covered:
+            self._covered[axis] = covered(self.runs, axis)
+        return self._covered[axis]
+
+    # Every table, chart and warning asks again, and each answer goes through all runs.
+    @cached_property
+    def _defined(self) -> dict[str, bool]:
+        return {}
+
+    @cached_property
+    def _covered(self) -> dict[str, Covered]:
+        return {}
 
     def has_areas(self, axis: str, metric: str) -> bool:
         """Whether curves can be held against each other: a figure that is defined, over some range."""
@@ -177,6 +192,10 @@ class Comparison:
 
     def hardware_differences(self) -> dict[str, list[str]]:
         """Fields of the hardware that differ between runs or sessions: then times do not compare (R12)."""
+        return self._hardware_differences
+
+    @cached_property
+    def _hardware_differences(self) -> dict[str, list[str]]:
         values: dict[str, set[str]] = defaultdict(set)
         for session in (session for run in self.runs for session in run.sessions):
             for key, value in {"runs_on_card": 1, **session.hardware}.items():
@@ -296,7 +315,8 @@ def _why_left_out(run: Run) -> str:
         return "no test set: nothing was measured, so there is nothing to compare"
     if run.records:
         budget = "?" if run.spec.budget is None else run.spec.budget
-        return f"{run.records[-1].n_asked} of {budget} annotations; run the sweep again to continue"
+        asked = run.records.column("n_asked")[-1]
+        return f"{asked} of {budget} annotations; run the sweep again to continue"
     return "no record yet"
 
 

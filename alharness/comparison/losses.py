@@ -94,24 +94,27 @@ def items(comparison: Comparison) -> tuple[TextTable | Chart, ...]:
 def _loss(series: Series) -> Loss | None:
     # By what was recorded, not by name: any strategy that searches for images may say so.
     searched = [r for r in series.runs if any(r.records.column(f"query.diagnostics.{SYNTHETIC}"))]
-    queries = [record.query for run in searched for record in run.records]
+    fields = ("kind", f"diagnostics.{SYNTHETIC}", "size", "entropy_mean", f"diagnostics.{DEPTH}")
+    names = [f"query.{field}" for field in fields]
+    # A row for each query of pool items that were matched to images.
     told = [
-        query
-        for query in queries
-        if query is not None and query.kind == "pool" and SYNTHETIC in query.diagnostics
+        row
+        for run in searched
+        for kind, *row in zip(*map(run.records.column, names), strict=True)
+        if kind == "pool" and row[0] is not None
     ]
     if not told:
         return None
-    sizes = np.array([q.size for q in told], dtype=np.float64)
+    synthetic, sizes, asked, depths = zip(*told, strict=True)
 
     def mean(values: Sequence[float]) -> float:
-        return float(np.average(values, weights=sizes))
+        return float(np.average(values, weights=np.array(sizes, dtype=np.float64)))
 
     return Loss(
         series.label,
-        mean([q.diagnostics[SYNTHETIC] for q in told]),
-        mean([q.entropy_mean for q in told]),
-        mean([q.diagnostics.get(DEPTH, float("nan")) for q in told]),
+        mean(synthetic),
+        mean(asked),
+        mean([float("nan") if depth is None else depth for depth in depths]),
         _agreement(series.runs),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +82,7 @@ class Run:
         """Digest of the initial labelled set: runs that share it are pairs. There must be a record."""
         return str(self.records.column("labelled_digest")[0])
 
-    @property
+    @cached_property
     def sessions(self) -> list[Session]:
         """What made its records, in their order."""
         return self.facts.sessions_of(len(self.records))
@@ -89,7 +90,8 @@ class Run:
     @property
     def was_measured(self) -> bool:
         """Whether there was a test set: labels may be collected without one."""
-        return not self.records or self.records[-1].test.were_measured
+        # By the column: a record would be made of all cycles of a run that was kept (``records/parsed.py``).
+        return not self.records or not math.isnan(self.records.column("test.accuracy")[-1])
 
     @property
     def finished(self) -> bool:

@@ -101,6 +101,25 @@ def test_tables_and_comparisons_are_the_same_when_they_are_asked_again(runs_dir:
     assert alharness.compare(runs_dir).text() == text
 
 
+def test_a_comparison_of_runs_that_were_kept_makes_no_record_of_them(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record for each cycle costs more than all else in a study of thousands of runs."""
+    text = alharness.compare(runs_dir).text()
+    made: list[object] = []
+
+    def counted(columns: cycles_of_runs.Columns) -> object:
+        made.append(columns)
+        return records_of(columns)
+
+    monkeypatch.setattr(cycles_of_runs, "records_of", counted)
+    assert alharness.compare(runs_dir).text() == text
+    assert not made
+    # The counter counts: whoever wants records gets them made.
+    assert list(read_runs(runs_dir)[0].records)
+    assert made
+
+
 def test_a_few_runs_leave_nothing_behind(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept, "WORTH", N + 1)
     read_runs(runs_dir)
