@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,18 +17,26 @@ def identity(model: BaseModel) -> dict[str, Any]:
     value that is left out: old runs keep their keys, new ones get others.
     """
     values = model.model_dump(mode="json")
-    for name, field in type(model).model_fields.items():
-        value, extra = getattr(model, name), field.json_schema_extra
+    for name, added, unnamed in _fields(type(model)):
+        value = getattr(model, name)
         # Old runs had no such field; hashed with its default they would all get new names.
-        if (
-            isinstance(extra, dict)
-            and "added" in extra
-            and value == extra.get("before", field.default)
-        ):
+        if added and value == unnamed:
             del values[name]
         elif isinstance(value, BaseModel):
             values[name] = identity(value)
     return values
+
+
+@cache
+def _fields(model: type[BaseModel]) -> list[tuple[str, bool, Any]]:
+    """Name of each field, whether it was added, and with which value it is then left out."""
+    found = []
+    for name, field in model.model_fields.items():
+        extra = field.json_schema_extra
+        added = isinstance(extra, dict) and "added" in extra
+        unnamed = extra.get("before", field.default) if isinstance(extra, dict) else None
+        found.append((name, added, unnamed))
+    return found
 
 
 def before(model: type[BaseModel]) -> dict[str, Any]:

@@ -160,7 +160,12 @@ class Job:
     @cached_property
     def folder(self) -> RunFolder:
         """Its path is a hash of the whole spec: worked out once."""
-        return RunFolder(self.spec.folder(self.runs_dir))
+        return RunFolder(self.spec.home(self.runs_dir) / self.run_key)
+
+    @cached_property
+    def run_key(self) -> str:
+        """The hash of the whole spec."""
+        return self.spec.run_key
 
     @property
     def name(self) -> str:
@@ -239,6 +244,7 @@ def parse_seeds(text: str | int) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
+@no_collections()
 def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = False) -> list[Job]:
     """All runs of a sweep, resolved, without repetitions, in the order of the file's blocks.
 
@@ -292,9 +298,13 @@ def expand(sweep: Sweep, choices: Choices, runs_dir: Path, *, elsewhere: bool = 
             f"The sweep '{sweep.name}' has no run under the profile '{profile}': every [[runs]] block names "
             "another one. Give --profile, or add a block without."
         )
-    return [
-        Job(index, spec, runs_dir, device) for index, (spec, device) in enumerate(specs.values())
-    ]
+    jobs = []
+    for index, (key, (spec, device)) in enumerate(specs.items()):
+        jobs.append(job := Job(index, spec, runs_dir, device))
+        vars(job)["run_key"] = (
+            key  # hashed above to tell repetitions: a third of a run's price here
+        )
+    return jobs
 
 
 def _of_seed(

@@ -148,7 +148,7 @@ class RunSpec(BaseModel):
 
 def _without_none(value: Any) -> Any:
     """TOML has no null: a field that is None is left out, and reading it back gives the default None."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):  # as ``model_dump`` has every mapping
         return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
     return value
 
