@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from alharness.api import ComparisonResult as ComparisonResult
     from alharness.api import RunResult as RunResult
     from alharness.api import SweepResult as SweepResult
+    from alharness.api import TuneResult as TuneResult
     from alharness.api import ask as ask
     from alharness.api import compare as compare
     from alharness.api import load_runs as load_runs
     from alharness.api import run as run
     from alharness.api import sweep as sweep
+    from alharness.api import tune as tune
     from alharness.errors import UserError as UserError
 
 __version__ = "0.2.0"
@@ -29,12 +31,14 @@ _LAZY = {
     "ComparisonResult": "alharness.api",
     "RunResult": "alharness.api",
     "SweepResult": "alharness.api",
+    "TuneResult": "alharness.api",
     "UserError": "alharness.errors",
     "ask": "alharness.api",
     "compare": "alharness.api",
     "load_runs": "alharness.api",
     "run": "alharness.api",
     "sweep": "alharness.api",
+    "tune": "alharness.api",
 }
 
 __all__ = ["__version__", *_LAZY]

@@ -12,14 +12,17 @@ from alharness.api.frames import load_runs
 from alharness.api.labelling import ask
 from alharness.api.running import RunResult, run
 from alharness.api.sweeping import SweepResult, sweep
+from alharness.api.tuning import TuneResult, tune
 
 __all__ = [
     "ComparisonResult",
     "RunResult",
     "SweepResult",
+    "TuneResult",
     "ask",
     "compare",
     "load_runs",
     "run",
     "sweep",
+    "tune",
 ]

@@ -38,6 +38,10 @@ COMMANDS = {
         "Show the parameters, defaults and source of one of them.",
     ),
     "check": ("alharness.cli.check:check", "Prove that a strategy keeps the plug-in contract."),
+    "tune": (
+        "alharness.cli.tune:tune",
+        "Choose a classifier's settings on the starting labels.",
+    ),
     "sweep": ("alharness.cli.sweep:sweep", "Run many: strategies x data sets x seeds."),
     "compare": ("alharness.cli.compare:compare", "Compare finished runs in a table."),
     "report": ("alharness.cli.report:report", "Write figures, statistics and one HTML report."),
@@ -60,7 +64,7 @@ COMMANDS = {
 
 #: Title in ``--help`` -> its commands, in the order in which somebody meets them.
 GROUPS = {
-    "Run": ("run", "sweep"),
+    "Run": ("run", "tune", "sweep"),
     "Label": ("label", "labels"),
     "See what came out": ("compare", "figure", "report", "runs", "ui", "sync"),
     "What there is": ("list", "show", "check"),

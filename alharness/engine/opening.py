@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -96,13 +96,21 @@ class OpenTask:
         )
 
 
-def open_task(bound: Bound, places: Places, progress: Progress = silent) -> OpenTask:
-    """Load the data of a run and open pool and test set on its device."""
+def open_task(
+    bound: Bound, places: Places, progress: Progress = silent, *, with_test: bool = True
+) -> OpenTask:
+    """Load the data of a run and open pool and test set on its device.
+
+    Args:
+        with_test: False lets go of the test set as soon as it is loaded, for what must not see it.
+    """
     # Only a person can answer for an item without a class.
     answered = bound.spec.oracle.mode == "human"
     data = load_data(
         bound.task, places.locations, progress, blanks=answered, gaps=bound.kind.takes_gaps
     )
+    if not with_test:
+        data = replace(data, test_images=data.test_images[:0], test_targets=data.test_targets[:0])
     device = torch.device(bound.spec.device)
     # Asked before the pool takes its share: afterwards less is free.
     chosen = data.forecast(device, bound.spec.pool)

@@ -264,7 +264,7 @@ def _execute(
     if type(strategy).looks_at_test_labels:
         judging = open_judging(task, oracle, precision)
     chosen: list[Chosen] = []  # filled where a strategy chooses the initial set of a new run
-    choose = _choose(task, replace(supply, ledger=Ledger(task.pool.device)), oracle, limits, chosen)
+    choose = chooser(task, replace(supply, ledger=Ledger(task.pool.device)), oracle, limits, chosen)
 
     def describe_run() -> None:
         describe(
@@ -316,12 +316,13 @@ def _ending(bound: Bound, n: int, records: Sequence[CycleRecord]) -> Ending | No
     return Ending(n, bound.spec.seed, bound.stopping, records)
 
 
-def _choose(
+def chooser(
     task: OpenTask, supply: Supply, oracle: Oracle, limits: Limits, chosen: list[Chosen]
 ) -> Choose | None:
     """What finds the initial set of a new run; None where it is drawn uniformly.
 
     Args:
+        supply: with a ledger of its own: what a start costs is no cost of the run's strategy.
         chosen: gets what a strategy chose.
     """
     spec, starter = task.bound.spec, task.bound.starter
