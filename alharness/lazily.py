@@ -44,8 +44,9 @@ class _Late(ModuleType):
 
 
 if TYPE_CHECKING:
+    import numpy as numpy
     import torch as torch
     from torch import nn as nn
     from torch.nn import functional as functional
 else:
-    torch, nn, functional = map(_Late, ("torch", "torch.nn", "torch.nn.functional"))
+    numpy, torch, nn, functional = map(_Late, ("numpy", "torch", "torch.nn", "torch.nn.functional"))

@@ -9,9 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from alharness.records.cycles import no_collections
+from alharness.files import no_collections
+from alharness.lazily import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

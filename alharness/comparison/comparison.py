@@ -37,8 +37,8 @@ from alharness.comparison.remarks import (
 from alharness.comparison.runs import describe
 from alharness.comparison.series import Covered, LeftOut, Series, covered
 from alharness.errors import unknown_name
+from alharness.files import no_collections
 from alharness.records import Run, RunFolder
-from alharness.records.cycles import no_collections
 from alharness.records.metrics import in_words
 from alharness.records.runs import Pair
 

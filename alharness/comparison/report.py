@@ -31,9 +31,9 @@ from alharness.comparison.series import Series, asked_of
 from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import TextTable, number, p_value
 from alharness.comparison.verdicts import Verdict
+from alharness.files import no_collections
 from alharness.pictures.charts import Chart
 from alharness.records import RunFolder, SpecFacts
-from alharness.records.cycles import no_collections
 from alharness.records.facts import DRAWN, RANDOM_START
 from alharness.records.metrics import AXES, METRICS, as_column, axis_field, find_metric
 from alharness.records.runs import Pair

@@ -28,7 +28,7 @@ from alharness.border.state import Marks, changed, global_marks
 from alharness.conformance.effects import SEEN_ELSEWHERE, Tried, deeds, seen_elsewhere
 from alharness.conformance.process import helper
 from alharness.conformance.queries import digest, same
-from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Scene
+from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Sample, Scene
 from alharness.learners.learner import Learner
 from alharness.oracle import Oracle
 from alharness.queries import PoolQuery, Query
@@ -43,6 +43,8 @@ N_CYCLES = 4
 LATE_CYCLE = 30
 #: Seeds that a query may follow; among so many, draws of one item of 78 differ in all but one of 10^9 cases.
 N_SEEDS = 6
+#: Items of the pool in which who looks at a few hundred drawn candidates does not look at all.
+MANY = 1_500
 
 
 def _check(name: str) -> Callable[[Check], Check]:
@@ -503,7 +505,11 @@ def _seed(bench: Bench) -> None:
 
     # Of equal images everybody's scores are equal: who draws to break ties shows it there.
     equal = replace(bench.sample, images=np.full_like(bench.sample.images, 128))
-    for seat in (scene, bench.scene(equal, learner=scene.learner)):
+    # Who looks at a few hundred drawn candidates shows it where there are more.
+    shape = bench.sample.images.shape[1:]
+    many = Sample.usual(bench.sample.n_classes, shape, n_pool=MANY)
+    for sample in (None, equal, many):
+        seat = bench.scene(sample, learner=scene.learner) if sample is not None else scene
         found = []
         for seed in range(N_SEEDS):
             view = seat.view(seed=seed)
@@ -515,6 +521,6 @@ def _seed(bench: Bench) -> None:
         if not n_draws:
             raise unittest.SkipTest("draws no random numbers")
     raise AssertionError(
-        f"draws from view.rng or view.torch_rng, and {N_SEEDS} seeds give one query, on noisy and on equal "
-        "images: the numbers are not used, or their generator is seeded anew"
+        f"draws from view.rng or view.torch_rng, and {N_SEEDS} seeds give one query, on noisy, on equal "
+        "and on many images: the numbers are not used, or their generator is seeded anew"
     )

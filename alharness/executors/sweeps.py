@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from alharness.engine.folders import require_own
 from alharness.errors import UserError, unknown_name
-from alharness.files import merge, read_toml
+from alharness.files import merge, no_collections, read_toml
 from alharness.records import Run, RunFolder, SpecFacts, read_run
-from alharness.records.cycles import no_collections
 from alharness.records.parsed import ParsedRuns
 from alharness.records.reader import read_or_mark
 from alharness.spec import RunSpec, as_called, explain, resolve

@@ -7,9 +7,7 @@ A field over all cycles is a *column*, under the dotted name that ``load_runs`` 
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, overload
@@ -120,21 +118,6 @@ class Cycles(Sequence[CycleRecord]):
 
     def __repr__(self) -> str:
         return f"Cycles({list(self._records)!r})"
-
-
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """No search for circles of objects in the block, which makes many that all stay.
-
-    Each search goes through everything that is there: for the table of 2,000 runs, 40 % of the time.
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def columns_of(records: Sequence[CycleRecord]) -> Columns:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alharness.errors import UserError
-from alharness.files import explained
-from alharness.records.cycles import Cycles, no_collections
+from alharness.files import explained, no_collections
+from alharness.records.cycles import Cycles
 from alharness.records.facts import NO_SPEC, SpecFacts
 from alharness.records.folder import RunFolder
 from alharness.records.parsed import ParsedRuns

@@ -273,7 +273,7 @@ def test_every_column_of_the_table_of_cycles(root: Path) -> None:
     }
     assert other - set(wanted) == {
         "query.kind", "query.digest", "time.cold", "time.fit_cpu_s", "time.select_cpu_s", "time.load",
-        "time.paused_s",
+        "time.paused_s", "time.stop_s", "fit.n_pseudo", "fit.n_unlabelled",
     }  # fmt: skip
 
 

@@ -130,8 +130,8 @@ def test_the_class_stands_in_columns_axes_and_files(make_run: Any) -> None:
     (section,) = made.sections
     assert found[0].words("average_precision") == "average precision on the test set (of class one)"
     table = section.by_name["results"]
-    assert "final average precision (class one)" in table.header
+    assert "final average precision on the test set (of class one)" in table.header
     assert "of class one" in section.by_name["curve_average_precision"].caption
-    assert any("average precision (class one)" in text for text in section.warnings)
+    assert any("average precision on the test set (of class one)" in t for t in section.warnings)
     assert json.loads(as_json(made))["comparisons"][0]["average_precision_of"] == "class one"
     assert merit_csv(made).splitlines()[1].endswith(",class one")

@@ -32,8 +32,8 @@ def test_a_sweep_file_is_described_key_by_key(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = told(capsys, *words)
-    expected = [*Sweep.model_fields, "task", "strategy", *TOP_LEVEL]
-    expected += [f"{name}.NAME" for name in SECTIONS[2:]]
+    expected = [*Sweep.model_fields, "task", "strategy", "initial", *TOP_LEVEL]
+    expected += [f"{name}.NAME" for name in SECTIONS if name not in ("task", "strategy", "initial")]
     assert keys(text)[: len(expected)] == expected
     assert max(map(len, text.splitlines())) <= 82
 

@@ -7,6 +7,7 @@ such system is here, so that what else it does otherwise is not seen; README say
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,5 +131,6 @@ def test_a_selection_that_never_ends_is_ended_all_the_same(missing: str, tmp_pat
     done = alharness(
         tmp_path, missing, "run", "./slow.py:Slow", "digits-two", "--select-timeout", "1", *SMALL,
     )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    assert "a query within 1 s (--select-timeout)" in done.stderr
+    # Without an alarm nothing raises in the selection: the process is ended from outside.
+    assert done.returncode in (2, -signal.SIGKILL), done.stderr
+    assert "within 1 s (--select-timeout)" in done.stderr

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -153,7 +153,7 @@ def test_a_server_that_takes_the_call_and_never_answers_is_given_up(
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         (line,) = run(uri, capfd, tmp_path / "runs")
     assert "took too long: no answer within 2 s" in line
-    assert not any("alharness.tracking" in " ".join(c.cmdline()) for c in children())
+    assert eventually(lambda: not any("alharness.tracking" in told(child) for child in children()))
 
 
 @pytest.mark.usefixtures("hurried")
@@ -163,6 +163,22 @@ def test_a_server_too_slow_for_a_visit_is_given_up_once(
     with serving(Stub(tmp_path / "artefacts", answer_s=0.6)) as stub:
         (line,) = run(stub.uri, capfd, tmp_path / "runs")
     assert "took too long" in line
+
+
+def told(process: psutil.Process) -> str:
+    """Its command; nothing of one that is gone."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 30.0) -> bool:
+    """Whether something holds, now or soon: a process that was ended is there for a moment more."""
+    until = time.monotonic() + seconds
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.05)
+    return holds()
 
 
 def children() -> list[psutil.Process]:
