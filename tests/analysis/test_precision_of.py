@@ -134,4 +134,4 @@ def test_the_class_stands_in_columns_axes_and_files(make_run: Any) -> None:
     assert "of class one" in section.by_name["curve_average_precision"].caption
     assert any("average precision on the test set (of class one)" in t for t in section.warnings)
     assert json.loads(as_json(made))["comparisons"][0]["average_precision_of"] == "class one"
-    assert merit_csv(made).splitlines()[1].endswith(",class one")
+    assert merit_csv(made).splitlines()[1].endswith(",class one,average_precision")
