@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alharness.border import guard
 from alharness.border.state import global_marks, put_back
 from alharness.cli import call
 from alharness.engine.places import Places
@@ -37,8 +39,12 @@ def _samples() -> list[type]:
 
 
 @pytest.fixture(autouse=True)
-def _everybodys_state() -> Iterator[None]:
-    """The samples move what belongs to all tests."""
+def _everybodys_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The samples move what belongs to all tests; whoever started these may have them ignore Ctrl-C."""
+    monkeypatch.setattr(
+        guard, "LONG_S", 600.0
+    )  # on a busy machine, too, the first selection is looked at
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = global_marks()
     yield
     put_back(before)

@@ -14,6 +14,7 @@ import pytest
 
 import alharness
 from alharness.errors import UserError
+from alharness.files import no_collections
 from alharness.records import Run, RunFolder, read_run, read_runs
 from alharness.records import cycles as cycles_of_runs
 from alharness.records import parsed as kept
@@ -312,7 +313,7 @@ def test_objects_are_collected_again_after_a_reading(runs_dir: Path) -> None:
     assert gc.isenabled()
     gc.disable()
     try:
-        with cycles_of_runs.no_collections():
+        with no_collections():
             pass
         assert not gc.isenabled()  # whoever switched it off meant it
     finally:
