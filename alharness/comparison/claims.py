@@ -30,16 +30,11 @@ from alharness.comparison.evidence import (
     not_above,
     replication,
 )
+from alharness.comparison.intervals import band, difference_interval, interval
+from alharness.comparison.levels import ALPHA, MIN_PAIRS
+from alharness.comparison.power import pairs_to_decide
 from alharness.comparison.series import Series, paired, unit_of
-from alharness.comparison.statistics import (
-    ALPHA,
-    MIN_PAIRS,
-    band,
-    difference_interval,
-    interval,
-    pairs_to_decide,
-    signed_ranks,
-)
+from alharness.comparison.signed_ranks import signed_ranks
 from alharness.comparison.verdicts import Claim, Verdict, Word, read_blocks
 from alharness.records import Run
 from alharness.records.runs import Array

@@ -17,15 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
+from alharness.comparison.intervals import difference_interval
+from alharness.comparison.levels import ALPHA, MIN_PAIRS
+from alharness.comparison.paired_tests import paired_tests
+from alharness.comparison.power import new_laboratories
 from alharness.comparison.series import Series, asked_of, paired, shared_grid
-from alharness.comparison.statistics import (
-    ALPHA,
-    MIN_PAIRS,
-    difference_interval,
-    new_laboratories,
-    paired_tests,
-    signed_ranks,
-)
+from alharness.comparison.signed_ranks import signed_ranks
 from alharness.comparison.verdicts import Word
 from alharness.errors import UserError
 from alharness.records.runs import Array

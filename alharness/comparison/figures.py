@@ -10,8 +10,9 @@ import numpy as np
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
+from alharness.comparison.levels import ROUNDING
+from alharness.comparison.rank_test import RankTest
 from alharness.comparison.series import UPPER, Series, paired, shared_grid
-from alharness.comparison.statistics import ROUNDING, RankTest
 from alharness.pictures.canvas import Axes, Figure
 from alharness.pictures.charts import (
     WIDTH,

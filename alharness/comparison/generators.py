@@ -9,8 +9,8 @@ import numpy as np
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import BASELINE, Comparison
+from alharness.comparison.intervals import difference_interval, nested_interval
 from alharness.comparison.series import Series, paired
-from alharness.comparison.statistics import difference_interval, nested_interval
 from alharness.comparison.tables import TextTable, number, signed
 from alharness.pictures.canvas import Figure
 from alharness.pictures.charts import WIDTH, Chart, entry, legend, make_chart

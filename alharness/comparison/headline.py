@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
+from alharness.comparison.levels import ALPHA, MIN_PAIRS
 from alharness.comparison.metrics import ResultRow
+from alharness.comparison.paired_tests import PairedTest
 from alharness.comparison.series import Series
-from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.records.metrics import AXES, METRICS
 
 

@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from alharness.comparison.comparison import Comparison
+from alharness.comparison.intervals import interval
+from alharness.comparison.levels import ALPHA, MIN_PAIRS, settled, tied
+from alharness.comparison.paired_tests import PairedTest, paired_tests
 from alharness.comparison.series import SHARED, Covered, Series, asked_of, paired, shared_grid
-from alharness.comparison.statistics import (
-    ALPHA,
-    MIN_PAIRS,
-    PairedTest,
-    interval,
-    paired_tests,
-    settled,
-    tied,
-)
 from alharness.records import Run
 from alharness.records.metrics import METRICS, is_uneven
 from alharness.records.runs import Array

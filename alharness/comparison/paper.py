@@ -13,8 +13,8 @@ import numpy as np
 
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.figures import capital
+from alharness.comparison.intervals import interval
 from alharness.comparison.series import Series, paired, shared_grid
-from alharness.comparison.statistics import interval
 from alharness.errors import UserError
 from alharness.pictures.canvas import Axes, Figure
 from alharness.pictures.charts import (

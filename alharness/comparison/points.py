@@ -15,9 +15,10 @@ import numpy as np
 
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.headline import headline
+from alharness.comparison.levels import tied
 from alharness.comparison.metrics import metric_of, table
+from alharness.comparison.paired_tests import PairedTest, paired_tests
 from alharness.comparison.series import Series, asked_of, paired
-from alharness.comparison.statistics import PairedTest, paired_tests, tied
 from alharness.errors import UserError
 from alharness.records import Run
 from alharness.records.metrics import AXES, METRICS, axis_field, find_metric

@@ -15,8 +15,8 @@ from alharness.comparison.formats import (
     tex,
     wrapped,
 )
+from alharness.comparison.levels import ALPHA
 from alharness.comparison.points import Point, Points
-from alharness.comparison.statistics import ALPHA
 from alharness.comparison.tables import TextTable
 from alharness.pictures.charts import Cell, as_csv
 from alharness.records.metrics import AXES

@@ -19,16 +19,17 @@ from alharness.comparison import (
     losses,
     metrics,
     remarks,
-    statistics,
     stopping,
     tables,
 )
 from alharness.comparison.comparison import UNMEASURED, Comparison
 from alharness.comparison.headline import headline, saved
+from alharness.comparison.levels import ALPHA, MIN_PAIRS
 from alharness.comparison.metrics import ResultRow
+from alharness.comparison.paired_tests import PairedTest
+from alharness.comparison.rank_test import rank_test
 from alharness.comparison.runs import describe
 from alharness.comparison.series import Series, asked_of
-from alharness.comparison.statistics import ALPHA, MIN_PAIRS, PairedTest
 from alharness.comparison.tables import TextTable, number, p_value
 from alharness.comparison.verdicts import Verdict
 from alharness.files import no_collections
@@ -636,7 +637,7 @@ def _across(
     if len(titles) < MIN_TASKS or len(scores) < 2:
         return ()
     # Larger is better for every metric here: log losses were given a sign.
-    test = statistics.rank_test(scores)
+    test = rank_test(scores)
     cells = tuple(
         (label, *(number(abs(scores[label][i])) for i in range(len(titles))))
         for label in test.names

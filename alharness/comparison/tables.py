@@ -12,9 +12,10 @@ import numpy as np
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
+from alharness.comparison.levels import MIN_PAIRS
 from alharness.comparison.metrics import TARGETS, ResultRow
+from alharness.comparison.paired_tests import PairedTest
 from alharness.comparison.series import UPPER, Covered, Series
-from alharness.comparison.statistics import MIN_PAIRS, PairedTest
 from alharness.errors import UserError
 from alharness.files import flatten
 from alharness.records import LedgerEntry, Run, read_conformance

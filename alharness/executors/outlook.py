@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from alharness.comparison.comparison import BASELINE, BOUND
+from alharness.comparison.levels import ALPHA, MIN_PAIRS
+from alharness.comparison.power import minimum_detectable
 from alharness.comparison.runs import display_label
-from alharness.comparison.statistics import ALPHA, MIN_PAIRS, minimum_detectable, smallest_p
+from alharness.comparison.signed_ranks import smallest_p
 from alharness.executors.sweeps import Job
 
 #: Names that are listed one by one; of more, so many stand for all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alharness.comparison.statistics import holm
+from alharness.comparison.paired_tests import holm
 
 multitest = pytest.importorskip("statsmodels.stats.multitest", reason="pip install statsmodels")
 

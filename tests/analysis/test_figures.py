@@ -13,7 +13,7 @@ from PIL import Image
 
 from alharness.comparison import figures
 from alharness.comparison.comparison import comparisons
-from alharness.comparison.statistics import rank_test
+from alharness.comparison.rank_test import rank_test
 from alharness.records import read_runs
 from alharness.scaling import figures as scaling_figures
 from alharness.scaling.estimates import Line

@@ -13,7 +13,7 @@ import pytest
 from alharness.cli import call
 from alharness.comparison import paper
 from alharness.comparison.comparison import Comparison, comparisons
-from alharness.comparison.statistics import interval
+from alharness.comparison.intervals import interval
 from alharness.errors import UserError
 from alharness.records import read_runs
 

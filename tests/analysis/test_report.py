@@ -20,8 +20,8 @@ from alharness.comparison.comparison import comparisons
 from alharness.comparison.evidence import Gain
 from alharness.comparison.metrics import ResultRow, pools, scores_over_tasks
 from alharness.comparison.page import render, write
+from alharness.comparison.paired_tests import paired_tests
 from alharness.comparison.report import Report, build, sentence
-from alharness.comparison.statistics import paired_tests
 from alharness.records import read_runs
 
 Make = Callable[..., Path]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
-from alharness.comparison.statistics import ALPHA, smallest_p
+from alharness.comparison.levels import ALPHA
+from alharness.comparison.signed_ranks import smallest_p
 from alharness.executors.outlook import decides
 from alharness.plugins import STRATEGIES, listings
 from alharness.spec import as_called, resolve
