@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alharness.errors import PendingError, UserError, reason_of
+from alharness.errors import PendingError, PluginError, UserError, reason_of
 from alharness.files import explained, locked, refusal, write_text
 from alharness.records import RunFolder, SpecFacts
 from alharness.spec import RunSpec, explain
@@ -113,8 +113,12 @@ def held(folder: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def failure_kept(spec: RunSpec, folder: RunFolder) -> Iterator[None]:
-    """Leave word in the folder when the block fails, so that the run is called failed by whoever looks."""
+    """Leave word in the folder when the block fails, so that the run is called failed by whoever looks.
+
+    A new run that is refused as bad input before its first record never began: nothing is left of it.
+    """
     folder.write_failure(None)
+    is_new = not folder.spec.exists()
     try:
         yield
         # Once more: a sweep that found the folder busy may have left its word meanwhile.
@@ -123,9 +127,19 @@ def failure_kept(spec: RunSpec, folder: RunFolder) -> Iterator[None]:
         raise
     except Exception as error:
         told = "" if isinstance(error, UserError) else traceback.format_exc()
+        refused = isinstance(error, UserError) and not isinstance(error, PluginError)
         # Whatever stops this word, the run's own error matters more.
         with suppress(OSError, UserError):
-            if not folder.spec.exists():  # it failed before it had described itself
-                write_text(folder.spec, spec.to_toml())
-            folder.write_failure(reason_of(error), told)
+            if refused and is_new and not folder.cycles.exists():
+                folder.clear()
+                folder.spec.unlink(missing_ok=True)
+            else:
+                leave_word(spec, folder, reason_of(error), told)
         raise
+
+
+def leave_word(spec: RunSpec, folder: RunFolder, reason: str, details: str) -> None:
+    """Say in a run's folder why its last attempt failed, also where it had not described itself yet."""
+    if not folder.spec.exists():
+        write_text(folder.spec, spec.to_toml())
+    folder.write_failure(reason, details)

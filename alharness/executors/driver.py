@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from alharness.engine.folders import open_folder
+from alharness.engine.folders import leave_word, open_folder
 from alharness.errors import UserError
 from alharness.executors.base import Event, Executor
 from alharness.executors.sweeps import Job
@@ -84,7 +84,8 @@ def _note(event: Event, outcome: Outcome, view: Visits | None) -> None:
             mark(job.folder, tracked=view.uri is not None)
     elif event.kind == "failed":
         with suppress(UserError, OSError):  # not into a folder that holds another run
-            open_folder(job.spec, job.runs_dir).write_failure(event.text, event.details)
+            folder = open_folder(job.spec, job.runs_dir)
+            leave_word(job.spec, folder, event.text, event.details)
         outcome.failed.append((job, event.text))
     elif event.kind == "finished":
         outcome.finished.append(job)

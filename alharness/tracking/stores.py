@@ -100,8 +100,9 @@ def check_uri(uri: str) -> str:
     if scheme in ("", "file"):
         raise UserError(
             f"The tracking URI '{uri}' is a folder of files, which is not supported. Use a database, "
-            f"for instance {shlex.quote(example)}, a server (http://HOST:PORT), or leave "
-            "--tracking-uri and MLFLOW_TRACKING_URI out."
+            f"for instance {shlex.quote(example)}, a server (http://HOST:PORT), or name none "
+            "(--tracking-uri, MLFLOW_TRACKING_URI; in Python tracking=True). Without MLflow: "
+            "--no-tracking, in Python tracking=False."
         )
     known = [*SERVERS, *DATABASES, *entry_points(group="mlflow.tracking_store").names]
     if scheme not in known:

@@ -237,6 +237,11 @@ def test_a_classifiers_class_may_stand_for_its_kind(tmp_path: Path) -> None:
     assert found.accuracy > 0.3
 
 
+def test_a_store_that_is_none_is_told_in_pythons_words_too(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Without MLflow: .*tracking=False"):
+        alharness.run("random", "digits-two", runs_dir=tmp_path, tracking="none")
+
+
 class Local(Strategy):
     """At the top of a test module: it has a file."""
 

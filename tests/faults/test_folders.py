@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from alharness.engine import runner
 from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.errors import PendingError, UserError
-from alharness.records import RunFolder, read_run
+from alharness.records import RunFolder, read_run, run_folders
 from alharness.spec import RunSpec, resolve
 from alharness.tasks.base import DataLocations
 
@@ -178,6 +179,34 @@ def test_a_run_that_failed_is_called_failed(
         assert call(["compare", "--runs-dir", str(tmp_path)]) == 0
         assert "the moon is full" in capsys.readouterr().out
     assert read_run(execute(spec_of(), places(tmp_path)).path).failure is None
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more", "told"),
+    [
+        ("margin", [], "Which column .* holds the classes"),
+        ("margin", ["--set", "task.target=c", "--budget", "3000"], "larger than the pool"),
+        ("gaal", ["--set", "task.target=c"], "cannot serve the data set"),  # after its description
+    ],
+)
+def test_a_run_that_is_refused_as_bad_input_never_began(
+    strategy: str, more: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text(
+        "a,b,c\n" + "".join(f"{n % 7},.5,{n % 2}\n" for n in range(60))
+    )
+    command = ["run", *options(strategy=strategy, dataset=f"table:{tmp_path / 'rows.csv'}"), *more]
+    assert call([*command, "--runs-dir", str(tmp_path / "runs")]) == 2
+    assert re.search(told, capsys.readouterr().err)
+    assert run_folders(tmp_path / "runs") == []
+
+
+def test_a_run_of_a_sweep_that_is_refused_is_missed_in_it(tmp_path: Path) -> None:
+    command = ["sweep", "--strategies", "margin", "--datasets", "digits-two", "--seeds", "0"]
+    command += ["--set", "budget=3000", "--no-tracking", "--jobs", "1"]
+    assert call([*command, "--runs-dir", str(tmp_path)]) == 1
+    (asked,) = run_folders(tmp_path)
+    assert "larger than the pool" in str(read_run(asked.path).failure)
 
 
 def test_a_run_that_waits_for_a_person_has_not_failed(
