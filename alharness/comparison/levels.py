@@ -10,14 +10,11 @@ from alharness.records.runs import Array
 #: Level of all tests and intervals.
 ALPHA = 0.05
 
-
 #: Fewest pairs for the word "significant": a two-sided Wilcoxon test of 5 pairs cannot go below .0625 (R11).
 MIN_PAIRS = 6
 
-
 #: Fewest values for an interval of a mean. Student's t would be right from two on, and say nothing.
 MIN_INTERVAL = 5
-
 
 #: Test figures and areas under their curves that are no further apart are equal. They are of order 1, so that
 #: sums of them are wrong by some 1e-15; one item of a million in one cycle of ten thousand is 1e-10.

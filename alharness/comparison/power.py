@@ -16,7 +16,6 @@ from alharness.records.runs import Array
 #: Probability of seeing a difference that is there, for the minimum detectable difference.
 POWER = 0.8
 
-
 #: Pairs that the Wilcoxon test needs for one of the t-test on normal differences (Pitman efficiency 3/pi).
 WILCOXON_EFFICIENCY = 3 / np.pi
 

@@ -21,7 +21,8 @@ from alharness.comparison.evidence import Gain
 from alharness.comparison.metrics import ResultRow, pools, scores_over_tasks
 from alharness.comparison.page import render, write
 from alharness.comparison.paired_tests import paired_tests
-from alharness.comparison.report import Report, build, sentence
+from alharness.comparison.report import Report, build
+from alharness.comparison.sentences import sentence
 from alharness.records import read_runs
 
 Make = Callable[..., Path]
