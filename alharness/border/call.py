@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NoReturn, TypeVar
 
 from alharness.border.author import Author
-from alharness.border.state import Marks, changed, global_marks, is_put_back, put_back
+from alharness.border.state import Marks, changed, global_marks, put_back
 from alharness.border.threads import Begun, running
 
 Result = TypeVar("Result")
@@ -18,23 +18,22 @@ TRIES = 2
 
 
 def settled(
-    touched: list[str], before: Mapping[str, object], threads: set[int], again: Callable[[], object]
+    before: Mapping[str, object], threads: set[int], again: Callable[[], object]
 ) -> list[str]:
-    """What a call has changed of everybody's state, beyond doubt.
+    """What a call has changed of everybody's state, beyond doubt; all of it is put back.
 
     Another thread, of a library (a retry of MLflow's client) or of a notebook, may have drawn a random number
-    while the call went on. So the call is repeated: what does not change again was not changed by it. Only
-    rows of the table of ``state`` are in doubt, for they were put back: labels, a classifier or a pool that
-    the call has changed stay changed, and a library that drew as it was imported is not imported again.
+    while the call went on. So the call is repeated: what does not change again was not changed by it.
 
     Args:
-        touched: what was found changed.
-        before: marks taken before the call; everything is put back to them.
+        before: ``global_marks`` from before the call.
         threads: those that ran before the call; without any, there is no doubt.
         again: makes the same call.
     """
+    touched = changed(before, global_marks())
     put_back(before)
-    certain = [name for name in touched if not is_put_back(name)]
+    # With a hint at an import it is not the name of a mark: no second call imports a library again.
+    certain = [name for name in touched if name not in before]
     if certain or not touched or not threads & running():
         return certain or touched
     for _ in range(TRIES):
@@ -82,20 +81,17 @@ def watched(
     threads = running()
     before = global_marks()
     own = left()
-    with as_before(before), author.blamed(expected):
-        result = function()
-    if call == "__init__":
-        author = replace(author, plugin=result)
-    touched = changed(own, left())
-    if touched:
-        put_back(before)
-        _refuse_change(author, call, touched[0])
-    touched = changed(before, global_marks())
-    if touched:
-        with as_before(before), author.blamed(expected):
-            touched = settled(touched, before, threads, again or function)
-    if touched:
-        _refuse_change(author, call, touched[0])
+    with as_before(before):
+        with author.blamed(expected):
+            result = function()
+        if call == "__init__":
+            author = replace(author, plugin=result)
+        touched = changed(own, left())
+        if not touched:
+            with author.blamed(expected):
+                touched = settled(before, threads, again or function)
+        if touched:
+            _refuse_change(author, call, touched[0])
     if (at_work := Begun(threads).watch()) is not None:
         author.refuse(f"{call} to end its work when it returns", at_work, call=call)
     return result

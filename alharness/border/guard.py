@@ -121,21 +121,21 @@ class Guard:
 
         self._refuse_work(cycle)  # of threads that the last selection left behind
         shown, learner = view(), seat.learner
-        before, threads = self._marks(seat), running()
+        own, before, threads = self._marks(seat), global_marks(), running()
         attempts = Vault.attempts
         self._n_asked += 1
         predicted = learner.log_probs(self._probe) if self._probes() else None
-        with as_before(before), self.vault.sealed():
-            query = select(shown)
-        self._begun.append(Begun(threads))
-        touched = changed(before, self._marks(seat))
-        if touched:
 
-            def again() -> None:
-                with as_before(before), self.vault.sealed():
-                    self._require_equal(query, select(view()), cycle)
+        def again() -> None:
+            with self.vault.sealed():
+                self._require_equal(query, select(view()), cycle)
 
-            self._refuse_changes(settled(touched, before, threads, again), cycle)
+        with as_before(before):
+            with self.vault.sealed():
+                query = select(shown)
+            self._begun.append(Begun(threads))
+            self._refuse_changes(changed(own, self._marks(seat)), cycle)
+            self._refuse_changes(settled(before, threads, again), cycle)
         self._refuse_work(cycle, at_once=True)
         if predicted is not None and not same_predictions(
             predicted, learner.log_probs(self._probe)
@@ -161,7 +161,6 @@ class Guard:
 
     def _marks(self, seat: Seat[AView]) -> Marks:
         return {
-            **global_marks(),
             **pool_marks("the pool", self.pool),
             **pool_marks("the test set", self.test),
             **label_marks(seat.labelled, seat.available),

@@ -323,14 +323,6 @@ def put_back(marks: Mapping[str, object]) -> None:
             row.put_back(marks[row.name])
 
 
-def is_put_back(name: str) -> bool:
-    """Whether ``put_back`` undoes the change of a name that ``changed`` gave.
-
-    A random state that comes with the cure for imports is none: a second call does not import again.
-    """
-    return any(row.name == name for row in SETTINGS)
-
-
 def changed(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
     """Names of the marks that differ; where an import may have moved a random state, with the cure."""
     names = [name for name in before if name != _N_MODULES and before[name] != after.get(name)]
