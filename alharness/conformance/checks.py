@@ -1,4 +1,4 @@
-"""The checks themselves: each takes a bench, and raises AssertionError, or SkipTest, or returns."""
+"""The checks of a strategy, each on a bench."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import copy
 import inspect
 import sys
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -26,6 +25,7 @@ from alharness.border.marks import (
 )
 from alharness.border.state import Marks, changed, global_marks
 from alharness.conformance.effects import SEEN_ELSEWHERE, Tried, deeds, seen_elsewhere
+from alharness.conformance.outcomes import Checks
 from alharness.conformance.process import helper
 from alharness.conformance.queries import digest, same
 from alharness.conformance.scene import N_POOL, QUERY_SIZE, Bench, Sample, Scene
@@ -34,8 +34,7 @@ from alharness.oracle import Oracle
 from alharness.queries import PoolQuery, Query
 from alharness.strategy import CycleView
 
-Check = Callable[[Bench], None]
-CHECKS: dict[str, Check] = {}
+CHECKS: Checks[Bench] = Checks()
 
 #: Cycles in a row, each with the labels of those before it: what a strategy does from some cycle on shows
 #: in them, and by the number of the cycle in a late one.
@@ -45,14 +44,6 @@ LATE_CYCLE = 30
 N_SEEDS = 6
 #: Items of the pool in which who looks at a few hundred drawn candidates does not look at all.
 MANY = 1_500
-
-
-def _check(name: str) -> Callable[[Check], Check]:
-    def register(function: Check) -> Check:
-        CHECKS[name] = function
-        return function
-
-    return register
 
 
 # What a query must be: the rules of a run ------------------------------------------------------
@@ -78,7 +69,7 @@ for rule in RULES:
     _register(rule)
 
 
-@_check("distinct")
+@CHECKS.named("distinct")
 def _distinct(bench: Bench) -> None:
     """no item twice in one query"""
     query = bench.scene().answer()
@@ -88,7 +79,7 @@ def _distinct(bench: Bench) -> None:
     assert n_distinct == len(query), f"{len(query)} items, only {n_distinct} of them distinct"
 
 
-@_check("never-test-items")
+@CHECKS.named("never-test-items")
 def _never_test_items(bench: Bench) -> None:
     """only items of the pool, or images that are not in the test set"""
     scene = bench.scene()
@@ -102,7 +93,7 @@ def _never_test_items(bench: Bench) -> None:
     assert float(nearest) > 1e-3, "asks about an image of the test set"
 
 
-@_check("pool-indices")
+@CHECKS.named("pool-indices")
 def _pool_indices_not_positions(bench: Bench) -> None:
     """pool indices, not positions among the unlabelled items"""
     # With the first half labelled, every small position names a labelled item.
@@ -124,7 +115,7 @@ def _pool_indices(query: Query) -> torch.Tensor:
 # Situations in which a run's own check must find nothing -----------------------------------------
 
 
-@_check("rejected-items")
+@CHECKS.named("rejected-items")
 def _rejected_items(bench: Bench) -> None:
     """nor items that were asked about and that nobody could label"""
     scene = bench.scene()
@@ -134,27 +125,27 @@ def _rejected_items(bench: Bench) -> None:
     scene.ask()
 
 
-@_check("query-size-one")
+@CHECKS.named("query-size-one")
 def _query_size_one(bench: Bench) -> None:
     """works when a single item is asked for"""
     bench.scene().ask(1)
 
 
-@_check("whole-rest")
+@CHECKS.named("whole-rest")
 def _whole_rest(bench: Bench) -> None:
     """works when everything that is left is asked for"""
     scene = bench.scene()
     scene.ask(len(scene.available))
 
 
-@_check("last-item")
+@CHECKS.named("last-item")
 def _last_item(bench: Bench) -> None:
     """works when a single item is left"""
     everything = torch.arange(N_POOL)
     bench.scene(bench.labelling(everything[everything != 41])).ask(1)
 
 
-@_check("second-cycle")
+@CHECKS.named("second-cycle")
 def _second_cycle(bench: Bench) -> None:
     """asks about something new once its query is answered"""
     scene = bench.scene()
@@ -162,27 +153,27 @@ def _second_cycle(bench: Bench) -> None:
     scene.ask(cycle=1)
 
 
-@_check("empty-class")
+@CHECKS.named("empty-class")
 def _empty_class(bench: Bench) -> None:
     """works while a class has no labelled item"""
     initial = bench.sample.initial
     bench.scene(bench.labelling(initial[bench.sample.targets[initial] != 0])).ask()
 
 
-@_check("one-class")
+@CHECKS.named("one-class")
 def _one_class(bench: Bench) -> None:
     """works on a pool whose items are all of one class"""
     targets = torch.zeros_like(bench.sample.targets)
     bench.scene(replace(bench.sample, targets=targets)).ask()
 
 
-@_check("constant-images")
+@CHECKS.named("constant-images")
 def _constant_images(bench: Bench) -> None:
     """works on a pool of equal images"""
-    bench.scene(replace(bench.sample, images=np.full_like(bench.sample.images, 128))).ask()
+    bench.scene(bench.sample.with_equal_images()).ask()
 
 
-@_check("linear-classifier")
+@CHECKS.named("linear-classifier")
 def _linear_classifier(bench: Bench) -> None:
     """works with the linear classifier, too"""
     bench.scene(kind="linear").ask()
@@ -191,7 +182,7 @@ def _linear_classifier(bench: Bench) -> None:
 # What must be left alone: the marks of a run -----------------------------------------------------
 
 
-@_check("as-in-a-run")
+@CHECKS.named("as-in-a-run")
 def _as_in_a_run(bench: Bench) -> None:
     """a run of four cycles refuses none of its answers, and finds everything as it was after them"""
     scene = bench.scene()
@@ -215,19 +206,19 @@ def _leaves(bench: Bench, what: str, marks: Callable[[Scene, CycleView], Marks])
     assert not touched, f"select {what}: {', '.join(touched)}"
 
 
-@_check("learner-unchanged")
+@CHECKS.named("learner-unchanged")
 def _learner_unchanged(bench: Bench) -> None:
     """select leaves the classifier's parameters as they were"""
     _leaves(bench, "changed", lambda scene, view: learner_marks(scene.learner))
 
 
-@_check("evaluation-mode")
+@CHECKS.named("evaluation-mode")
 def _evaluation_mode(bench: Bench) -> None:
     """select leaves the classifier in evaluation mode, without gradients"""
     _leaves(bench, "left the classifier changed", lambda scene, view: modes(scene.learner))
 
 
-@_check("view-unchanged")
+@CHECKS.named("view-unchanged")
 def _view_unchanged(bench: Bench) -> None:
     """select leaves the pool and the labelled set as they were"""
 
@@ -244,7 +235,7 @@ def _view_unchanged(bench: Bench) -> None:
 # Honesty -------------------------------------------------------------------------------------
 
 
-@_check("hidden-targets")
+@CHECKS.named("hidden-targets")
 def _hidden_targets(bench: Bench) -> None:
     """the query stays the same when the hidden targets are poisoned"""
 
@@ -279,7 +270,7 @@ def _require_steady(one: Query, other: Query) -> None:
     )
 
 
-@_check("global-randomness")
+@CHECKS.named("global-randomness")
 def _global_randomness(bench: Bench) -> None:
     """neither uses nor sets the global random state of torch, numpy or random"""
 
@@ -302,7 +293,7 @@ def _global_randomness(bench: Bench) -> None:
         )
 
 
-@_check("same-seed-same-query")
+@CHECKS.named("same-seed-same-query")
 def _same_seed(bench: Bench) -> None:
     """the same view gives the same query: again, and from a fresh instance, in cycles 0 to 3 and 30"""
     scene = bench.scene()
@@ -324,7 +315,7 @@ def _same_seed(bench: Bench) -> None:
             scene.extend(first)
 
 
-@_check("other-process")
+@CHECKS.named("other-process")
 def _other_process(bench: Bench) -> None:
     """another process gives the same query"""
     name = plugins.attribute_of(bench.strategy_class)
@@ -353,7 +344,7 @@ def _other_process(bench: Bench) -> None:
         raise AssertionError("another process asks differently")
 
 
-@_check("device")
+@CHECKS.named("device")
 def _device(bench: Bench) -> None:
     """CPU and GPU ask alike, up to ties and rounding"""
     if not torch.cuda.is_available():
@@ -386,7 +377,7 @@ def _moved(learner: Learner, device: torch.device) -> Learner:
     return moved
 
 
-@_check("permutation")
+@CHECKS.named("permutation")
 def _permutation(bench: Bench) -> None:
     """with the items permuted, the query is permuted"""
     scene = bench.scene()
@@ -412,7 +403,7 @@ def _permutation(bench: Bench) -> None:
     )
 
 
-@_check("work-bound")
+@CHECKS.named("work-bound")
 def _work_bound(bench: Bench) -> None:
     """the work counters stay within the declared bound, and count every pool item read"""
     scene = bench.scene()
@@ -457,7 +448,7 @@ def _work_bound(bench: Bench) -> None:
 # Settings and seeds that do something -------------------------------------------------------------
 
 
-@_check("parameters")
+@CHECKS.named("parameters")
 def _parameters(bench: Bench) -> None:
     """every parameter changes the query, its figures or the counted work"""
     model = bench.strategy_class.Parameters
@@ -489,10 +480,9 @@ def _sampled(bench: Bench) -> Scene:
     return bench.scene(dropout=0.5 if "samples" in needs else 0.0)
 
 
-@_check("seed")
+@CHECKS.named("seed")
 def _seed(bench: Bench) -> None:
     """who draws from the view's random numbers draws otherwise with another seed"""
-    scene = _sampled(bench)
     n_draws = 0
 
     def counted(draw: Callable[..., Any]) -> Callable[..., Any]:
@@ -503,19 +493,13 @@ def _seed(bench: Bench) -> None:
 
         return later
 
-    # Of equal images everybody's scores are equal: who draws to break ties shows it there.
-    equal = replace(bench.sample, images=np.full_like(bench.sample.images, 128))
-    # Who looks at a few hundred drawn candidates shows it where there are more.
-    shape = bench.sample.images.shape[1:]
-    many = Sample.usual(bench.sample.n_classes, shape, n_pool=MANY)
-    for sample in (None, equal, many):
-        seat = bench.scene(sample, learner=scene.learner) if sample is not None else scene
+    for scene in _where_seeds_show(bench):
         found = []
         for seed in range(N_SEEDS):
-            view = seat.view(seed=seed)
+            view = scene.view(seed=seed)
             view.rng = counted(view.rng)  # type: ignore[method-assign]
             view.torch_rng = counted(view.torch_rng)  # type: ignore[method-assign]
-            found.append(deeds(seat, view, QUERY_SIZE))
+            found.append(deeds(scene, view, QUERY_SIZE))
             if found[-1] != found[0]:
                 return
         if not n_draws:
@@ -524,3 +508,15 @@ def _seed(bench: Bench) -> None:
         f"draws from view.rng or view.torch_rng, and {N_SEEDS} seeds give one query, on noisy, on equal "
         "and on many images: the numbers are not used, or their generator is seeded anew"
     )
+
+
+def _where_seeds_show(bench: Bench) -> Iterator[Scene]:
+    """Scenes one after the other: almost everybody who draws shows it in the first."""
+    scene = _sampled(bench)
+    yield scene
+    # Of equal images everybody's scores are equal: who draws to break ties shows it there.
+    yield bench.scene(bench.sample.with_equal_images(), learner=scene.learner)
+    # Who looks at a few hundred drawn candidates shows it where there are more.
+    shape = bench.sample.images.shape[1:]
+    many = Sample.usual(bench.sample.n_classes, shape, n_pool=MANY)
+    yield bench.scene(many, learner=scene.learner)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import copy
 import unittest
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,8 +26,8 @@ from torch import nn
 from alharness import seeds
 from alharness.border.author import Author
 from alharness.border.fits import FitGuard, predictions_fault, report_fault
-from alharness.border.state import changed, global_marks, put_back
-from alharness.conformance.outcomes import CheckResult, outcomes
+from alharness.border.state import changed, global_marks
+from alharness.conformance.outcomes import CheckResult, Checks, outcomes
 from alharness.errors import UserError, blamed
 from alharness.labelled import LabelledSet
 from alharness.learners.factory import learner_factory
@@ -98,16 +97,7 @@ class Subject:
         return self.fitted()
 
 
-Check = Callable[[Subject], None]
-CHECKS: dict[str, Check] = {}
-
-
-def _check(name: str) -> Callable[[Check], Check]:
-    def register(function: Check) -> Check:
-        CHECKS[name] = function
-        return function
-
-    return register
+CHECKS: Checks[Subject] = Checks()
 
 
 def check_learner(settings: LearnerSettings) -> list[CheckResult]:
@@ -138,7 +128,7 @@ def _suitable_shape(settings: LearnerSettings) -> tuple[int, ...]:
     raise UserError(f"The classifier takes no items of the shapes tried ({tried}): {refusal}")
 
 
-@_check("fit-report")
+@CHECKS.named("fit-report")
 def _fit_report(subject: Subject) -> None:
     """fit gives a report with steps and a finite loss"""
     report = subject.fresh().fit(subject.labelled(), subject.pool, seed=0)
@@ -148,7 +138,7 @@ def _fit_report(subject: Subject) -> None:
     assert np.isfinite(report.train_loss), f"the loss is {report.train_loss}"
 
 
-@_check("logits")
+@CHECKS.named("logits")
 def _logits(subject: Subject) -> None:
     """one finite float32 logit per item and class; log_probs are their normalised logarithms"""
     learner, n = subject.usual, len(subject.items)
@@ -162,7 +152,7 @@ def _logits(subject: Subject) -> None:
     assert _near(log_p, logits.detach().log_softmax(dim=1)), "log_probs do not follow from logits"
 
 
-@_check("seed")
+@CHECKS.named("seed")
 def _seed(subject: Subject) -> None:
     """the seed decides what is learned, whatever the global random state"""
     digests = []
@@ -178,7 +168,7 @@ def _seed(subject: Subject) -> None:
         )
 
 
-@_check("as-in-a-run")
+@CHECKS.named("as-in-a-run")
 def _as_in_a_run(subject: Subject) -> None:
     """a run of three cycles refuses no fit and no prediction: it carries no state, and leaves all as it is"""
     author = Author(kind_of(subject.settings).plugin, subject.settings.kind, "classifier")
@@ -190,17 +180,16 @@ def _as_in_a_run(subject: Subject) -> None:
         guard.look(subject.fresh, learner, labelled, seed=n)
 
 
-@_check("global-randomness")
+@CHECKS.named("global-randomness")
 def _global_randomness(subject: Subject) -> None:
     """fit and predictions leave random states and settings that belong to everybody alone"""
     before = global_marks()
     subject.fitted().log_probs(subject.items)
     touched = changed(before, global_marks())
-    put_back(before)
     assert not touched, f"{touched[0]} has changed"
 
 
-@_check("from-scratch")
+@CHECKS.named("from-scratch")
 def _from_scratch(subject: Subject) -> None:
     """a second fit starts from scratch"""
     learner = subject.fitted(seed=3)
@@ -210,7 +199,7 @@ def _from_scratch(subject: Subject) -> None:
     assert learner.digest() == first, "what it learned before shows in the next fit"
 
 
-@_check("evaluation-mode")
+@CHECKS.named("evaluation-mode")
 def _evaluation_mode(subject: Subject) -> None:
     """after a fit it is in evaluation mode: the same items get the same logits, and nothing changes"""
     learner = subject.fitted()
@@ -230,7 +219,7 @@ def _evaluation_mode(subject: Subject) -> None:
     assert not training, f"in training mode after a fit: {', '.join(training) or 'the network'}"
 
 
-@_check("each-item-by-itself")
+@CHECKS.named("each-item-by-itself")
 def _each_item(subject: Subject) -> None:
     """an item's logits and features do not depend on the items it is seen with"""
     learner, items = subject.usual, subject.items
@@ -240,7 +229,7 @@ def _each_item(subject: Subject) -> None:
         assert _near(together, alone), f"{name} depend on the other items of the batch"
 
 
-@_check("features")
+@CHECKS.named("features")
 def _features(subject: Subject) -> None:
     """one row of finite features per item, without gradients"""
     features = subject.usual.features(subject.items)
@@ -250,7 +239,7 @@ def _features(subject: Subject) -> None:
     assert not features.requires_grad, "features carry gradients"
 
 
-@_check("head")
+@CHECKS.named("head")
 def _head(subject: Subject) -> None:
     """the head's weights turn features into logits"""
     learner = subject.usual
@@ -264,7 +253,7 @@ def _head(subject: Subject) -> None:
     )
 
 
-@_check("gradients")
+@CHECKS.named("gradients")
 def _gradients(subject: Subject) -> None:
     """logits carry gradients to the items"""
     learner = subject.usual
@@ -278,7 +267,7 @@ def _gradients(subject: Subject) -> None:
     assert bool(items.grad.isfinite().all()), "a gradient is not finite"
 
 
-@_check("samples")
+@CHECKS.named("samples")
 def _samples(subject: Subject) -> None:
     """sampled predictions are probabilities, the same for the same rng, and jointly drawn for all items"""
     learner, items = subject.fitted(), subject.items
@@ -296,7 +285,7 @@ def _samples(subject: Subject) -> None:
     assert _near(before, subject.fitted().log_probs(items)), "sampling changed its predictions"
 
 
-@_check("digest")
+@CHECKS.named("digest")
 def _digest(subject: Subject) -> None:
     """the digest tells what was learned from other labels apart"""
     other = (subject.targets + 1) % N_CLASSES
@@ -305,7 +294,7 @@ def _digest(subject: Subject) -> None:
     )
 
 
-@_check("state")
+@CHECKS.named("state")
 def _state(subject: Subject) -> None:
     """a fit that is given the state of another predicts as that one does"""
     held = copy.deepcopy(subject.usual)
@@ -318,7 +307,7 @@ def _state(subject: Subject) -> None:
     )
 
 
-@_check("one-class")
+@CHECKS.named("one-class")
 def _one_class(subject: Subject) -> None:
     """works while one class only has a label"""
     learner = subject.fitted(targets=torch.ones_like(subject.targets))

@@ -1,4 +1,4 @@
-"""What came of checks: one loop over those of a strategy and those of a classifier."""
+"""Checks by name, and what came of them: one table and one loop for every kind of plug-in."""
 
 from __future__ import annotations
 
@@ -6,12 +6,29 @@ import inspect
 import unittest
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from alharness.border.state import global_marks, put_back
 from alharness.errors import PluginError, Terminated, UserError
 
 Subject = TypeVar("Subject")
+
+
+class Checks(dict[str, Callable[[Subject], None]], Generic[Subject]):
+    """Checks of one kind of plug-in in the order in which they are called.
+
+    Each takes what is under check, and raises AssertionError, or SkipTest, or returns; its docstring says
+    what it proves.
+    """
+
+    def named(self, name: str) -> Callable[[Callable[[Subject], None]], Callable[[Subject], None]]:
+        """A decorator that adds a check; under a name that is there, in its place."""
+
+        def register(check: Callable[[Subject], None]) -> Callable[[Subject], None]:
+            self[name] = check
+            return check
+
+        return register
 
 
 @dataclass(frozen=True)

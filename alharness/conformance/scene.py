@@ -65,6 +65,10 @@ class Sample:
         """What a classifier is trained on beside the images: positions and targets of the initial set."""
         return self.initial.numpy().tobytes(), self.targets[self.initial].numpy().tobytes()
 
+    def with_equal_images(self) -> Sample:
+        """The same task, all of whose pool looks alike."""
+        return replace(self, images=np.full_like(self.images, 128))
+
     @classmethod
     def usual(cls, n_classes: int, shape: tuple[int, ...], n_pool: int = N_POOL) -> Sample:
         """Noisy, overlapping classes."""

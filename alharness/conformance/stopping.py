@@ -13,15 +13,15 @@ Made-up cycles of a classifier that grows certain. That a rule is sound is prove
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from alharness import seeds
 from alharness.border.state import changed, global_marks
-from alharness.conformance.outcomes import CheckResult, outcomes
+from alharness.conformance.outcomes import CheckResult, Checks, outcomes
 from alharness.records import StopSetFigures
 from alharness.stopping import Decision, NamedRule, Seen, ask, named
 
@@ -79,16 +79,7 @@ class Subject:
         return [ask(rule, cycles[: n + 1]) for n in range(len(cycles))]
 
 
-Check = Callable[[Subject], None]
-CHECKS: dict[str, Check] = {}
-
-
-def _check(name: str) -> Callable[[Check], Check]:
-    def register(function: Check) -> Check:
-        CHECKS[name] = function
-        return function
-
-    return register
+CHECKS: Checks[Subject] = Checks()
 
 
 def check_rule(name: str, **parameters: Any) -> list[CheckResult]:
@@ -102,7 +93,7 @@ def check_rule(name: str, **parameters: Any) -> list[CheckResult]:
     return outcomes(CHECKS, subject)
 
 
-@_check("decision")
+@CHECKS.named("decision")
 def _decision(subject: Subject) -> None:
     """decide gives a Decision with a bool and a text after every cycle, the first included"""
     for found in subject.decisions(subject.fresh(), made_up_cycles()):
@@ -112,7 +103,7 @@ def _decision(subject: Subject) -> None:
         assert "\n" not in found.reason, "reason has more than one line"
 
 
-@_check("deterministic")
+@CHECKS.named("deterministic")
 def _deterministic(subject: Subject) -> None:
     """the same cycles give the same decision, by the same object and by another"""
     rule, cycles = subject.fresh(), made_up_cycles()
@@ -121,7 +112,7 @@ def _deterministic(subject: Subject) -> None:
     assert subject.decisions(subject.fresh(), cycles) == first, "another object decides otherwise"
 
 
-@_check("past-only")
+@CHECKS.named("past-only")
 def _past_only(subject: Subject) -> None:
     """a decision follows from the cycles that it is given: not from those seen before or later"""
     cycles = made_up_cycles()
@@ -132,7 +123,7 @@ def _past_only(subject: Subject) -> None:
         assert found == first[n], f"another decision in cycle {n} after later cycles were seen"
 
 
-@_check("resume")
+@CHECKS.named("resume")
 def _resume(subject: Subject) -> None:
     """a rule that is made anew in the middle of a run decides as one that was there from the start"""
     cycles = made_up_cycles()
@@ -142,31 +133,28 @@ def _resume(subject: Subject) -> None:
         assert found == first[n], f"another decision in cycle {n} after an interruption"
 
 
-@_check("leaves-all-as-it-is")
+@CHECKS.named("leaves-all-as-it-is")
 def _leaves_all(subject: Subject) -> None:
     """decide changes neither the cycles nor anything that belongs to everybody, random states included"""
     rule, cycles = subject.fresh(), made_up_cycles()
     kept, before = copy.deepcopy(cycles), global_marks()
     for n in range(len(cycles)):
         rule.rule.decide(cycles[: n + 1])
-    assert not changed(before, global_marks()), (
-        f"decide changed {changed(before, global_marks())[0]}"
-    )
+    touched = changed(before, global_marks())
+    assert not touched, f"decide changed {touched[0]}"
     assert cycles == kept, "decide changed the cycles that it was given"
 
 
-@_check("gaps")
+@CHECKS.named("gaps")
 def _gaps(subject: Subject) -> None:
     """where every item of the stop set has a label there is no certainty to judge, and no error"""
     cycles = made_up_cycles()
     empty = {"confidence": None, "entropy": None, "entropy_max": None, "n_labelled": N_ITEMS}
     bare = [
-        Seen(
-            **{
-                **vars(cycle),
-                "stop_set": cycle.stop_set and cycle.stop_set.model_copy(update=empty),
-                "cross_validated": None,
-            }
+        replace(
+            cycle,
+            stop_set=cycle.stop_set and cycle.stop_set.model_copy(update=empty),
+            cross_validated=None,
         )
         for cycle in cycles
     ]
@@ -174,16 +162,13 @@ def _gaps(subject: Subject) -> None:
         assert isinstance(found, Decision), f"expected a Decision, found a {type(found).__name__}"
 
 
-@_check("one-class")
+@CHECKS.named("one-class")
 def _one_class(subject: Subject) -> None:
     """a classifier that puts everything into one class, as first ones do, is judged without an error"""
     alike = StopSetFigures.packed(np.zeros(N_ITEMS, dtype=np.int64), N_CLASSES)
     cycles = [
-        Seen(
-            **{
-                **vars(cycle),
-                "stop_set": cycle.stop_set and cycle.stop_set.model_copy(update={"classes": alike}),
-            }
+        replace(
+            cycle, stop_set=cycle.stop_set and cycle.stop_set.model_copy(update={"classes": alike})
         )
         for cycle in made_up_cycles()
     ]
@@ -191,7 +176,7 @@ def _one_class(subject: Subject) -> None:
         assert isinstance(found, Decision), f"expected a Decision, found a {type(found).__name__}"
 
 
-@_check("spec")
+@CHECKS.named("spec")
 def _spec(subject: Subject) -> None:
     """name and parameters as a run's spec holds them lead to the same rule again"""
     rule = subject.fresh()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from alharness.conformance.outcomes import CheckResult, outcomes
+from alharness.conformance.outcomes import CheckResult, Checks, outcomes
 from alharness.errors import is_own
 from alharness.learners.kinds import kind_of
 from alharness.pool import digest
@@ -35,16 +35,7 @@ class Subject:
         return load_data(self.make(), self.locations)
 
 
-Check = Callable[[Subject], None]
-CHECKS: dict[str, Check] = {}
-
-
-def _check(name: str) -> Callable[[Check], Check]:
-    def register(function: Check) -> Check:
-        CHECKS[name] = function
-        return function
-
-    return register
+CHECKS: Checks[Subject] = Checks()
 
 
 def check_task(make: Callable[[], TaskPlugin]) -> list[CheckResult]:
@@ -62,13 +53,13 @@ def check_task(make: Callable[[], TaskPlugin]) -> list[CheckResult]:
     return outcomes(CHECKS, subject)
 
 
-@_check("load")
+@CHECKS.named("load")
 def _load(subject: Subject) -> None:
     """load gives items and labels that go together, and leaves all else as it is"""
     assert subject.data.n_classes >= 2, "fewer than two classes"
 
 
-@_check("same-data")
+@CHECKS.named("same-data")
 def _same_data(subject: Subject) -> None:
     """loaded again, it gives the same items and labels"""
     first, again = subject.data, load_data(subject.make(), subject.locations)
@@ -84,7 +75,7 @@ def _contents(data: TaskData) -> tuple[str, ...]:
     return digest(*arrays), data.fingerprint, data.pool_fingerprint
 
 
-@_check("apart")
+@CHECKS.named("apart")
 def _apart(subject: Subject) -> None:
     """no item of the test set is in the pool"""
     shared = subject.data.n_shared
@@ -94,14 +85,14 @@ def _apart(subject: Subject) -> None:
     )
 
 
-@_check("classes")
+@CHECKS.named("classes")
 def _classes(subject: Subject) -> None:
     """each class has an item in the pool"""
     absent = subject.data.notes.get("absent")
     assert absent is None, absent
 
 
-@_check("defaults")
+@CHECKS.named("defaults")
 def _defaults(subject: Subject) -> None:
     """its defaults fit its data, and name a classifier that there is"""
     for profile in ("quick", "paper"):
@@ -113,7 +104,7 @@ def _defaults(subject: Subject) -> None:
         kind_of(defaults.learner)
 
 
-@_check("problem")
+@CHECKS.named("problem")
 def _problem(subject: Subject) -> None:
     """the shape and the number of classes that it tells beforehand are those of its data"""
     told = subject.make().problem
