@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,8 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
-from alharness.registry import resolve_task
-from alharness.tasks.base import (
-    DataLocations,
-    Profile,
-    TaskData,
-    TaskDefaults,
-    TaskParameters,
-    TaskPlugin,
-    load_data,
-)
+from alharness.tasks.base import TaskData, TaskParameters
+from alharness.tasks.derived import DerivedTask
 
 #: Pixels at a side that the images are enlarged to. The network was trained at 224; less is faster.
 SIDE = 128
@@ -65,31 +58,28 @@ class CifarPartParameters(TaskParameters):
     test_per_class: int = Field(100, ge=1, le=1000, description="test images of each class")
 
 
-class CifarPart(TaskPlugin):
+class CifarPart(DerivedTask):
     """A part of CIFAR-10: the same number of each of the ten classes, drawn once for all."""
 
     Parameters = CifarPartParameters
     parameters: CifarPartParameters
     source = "cifar10-ten"
+    inner_name = "cifar10-ten"
 
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        return resolve_task("cifar10-ten").defaults(profile)
-
-    def load(self, locations: DataLocations, progress: Any = None) -> TaskData:
-        whole = load_data(resolve_task("cifar10-ten"), locations)
-        pool = _drawn(whole.pool_targets, self.parameters.per_class)
-        test = _drawn(whole.test_targets, self.parameters.test_per_class)
-        pool_images = np.asarray(whole.pool_images)
-        return TaskData(
+    def derive(self, source: TaskData) -> TaskData:
+        pool = _drawn(source.pool_targets, self.parameters.per_class)
+        test = _drawn(source.test_targets, self.parameters.test_per_class)
+        pool_images = np.asarray(source.pool_images)
+        return replace(
+            source,
             pool_images=np.ascontiguousarray(pool_images[pool]),
-            pool_targets=whole.pool_targets[pool],
-            test_images=np.ascontiguousarray(whole.test_images[test]),
-            test_targets=whole.test_targets[test],
-            class_names=whole.class_names,
+            pool_targets=source.pool_targets[pool],
+            test_images=np.ascontiguousarray(source.test_images[test]),
+            test_targets=source.test_targets[test],
             fingerprint="",  # computed from the data
             pool_fingerprint="",
-            pixel_max=whole.pixel_max,
-            notes={**whole.notes, "part": f"{len(pool):,} and {len(test):,} images, seed 0"},
+            n_shared=None,  # counted again
+            notes={**source.notes, "part": f"{len(pool):,} and {len(test):,} images, seed 0"},
         )
 
 

@@ -11,7 +11,6 @@ Meant for timing: the items are near-duplicates, so accuracies on it say little 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 
@@ -22,16 +21,8 @@ from alharness import seeds
 from alharness.errors import UserError
 from alharness.lazily import functional, torch
 from alharness.pool import Pool, VirtualPool
-from alharness.progress import Progress, silent
-from alharness.tasks.base import (
-    DataLocations,
-    Profile,
-    TaskData,
-    TaskDefaults,
-    TaskParameters,
-    TaskPlugin,
-    load_data,
-)
+from alharness.tasks.base import TaskData, TaskParameters
+from alharness.tasks.derived import DerivedTask, renamed
 
 #: Raised when the same (seed, index) would give another image.
 VERSION = 1
@@ -122,7 +113,7 @@ def augment(images: torch.Tensor, indices: torch.Tensor, seed: int, *, flip: boo
     return moved.mul_(gain).clamp_(0, 1)
 
 
-class Augmented(TaskPlugin):
+class Augmented(DerivedTask):
     """A pool of any size: augmented:NAME:N is N random variations of NAME's pool, for timing."""
 
     Parameters = AugmentedParameters
@@ -141,17 +132,7 @@ class Augmented(TaskPlugin):
             )
         self.inner_name, self.n = inner, int(digits)
 
-    def made_from(self) -> str:
-        return self.inner_name
-
-    def identity(self) -> dict[str, str]:
-        return self.source_task.identity()
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        return self.source_task.defaults(profile)
-
-    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        source = load_data(self.source_task, locations, progress)
+    def derive(self, source: TaskData) -> TaskData:
         shape = source.pool_images.shape
         if len(shape) != 4:
             raise UserError(f"augmented:{self.inner_name} needs images; found items {shape[1:]}.")
@@ -161,17 +142,11 @@ class Augmented(TaskPlugin):
         )
         facts = (VERSION, self.n, items.seed, items.flip)
         return replace(
-            source,
+            renamed(source, f"{facts}"),
             pool_images=items,
             pool_targets=source.pool_targets[np.arange(self.n) % shape[0]],
-            fingerprint=_digest(source.fingerprint, facts),
-            pool_fingerprint=_digest(source.pool_fingerprint, facts),
             notes={
                 **source.notes,
                 "augmented": f"{self.n:,} random variations of {shape[0]:,} images, for timing",
             },
         )
-
-
-def _digest(fingerprint: str, facts: tuple[object, ...]) -> str:
-    return hashlib.sha256(f"{fingerprint} {facts}".encode()).hexdigest()[:16]

@@ -8,7 +8,6 @@ the source's as it is, so that every class counts there as before.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -17,16 +16,8 @@ from pydantic import Field
 
 from alharness import seeds
 from alharness.errors import UserError
-from alharness.progress import Progress, silent
-from alharness.tasks.base import (
-    DataLocations,
-    Profile,
-    TaskData,
-    TaskDefaults,
-    TaskParameters,
-    TaskPlugin,
-    load_data,
-)
+from alharness.tasks.base import TaskData, TaskParameters
+from alharness.tasks.derived import DerivedTask, renamed
 
 #: Raised when the same settings would keep other items.
 VERSION = 1
@@ -38,7 +29,7 @@ class LongTailParameters(TaskParameters):
     seed: int = Field(0, ge=0, description="seed of which items stay, apart from the run's seeds")
 
 
-class LongTail(TaskPlugin):
+class LongTail(DerivedTask):
     """A pool with rare classes: long-tail:RHO:NAME keeps all of NAME's first class and 1/RHO of its last."""
 
     Parameters = LongTailParameters
@@ -60,17 +51,7 @@ class LongTail(TaskPlugin):
             )
         self.inner_name = inner
 
-    def made_from(self) -> str:
-        return self.inner_name
-
-    def identity(self) -> dict[str, str]:
-        return self.source_task.identity()
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        return self.source_task.defaults(profile)
-
-    def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
-        source = load_data(self.source_task, locations, progress)
+    def derive(self, source: TaskData) -> TaskData:
         items = source.pool_images
         if not isinstance(items, np.ndarray):
             raise UserError(
@@ -87,11 +68,9 @@ class LongTail(TaskPlugin):
         facts = (VERSION, self.rho, self.parameters.seed)
         counts = np.bincount(targets[kept], minlength=source.n_classes)
         return replace(
-            source,
+            renamed(source, f"long-tail {facts}"),
             pool_images=items[kept],
             pool_targets=targets[kept],
-            fingerprint=_digest(source.fingerprint, facts),
-            pool_fingerprint=_digest(source.pool_fingerprint, facts),
             n_shared=None,
             notes={
                 **source.notes,
@@ -115,7 +94,3 @@ def thinned(targets: NDArray[np.int64], n_classes: int, rho: float, seed: int) -
         n = max(1, round(len(of_class) * rho ** (-k / max(1, n_classes - 1))))
         parts.append(seeds.rng(seed, "long-tail", k).permutation(of_class)[:n])
     return np.sort(np.concatenate(parts))
-
-
-def _digest(fingerprint: str, facts: tuple[object, ...]) -> str:
-    return hashlib.sha256(f"{fingerprint} long-tail {facts}".encode()).hexdigest()[:16]
