@@ -1,7 +1,8 @@
 """Tables of published studies, judged from their records: ``published.py [NAME ...]``.
 
-Every ``benchmarks/results/records/NAME.tar.xz`` has a page ``benchmarks/results/NAME.md``; what stands
-between its marks is what ``alharness compare`` says of the records today. A test holds all pages.
+Every ``benchmarks/results/records/NAME.tar.xz``, or folder ``NAME`` with an archive for each data set, has a
+page ``benchmarks/results/NAME.md``; what stands between its marks is what ``alharness compare`` says of the
+records today. A test holds all pages.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ import alharness
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 
+#: Name of a study -> its archive, or its folder of archives.
+STUDIES = {
+    path.name.removesuffix(".tar.xz"): path for path in sorted((RESULTS / "records").iterdir())
+}
+
 #: Around what is made; a page may hold the strategies against another one than ``random``, too.
 MARKED = re.compile(
     r"(?P<start><!-- made from the records(?:, against (?P<against>[^ ]+))? -->\n).*?(?P<end><!-- end -->)",
@@ -21,14 +27,9 @@ MARKED = re.compile(
 )
 
 
-def studies() -> list[str]:
-    """Names of all published studies."""
-    return sorted(path.name.removesuffix(".tar.xz") for path in RESULTS.glob("records/*.tar.xz"))
-
-
 def tables(name: str, against: str | None = None) -> str:
     """What is said of a study, in Markdown, without the line that names the file."""
-    found = alharness.compare(RESULTS / "records" / f"{name}.tar.xz", against=against)
+    found = alharness.compare(published=STUDIES[name], against=against)
     return found.text("md").partition("\n")[2].strip() + "\n"
 
 
@@ -45,6 +46,6 @@ def made(name: str) -> str:
 
 
 if __name__ == "__main__":
-    for study in sys.argv[1:] or studies():
+    for study in sys.argv[1:] or STUDIES:
         page = made(study)
         (RESULTS / f"{study}.md").write_text(page, encoding="utf-8")
