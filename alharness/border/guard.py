@@ -235,7 +235,7 @@ class Guard:
 
         def once_more(*, otherwise: bool) -> Query:
             vault.deal(int(otherwise))
-            with vault.sealed(), reseeded(1) if otherwise else nullcontext():
+            with vault.sealed(), reseeded() if otherwise else nullcontext():
                 return select(view())
 
         try:

@@ -154,8 +154,15 @@ def same_predictions(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 @contextmanager
-def reseeded(seed: int = 1) -> Iterator[None]:
-    """Other global random states inside the block, and the old ones after it."""
+def reseeded(seed: int | None = None) -> Iterator[None]:
+    """Other global random states inside the block, and the old ones after it.
+
+    Args:
+        seed: where they begin; by default a number that follows from torch's state now, so that they are others
+            whatever a user has seeded them with.
+    """
+    if seed is None:
+        seed = zlib.crc32(torch.get_rng_state().numpy())
     with seeds.kept():
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002

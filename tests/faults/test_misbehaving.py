@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import random
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from alharness.border import guard
 from alharness.border.state import global_marks, put_back
@@ -87,6 +89,18 @@ def test_it_ends_the_run_with_one_line(
     for folder in run_folders(tmp_path):
         assert len(folder.records()) == (1 if late else 0)
         assert not folder.is_finished()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 42, 1234])
+def test_a_draw_that_is_put_back_is_caught_whatever_the_user_seeded(
+    seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked again, it must find other states than the user's; a seed of ours may be the user's, too."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    assert run(tmp_path, f"{FILE}:DrawsAndPutsBack") == 2
+    assert "the global random state" in capsys.readouterr().err
 
 
 def test_who_changes_the_folder_leaves_the_next_run_where_it_was(
