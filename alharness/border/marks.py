@@ -158,8 +158,8 @@ def reseeded(seed: int | None = None) -> Iterator[None]:
     """Other global random states inside the block, and the old ones after it.
 
     Args:
-        seed: where they begin; by default a number that follows from torch's state now, so that they are others
-            whatever a user has seeded them with.
+        seed: where they begin; by default a number that follows from torch's state now, so that they are
+            others whatever a user has seeded them with.
     """
     if seed is None:
         seed = zlib.crc32(torch.get_rng_state().numpy())

@@ -97,7 +97,7 @@ def test_a_draw_that_is_put_back_is_caught_whatever_the_user_seeded(
 ) -> None:
     """Asked again, it must find other states than the user's; a seed of ours may be the user's, too."""
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
     assert run(tmp_path, f"{FILE}:DrawsAndPutsBack") == 2
     assert "the global random state" in capsys.readouterr().err
