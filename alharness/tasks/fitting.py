@@ -33,7 +33,7 @@ from alharness.tasks.originals.images import (
     upright_size,
 )
 from alharness.tasks.originals.tree import shown
-from alharness.tasks.rows import Divided, Rows
+from alharness.tasks.rows import Divided, Rows, SplitParameters
 from alharness.tasks.selection import CachedTask, CachePart
 
 #: Colours of 16 bit whose upper 8 stay below this come from less than 14 bit.
@@ -80,6 +80,7 @@ class OwnImages(CachedTask):
     """A task of one's own images: ``NAME:PATH``, converted once and again when the files change."""
 
     takes_argument = True
+    parameters: SplitParameters
 
     @property
     def path(self) -> Path:
@@ -95,13 +96,11 @@ class OwnImages(CachedTask):
 
     def selection(self, cache: ImageCache) -> CachePart:
         return CachePart(
-            pool=["pool"], test="test", class_names=cache.label_names, blanks=self.wants_blanks
+            pool=["pool"],
+            test="test",
+            class_names=cache.label_names,
+            blanks=self.parameters.wants_blanks,
         )
-
-    @property
-    def wants_blanks(self) -> bool:
-        """Whether items without a class belong to the pool, to be labelled."""
-        return getattr(self.parameters, "blank", "out") == "pool"
 
 
 def plan_of(

@@ -62,7 +62,7 @@ class Folder(OwnImages):
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
         cache, rows = self._opened(locations, progress)
         data = select(cache, self.selection(cache))
-        if not self.wants_blanks:
+        if not self.parameters.wants_blanks:
             return data
         return replace(data, pool_names=self._divided(rows).named_pool(rows.items))
 
@@ -106,7 +106,7 @@ class Folder(OwnImages):
     ) -> tuple[ImageCache, Rows]:
         """Classes, and the split where there is one, as folders say them."""
         path = self.path
-        folders = scan(path, blanks=self.wants_blanks)
+        folders = scan(path, blanks=self.parameters.wants_blanks)
         said = [name for name in beside if PurePosixPath(name).stem == "train_test_split"]
         if said:
             told = f"{said[0]} is not used; task.table={said[0]} takes it"

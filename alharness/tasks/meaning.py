@@ -109,8 +109,8 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
     """A feature: numbers, words, vectors, or what is in the way of that."""
     name, typed = column.name, typed_name(column.name)
     gaps = wishes.gaps_of(column)
-    absent = column.among(ABSENT) & ~gaps
-    there = (column.counts > 0) & ~gaps & ~absent
+    absent = column.among(ABSENT) & ~gaps & column.there
+    there = column.there & ~gaps & ~absent
 
     def written(pattern: str) -> bool:
         return bool(column.like(pattern)[there].all())
@@ -158,19 +158,12 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
         return Meaning(folded, "true or false", column.rows(gaps))
     if written(_VECTOR):
         return _vectors(column, gaps | absent)
-    trouble = _trouble(column, there | (absent & (column.counts > 0)), typed, wishes)
+    trouble = _trouble(column, there | absent, typed, wishes)
     if trouble is not None:
         return words(*trouble)
     if absent.any():
-        n = column.n_rows(absent)
-        said = column.said(absent)
-        return words(
-            "words",
-            f"says {' and '.join(repr(word) for word in said)} in {n:,} rows: a word, or nothing there? Set "
-            f"task.categories={typed} if it is a word, or task.gaps={','.join(said)} if it means that "
-            "nothing is there",
-        )
-    n_words = int((there & (column.counts > 0)).sum())
+        return words("words", _or_nothing("a word", column, absent))
+    n_words = int(there.sum())
     if n_words > MAX_CATEGORIES:
         long = np.mean([len(text.split()) for text in column.bare.slice(0, 200).to_pylist()]) > 4
         return words(
@@ -186,6 +179,16 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
     return words()
 
 
+def _or_nothing(what: str, column: Column, absent: NDArray[np.bool_]) -> str:
+    """The trouble with ``NA`` among words: the name of a region, or no region at all?"""
+    said = column.said(absent)
+    return (
+        f"says {' and '.join(map(repr, said))} in {column.n_rows(absent):,} rows: {what}, or nothing there? "
+        f"Set task.categories={typed_name(column.name)} if it is {what}, or task.gaps={','.join(said)} if it "
+        "means that nothing is there"
+    )
+
+
 def _trouble(
     column: Column,
     there: NDArray[np.bool_],
@@ -193,7 +196,7 @@ def _trouble(
     wishes: Wishes,
 ) -> tuple[str, str] | None:
     """What reads as numbers or dates in half of the rows and more, but is not written as they are."""
-    n, n_words = column.n_rows(there), int((there & (column.counts > 0)).sum())
+    n, n_words = column.n_rows(there), int(there.sum())
     number = column.like(_NUMBER)
 
     def share(found: NDArray[np.bool_]) -> float:
@@ -273,7 +276,7 @@ def _as_numbers(column: Column, gaps: NDArray[np.bool_], wishes: Wishes) -> Mean
         value = float(digits.replace(wishes.decimal, "."))
         return -value if sign.startswith("(") or sign.endswith("-") else value
 
-    typed = typed_name(column.name)
+    trouble = None
     try:
         values = column.numbers(gaps, read)
     except ValueError as error:
@@ -283,24 +286,16 @@ def _as_numbers(column: Column, gaps: NDArray[np.bool_], wishes: Wishes) -> Mean
             if other in str(error)
             else "Mend it"
         )
-        return Meaning(
-            column.texts(gaps),
-            "words",
-            column.rows(gaps),
-            f"says {str(error)[:60]!r}, which is no number. {hint}, or set task.categories={typed} or "
-            f"task.drop={typed}",
-        )
-    if len(units) > 1:
-        listed = ", ".join(repr(unit) for unit in sorted(units)[:4])
-        return Meaning(
-            column.texts(gaps),
-            "words",
-            column.rows(gaps),
-            f"has numbers with several units ({listed}). Bring them to one, or set "
-            f"task.categories={typed} or "
-            f"task.drop={typed}",
-        )
-    return Meaning(values, "numbers", column.rows(gaps))
+        trouble = f"says {str(error)[:60]!r}, which is no number. {hint}"
+    else:
+        if len(units) > 1:
+            listed = ", ".join(repr(unit) for unit in sorted(units)[:4])
+            trouble = f"has numbers with several units ({listed}). Bring them to one"
+    if trouble is None:
+        return Meaning(values, "numbers", column.rows(gaps))
+    typed = typed_name(column.name)
+    trouble += f", or set task.categories={typed} or task.drop={typed}"
+    return Meaning(column.texts(gaps), "words", column.rows(gaps), trouble)
 
 
 def _vectors(column: Column, gaps: NDArray[np.bool_]) -> Meaning:
@@ -330,12 +325,10 @@ def _vectors(column: Column, gaps: NDArray[np.bool_]) -> Meaning:
 
 def _was_read_otherwise(column: Column, gaps: NDArray[np.bool_]) -> bool:
     """Whether words of now were numbers for alharness 0.2, which refused whatever has a gap."""
-    there = column.counts > 0
-    if (gaps & there).any() or not column.like(_ONCE_NUMBER)[there].all():
+    if (gaps & column.there).any() or not column.like(_ONCE_NUMBER).all():
         return False
     # As categories their texts were those of the numbers: '7' for '007', '1.5' for '1.50'.
-    whole = column.like(_WHOLE)[there].all()
-    return not (whole or _survive(column))
+    return not (column.like(_WHOLE).all() or _survive(column))
 
 
 def _survive(column: Column) -> bool:
@@ -366,46 +359,38 @@ class Classes:
 
 def classes_of(column: Column, wishes: Wishes) -> Classes:
     """Classes are the file's texts: ``01`` and ``1`` are two."""
-    typed = typed_name(column.name)
     gaps = wishes.gaps_of(column)
-    absent = column.among(ABSENT) & ~gaps & (column.counts > 0)
-    there = (column.counts > 0) & ~gaps
+    absent = column.among(ABSENT) & ~gaps & column.there
+    there = column.there & ~gaps
     is_word = column.name in wishes.categories
-    whole = column.like(_WHOLE)
     numeric = bool(column.like(_NUMBER)[there & ~absent].all()) and bool((there & ~absent).any())
-    if absent.any() and not is_word:
-        if numeric:
-            gaps, there = gaps | absent, there & ~absent
-        else:
-            said = sorted({column.bare[int(at)].as_py() for at in np.flatnonzero(absent)})
-            return Classes(
-                column.which, column.rows(gaps), None,
-                f"says {' and '.join(map(repr, said))} in {column.n_rows(absent):,} rows: a "
-                "class, or nothing "
-                f"there? Set task.categories={typed} if it is a class, or task.gaps={','.join(said)} if it "
-                "means that nothing is there",
-            )  # fmt: skip
+    if numeric and not is_word:
+        gaps, there = gaps | absent, there & ~absent
+    rows = column.rows(gaps)
+
+    def no_classes(trouble: str) -> Classes:
+        return Classes(column.which, rows, trouble=trouble)
+
+    if absent.any() and not (numeric or is_word):
+        return no_classes(_or_nothing("a class", column, absent))
     n, n_classes = column.n_rows(there), int(there.sum())
     # Fewer than three items to a class cannot be split, whatever they are; digits and letters stay.
     many = n_classes > 20 and 3 * n_classes > n
-    rows = column.rows(gaps)
     if numeric and not is_word and not bool(column.like(_WHOLE_FLOAT)[there].all()):
         odd = there & ~column.like(_WHOLE_FLOAT)
-        return Classes(
-            column.which, rows, None,
+        named = f"; task.categories={typed_name(column.name)} takes each number for a class"
+        return no_classes(
             f"holds fractions ({column.first(odd)}), which are no classes: regression is not supported. Name "
-            f"another one with task.target, or make classes of it (ranges, for instance)"
-            + ("" if many else f"; task.categories={typed} takes each number for a class"),
-        )  # fmt: skip
+            "another one with task.target, or make classes of it (ranges, for instance)"
+            + ("" if many else named)
+        )
     if many:
         what = "a quantity or a number of rows" if numeric else "names or free text"
-        return Classes(
-            column.which, rows, None,
-            f"has {n_classes:,} different values in {n:,} rows, which are no classes but {what}: "
-            "regression and "
-            "texts as targets are not supported. Name another one with task.target, or make classes of it",
-        )  # fmt: skip
-    if bool(whole[there].all()):
+        return no_classes(
+            f"has {n_classes:,} different values in {n:,} rows, which are no classes but {what}: regression "
+            "and texts as targets are not supported. Name another one with task.target, or make classes of it"
+        )
+    if bool(column.like(_WHOLE)[there].all()):
         try:
             values = np.array(
                 [
@@ -424,10 +409,9 @@ def classes_of(column: Column, wishes: Wishes) -> Classes:
     if len(np.unique(bare[there])) < n_classes:
         texts = words[there].tolist()
         padded = next(text for text in texts if text != text.strip())
-        return Classes(
-            column.which, rows, None,
-            f"has classes that differ by blanks only: '{padded}' and '{padded.strip()}'. Strip them",
-        )  # fmt: skip
+        return no_classes(
+            f"has classes that differ by blanks only: '{padded}' and '{padded.strip()}'. Strip them"
+        )
     # 0.2 called bools 0 and 1, and read 01 as 1: such classes have other names now, so another key.
     once_bool = bool(column.like("True|TRUE|true|False|FALSE|false")[there].all())
     zeros = column.like(_ZEROS) & there
@@ -435,9 +419,8 @@ def classes_of(column: Column, wishes: Wishes) -> Classes:
     if zeros.any() and bool(column.like(rf"{_ZEROS}|{_NUMBER}")[there].all()):
         doubt = f"classes are the file's texts, with zeros in front: {column.first(zeros)}"
     once_numbers = bool(column.like(r"[+-]?\d+")[there].all())
-    labels = words.copy()
-    labels[~there] = ""
-    return Classes(labels[column.which], rows, None, None, doubt, once_bool or once_numbers)
+    words[~there] = ""
+    return Classes(words[column.which], rows, doubt=doubt, changed=once_bool or once_numbers)
 
 
 def _by_value(column: Column, there: NDArray[np.bool_], gaps: NDArray[np.bool_]) -> Classes:
@@ -447,11 +430,11 @@ def _by_value(column: Column, there: NDArray[np.bool_], gaps: NDArray[np.bool_])
     for one, other in pairwise(at):
         if float(texts[one]) == float(texts[other]):
             return Classes(
-                column.which, gaps, None,
-                f"has one number in two spellings, '{texts[one]}' and '{texts[other]}'. Write it "
-                "in one, or set "
-                f"task.categories={typed_name(column.name)} if they are two classes",
-            )  # fmt: skip
+                column.which,
+                gaps,
+                trouble=f"has one number in two spellings, '{texts[one]}' and '{texts[other]}'. Write it in "
+                f"one, or set task.categories={typed_name(column.name)} if they are two classes",
+            )
     order = np.zeros(len(texts), dtype=np.int64)
     order[at] = np.arange(len(at))
     return Classes(order[column.which], gaps, tuple(texts[place] for place in at))

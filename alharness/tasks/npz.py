@@ -89,7 +89,7 @@ class Npz(OwnFile):
         held = self._read()
         names = held.pop("class_names", None)
         held.pop(EMBEDDED, None)  # what the rows were computed from: no items
-        if self.parameters.blank == "pool":
+        if self.parameters.wants_blanks:
             held |= _blank_labels(held)
         form = self._form(held)
         parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]] = []
@@ -142,7 +142,7 @@ class Npz(OwnFile):
         if (told := _scales(rows.items[found.pool])) is not None:
             found = replace(found, notes={**found.notes, "scales": told})
         numbers = np.arange(len(items)).astype(np.str_)
-        return data_of(found, items, numbers if self.parameters.blank == "pool" else None)
+        return data_of(found, items, numbers if self.parameters.wants_blanks else None)
 
     def _form(self, held: Mapping[str, NDArray[Any]]) -> dict[str, tuple[str, str]]:
         """The keys of items and labels in each part that is there.
@@ -193,7 +193,7 @@ class Npz(OwnFile):
         try:
             if self.path.suffix.lower() == ".npy":
                 items = np.load(self.path, allow_pickle=False)
-                if self.parameters.labels is None and self.parameters.blank == "pool":
+                if self.parameters.labels is None and self.parameters.wants_blanks:
                     return {"x": items}
                 return {"x": items, "y": self._labels()}
             with np.load(self.path, allow_pickle=False) as file:

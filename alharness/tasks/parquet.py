@@ -121,7 +121,7 @@ class Parquet(OwnImages):
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:
         data = super().load(locations, progress)
-        if not self.wants_blanks:
+        if not self.parameters.wants_blanks:
             return data
         _, rows, _ = self._seen(find_files(self.path))
         return replace(data, pool_names=self._divided(rows).named_pool(rows.items))
@@ -294,7 +294,7 @@ def _columns_of(path: Path, parameters: ParquetParameters) -> Columns:
             f"Rows of numbers, texts or vectors are table:{shown(str(path))} with task.target=COLUMN."
         )
     image = _one("image", parameters.image, images, schema.names, path)
-    if parameters.blank == "pool" and parameters.label is None and not labels:
+    if parameters.wants_blanks and parameters.label is None and not labels:
         label = ""  # nothing is labelled
     else:
         label = _one("label", parameters.label, labels, schema.names, path)

@@ -49,6 +49,11 @@ class SplitParameters(TaskParameters):
         "in it, to be labelled, and then no test set is drawn",
     )
 
+    @property
+    def wants_blanks(self) -> bool:
+        """Whether items without a class belong to the pool, to be labelled."""
+        return self.blank == "pool"
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -127,7 +132,7 @@ def divided(
         # A part of that name has no labels, whatever stands there; it is a part to learn from.
         known &= split != "unlabelled"
         split = np.where(split == "unlabelled", "train", split)
-    wanted = parameters.blank == "pool"
+    wanted = parameters.wants_blanks
     # Blanks of the author's test part are of no use: nothing can be measured on them.
     used = known | (wanted & (True if split is None else split == "train"))
     held_out = None
@@ -164,10 +169,19 @@ def divided(
     if wanted:
         n_blank = int((targets[pool] == BLANK).sum())
         notes[UNLABELLED] = f"{n_blank:,} of {len(pool):,} pool items have no class yet"
-    if n_out := int((~known & ~used).sum()):
-        before = [notes[LEFT_OUT]] if LEFT_OUT in notes else []
-        notes[LEFT_OUT] = "; ".join([*before, f"{n_out:,} items without labels"])
+    leave_out_blank(notes, int((~known & ~used).sum()))
     return Divided(pool, test, targets, class_names, notes)
+
+
+def leave_out(notes: dict[str, str], said: str) -> None:
+    """Note what else was not used."""
+    notes[LEFT_OUT] = "; ".join(filter(None, [notes.get(LEFT_OUT), said]))
+
+
+def leave_out_blank(notes: dict[str, str], n: int) -> None:
+    """Note how many items were not used because they have no label, where there are such."""
+    if n:
+        leave_out(notes, f"{n:,} items without labels")
 
 
 def held_out_part(
@@ -240,10 +254,10 @@ def _classes(
     """
     labels, names = rows.labels[with_class], rows.names
     wanted = tuple(names_in(parameters.classes))
-    if len(labels) == 0 and not wanted and (names is None or parameters.blank == "out"):
+    if len(labels) == 0 and not wanted and (names is None or not parameters.wants_blanks):
         how = (
             f"Name the classes: {HOW_TO_NAME}"
-            if parameters.blank == "pool"
+            if parameters.wants_blanks
             else "A label of -1 or none at all is no label. To label the items: 'alharness label', with "
             + HOW_TO_NAME
         )
@@ -261,7 +275,7 @@ def _classes(
         )
     else:
         class_names = tuple(str(names[int(label)]) for label in found)
-    if names is not None and parameters.blank == "pool" and not wanted:
+    if names is not None and parameters.wants_blanks and not wanted:
         wanted = tuple(map(str, names))
     if wanted:
         further = [name for name in class_names if name not in wanted]
@@ -276,7 +290,7 @@ def _classes(
                 )
             )
         absent = [name for name in wanted if name not in class_names]
-        if absent and parameters.blank == "out":
+        if absent and not parameters.wants_blanks:
             raise UserError(
                 f"task.classes names '{absent[0]}', which no item of {where} has. Leave it out, or add items."
             )
@@ -287,7 +301,7 @@ def _classes(
             f"task.classes names a class twice: {', '.join(class_names)}. Name each once."
         )
     if len(class_names) < 2:
-        told = f"Name all: {HOW_TO_NAME}" if parameters.blank == "pool" else "Add another one"
+        told = f"Name all: {HOW_TO_NAME}" if parameters.wants_blanks else "Add another one"
         raise UserError(
             f"{where} has one class only ({class_names[0]}); expected at least two. {told}."
         )

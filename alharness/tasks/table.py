@@ -25,7 +25,7 @@ from alharness.tasks.meaning import (
     meaning_of,
 )
 from alharness.tasks.originals.row_cache import obtain_rows
-from alharness.tasks.rows import LEFT_OUT, Rows, SplitParameters, divided
+from alharness.tasks.rows import Rows, SplitParameters, divided, leave_out, leave_out_blank
 from alharness.tasks.splits import MAX_ROLES, NO_SPLIT, roles_in
 from alharness.tasks.table_file import Held, read_table
 from alharness.tasks.words import Column, names_in, typed_name
@@ -170,12 +170,11 @@ class Table(OwnFile):
             if not isinstance(column, Column):
                 lines.append(f"{name}: {column.dtype} of parquet")
                 continue
-            there = (column.counts > 0) & ~column.blank
-            examples = [column.words[int(at)].as_py() for at in np.flatnonzero(there)[:3]]
-            shown = ", ".join(f"{text!r:.30}" for text in examples)
+            n_different = int((column.there & ~column.blank).sum())
+            shown = ", ".join(f"{text!r:.30}" for text in column.some(3))
             if name in targets[:1]:
                 classes = classes_of(column, wishes)
-                found = f"{int(there.sum()):,} classes"
+                found = f"{n_different:,} classes"
                 said, gaps = classes.trouble or classes.doubt, classes.gaps
             else:
                 meaning = features[name]
@@ -186,7 +185,7 @@ class Table(OwnFile):
                     said = f"says which rows are for what: task.split_column={typed_name(name)}"
             n_gaps = f", {int(gaps.sum()):,} gaps" if gaps.any() else ""
             lines.append(
-                f"{name}: {found} ({int(there.sum()):,} different: {shown}{n_gaps})"
+                f"{name}: {found} ({n_different:,} different: {shown}{n_gaps})"
                 + (f". {said[0].upper()}{said[1:]}" if said else "")
             )
         return lines
@@ -244,24 +243,16 @@ class Table(OwnFile):
         doubts += [f"'{target}': {classes.doubt}"] if classes.doubt else []
         if doubts:
             more["columns"] = "; ".join(doubts[:LISTED])
-        names = (rows.items + 1).astype(np.str_) if self._wants_blanks else None
+        names = (rows.items + 1).astype(np.str_) if self.parameters.wants_blanks else None
         return data_of(replace(found, notes={**found.notes, **more}), numbers, names)
 
     def original(self, name: str) -> Mapping[str, str]:
         """The cells of a row, by its number from 1, as the file has them; without its class."""
         if self._held is None:
             self._held = self._read()  # kept: a person looks at many rows
-        row = int(name) - 1
-        cells = {}
-        for column, packed in self._held.columns.packed.items():
-            value = packed[row].as_py() if hasattr(packed, "type") else packed.iloc[row]
-            cells[column] = "" if value is None else str(value)
+        cells = self._held.columns.cells(int(name) - 1)
         cells.pop(self._target(self._held), None)
         return cells
-
-    @property
-    def _wants_blanks(self) -> bool:
-        return self.parameters.blank == "pool"
 
     # ---------------------------------------------------------------------------------- reading
 
@@ -296,7 +287,7 @@ class Table(OwnFile):
                 raise unknown_name(f"column of {self.where}", self.parameters.target, held.names)
             return self.parameters.target
         found = [name for name in TARGETS if name in held.columns]
-        if self._wants_blanks and not set(found) - set(names_in(self.parameters.drop)):
+        if self.parameters.wants_blanks and not set(found) - set(names_in(self.parameters.drop)):
             return ""
         if len(found) != 1:
             raise UserError(
@@ -326,8 +317,7 @@ class Table(OwnFile):
     def _roles(self, name: str, column: Column | Series[Any]) -> Mapping[str, str] | None:
         """What a column's texts say of splits; None where it says nothing of them."""
         if isinstance(column, Column):
-            there = np.flatnonzero((column.counts > 0) & ~column.blank)
-            texts = [column.words[int(at)].as_py() for at in there[: MAX_ROLES + 1]]
+            texts = column.some(MAX_ROLES + 1)
         else:
             try:
                 texts = [str(value) for value in column.dropna().unique()[: MAX_ROLES + 1]]
@@ -364,8 +354,8 @@ class Table(OwnFile):
         texts = values.astype(str)
         roles = roles_in(name, texts.unique().tolist()[: MAX_ROLES + 1])
         found = set(roles.values()) if roles else set()
-        to_learn = {"train", "unlabelled"} if self._wants_blanks else {"train"}
-        is_whole = found & to_learn and (found & {"test", "val"} or self._wants_blanks)
+        to_learn = {"train", "unlabelled"} if self.parameters.wants_blanks else {"train"}
+        is_whole = found & to_learn and (found & {"test", "val"} or self.parameters.wants_blanks)
         if not is_whole or roles is None:
             said = sorted(set(texts))
             odd = [text for text in said if roles_in(name, [text]) is None] or said
@@ -435,13 +425,12 @@ class Table(OwnFile):
             UserError: there are gaps, and nothing said what becomes of them.
         """
         used = np.ones(len(classes.gaps), dtype=bool)
-        if roles is not None and not self._wants_blanks:
+        if roles is not None and not self.parameters.wants_blanks:
             used = roles != "unlabelled"
-            if not used.all():
-                notes[LEFT_OUT] = f"{int((~used).sum()):,} items without labels"
+            leave_out_blank(notes, int((~used).sum()))
         gaps = {name: m.gaps & used for name, m in features.items() if (m.gaps & used).any()}
         # A row without a class is what is to be labelled.
-        in_target = classes.gaps & used & (not self._wants_blanks)
+        in_target = classes.gaps & used & (not self.parameters.wants_blanks)
         missing = self.parameters.missing
         # Nothing can be filled from nothing, and dropping would leave no row.
         empty = [name for name, found in gaps.items() if found[used].all()]
@@ -452,9 +441,7 @@ class Table(OwnFile):
             )
         if missing == "drop" and (gaps or in_target.any()):
             without: NDArray[np.bool_] = np.logical_or.reduce([in_target, *gaps.values()])
-            before = [notes[LEFT_OUT]] if LEFT_OUT in notes else []
-            gone = f"{int(without.sum()):,} of {len(used):,} rows with gaps"
-            notes[LEFT_OUT] = "; ".join([gone, *before])
+            leave_out(notes, f"{int(without.sum()):,} of {len(used):,} rows with gaps")
             used &= ~without
             return used
         refused = {

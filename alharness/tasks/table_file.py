@@ -25,26 +25,38 @@ class Columns(Mapping[str, "Column | Series[Any]"]):
     """
 
     def __init__(self, packed: Mapping[str, Any]) -> None:
-        self.packed = packed
+        self._packed = packed
 
     def __getitem__(self, name: str) -> Column | Series[Any]:
-        found = self.packed[name]
-        return Column(name, found) if hasattr(found, "type") else found
+        found = self._packed[name]
+        return Column(name, found) if _is_texts(found) else found
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.packed)
+        return iter(self._packed)
 
     def __len__(self) -> int:
-        return len(self.packed)
+        return len(self._packed)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.packed
+        return name in self._packed
 
     def is_varied(self, name: str) -> bool:
         """Whether its first rows say more than parts of a split could."""
-        found = self.packed[name]
-        some = found.slice(0, 1000) if hasattr(found, "type") else None
-        return some is not None and len(some.unique()) > MAX_ROLES + 1
+        found = self._packed[name]
+        return _is_texts(found) and len(found.slice(0, 1000).unique()) > MAX_ROLES + 1
+
+    def cells(self, row: int) -> dict[str, str]:
+        """A row by its columns, as the file has it; what is not there is blank."""
+        values = {
+            name: found[row].as_py() if _is_texts(found) else found.iloc[row]
+            for name, found in self._packed.items()
+        }
+        return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
+def _is_texts(packed: Any) -> bool:
+    """Whether a column is pyarrow's array of texts, and not a series of parquet's own types."""
+    return hasattr(packed, "type")
 
 
 @dataclass(frozen=True)

@@ -35,15 +35,14 @@ class Column:
         self.bare = pc.utf8_trim_whitespace(self.words)
         # Words and their counts tell all that is asked of a column; rows are visited to be named.
         self.counts = np.bincount(self.which, minlength=len(self.words))
+        self.there = self.counts > 0
 
     def like(self, pattern: str) -> NDArray[np.bool_]:
         """Which words are written like this, bool ``[W]``; words that do not occur are."""
         import pyarrow.compute as pc
 
         found = pc.match_substring_regex(self.bare, rf"\A(?:{pattern})\z")
-        like: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False).astype(bool) | (
-            self.counts == 0
-        )
+        like: NDArray[np.bool_] = found.to_numpy(zero_copy_only=False).astype(bool) | ~self.there
         return like
 
     def among(self, words: frozenset[str] | Sequence[str]) -> NDArray[np.bool_]:
@@ -74,8 +73,12 @@ class Column:
 
     def said(self, words: NDArray[np.bool_]) -> list[str]:
         """The words themselves, in order."""
-        there = np.flatnonzero(words & (self.counts > 0))
-        return sorted({self.bare[int(at)].as_py() for at in there})
+        return sorted({self.bare[int(at)].as_py() for at in np.flatnonzero(words & self.there)})
+
+    def some(self, n: int) -> list[str]:
+        """Up to ``n`` of the different texts that are not blank, as they stand in the file."""
+        there = np.flatnonzero(self.there & ~self.blank)
+        return [self.words[int(at)].as_py() for at in there[:n]]
 
     def texts(self, gaps: NDArray[np.bool_]) -> Series[Any]:
         """The texts as they stand in the file; None for a gap."""
@@ -91,14 +94,14 @@ class Column:
         """The texts as numbers, NaN for a gap; read as pandas reads a file, to the last bit."""
         import pandas
 
-        there = ~gaps & (self.counts > 0)
+        there = ~gaps & self.there
         words = np.array(self.bare.to_pylist(), dtype=object)
         values: Any
         if read is None:
             values = pandas.to_numeric(pandas.Series(words[there], dtype=object)).to_numpy()
         else:
             values = np.array([read(word) for word in words[there]], dtype=np.float64)
-        if values.dtype.kind in "iu" and not (gaps & (self.counts > 0)).any():
+        if values.dtype.kind in "iu" and not (gaps & self.there).any():
             table = np.zeros(len(words), dtype=values.dtype)
         else:
             table = np.full(len(words), np.nan)
