@@ -14,7 +14,7 @@ from alharness.engine.opening import OpenTask
 from alharness.errors import UserError
 from alharness.files import write_text
 from alharness.records import RunFacts, RunFolder
-from alharness.records.facts import DRAWN, Session, StartFacts, StrategyFacts, TaskFacts
+from alharness.records.facts import Session, StartFacts, StrategyFacts, TaskFacts
 from alharness.spec import RunSpec, protocol_fields
 
 
@@ -104,21 +104,10 @@ def describe_preparation(folder: RunFolder, changes: Mapping[str, str]) -> None:
 
 def _libraries(spec: RunSpec) -> dict[str, str]:
     """Versions of what foreign plug-ins import, beside those that every result depends on."""
-    return {
-        **plugins.libraries_of(plugins.STRATEGIES, spec.strategy.name),
-        **(
-            {}
-            if spec.initial.name in DRAWN
-            else plugins.libraries_of(plugins.STRATEGIES, spec.initial.name)
-        ),
-        **plugins.libraries_of(plugins.TASKS, spec.task.name),
-        **plugins.libraries_of(plugins.LEARNERS, spec.learner.kind),
-        **{
-            library: number
-            for rule in spec.stop
-            for library, number in plugins.libraries_of(plugins.STOPPING, rule.name).items()
-        },
-    }
+    found: dict[str, str] = {}
+    for group, name in spec.named:
+        found |= plugins.libraries_of(group, name)
+    return found
 
 
 def other_data(spec: RunSpec, folder: RunFolder, before: str, now: str) -> UserError:

@@ -317,10 +317,7 @@ def _can_fork() -> bool:
 
 def _is_foreign(job: Job) -> bool:
     """Whether code of somebody else takes part in a run. A folder of data is none."""
-    spec = job.spec
-    named = (plugins.STRATEGIES, spec.strategy.name), (plugins.TASKS, spec.task.name)
-    rules = ((plugins.STOPPING, rule.name) for rule in spec.stop)
-    return any(starmap(_has_source, (*named, (plugins.LEARNERS, spec.learner.kind), *rules)))
+    return any(starmap(_has_source, job.spec.named))
 
 
 @cache  # thousands of jobs name the same few

@@ -124,13 +124,13 @@ class Kind(ABC):
         return plugins.identity_of(plugins.LEARNERS, self.name)
 
     def sources(self, settings: LearnerSettings) -> dict[str, str]:
-        """What the settings rest on and do not hold: foreign source and weights, for a run's key.
+        """What the settings name and do not hold, the file of weights, for a run's key.
 
         Raises:
             UserError: a file that is not there.
         """
         weights = settings.weights and weights_identity(self.name, settings.weights)
-        return self.identity() | ({"learner.weights": weights} if weights else {})
+        return {"learner.weights": weights} if weights else {}
 
     def lacking(
         self, settings: LearnerSettings, needs: Collection[str], shape: ProblemShape = None

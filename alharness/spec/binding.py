@@ -82,22 +82,18 @@ class Bound:
         Empty for the harness's own, which its version tells. The same command after an edit of
         ``./mine.py`` is another run.
         """
-        strategy, task = self.spec.strategy.name, self.spec.task.name
         start: dict[str, str] = {}
         if self.starter is not None:
             start = _identity(self.spec.initial.name, self.starter)
-        own = _identity(strategy, self.strategy)
+        own = _identity(self.spec.strategy.name, self.strategy)
+        found: dict[str, str] = {}
+        for group, name in self.spec.named:
+            found |= plugins.identity_of(group, name)
         return {
-            **plugins.identity_of(plugins.STRATEGIES, strategy),
+            **found,
             # Apart from the strategy's: both may say the same thing of two different files.
             **{f"initial {name}": value for name, value in start.items()},
-            **plugins.identity_of(plugins.TASKS, task),
             **self.kind.sources(self.spec.learner),
-            **{
-                key: told
-                for rule in self.stopping
-                for key, told in plugins.identity_of(plugins.STOPPING, rule.name).items()
-            },
             **self.task.identity(),
             **own,
         }
@@ -139,27 +135,22 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     _require_known(given)
     chosen = _choice("task", given.pop("task", None))
     asked = _choice("strategy", given.pop("strategy", None))
-    begun = _choice("initial", _named(given.pop("initial", {}), RANDOM_START.name))
+    begun = _choice("initial", _with_name(given.pop("initial", {}), RANDOM_START.name))
     profile = given.get("profile", "quick")
     if profile not in ("quick", "paper"):
         raise unknown_name("profile", str(profile), ["quick", "paper"])
     registry.require_names(chosen.name, asked.name)
     _require_sections(given)
     rules = _rules(given.pop("stop", ()))
-    start_plugin = _start_plugin(begun)
+    # A whole spec, as ``to_toml`` writes it, says by a recipe's absence that it is from before there was one.
+    is_recorded = "protocol" in overrides
+    start = _named_start(begun, is_recorded=is_recorded)
     task_class = registry.task_class(chosen.name)
     try:
         task = registry.make_task(task_class, chosen.name, **_own(chosen, task_class))
     except ValidationError as error:
         raise explain(error, "task", task_class.Parameters) from error
-    plugin = registry.find_strategy(asked.name)
-    # A whole spec, as ``to_toml`` writes it, says by a recipe's absence that it is from before there was one.
-    is_recorded = "protocol" in overrides
-    parameters = {**(before(plugin.parameters) if is_recorded else {}), **asked.parameters}
-    try:
-        plugin.parameters(**parameters)
-    except ValidationError as error:
-        raise explain(error, "strategy", plugin.parameters) from error
+    named = _named_strategy("strategy", asked, is_recorded=is_recorded)
     seed = given.get("seed", 0)
     values = merge(
         {"seed": seed, "data_seed": seed, "device": "auto", "profile": profile},
@@ -194,12 +185,11 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
         raise explain(error) from error
     # Only now what needs torch, a device and a strategy's constructor: a slip was told in no time.
     spec = spec.model_copy(update={"device": resolve_device(device)})
-    strategy = watch(asked.name, partial(registry.make_strategy, plugin, asked.name, **parameters))
+    strategy = named.make(watch)
     recorded = Choice(name=asked.name, **identity(strategy.parameters))
     spec = spec.model_copy(update={"strategy": recorded})
-    starter = None
-    if start_plugin is not None:
-        starter = _starter(begun, start_plugin, watch)
+    starter = None if start is None else _starter(start, watch)
+    if starter is not None:
         spec = spec.model_copy(
             update={"initial": Choice(name=begun.name, **identity(starter.parameters))}
         )
@@ -215,20 +205,15 @@ def rebind(spec: RunSpec, watch: Watch = unwatched) -> Bound:
     Raises:
         UserError: a plug-in or a folder of data is another one now.
     """
-    task, strategy = spec.task, spec.strategy
-    plugin = registry.find_strategy(strategy.name)
-    parameters = {**before(plugin.parameters), **strategy.parameters}
-    start_plugin = _start_plugin(spec.initial)
+    task = spec.task
+    start = _named_start(spec.initial, is_recorded=True)
     bound = Bound(
         spec,
         registry.resolve_task(task.name, **_own(task, registry.task_class(task.name))),
-        watch(
-            strategy.name,
-            partial(registry.make_strategy, plugin, strategy.name, **parameters),
-        ),
+        _named_strategy("strategy", spec.strategy, is_recorded=True).make(watch),
         _kind_of(spec.learner),
         _rules(spec.stop),
-        None if start_plugin is None else _starter(spec.initial, start_plugin, watch),
+        None if start is None else _starter(start, watch),
     )
     now = bound.identity()
     for name in {**spec.plugins, **now}:
@@ -324,39 +309,66 @@ def _own(chosen: Choice, task_class: type[TaskPlugin]) -> dict[str, Any]:
     return {k: v for k, v in chosen.parameters.items() if not (shared and k == POSITIVE)}
 
 
-def _start_plugin(chosen: Choice) -> StrategyPlugin | None:
-    """The plug-in that chooses the initial set; None where it is drawn.
+@dataclass(frozen=True)
+class _Named:
+    """A strategy that was found, with sound parameters, not yet made."""
+
+    name: str
+    plugin: StrategyPlugin
+    parameters: Mapping[str, Any]
+
+    def make(self, watch: Watch) -> Strategy:
+        make = partial(registry.make_strategy, self.plugin, self.name, **self.parameters)
+        return watch(self.name, make)
+
+
+def _named_strategy(section: str, chosen: Choice, *, is_recorded: bool) -> _Named:
+    """A strategy by its name.
+
+    Args:
+        section: where it stands, for messages.
+        is_recorded: whether its parameters are those of a run's spec: a recipe that is missing is then the
+            one from before there was a choice.
+
+    Raises:
+        UserError: no such strategy, or parameters that it does not have.
+    """
+    plugin = registry.find_strategy(chosen.name)
+    parameters = {**(before(plugin.parameters) if is_recorded else {}), **chosen.parameters}
+    try:
+        plugin.parameters(**parameters)
+    except ValidationError as error:
+        raise explain(error, section, plugin.parameters) from error
+    return _Named(chosen.name, plugin, parameters)
+
+
+def _named_start(chosen: Choice, *, is_recorded: bool) -> _Named | None:
+    """The strategy that chooses the initial set; None where it is drawn.
 
     Raises:
         UserError: no such strategy, or parameters that it, or a drawn start, does not have.
     """
-    if chosen.name in DRAWN:
-        for name in chosen.parameters:
-            raise UserError(
-                f"Unknown setting 'initial.{name}': a start that is drawn ({chosen.name}) has none. Leave it "
-                "out, or name a strategy with --initial."
-            )
-        return None
-    plugin = registry.find_strategy(chosen.name)
-    try:
-        plugin.parameters(**chosen.parameters)
-    except ValidationError as error:
-        raise explain(error, "initial", plugin.parameters) from error
-    return plugin
+    if chosen.name not in DRAWN:
+        return _named_strategy("initial", chosen, is_recorded=is_recorded)
+    for name in chosen.parameters:
+        raise UserError(
+            f"Unknown setting 'initial.{name}': a start that is drawn ({chosen.name}) has none. Leave it "
+            "out, or name a strategy with --initial."
+        )
+    return None
 
 
-def _starter(chosen: Choice, plugin: StrategyPlugin, watch: Watch) -> Strategy:
+def _starter(named: _Named, watch: Watch) -> Strategy:
     """The strategy that chooses the initial set, made.
 
     Raises:
         UserError: as far as is known before it is asked: it needs a classifier, which there is none of, or
             asks about something else than items of the pool.
     """
-    parameters = {**before(plugin.parameters), **chosen.parameters}
-    made = watch(chosen.name, partial(registry.make_strategy, plugin, chosen.name, **parameters))
+    made = named.make(watch)
     reason = no_start(made)
     if reason is not None:
-        raise UserError(f"'{chosen.name}' cannot choose the initial set: {reason}. {STARTS}")
+        raise UserError(f"'{named.name}' cannot choose the initial set: {reason}. {STARTS}")
     return made
 
 
@@ -464,7 +476,7 @@ def _require_fitting(spec: RunSpec, task: TaskPlugin, strategy: Strategy, kind: 
         )
 
 
-def _named(value: Any, name: str) -> Any:
+def _with_name(value: Any, name: str) -> Any:
     """A section with the name that it has where none is given."""
     return {"name": name, **value} if isinstance(value, Mapping) else value
 

@@ -14,12 +14,13 @@ from typing import Any, cast
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from alharness import plugins
 from alharness.artefacts.keys import before, identity
 from alharness.errors import UserError, unknown_name
 from alharness.generative.settings import AutoencoderSettings, GeneratorSettings
 from alharness.learners.settings import LearnerSettings
 from alharness.oracle.settings import OracleSettings
-from alharness.records.facts import RANDOM_START, Choice
+from alharness.records.facts import DRAWN, RANDOM_START, Choice
 from alharness.spec.devices import device_kind
 from alharness.tasks.settings import PoolSettings, Profile
 
@@ -118,6 +119,18 @@ class RunSpec(BaseModel):
         """The class that the average precision is of (``task.positive``); None leaves it to the pool."""
         value = self.task.parameters.get(POSITIVE)
         return None if value is None else str(value)
+
+    @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """Group and name of every plug-in that takes part: of those, foreign ones tell runs apart."""
+        start = self.initial.name
+        return (
+            (plugins.STRATEGIES, self.strategy.name),
+            *(((plugins.STRATEGIES, start),) if start not in DRAWN else ()),
+            (plugins.TASKS, self.task.name),
+            (plugins.LEARNERS, self.learner.kind),
+            *((plugins.STOPPING, rule.name) for rule in self.stop),
+        )
 
     @property
     def run_key(self) -> str:

@@ -355,13 +355,16 @@ def test_what_a_classifier_rests_on_belongs_to_the_runs_key(nets: Path, tmp_path
         LearnerSettings(kind=f"{nets}:Found", weights=str(file)),
     )
     assert kind_of(own).sources(own) == {}
+    assert set(kind_of(foreign).identity()) == {str(nets)}
     first = kind_of(foreign).sources(foreign)
-    assert set(first) == {str(nets), "learner.weights"}
+    assert set(first) == {"learner.weights"}
     file.write_bytes(same.read_bytes())
     second = kind_of(foreign).sources(foreign)
     assert first["learner.weights"] != second["learner.weights"]
     given = {"task": "digits-ten", "strategy": "random", "learner": {"kind": f"{nets}:Found"}}
-    before = resolve(given).run_key
+    spec = resolve(given)
+    assert set(spec.plugins) == {str(nets)}
+    before = spec.run_key
     nets.write_text(NETS + "# changed\n")
     assert resolve(given).run_key != before
 

@@ -14,8 +14,10 @@ import alharness
 from alharness import UserError
 from alharness.engine.initial import initial_indices, stratified_indices
 from alharness.engine.loop import Sizes
+from alharness.executors.local import _is_foreign
+from alharness.executors.sweeps import Job
 from alharness.records import INITIAL, QueryLog, RunFolder
-from alharness.spec import protocol_fields, resolve
+from alharness.spec import RunSpec, protocol_fields, rebind, resolve
 
 TINY: Mapping[str, Any] = {
     "budget": 18,
@@ -89,6 +91,32 @@ def test_a_start_is_in_the_key_unless_it_is_random() -> None:
     assert len({plain.run_key, other.run_key, tuned.run_key}) == 3
     assert "initial" not in protocol_fields(said, "")
     assert protocol_fields(other, "")["initial"] != protocol_fields(tuned, "")["initial"]
+
+
+def test_a_new_start_follows_the_recipe_of_today_and_a_recorded_one_its_own() -> None:
+    spec = resolve({"task": "digits-ten", "strategy": "margin", "initial": "typiclust"})
+    own = spec.model_dump(mode="json")
+    assert own["initial"].pop("rule") == "published"
+    for values, rule in ((spec.model_dump(mode="json"), "published"), (own, "0.2")):
+        starter = rebind(RunSpec.model_validate(values)).starter
+        assert starter is not None
+        assert starter.parameters.rule == rule  # type: ignore[attr-defined]
+
+
+def test_an_edit_of_a_foreign_start_is_another_run(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    given = {"task": "digits-ten", "strategy": "margin", "initial": f"{mine}:First"}
+    keys = set()
+    for first in ("", "1 + "):
+        mine.write_text(
+            "from alharness.strategy import PoolQuery, Strategy\n\n\nclass First(Strategy):\n"
+            "    def select(self, view, query_size):\n"
+            f"        return PoolQuery(view.unlabelled[{first}0:query_size])\n"
+        )
+        spec = resolve(given)
+        keys.add(spec.run_key)
+        assert _is_foreign(Job(0, spec, tmp_path)), "a process of its own in a sweep"
+    assert len(keys) == 2
 
 
 def test_nothing_labelled_means_that_the_start_is_a_query(tmp_path: Path) -> None:
