@@ -1,6 +1,7 @@
-"""Every column of ``compare`` and ``load_runs`` against runs made up by hand, also where less is better.
+"""Every column of ``compare``, ``report`` and ``load_runs`` against runs made up by hand.
 
-What is expected is computed here from the numbers below, by scipy or by plain sums, and by nothing of ours.
+Each also where less is better. What is expected is computed here from the numbers below, by scipy or
+by plain sums, and by nothing of ours.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ import pytest
 from scipy import stats
 
 import alharness
-from alharness.comparison import metrics
+from alharness.comparison import figures, metrics, stopping, tables
 from alharness.comparison.comparison import Comparison, comparisons
+from alharness.comparison.tables import TextTable
 from alharness.records import read_runs
 from alharness.records.metrics import METRICS
 
@@ -288,3 +291,236 @@ def test_a_median_of_an_even_number_of_seeds_lies_between_two(
     assert (
         metrics.median_reached(series, "queries", "accuracy", 0.9) == 65
     )  # of 50, 60, 70 and never
+
+
+def cells_of(table: TextTable) -> dict[str, dict[str, str]]:
+    """name -> head -> cell; a head that is there twice counts the second one."""
+    found = {}
+    at = 1 if table.header[0] == "rank" else 0
+    for row in table.rows:
+        assert len(row) == len(table.header)
+        found[row[at]] = {
+            head + "'" * table.header[:i].count(head): cell
+            for i, (head, cell) in enumerate(zip(table.header, row, strict=True))
+        }
+    return found
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_every_cell_of_the_table_of_results(comparison: Comparison, metric: str) -> None:
+    rows = metrics.table(comparison, metric=metric)
+    words = comparison.words(metric)
+    cells = cells_of(tables.results(comparison, rows, "queries", metric))
+    assert list(cells)[:2] == [row.label for row in rows]
+    for name in STRATEGIES:
+        wanted = expected(metric, name, "queries")
+        assert cells[name] == {
+            "rank": f"{wanted['rank']:.0f}",
+            "strategy": name,
+            "runs": "7",
+            "area under the curve (annotations)": f"{wanted['aubc']:.4f}",
+            "95 % interval": f"{wanted['aubc_low']:.4f} to {wanted['aubc_high']:.4f}",
+            f"final {words}": f"{wanted['final']:.4f}",
+            "95 % interval'": f"{wanted['final_low']:.4f} to {wanted['final_high']:.4f}",
+            "entropy of queries (nats)": f"{wanted['entropy']:.3f}",
+            "synthetic labels": "14 %",  # 10 of 71
+        }
+    bound = cells["fully supervised (bound)"]
+    assert (bound["rank"], bound["runs"], bound[f"final {words}"]) == (
+        "",
+        "1",
+        f"{BOUND[metric]:.4f}",
+    )
+    assert set(bound.values()) == {"", "1", "–", "fully supervised (bound)", f"{BOUND[metric]:.4f}"}
+
+
+def test_every_cell_of_the_tables_of_labels_and_tests(comparison: Comparison) -> None:
+    rows = metrics.table(comparison, metric="accuracy")
+    (reached_,) = tables.reached(comparison, rows, "queries", "random")
+    cells = cells_of(reached_)
+    for name in STRATEGIES:
+        wanted = expected("accuracy", name, "queries")
+        told = {"strategy": name}
+        for i, share in enumerate((95, 98, 99)):
+            own, ratio = wanted[f"reached_{share}"], wanted[f"efficiency_{share}"]
+            told[f"to {share} % of the bound"] = "never" if np.isinf(own) else f"{own:.0f}"
+            told["random needs" + "'" * i] = (
+                "–"
+                if np.isnan(ratio)
+                else "more, if ever"
+                if np.isinf(ratio)
+                else f"{ratio:.2f} times"
+            )
+        assert cells[name] == told
+    (tests_,) = tables.tests(rows, "random", "accuracy", looks=3)
+    wanted = expected("accuracy", "margin", "queries")
+    (row,) = tests_.rows
+    assert row[:7] == (
+        "margin", "7", f"{wanted['difference']:+.4f}",
+        f"{wanted['difference_low']:+.4f} to {wanted['difference_high']:+.4f}",
+        f"{wanted['p']:.3f}", f"{wanted['p_holm']:.3f}", "significantly above",
+    )  # fmt: skip
+    assert "over 1 comparison, every p times 3 for as many looks" in tests_.caption
+    (once,) = tables.tests(rows, "random", "accuracy")
+    assert once.caption.endswith("over 1 comparison")
+
+
+def test_every_cell_of_the_tables_of_times(comparison: Comparison) -> None:
+    rows = metrics.table(comparison, metric="accuracy")
+    cells = cells_of(tables.times(comparison, rows))
+    told = {
+        "per selection": "300 ms", "per training": "2.5 s", "preparation": "42 s",
+        "pool items scored": "200",
+    }  # fmt: skip
+    assert cells == {name: {"strategy": name, **told} for name in STRATEGIES}
+    (prepared,) = tables.preparations(comparison)
+    assert [row[:4] for row in prepared.rows] == [
+        line
+        for name in STRATEGIES
+        for line in ((name, "generator", "30 s", "6 of 7"), (name, "features", "12 s", "0 of 7"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spent", "told"),
+    [
+        (float("nan"), "–"), (0.0, "0 ms"), (0.0123, "12.3 ms"), (0.9996, "1e+03 ms"), (1.0, "1 s"),
+        (599.9, "600 s"), (600.0, "10 min"), (5430.0, "90.5 min"),
+    ],
+)  # fmt: skip
+def test_seconds_have_a_fitting_unit(spent: float, told: str) -> None:
+    assert tables.seconds(spent) == told
+
+
+@pytest.mark.parametrize(
+    ("p", "told"), [(None, "–"), (0.0009, "< 0.001"), (0.001, "0.001"), (0.5, "0.500")]
+)
+def test_a_p_value_is_never_nought(p: float | None, told: str) -> None:
+    assert tables.p_value(p) == told
+
+
+def chart_rows(chart: Any) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    """(strategy, position) -> the other columns."""
+    assert chart is not None
+    return {row[:2]: row[2:] for row in chart.rows}
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+def test_every_row_of_the_figures_of_curves(comparison: Comparison, metric: str) -> None:
+    """Mean, minimum, maximum and number of runs at each position."""
+    curves = {
+        name: np.array([curve(metric, name, seed) for seed in range(N_SEEDS)])
+        for name in STRATEGIES
+    }
+    drawn = chart_rows(figures.learning_curves(comparison, axis="labels", metric=metric))
+    end = (BOUND[metric],) * 3
+    assert drawn.pop(("fully supervised", "")) == (*end, 1)
+    wanted = {
+        (name, x): (v.mean(), v.min(), v.max(), N_SEEDS)
+        for name, rows in curves.items()
+        for x, v in zip(LABELLED, rows.T, strict=True)
+    }
+    assert set(drawn) == set(wanted)
+    for key, values in wanted.items():
+        assert drawn[key] == pytest.approx(values)
+    gains = chart_rows(
+        figures.gain_curves(comparison, comparison.find("random"), axis="cost", metric=metric)
+    )
+    for x, v in zip(COST, (curves["margin"] - curves["random"]).T, strict=True):
+        assert gains.pop(("margin", x)) == pytest.approx((v.mean(), v.min(), v.max(), N_SEEDS))
+    assert gains == {}
+    # Until classifier k: the preparation in full, k + 1 fits and k selections.
+    timed = chart_rows(figures.accuracy_against_time(comparison, metric=metric))
+    for x, v in zip((43.0, 54.0, 57.2, 61.6), curves["random"].T, strict=True):
+        (key,) = [key for key in timed if key[0] == "random" and abs(key[1] - x) < 1e-9]
+        assert timed[key] == pytest.approx((v.mean(), v.min(), v.max(), N_SEEDS))
+    assert len(timed) == 2 * N_CYCLES
+
+
+def test_every_row_of_the_other_figures(comparison: Comparison) -> None:
+    entropies = chart_rows(figures.entropy_curves(comparison))
+    assert len(entropies) == 2 * len(ENTROPY)
+    for name in STRATEGIES:
+        for x, e in zip(ASKED[:-1], ENTROPY, strict=True):
+            assert entropies[name, x] == pytest.approx((e, e, e, N_SEEDS))
+    phases = chart_rows(figures.selection_times(comparison))
+    for name in STRATEGIES:
+        assert phases[name, "score"] == (pytest.approx(0.075),)
+        assert phases[name, "pick"] == (pytest.approx(0.225),)
+    wanted = expected("accuracy", "margin", "queries")
+    drawn = figures.differences(metrics.table(comparison, metric="accuracy"), "random")
+    assert drawn is not None
+    ((label, *row),) = drawn.rows
+    assert label == "margin"
+    assert row == pytest.approx(
+        [wanted["difference"], wanted["difference_low"], wanted["difference_high"], 7]
+    )
+    shares = chart_rows(figures.class_balance(comparison))
+    assert shares == {
+        (name, of): (0.5,) for name in (*STRATEGIES, "(test set)") for of in ("zero", "one")
+    }
+
+
+def test_a_curve_far_below_leaves_the_figure_and_others_stay() -> None:
+    """Twice the spread below the middle strategy is the border."""
+
+    class Axes:
+        limits: tuple[float, ...] = ()
+
+        def set_ylim(self, *ends: float) -> None:
+            self.limits = ends
+
+    def cut(*lows: float) -> tuple[float, ...]:
+        axes, x = Axes(), np.arange(2.0)
+        curves = {str(i): (x, np.array([[0.0, low], [0.0, 1.0]])) for i, low in enumerate(lows)}
+        figures._cut_outliers(axes, curves)  # type: ignore[arg-type]
+        return axes.limits
+
+    assert cut(0.5, 0.5, -0.5) == ()  # .5 - 2 x (1 - .5)
+    assert cut(0.5, 0.5, -0.51) == pytest.approx((0.5 - 0.025, 1.0 + 0.025))
+    assert cut(0.75, 0.5, 0.5, -0.51) == pytest.approx((0.5 - 0.025, 1.0 + 0.025))
+
+
+def test_curves_of_equal_means_are_named_together_the_highest_end_first() -> None:
+    x = np.arange(2.0)
+    high, low = np.array([[0.5, 0.9], [0.5, 0.7]]), np.array([[0.5, 0.6]])
+    same, other = np.array([[0.5, 0.8]]), np.array([[0.51, 0.8]])
+    found = figures._alike(
+        {
+            "low": (x, low),
+            "high": (x, high),
+            "same": (x, same),
+            "other": (x, other),
+            "late": (x + 1, same),
+        }
+    )
+    assert found == [["high", "same"], ["other"], ["late"], ["low"]]
+
+
+def test_a_stop_is_held_against_the_best_within_the_tolerance() -> None:
+    """Positions and losses by hand, whichever way is better; .005 within the best counts as the best."""
+    x = np.array([10.0, 20.0, 30.0, 40.0])
+    for better, sign in (("accuracy", 1.0), ("log_loss", -1.0)):
+        values = 0.5 + sign * np.array([-0.2, 0.095, 0.1, 0.08])
+        run = SimpleNamespace(
+            records=[None] * 4, x=lambda axis: x, y=lambda metric, values=values: values
+        )
+        found = stopping._stop(run, None, "queries", better)  # type: ignore[arg-type]
+        assert (found.fired, found.spent, found.best_spent) == (False, 40.0, 20.0)
+        assert (found.figure, found.lost) == (pytest.approx(values[-1]), pytest.approx(0.02))
+
+
+def test_every_column_of_the_table_of_stopping_rules(comparison: Comparison) -> None:
+    stops = (
+        stopping.Stop(True, 20.0, 30.0, 0.8, 0.1),
+        stopping.Stop(False, 40.0, 20.0, 0.9, 0.0),
+        stopping.Stop(True, 30.0, 10.0, 0.7, 0.5),
+    )
+    judged = stopping.Judged("margin", "kappa", stops)
+    assert judged.as_dict() == {
+        "strategy": "margin", "rule": "kappa", "runs": 3, "fired": 2, "spent": 30.0, "hindsight": 20.0,
+        "figure": pytest.approx(0.8), "lost": pytest.approx(0.2), "most_lost": 0.5,
+    }  # fmt: skip
+    (told,) = stopping.table(stopping.Verdicts((judged,)), comparison, "queries", "accuracy")
+    assert told.rows == (("margin", "kappa", "2 of 3", "30", "20", "0.8000", "0.2000", "0.5000"),)
+    assert len(told.header) == 8

@@ -25,6 +25,8 @@ def main() -> None:
     asked.add_argument(
         "--budget", type=float, default=60, help="CPU seconds of tests for one mutant"
     )
+    asked.add_argument("--tests", help="folders of tests, with commas; without it all of them")
+    asked.add_argument("--again", action="store_true", help="try what survived before once more")
     asked.add_argument("--out", type=Path, default=ROOT / "build" / "mutation")
     asked.add_argument("--list", action="store_true", help="only say what would be tried")
     given = asked.parse_args()
@@ -34,6 +36,8 @@ def main() -> None:
         for place in drawn:
             print(f"{place.file}:{place.line}  {place.before}  ->  {place.after}")
         return
+    every = sorted(path.parent.name for path in (ROOT / "tests").glob("*/test_*.py"))
+    folders = given.tests.split(",") if given.tests else list(dict.fromkeys(every))
     out = given.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     results = out / "outcomes.jsonl"
@@ -42,14 +46,12 @@ def main() -> None:
         root = shadow(Path(folder).resolve() / "tree")
         warm()
         enter(root)
-        tests = out / "map.jsonl"
-        if not tests.exists():
-            draw_map(root, tests)
+        draw_map(root, out / "map", folders)
         settle(root)
-        known = {outcome.key for outcome in before}
+        known = {one.key for one in before if one.noticed or not given.again}
         left = [place for place in drawn if (place.file, place.before, place.after) not in known]
         print(f"{len(drawn)} mutants, {len(drawn) - len(left)} tried before")
-        for entry in trials(root, left, mapped(root, tests), given.budget):
+        for entry in trials(root, left, mapped(root, out / "map", folders), given.budget):
             with results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
             print(

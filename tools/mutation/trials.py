@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import compileall
 import contextlib
+import hashlib
 import importlib
 import json
 import os
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,20 +69,47 @@ def enter(root: Path) -> None:
     os.chdir(root)
 
 
-def draw_map(root: Path, out: Path) -> None:
-    """Which test passes which block; each folder of tests in a process of its own."""
-    out.unlink(missing_ok=True)
-    for folder in sorted((root / "tests").iterdir()):
-        if any(folder.glob("test_*.py")):
-            status = _forked(
-                lambda folder=folder: record(
-                    root, FOLDERS, out, [f"tests/{folder.name}", "-m", "not slow"]
-                ),
-                out.with_suffix(".log"),
-                seconds=3600,
-            )
-            said = "passed" if status == 0 else "has failures, which are left out"
-            print(f"{folder.name}: {said}", flush=True)
+def draw_map(root: Path, out: Path, folders: Sequence[str]) -> None:
+    """Which test passes which block: ``out/FOLDER.jsonl``, each folder of tests in a process of its own.
+
+    What was drawn of the same code holds: only files of tests that are new or were edited run again."""
+    out.mkdir(exist_ok=True)
+    code = _digest(path for part in FOLDERS for path in (root / part).rglob("*.py"))
+    for folder in folders:
+        files = {
+            path.relative_to(root).as_posix(): _digest([path])
+            for path in (root / "tests" / folder).glob("test_*.py")
+        }
+        drawn, stands = out / f"{folder}.jsonl", out / f"{folder}.json"
+        before = json.loads(stands.read_text()) if stands.exists() else {}
+        known = before.get("tests", {}) if before.get("code") == code else {}
+        asked = sorted(name for name, digest in files.items() if known.get(name) != digest)
+        if not asked:
+            continue
+        new = out / f"{folder}.new"
+        new.unlink(missing_ok=True)
+        status = _forked(
+            lambda asked=asked, new=new: record(root, FOLDERS, new, [*asked, "-m", "not slow"]),
+            out / f"{folder}.log",
+            seconds=3600,
+        )
+        kept = [
+            line
+            for line in (drawn.read_text(encoding="utf-8").splitlines(True) if known else [])
+            if (name := json.loads(line)["test"].split("::")[0]) in files and name not in asked
+        ]
+        fresh = new.read_text(encoding="utf-8") if new.exists() else ""
+        drawn.write_text("".join(kept) + fresh, encoding="utf-8")
+        stands.write_text(json.dumps({"code": code, "tests": files}))
+        said = "passed" if status == 0 else "has failures, which are left out"
+        print(f"{folder} ({len(asked)} files): {said}", flush=True)
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    found = hashlib.sha256()
+    for path in sorted(paths):
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def settle(root: Path) -> None:
@@ -97,7 +125,7 @@ def settle(root: Path) -> None:
     sys.dont_write_bytecode = True
 
 
-def mapped(root: Path, out: Path) -> dict[tuple[str, int], list[Passing]]:
+def mapped(root: Path, out: Path, folders: Sequence[str]) -> dict[tuple[str, int], list[Passing]]:
     """(file, block) -> tests that pass it, the quickest first."""
     numbers = {
         start + number: (Path(path).relative_to(root).as_posix(), number)
@@ -106,8 +134,9 @@ def mapped(root: Path, out: Path) -> dict[tuple[str, int], list[Passing]]:
     }
     found: dict[tuple[str, int], list[Passing]] = {}
     whole: dict[str, dict[str, Passing]] = {}
-    with out.open(encoding="utf-8") as file:
-        for line in file:
+    for folder in folders:
+        drawn = out / f"{folder}.jsonl"
+        for line in drawn.read_text(encoding="utf-8").splitlines() if drawn.exists() else []:
             entry = json.loads(line)
             if entry["passed"]:
                 test = Passing(entry["test"], entry["cpu"])
