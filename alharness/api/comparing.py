@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -29,19 +30,53 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("alharness")
 
 
+class Tables(ABC):
+    """Tables in every format that ``alharness compare`` writes; ``print`` shows them as a terminal does."""
+
+    def text(self, form: str = "table", width: int | None = None) -> str:
+        """The tables as ``table``, ``csv``, ``md``, ``latex`` or ``json``.
+
+        Args:
+            form: which of them.
+            width: columns of the terminal that a ``table`` has to fit; any without it.
+
+        Raises:
+            UserError: another format.
+        """
+        from alharness.comparison.formats import format_of
+
+        return self._as(format_of(None, form), width)
+
+    def save(self, path: AnyPath) -> Path:
+        """Write the tables to a file whose ending says the format: .csv, .md, .tex, .json or .txt.
+
+        Raises:
+            UserError: another ending, or a file that cannot be written.
+        """
+        from alharness.comparison.formats import format_of
+        from alharness.files import write_text
+
+        file = Path(path).expanduser()
+        write_text(file, self.text(format_of(file, None)))
+        return file
+
+    @abstractmethod
+    def _as(self, form: str, width: int | None) -> str:
+        """The tables in a format that exists."""
+
+    def __str__(self) -> str:
+        return self.text()
+
+
 @dataclass(frozen=True)
-class ComparisonResult:
+class ComparisonResult(Tables):
     """A comparison, worked out; a notebook shows its tables and curves, ``print`` the tables.
 
     Attributes:
         report: sections, tables and charts, as ``alharness report`` lays them out.
-        metric, against, looks: as they were asked for.
     """
 
     report: Report
-    metric: str | None = None
-    against: str | None = None
-    looks: int = 1
 
     @property
     def headline(self) -> str:
@@ -64,15 +99,7 @@ class ComparisonResult:
         """
         from alharness.comparison.points import points
 
-        found = points(
-            [section.comparison for section in self.report.sections],
-            positions,
-            axis=self.report.axis,
-            metric=self.metric,
-            against=self.against,
-            looks=self.looks,
-        )
-        return PointsResult(tuple(found), self.report.status)
+        return PointsResult(tuple(points(self.report, positions)), self.report.status)
 
     @property
     def table(self) -> DataFrame:
@@ -145,31 +172,10 @@ class ComparisonResult:
             files.append(chart.save(place))
         return PaperFigure(tuple(charts), tuple(files))
 
-    def text(self, form: str = "table") -> str:
-        """The tables as ``table``, ``csv``, ``md``, ``latex`` or ``json``.
+    def _as(self, form: str, width: int | None) -> str:
+        from alharness.comparison.formats import FORMATS, as_table
 
-        Raises:
-            UserError: another format.
-        """
-        from alharness.comparison.formats import FORMATS, format_of
-
-        return FORMATS[format_of(None, form)](self.report)
-
-    def save(self, path: AnyPath) -> Path:
-        """Write the tables to a file whose ending says the format: .csv, .md, .tex, .json or .txt.
-
-        Raises:
-            UserError: another ending, or a file that cannot be written.
-        """
-        from alharness.comparison.formats import format_of
-        from alharness.files import write_text
-
-        file = Path(path).expanduser()
-        write_text(file, self.text(format_of(file, None)))
-        return file
-
-    def __str__(self) -> str:
-        return self.text()
+        return as_table(self.report, width) if form == "table" else FORMATS[form](self.report)
 
     def __repr__(self) -> str:
         return f"<{self.report.heading}. {self.report.status}>"
@@ -179,9 +185,7 @@ class ComparisonResult:
 
         parts = [f"<p>{escape(self.report.heading)}. {escape(self.report.status)}</p>"]
         for section in self.report.sections:
-            parts.append(f"<h3>{escape(section.comparison.title)}</h3>")
-            parts += [f"<p><b>{escape(section.headline)}</b></p>"] if section.headline else []
-            parts += [f"<p>! {escape(text)}</p>" for text in section.warnings]
+            parts += _opening(section.comparison.title, section.headline, section.warnings)
             parts += [_html(table) for table in section.tables if table.name in SHOWN]
             parts += [chart.svg for chart in section.charts[:1]]
             parts += [f"<p>{escape(text)}</p>" for text in section.sentences]
@@ -209,7 +213,7 @@ class PaperFigure:
 
 
 @dataclass(frozen=True)
-class PointsResult:
+class PointsResult(Tables):
     """Test figures at chosen numbers of labels; a notebook shows the table, ``print`` the text.
 
     Attributes:
@@ -232,39 +236,12 @@ class PointsResult:
 
         return pandas.DataFrame(as_rows(self.parts), columns=list(COLUMNS))
 
-    def text(self, form: str = "table", width: int | None = None) -> str:
-        """The table as ``table``, ``csv``, ``md``, ``latex`` (one float for all data sets) or ``json``.
-
-        Args:
-            form: which of them.
-            width: columns of the terminal that a ``table`` has to fit.
-
-        Raises:
-            UserError: another format.
-        """
-        from alharness.comparison.formats import format_of
+    def _as(self, form: str, width: int | None) -> str:
         from alharness.comparison.points_text import FORMATS, as_table
 
-        chosen = format_of(None, form)
-        if chosen == "table":
+        if form == "table":
             return as_table(self.parts, self.status, width)
-        return FORMATS[chosen](self.parts, self.status)
-
-    def save(self, path: AnyPath) -> Path:
-        """Write it to a file whose ending says the format: .tex, .csv, .md, .json or .txt.
-
-        Raises:
-            UserError: another ending, or a file that cannot be written.
-        """
-        from alharness.comparison.formats import format_of
-        from alharness.files import write_text
-
-        file = Path(path).expanduser()
-        write_text(file, self.text(format_of(file, None)))
-        return file
-
-    def __str__(self) -> str:
-        return self.text()
+        return FORMATS[form](self.parts, self.status)
 
     def __repr__(self) -> str:
         return f"<figures at chosen numbers of labels. {self.status}>"
@@ -274,11 +251,14 @@ class PointsResult:
 
         parts = [f"<p>{escape(self.status)}</p>"]
         for part in self.parts:
-            parts.append(f"<h3>{escape(part.title)}</h3>")
-            parts += [f"<p><b>{escape(part.headline)}</b></p>"] if part.headline else []
-            parts += [f"<p>! {escape(text)}</p>" for text in part.remarks]
+            parts += _opening(part.title, part.headline, part.remarks)
             parts.append(_html(shown(part)))
         return "".join(parts)
+
+
+def _opening(title: str, headline: str, warnings: Sequence[str]) -> list[str]:
+    told = [f"<p><b>{escape(headline)}</b></p>"] if headline else []
+    return [f"<h3>{escape(title)}</h3>", *told, *(f"<p>! {escape(text)}</p>" for text in warnings)]
 
 
 def _html(table: TextTable) -> str:
@@ -360,7 +340,7 @@ def result_of(
         looks=looks,
         rules=rules_of(stopping),
     )
-    return ComparisonResult(report, metric, against, looks)
+    return ComparisonResult(report)
 
 
 def rules_of(given: Sequence[str]) -> list[NamedRule]:

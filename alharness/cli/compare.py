@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from alharness.cli.selection import (
     tell_unreadable,
 )
 from alharness.errors import UserError
+
+if TYPE_CHECKING:
+    from alharness.api.comparing import Tables
 
 
 @click.command()
@@ -79,7 +82,7 @@ def compare(
     alharness compare --published benchmarks/results
     """
     from alharness.api.comparing import result_of
-    from alharness.comparison.formats import as_table, format_of
+    from alharness.comparison.formats import format_of
     from alharness.files import write_text
 
     wanted = format_of(out, chosen)
@@ -98,15 +101,11 @@ def compare(
         found, axis=axis, metric=metric, against=against, looks=looks, stopping=stopping
     )
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    if at is not None:
-        some = result.at(*_positions(at))
-        table, text = some.text("table", width), some.text(wanted)
-    else:
-        table, text = as_table(result.report, width), result.text(wanted)
+    shown: Tables = result if at is None else result.at(*_positions(at))
     # What goes into a file is shown as a table beside it.
-    click.echo(table if out is not None or wanted == "table" else text, nl=False)
+    click.echo(shown.text("table" if out is not None else wanted, width), nl=False)
     if out is not None:
-        write_text(out, text)
+        write_text(out, shown.text(wanted))
         click.echo(f"wrote {out}")
     return tell_unreadable(found)
 

@@ -36,10 +36,10 @@ from alharness.comparison.remarks import (
 )
 from alharness.comparison.runs import describe
 from alharness.comparison.series import Covered, LeftOut, Series, covered
-from alharness.errors import unknown_name
+from alharness.errors import UserError, unknown_name
 from alharness.files import no_collections
 from alharness.records import Run, RunFolder
-from alharness.records.metrics import in_words
+from alharness.records.metrics import find_metric, in_words
 from alharness.records.runs import Pair
 
 #: The strategy that every other one is measured against, unless the user says otherwise (R8).
@@ -94,6 +94,10 @@ class Comparison:
                 return series
         raise unknown_name("strategy in the comparison", label, [s.label for s in self.series])
 
+    def reference(self, against: str | None) -> Series | None:
+        """What the others are tested against: the strategy of a label or name, else the random baseline."""
+        return self.baseline if against is None or not self.series else self.find(against)
+
     def bound(self, metric: str) -> float | None:
         """Mean test figure of the fully supervised runs; None without any, or where it is not defined."""
         values = [run.y(metric)[0] for run in self.bounds]
@@ -105,6 +109,16 @@ class Comparison:
             runs = [*self.runs, *self.bounds]
             self._defined[metric] = all(np.isfinite(run.y(metric)).all() for run in runs)
         return self._defined[metric]
+
+    def require_defined(self, metric: str) -> None:
+        """Refuse a test figure that is missing somewhere.
+
+        Raises:
+            UserError: no such figure, or some run does not have it in every cycle.
+        """
+        find_metric(metric)
+        if not self.defines(metric):
+            raise UserError(f"'{metric}' is not defined for {self.title}. Choose another --metric.")
 
     def words(self, metric: str) -> str:
         """A test figure in words; of the average precision, what it is of."""

@@ -244,9 +244,9 @@ def table(
         against: label of the strategy that others are tested against; the random baseline by default.
         looks: how often results were looked at while seeds were added; see ``paired_tests``.
     """
-    reference = comparison.find(against) if against is not None else comparison.baseline
     if not comparison.series:
         return []
+    reference = comparison.reference(against)
     areas = run_areas(comparison, axis, metric)
     comparable = comparison.has_areas(axis, metric)
     others = [s for s in comparison.series if s is not reference and comparable]

@@ -5,7 +5,7 @@ Everything is two-sided. ``docs/protocol.md`` ("What decides a verdict") states 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,6 +134,14 @@ def paired_tests(
             replication=test_replication(mean, deviation, n, ALPHA / max(factor, 1.0), decided),
         )
     return found
+
+
+def n_corrected(tests: Iterable[PairedTest]) -> int:
+    """How many tests of a family the correction runs over.
+
+    Strategies that asked the same have equal differences, and count once.
+    """
+    return len({(t.n, t.mean, t.deviation, t.p) for t in tests if t.p is not None})
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

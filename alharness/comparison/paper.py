@@ -29,7 +29,7 @@ from alharness.pictures.charts import (
     short,
 )
 from alharness.pictures.styles import BASELINE_COLOUR, line_styles
-from alharness.records.metrics import AXES, find_metric
+from alharness.records.metrics import AXES
 from alharness.records.runs import Array
 
 #: Inches: a column of a two-column page, and the narrowest figure whose words can be read.
@@ -65,11 +65,7 @@ def paper_figure(
         raise UserError(
             f"A figure is at least {NARROWEST:g} inches wide; found {width:g}. A column is about {COLUMN:g}."
         )
-    find_metric(metric)
-    if not comparison.defines(metric):
-        raise UserError(
-            f"'{metric}' is not defined for {comparison.title}. Choose another --metric."
-        )
+    comparison.require_defined(metric)
     shown = _chosen(comparison, only)
     base = comparison.baseline
     styles = _styles(shown, base)

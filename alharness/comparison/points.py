@@ -14,14 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from alharness.comparison.comparison import Comparison
-from alharness.comparison.headline import headline
 from alharness.comparison.levels import tied
-from alharness.comparison.metrics import metric_of, table
-from alharness.comparison.paired_tests import PairedTest, paired_tests
+from alharness.comparison.paired_tests import PairedTest, n_corrected, paired_tests
+from alharness.comparison.report import Report, Section
 from alharness.comparison.series import Series, asked_of, paired
 from alharness.errors import UserError
 from alharness.records import Run
-from alharness.records.metrics import AXES, METRICS, axis_field, find_metric
+from alharness.records.metrics import AXES, METRICS
 
 
 @dataclass(frozen=True)
@@ -84,41 +83,32 @@ class Points:
     remarks: tuple[str, ...]
 
 
-def points(
-    found: Sequence[Comparison],
-    positions: Sequence[float],
-    *,
-    axis: str = "queries",
-    metric: str | None = None,
-    against: str | None = None,
-    looks: int = 1,
-) -> list[Points]:
+def points(report: Report, positions: Sequence[float]) -> list[Points]:
     """The table at chosen positions, one part per comparison that reaches one of them.
 
     A run's figure at a position is that of its last classifier trained with no more; nothing is interpolated,
     and where that is not exactly the position, a remark says so.
 
     Args:
-        found: comparisons.
+        report: the comparisons, worked out.
         positions: numbers of labels, in the order of the columns.
-        axis, metric, against, looks: as for ``alharness.comparison.report.build``.
 
     Raises:
-        UserError: a position that is no number above 0, or that no run reaches; unknown names.
+        UserError: a position that is no number above 0, or that no run reaches, or a test figure that is
+            not defined.
     """
-    axis_field(axis)
-    if metric is not None:
-        find_metric(metric)
+    axis = report.axis
     wanted = list(dict.fromkeys(positions))
     odd = [at for at in wanted if not (math.isfinite(at) and at > 0)]
     if odd or not wanted:
         raise UserError(
             f"Expected numbers of labels above 0, such as 100,200,500; found {odd[0] if odd else 'none'}."
         )
-    parts = [_points(c, wanted, axis, metric, against, looks) for c in found if c.series]
+    sections = [section for section in report.sections if section.comparison.series]
+    parts = [_points(section, wanted, axis, report.looks) for section in sections]
     reached = {at for part in parts for at in part.at}
     if missed := [at for at in wanted if at not in reached]:
-        ranges = "; ".join(_range(c, axis) for c in found if c.series) or "no run is finished"
+        ranges = "; ".join(_range(s.comparison, axis) for s in sections) or "no run is finished"
         raise UserError(
             f"No run has a classifier at {missed[0]:.12g} {AXES[axis][1]}: {ranges}. Choose other positions."
         )
@@ -131,20 +121,9 @@ def _range(comparison: Comparison, axis: str) -> str:
     return f"{comparison.title} goes from {low:.12g} to {high:.12g}"
 
 
-def _points(
-    comparison: Comparison,
-    wanted: Sequence[float],
-    axis: str,
-    chosen: str | None,
-    against: str | None,
-    looks: int,
-) -> Points:
-    metric = metric_of(comparison, chosen)
-    if not comparison.defines(metric):
-        raise UserError(
-            f"'{metric}' is not defined for {comparison.title}. Choose another --metric."
-        )
-    reference = comparison.find(against) if against is not None else comparison.baseline
+def _points(section: Section, wanted: Sequence[float], axis: str, looks: int) -> Points:
+    comparison, metric, reference = section.comparison, section.metric, section.reference
+    comparison.require_defined(metric)
     values = {
         (series.label, at): {
             pair: value
@@ -155,18 +134,17 @@ def _points(
         for at in wanted
     }
     at_all = tuple(at for at in wanted if any(values[s.label, at] for s in comparison.series))
-    tests = _tests(comparison, values, at_all, reference, looks)
+    tests = {at: _tests(comparison, values, at, reference, looks) for at in at_all}
     order = sorted(comparison.series, key=lambda series: series is not reference)  # stable
     best = {at: _best(comparison.series, values, at, METRICS[metric].better) for at in at_all}
     rows = {
         series.label: tuple(
             _point(series.label, at, values[series.label, at], series.label in best[at],
-                   tests.get(_cell_name(series.label, at)))
+                   tests[at].get(series.label))
             for at in at_all
         )
         for series in order
     }  # fmt: skip
-    results = table(comparison, axis=axis, metric=metric, against=against, looks=looks)
     return Points(
         comparison.title,
         metric,
@@ -175,9 +153,9 @@ def _points(
         at_all,
         rows,
         reference.label if reference is not None else "",
-        max((_n_tests(rows, place) for place in range(len(at_all))), default=0),
+        max((n_corrected(column.values()) for column in tests.values()), default=0),
         comparison.bound(metric),
-        headline(comparison, results, reference, axis, metric),
+        section.headline,
         tuple(_remarks(comparison, axis, at_all, values)),
     )
 
@@ -194,38 +172,22 @@ def _value(run: Run, axis: str, metric: str, at: float) -> float | None:
 def _tests(
     comparison: Comparison,
     values: dict[tuple[str, float], dict[tuple[int, int], float]],
-    positions: Sequence[float],
+    at: float,
     reference: Series | None,
     looks: int,
 ) -> dict[str, PairedTest]:
-    """Paired tests of all cells against the reference's; each column is a family."""
+    """Paired tests of a column against the reference: each column is a family."""
     if reference is None:
         return {}
-    found: dict[str, PairedTest] = {}
-    for at in positions:
-        differences, same = {}, {}
-        for series in comparison.series:
-            own, other = values[series.label, at], values[reference.label, at]
-            pairs = [pair for pair in paired(series, reference) if pair in own and pair in other]
-            if series is reference or not pairs:
-                continue
-            name = _cell_name(series.label, at)
-            differences[name] = [own[pair] - other[pair] for pair in pairs]
-            same[name] = asked_of(series)  # copies of a strategy are one comparison
-        found |= paired_tests(differences, same=same, looks=looks)
-    return found
-
-
-def _cell_name(label: str, at: float) -> str:
-    return f"{label} at {at:.12g}"
-
-
-def _n_tests(rows: dict[str, tuple[Point, ...]], place: int) -> int:
-    """Tests of a column; strategies that asked the same have equal differences, and count once."""
-    tests = [row[place].test for row in rows.values()]
-    return len(
-        {(t.n, t.mean, t.deviation, t.p) for t in tests if t is not None and t.p is not None}
-    )
+    differences, same = {}, {}
+    for series in comparison.series:
+        own, other = values[series.label, at], values[reference.label, at]
+        pairs = [pair for pair in paired(series, reference) if pair in own and pair in other]
+        if series is reference or not pairs:
+            continue
+        differences[series.label] = [own[pair] - other[pair] for pair in pairs]
+        same[series.label] = asked_of(series)  # copies of a strategy are one comparison
+    return paired_tests(differences, same=same, looks=looks)
 
 
 def _best(

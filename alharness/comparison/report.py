@@ -45,6 +45,7 @@ class Section:
     Attributes:
         comparison: what it is of.
         metric: test figure that it is decided by.
+        reference: what the others are tested against; None where it was not run.
         headline: the first line for a reader; empty where nothing can be compared.
         anchor: of the page.
         facts, sentences, warnings, tables, charts: what is shown.
@@ -53,6 +54,7 @@ class Section:
 
     comparison: Comparison
     metric: str
+    reference: Series | None
     headline: str
     anchor: str
     facts: tuple[tuple[str, str], ...]
@@ -82,6 +84,7 @@ class Report:
         claims: the paper's claims beside what was measured; empty unless asked for.
         provenance: hardware, versions, fingerprints.
         axis: along what it was compared.
+        looks: how often results were looked at while seeds were added.
     """
 
     heading: str
@@ -93,6 +96,7 @@ class Report:
     claims: tuple[Verdict, ...]
     provenance: tuple[TextTable, ...]
     axis: str
+    looks: int
 
     @property
     def metric(self) -> str | None:
@@ -141,8 +145,7 @@ def build(
     axis_field(axis)
     sections = []
     for i, comparison in enumerate(found):
-        runs = bool(comparison.series)
-        base = comparison.find(against) if runs and against is not None else comparison.baseline
+        base = comparison.reference(against)
         own = metrics.metric_of(comparison, metric)
         rows = metrics.table(comparison, axis=axis, metric=own, against=against, looks=looks)
         found_of_rules = stopping.judge(comparison, rules, axis=axis, metric=own)
@@ -153,7 +156,7 @@ def build(
     complete, status = _status(found)
     return Report(
         heading, note, status, complete, tuple(sections), _across(found, axis, metric), tuple(claims),
-        tables.provenance(found), axis,
+        tables.provenance(found), axis, looks,
     )  # fmt: skip
 
 
@@ -301,6 +304,7 @@ def _section(chapter: _Chapter, anchor: str) -> Section:
     return Section(
         chapter.comparison,
         chapter.metric,
+        chapter.reference,
         headline(chapter.comparison, chapter.rows, chapter.reference, chapter.axis, chapter.metric),
         anchor,
         tuple(facts_of(chapter.comparison)),

@@ -14,7 +14,7 @@ from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.levels import MIN_PAIRS
 from alharness.comparison.metrics import TARGETS, ResultRow
-from alharness.comparison.paired_tests import PairedTest
+from alharness.comparison.paired_tests import PairedTest, n_corrected
 from alharness.comparison.series import UPPER, Covered, Series
 from alharness.errors import UserError
 from alharness.files import flatten
@@ -183,8 +183,7 @@ def tests(
     tested = [(row.label, row.against) for row in rows if row.against is not None]
     if not tested:
         return []
-    # Strategies that asked the same have the same differences, and count once.
-    n_tests = len({(t.n, t.mean, t.deviation, t.p) for _, t in tested if t.p is not None})
+    n_tests = n_corrected(test for _, test in tested)
     cells = tuple(
         (
             label,
