@@ -8,43 +8,28 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alharness.cli.options import (
-    data_root_option,
+    named,
+    naming_options,
+    out_option,
     overrides,
+    places_options,
     runs_dir_option,
     spec_options,
 )
-from alharness.cli.run import named
 
 if TYPE_CHECKING:
     from alharness.engine.labelling import LabelSession
 
 
-def _without_oracle(function: Any) -> Any:
-    """The options of a run but for who answers: here it is a person."""
-    function.__click_params__ = [p for p in function.__click_params__ if p.name != "oracle"]
-    return function
-
-
 @click.command()
-@click.argument("names", nargs=-1, metavar="[STRATEGY [DATASET]]")
-@click.option("--strategy", default=None, help="Name, package.module:Class or ./file.py:Class.")
-@click.option("--dataset", default=None, help="Name, or data of your own: folder:PATH, table:PATH.")
+@naming_options
 @click.option("--classes", default="", metavar="A,B", help="Classes, where the data do not say.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=None,
-    metavar="FILE",
-    help="Keep the labels in this file, too: CSV, or Label Studio's form of FILE.json.",
-)
+@out_option("Keep the labels in this file, too: CSV, or Label Studio's form of FILE.json.")
 @click.option("--page/--sheet", default=True, help="In a browser (default), or in a CSV file.")
 @click.option("--who", default=None, help="Who answers (default: the user of this machine).")
 @click.option("--port", type=int, default=0, help="Port of the page (default: a free one).")
-@_without_oracle
 @spec_options
-@data_root_option
-@runs_dir_option
-@click.option("--download", is_flag=True, help="Fetch the data set first when it is missing.")
+@places_options
 @click.option("--fresh", is_flag=True, help="Throw away the records of this run and start over.")
 @click.option("--quiet", is_flag=True, help="Show nothing but the page's address, and errors.")
 def label(
@@ -168,13 +153,7 @@ def labels() -> None:
     default=None,
     help="Default: as FILE ends (.json: Label Studio), else CSV.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=None,
-    metavar="FILE",
-    help="Write it there instead of showing it.",
-)
+@out_option("Write it there instead of showing it.")
 @click.option("--open", "also_open", is_flag=True, help="Also what is asked and not answered yet.")
 @click.option("--prefix", default="", help="Before the file's name in Label Studio's addresses.")
 def export_(

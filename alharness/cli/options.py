@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from alharness.errors import UserError
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -61,6 +63,76 @@ def data_root_option(function: Function) -> Function:
     )(function)
 
 
+def places_options(function: Function) -> Function:
+    """``--data-root``, ``--download`` and ``--runs-dir``, as ``places_of`` takes them."""
+    return _stack(
+        data_root_option,
+        click.option(
+            "--download", is_flag=True, help="Fetch the data set first when it is missing."
+        ),
+        runs_dir_option,
+    )(function)
+
+
+def out_option(told: str) -> Callable[[Function], Function]:
+    """``--out FILE``: one file that a command also writes, ``told`` says of what."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=None,
+        metavar="FILE",
+        help=told,
+    )
+
+
+def naming_options(function: Function) -> Function:
+    """Strategy and data set by place or by option, as ``named`` takes them."""
+    return _stack(
+        click.argument("names", nargs=-1, metavar="[STRATEGY [DATASET]]"),
+        click.option(
+            "--strategy", default=None, help="Name, package.module:Class or ./file.py:Class."
+        ),
+        click.option(
+            "--dataset",
+            default=None,
+            help="Name ('alharness list datasets'), or data of your own: folder:PATH, table:PATH.",
+        ),
+    )(function)
+
+
+def named(
+    names: Sequence[str], strategy: str | None, dataset: str | None
+) -> tuple[str | None, str | None]:
+    """Strategy and data set, as ``margin digits-ten`` or as options name them.
+
+    Raises:
+        UserError: more than two names, one thing named twice, or a data set alone.
+    """
+    command = click.get_current_context().command_path
+    if len(names) > 2:
+        raise UserError(
+            f"'{command}' takes a strategy and a data set; found {len(names)} names: "
+            f"{' '.join(names)}. Settings are --set NAME=VALUE."
+        )
+    found = {"--strategy": strategy, "--dataset": dataset}
+    for option, name in zip(found, names, strict=False):
+        if found[option] is not None:
+            raise UserError(f"{option} {found[option]} and {name} name one thing. Give it once.")
+        found[option] = name
+    if len(names) == 1 and found["--dataset"] is None and _is_data_set(names[0]):
+        raise UserError(
+            f"'{names[0]}' is a data set, and no strategy is given. The strategy comes first: "
+            f"{command} margin {names[0]}"
+        )
+    return found["--strategy"], found["--dataset"]
+
+
+def _is_data_set(name: str) -> bool:
+    from alharness import plugins
+
+    return plugins.find(plugins.TASKS, plugins.split(plugins.TASKS, name)[0]) is not None
+
+
 def tracking_options(function: Function) -> Function:
     """``--tracking-uri`` and ``--experiment``."""
     return _stack(
@@ -84,8 +156,13 @@ def tracked(tracking_uri: str | None, no_tracking: bool) -> bool | str:
     return False if no_tracking else tracking_uri or True
 
 
+def oracle_option(function: Function) -> Function:
+    """``--oracle``: who answers."""
+    return click.option("--oracle", default=None, help="hard, abstain, noisy or human.")(function)
+
+
 def spec_options(function: Function) -> Function:
-    """Everything that says what a run is."""
+    """Everything else that says what a run is."""
     return _stack(
         click.option("--seed", type=int, default=None, help="Seed of the run (default 0)."),
         click.option(
@@ -120,7 +197,6 @@ def spec_options(function: Function) -> Function:
             help="End it before its budget by a stopping rule, for instance kappa or budget:200 (repeatable: "
             "the first that stops); see 'alharness list stopping'.",
         ),
-        click.option("--oracle", default=None, help="hard, abstain, noisy or human."),
         click.option(
             "--config",
             type=click.Path(path_type=Path),

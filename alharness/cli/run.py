@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alharness.cli.options import (
-    data_root_option,
     default_of,
+    named,
+    naming_options,
+    oracle_option,
     overrides,
-    runs_dir_option,
+    places_options,
     runs_dir_typed,
     spec_options,
     tracked,
@@ -27,15 +29,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[STRATEGY [DATASET]]")
-@click.option("--strategy", default=None, help="Name, package.module:Class or ./file.py:Class.")
-@click.option("--dataset", default=None, help="Name, as in 'alharness list datasets'.")
+@naming_options
+@oracle_option
 @spec_options
-@data_root_option
-@runs_dir_option
+@places_options
 @tracking_options
 @click.option("--no-tracking", is_flag=True, help="Keep records only, without MLflow.")
-@click.option("--download", is_flag=True, help="Fetch the data set first when it is missing.")
 @click.option("--fresh", is_flag=True, help="Throw away what exists of this run and start over.")
 @click.option(
     "--select-timeout",
@@ -100,38 +99,6 @@ def run(
         _summary(bound.spec, folder, folder.records())
         if store is not None:
             _how_to_open(store, runs_dir)
-
-
-def named(
-    names: Sequence[str], strategy: str | None, dataset: str | None
-) -> tuple[str | None, str | None]:
-    """Strategy and data set, as ``run margin digits-ten`` or as options name them.
-
-    Raises:
-        UserError: more than two names, one thing named twice, or a data set alone.
-    """
-    if len(names) > 2:
-        raise UserError(
-            f"'alharness run' takes a strategy and a data set; found {len(names)} names: "
-            f"{' '.join(names)}. Settings are --set NAME=VALUE."
-        )
-    found = {"--strategy": strategy, "--dataset": dataset}
-    for option, name in zip(found, names, strict=False):
-        if found[option] is not None:
-            raise UserError(f"{option} {found[option]} and {name} name one thing. Give it once.")
-        found[option] = name
-    if len(names) == 1 and found["--dataset"] is None and _is_data_set(names[0]):
-        raise UserError(
-            f"'{names[0]}' is a data set, and no strategy is given. The strategy comes first: "
-            f"alharness run margin {names[0]}"
-        )
-    return found["--strategy"], found["--dataset"]
-
-
-def _is_data_set(name: str) -> bool:
-    from alharness import plugins
-
-    return plugins.find(plugins.TASKS, plugins.split(plugins.TASKS, name)[0]) is not None
 
 
 def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from alharness.cli.options import (
-    data_root_option,
     default_of,
+    oracle_option,
+    out_option,
     overrides,
-    runs_dir_option,
+    places_options,
     spec_options,
 )
 from alharness.errors import UserError
@@ -34,17 +35,10 @@ from alharness.errors import UserError
     show_default=True,
     help="Parts of the labels, each held out once.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=None,
-    metavar="FILE",
-    help="Write the settings to this TOML file (default: show them).",
-)
+@out_option("Write the settings to this TOML file (default: show them).")
+@oracle_option
 @spec_options
-@data_root_option
-@runs_dir_option
-@click.option("--download", is_flag=True, help="Fetch the data set first when it is missing.")
+@places_options
 def tune(
     dataset: str | None,
     learner: str | None,
