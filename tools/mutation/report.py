@@ -30,6 +30,7 @@ class Outcome:
     tests: int
     of: int
     seconds: float
+    by: str = ""
 
     @property
     def key(self) -> Key:

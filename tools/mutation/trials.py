@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -34,6 +35,8 @@ WARM = (
 #: CPU seconds that any trial may take before it counts as one that does not end.
 SHORTEST_S = 30
 FOLDERS = ("alharness", "strategies/alharness_strategies")
+#: Tests of this tool: they count blocks themselves, and none of what is changed here.
+OWN = "test_mutation.py"
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def draw_map(root: Path, out: Path, folders: Sequence[str]) -> None:
         files = {
             path.relative_to(root).as_posix(): _digest([path])
             for path in (root / "tests" / folder).glob("test_*.py")
+            if path.name != OWN
         }
         drawn, stands = out / f"{folder}.jsonl", out / f"{folder}.json"
         before = json.loads(stands.read_text()) if stands.exists() else {}
@@ -162,25 +166,30 @@ def chosen(tests: Sequence[Passing], seconds: float, *, first: str) -> list[Pass
     return sorted(taken, key=lambda one: one.cpu)
 
 
-def trial(root: Path, place: Place, tests: Sequence[Passing]) -> str:
-    """'noticed' by a failing test, 'ended' where it did not end, or 'survived'."""
+def trial(root: Path, place: Place, tests: Sequence[Passing]) -> tuple[str, str]:
+    """'noticed', and by which test; 'did not end'; or 'survived'."""
     path = root / place.file
     written = path.stat().st_mtime_ns
     clean = path.read_text(encoding="utf-8")
     text = place.changed()
     assert text is not None
+    log = root.parent / "trial.log"
     try:
         path.write_text(text, encoding="utf-8")
         planned = sum(test.cpu for test in tests)
         status = _forked(
             lambda: _tested([test.test for test in tests]),
-            root.parent / "trial.log",
+            log,
             seconds=SHORTEST_S + 5 * planned,
         )
     finally:
         path.write_text(clean, encoding="utf-8")
         os.utime(path, ns=(written, written))  # its compiled file holds again
-    return {0: "survived", None: "did not end"}.get(status, "noticed")
+    said = re.search(
+        r"^(?:FAILED|ERROR) (.+?)(?: - |$)", log.read_text(errors="replace"), re.MULTILINE
+    )
+    outcome = {0: "survived", None: "did not end"}.get(status, "noticed")
+    return outcome, said[1] if said and outcome == "noticed" else ""
 
 
 def _tested(tests: Sequence[str]) -> int:
@@ -233,9 +242,9 @@ def trials(
         passing = tests.get((place.file, block_of(source, place.line)), [])
         picked = chosen(passing, seconds, first=place.file)
         start = time.monotonic()
-        outcome = trial(root, place, picked) if picked else "no test"
+        outcome, by = trial(root, place, picked) if picked else ("no test", "")
         yield {
             "room": place.room, "file": place.file, "line": place.line, "family": place.family,
-            "before": place.before, "after": place.after, "outcome": outcome,
+            "before": place.before, "after": place.after, "outcome": outcome, "by": by,
             "tests": len(picked), "of": len(passing), "seconds": round(time.monotonic() - start, 1),
         }  # fmt: skip
