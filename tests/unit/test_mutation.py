@@ -159,7 +159,8 @@ def test_a_mutant_is_noticed_by_a_test_that_fails(
     wrong = place(tool, "return min(value, most)", "returnmax(value,most)")
     passing = [tool.trials.Passing("test_clips.py::test_it", 0.1)]
     monkeypatch.setattr(tool.trials, "SHORTEST_S", 3)
-    assert tool.trials.trial(toy, wrong, passing) == outcome
+    by = "test_clips.py::test_it" if outcome == "noticed" else ""
+    assert tool.trials.trial(toy, wrong, passing) == (outcome, by)
     assert (toy / "toy" / "clips.py").read_text() == TOY
 
 
@@ -223,3 +224,41 @@ def test_the_last_outcome_of_a_mutant_counts(tool: SimpleNamespace, tmp_path: Pa
 
 def test_the_accepted_mutants_are_lines_of_the_code(tool: SimpleNamespace) -> None:
     assert isinstance(tool.report.accepted(), dict)
+
+
+def test_only_tests_that_are_new_or_edited_are_drawn_again(
+    tool: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = tmp_path / "tree", tmp_path / "map"
+    for name in ("tests/unit/test_a.py", "tests/unit/test_b.py", "tests/unit/test_mutation.py"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+    (root / "alharness").mkdir()
+    (root / "alharness" / "code.py").write_text("x = 1\n")
+    drawn: list[list[str]] = []
+
+    def record(_: Path, folders: Any, new: Path, arguments: list[str]) -> int:
+        drawn.append([name for name in arguments if name.endswith(".py")])
+        entry = {"cpu": 0.1, "passed": True, "blocks": [0]}
+        new.write_text("".join(json.dumps({"test": f"{n}::t", **entry}) + "\n" for n in drawn[-1]))
+        return 0
+
+    monkeypatch.setattr(tool.trials, "record", record)
+    monkeypatch.setattr(tool.trials, "_forked", lambda work, log, seconds: work())
+
+    def draw() -> list[list[str]]:
+        drawn.clear()
+        tool.trials.draw_map(root, out, ["unit"])
+        return list(drawn)
+
+    both = ["tests/unit/test_a.py", "tests/unit/test_b.py"]
+    assert draw() == [both]
+    assert draw() == []
+    (root / both[1]).write_text("# edited\n")
+    assert draw() == [both[1:]]
+    (passing,) = tool.trials.mapped(root, out, ["unit"]).values()
+    assert [one.test for one in passing] == [f"{name}::t" for name in both]
+    (root / both[0]).unlink()
+    draw()
+    (root / "alharness" / "code.py").write_text("x = 2\n")
+    assert draw() == [both[1:]]

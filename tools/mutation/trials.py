@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -173,27 +172,41 @@ def trial(root: Path, place: Place, tests: Sequence[Passing]) -> tuple[str, str]
     clean = path.read_text(encoding="utf-8")
     text = place.changed()
     assert text is not None
-    log = root.parent / "trial.log"
+    first = root.parent / "failed"
+    first.write_text("")
     try:
         path.write_text(text, encoding="utf-8")
         planned = sum(test.cpu for test in tests)
         status = _forked(
-            lambda: _tested([test.test for test in tests]),
-            log,
+            lambda: _tested([test.test for test in tests], first),
+            root.parent / "trial.log",
             seconds=SHORTEST_S + 5 * planned,
         )
     finally:
         path.write_text(clean, encoding="utf-8")
         os.utime(path, ns=(written, written))  # its compiled file holds again
-    said = re.search(
-        r"^(?:FAILED|ERROR) (.+?)(?: - |$)", log.read_text(errors="replace"), re.MULTILINE
-    )
     outcome = {0: "survived", None: "did not end"}.get(status, "noticed")
-    return outcome, said[1] if said and outcome == "noticed" else ""
+    return outcome, first.read_text(encoding="utf-8")
 
 
-def _tested(tests: Sequence[str]) -> int:
-    return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]))
+@dataclass(frozen=True)
+class _Failed:
+    """A plug-in of pytest: which test or file failed."""
+
+    told: Path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.told.write_text(report.nodeid, encoding="utf-8")
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.told.write_text(report.nodeid, encoding="utf-8")
+
+
+def _tested(tests: Sequence[str], told: Path) -> int:
+    asked = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
+    return int(pytest.main(asked, plugins=[_Failed(told)]))
 
 
 def _forked(work: object, log: Path, seconds: float) -> int | None:
