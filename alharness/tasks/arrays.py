@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
-from alharness.learners.settings import LearnerSettings
 from alharness.pool import digest
 from alharness.tasks.base import Profile, TaskData, TaskDefaults, TaskPlugin
 from alharness.tasks.rows import Divided
+from alharness.tasks.settings import row
 from alharness.tasks.soundness import n_shared, shared_note
 
 #: Images from this side on have structure that a convolution finds and an mlp does not.
@@ -73,13 +73,12 @@ def defaults_for(profile: Profile, item_shape: Sequence[int] | None) -> TaskDefa
         item_shape: of one item; None where that is not known yet.
     """
     images = item_shape is not None and len(item_shape) == 3 and min(item_shape[1:]) >= CONVOLVED
+    kind = "strided-cnn" if images else "mlp"
     if profile == "paper":
-        kind, width = ("strided-cnn", 32) if images else ("mlp", 128)
-        learner = LearnerSettings(kind=kind, width=width, batch_size=50, epochs=20, min_steps=1000)
-        return TaskDefaults(budget=1000, query_size=10, initial_size=100, learner=learner)
-    kind, width = ("strided-cnn", 16) if images else ("mlp", 64)
-    learner = LearnerSettings(kind=kind, width=width, batch_size=50, epochs=10, min_steps=200)
-    return TaskDefaults(budget=100, query_size=10, initial_size=20, learner=learner)
+        width = 32 if images else 128
+        return row(1000, 10, 100, kind=kind, width=width, batch_size=50, epochs=20, min_steps=1000)
+    width = 16 if images else 64
+    return row(100, 10, 20, kind=kind, width=width, batch_size=50, epochs=10, min_steps=200)
 
 
 def data_of(found: Divided, items: NDArray[Any], names: NDArray[np.str_] | None = None) -> TaskData:

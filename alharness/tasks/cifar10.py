@@ -19,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
-from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
-from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import plan_import
 from alharness.tasks.originals.conversion import Conversion
@@ -29,6 +27,7 @@ from alharness.tasks.originals.dataset import Dataset, fetching
 from alharness.tasks.originals.images import Fit
 from alharness.tasks.originals.tree import in_words, read_limited, refuse_large
 from alharness.tasks.selection import CachedTask, CachePart
+from alharness.tasks.settings import row
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FOLDER = "cifar-10-batches-py"
@@ -177,12 +176,8 @@ class Cifar10Two(_Cifar10Task):
 
     classes = ("automobile", "horse")
     problem = (3, 32, 32), 2
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        budget = 1000 if profile == "paper" else 500
-        return TaskDefaults(
-            budget=budget, query_size=10, initial_size=50, learner=LearnerSettings(kind="linear")
-        )
+    paper = row(1000, 10, 50, kind="linear")
+    quick = row(500, 10, 50, kind="linear")
 
 
 class Cifar10Ten(_Cifar10Task):
@@ -190,14 +185,9 @@ class Cifar10Ten(_Cifar10Task):
 
     classes = CLASSES
     problem = (3, 32, 32), 10
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        if profile == "paper":
-            learner = LearnerSettings(
-                kind="all-cnn", width=96, batch_size=128, epochs=100, min_steps=2000
-            )
-            return TaskDefaults(budget=30_000, query_size=1000, initial_size=1000, learner=learner)
-        learner = LearnerSettings(
-            kind="strided-cnn", width=16, batch_size=50, epochs=5, min_steps=200
-        )
-        return TaskDefaults(budget=1500, query_size=250, initial_size=500, learner=learner)
+    paper = row(
+        30_000, 1000, 1000, kind="all-cnn", width=96, batch_size=128, epochs=100, min_steps=2000
+    )
+    quick = row(
+        1500, 250, 500, kind="strided-cnn", width=16, batch_size=50, epochs=5, min_steps=200
+    )

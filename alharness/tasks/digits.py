@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness import seeds
-from alharness.learners.settings import LearnerSettings
 from alharness.pool import digest
 from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
+from alharness.tasks.base import DataLocations, TaskData, TaskPlugin
+from alharness.tasks.settings import DefaultRows, row
 
 #: The split is a fact of the task, not of a run: it never follows the run's seed.
 SPLIT_SEED = 20200302
@@ -24,7 +24,7 @@ SPLIT_SEED = 20200302
 TEST_FRACTION = 1 / 3
 
 
-class _Digits(TaskPlugin):
+class _Digits(DefaultRows, TaskPlugin):
     """What the two tasks share."""
 
     source = (
@@ -85,12 +85,8 @@ class DigitsTwo(_Digits):
 
     classes = (5, 7)
     problem = (1, 8, 8), 2
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        # Not in the paper: its MNIST-two protocol, scaled to a pool of 240.
-        return TaskDefaults(
-            budget=100, query_size=10, initial_size=20, learner=LearnerSettings(kind="linear")
-        )
+    # Not in the paper: its MNIST-two protocol, scaled to a pool of 240.
+    paper = quick = row(100, 10, 20, kind="linear")
 
 
 class DigitsTen(_Digits):
@@ -98,8 +94,5 @@ class DigitsTen(_Digits):
 
     classes = tuple(range(10))
     problem = (1, 8, 8), 10
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        # Not in the paper: its MNIST-ten protocol, scaled to a pool of 1,198.
-        learner = LearnerSettings(kind="mlp", width=64, lr=3e-3, min_steps=300, epochs=20)
-        return TaskDefaults(budget=300, query_size=20, initial_size=40, learner=learner)
+    # Not in the paper: its MNIST-ten protocol, scaled to a pool of 1,198.
+    paper = quick = row(300, 20, 40, kind="mlp", width=64, lr=3e-3, min_steps=300, epochs=20)

@@ -12,9 +12,8 @@ from PIL import Image
 from pydantic import Field
 
 from alharness.errors import UserError
-from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
-from alharness.tasks.base import Profile, TaskDefaults, TaskParameters
+from alharness.tasks.base import TaskParameters
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion, Reader
 from alharness.tasks.originals.images import (
@@ -35,6 +34,7 @@ from alharness.tasks.originals.images import (
 from alharness.tasks.originals.tree import shown
 from alharness.tasks.rows import Divided, Rows, SplitParameters
 from alharness.tasks.selection import CachedTask, CachePart
+from alharness.tasks.settings import row
 
 #: Colours of 16 bit whose upper 8 stay below this come from less than 14 bit.
 LITTLE = 64
@@ -64,23 +64,16 @@ class FitParameters(TaskParameters):
     ground: Ground = Field("white", description="what transparent images are laid on")
 
 
-def defaults_for_images(profile: Profile) -> TaskDefaults:
-    """Budget, sizes and classifier for images that the paper does not have."""
-    # Small enough for a first run on any folder.
-    if profile == "paper":
-        learner = LearnerSettings(
-            kind="strided-cnn", width=32, batch_size=50, epochs=20, min_steps=1000
-        )
-        return TaskDefaults(budget=1000, query_size=10, initial_size=100, learner=learner)
-    learner = LearnerSettings(kind="strided-cnn", width=16, batch_size=50, epochs=10, min_steps=200)
-    return TaskDefaults(budget=200, query_size=10, initial_size=50, learner=learner)
-
-
 class OwnImages(CachedTask):
     """A task of one's own images: ``NAME:PATH``, converted once and again when the files change."""
 
     takes_argument = True
     parameters: SplitParameters
+    # Images that the paper does not have: small enough for a first run on any folder.
+    paper = row(
+        1000, 10, 100, kind="strided-cnn", width=32, batch_size=50, epochs=20, min_steps=1000
+    )
+    quick = row(200, 10, 50, kind="strided-cnn", width=16, batch_size=50, epochs=10, min_steps=200)
 
     @property
     def path(self) -> Path:
@@ -90,9 +83,6 @@ class OwnImages(CachedTask):
     def identity(self) -> dict[str, str]:
         """The place itself: one name means another folder in another place."""
         return {self.argument or "": str(self.path)}
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        return defaults_for_images(profile)
 
     def selection(self, cache: ImageCache) -> CachePart:
         return CachePart(

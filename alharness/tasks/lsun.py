@@ -13,15 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from alharness.errors import UserError
-from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
-from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, check_targets
 from alharness.tasks.originals.images import Fit
 from alharness.tasks.originals.lmdb_folders import LmdbImages, LmdbSegment, lmdb_anchors
 from alharness.tasks.selection import CachedTask, CachePart
+from alharness.tasks.settings import row
 
 #: Training images per scene, as the makers count them.
 SCENES = {
@@ -133,23 +132,15 @@ class Lsun(CachedTask):
     source = "LSUN scenes, 156 GB from the makers: 'alharness data prepare lsun --source DIR'"
     dataset = LSUN_DATASET
     problem = (3, 64, 64), 10
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        # The only task with augmentation (Sec. 4.2).
-        if profile == "paper":
-            learner = LearnerSettings(
-                kind="strided-cnn",
-                width=32,
-                batch_size=128,
-                epochs=50,
-                min_steps=2000,
-                augment="flip-crop",
-            )
-            return TaskDefaults(budget=30_000, query_size=1000, initial_size=1000, learner=learner)
-        learner = LearnerSettings(
-            kind="strided-cnn", width=8, batch_size=50, epochs=5, min_steps=200, augment="flip-crop"
-        )
-        return TaskDefaults(budget=1000, query_size=250, initial_size=500, learner=learner)
+    # The only task with augmentation (Sec. 4.2).
+    paper = row(
+        30_000, 1000, 1000, kind="strided-cnn", augment="flip-crop",
+        width=32, batch_size=128, epochs=50, min_steps=2000,
+    )  # fmt: skip
+    quick = row(
+        1000, 250, 500, kind="strided-cnn", augment="flip-crop",
+        width=8, batch_size=50, epochs=5, min_steps=200,
+    )  # fmt: skip
 
     def selection(self, cache: ImageCache) -> CachePart:
         return CachePart(pool=["pool"], test="test", class_names=tuple(SCENES))

@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
-from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
-from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, fetching
 from alharness.tasks.originals.tree import in_words
 from alharness.tasks.selection import CachedTask, CachePart
+from alharness.tasks.settings import row
 
 #: MD5 of what the official archives unpack to (the list that torchvision checks): however they were
 #: packed since, and whatever the files are called now.
@@ -148,29 +147,15 @@ class MnistTwo(_MnistTask):
 
     classes = (5, 7)
     problem = (1, 28, 28), 2
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        # Cheap enough for a CPU as it stands: both profiles are the paper's.
-        return TaskDefaults(
-            budget=500,
-            query_size=10,
-            initial_size=50,
-            learner=LearnerSettings(kind="linear", c=1.0),
-        )
+    # Cheap enough for a CPU as it stands: both profiles are the paper's.
+    paper = quick = row(500, 10, 50, kind="linear", c=1.0)
 
 
 class MnistTen(_MnistTask):
     """MNIST, ten digits: pool of 50,000, small CNN (Table 1, third row)."""
 
     problem = (1, 28, 28), 10
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        if profile == "paper":
-            learner = LearnerSettings(
-                kind="mnist-cnn", width=512, batch_size=50, epochs=20, min_steps=1000
-            )
-            return TaskDefaults(budget=10_000, query_size=50, initial_size=100, learner=learner)
-        learner = LearnerSettings(
-            kind="mnist-cnn", width=128, batch_size=50, epochs=10, min_steps=300
-        )
-        return TaskDefaults(budget=400, query_size=50, initial_size=100, learner=learner)
+    paper = row(
+        10_000, 50, 100, kind="mnist-cnn", width=512, batch_size=50, epochs=20, min_steps=1000
+    )
+    quick = row(400, 50, 100, kind="mnist-cnn", width=128, batch_size=50, epochs=10, min_steps=300)

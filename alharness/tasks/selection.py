@@ -16,6 +16,7 @@ from alharness.tasks.base import DataLocations, TaskData, TaskParameters, TaskPl
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion, obtain_cache
 from alharness.tasks.originals.dataset import check_targets
+from alharness.tasks.settings import DefaultRows
 from alharness.tasks.soundness import shared_note
 
 
@@ -54,7 +55,7 @@ class CachePart:
         return _short(repr((*pool_facts, self.test, self.attribute))), _short(repr(pool_facts))
 
 
-class CachedTask(TaskPlugin):
+class CachedTask(DefaultRows, TaskPlugin):
     """A task whose images come from a cache: it says which cache, and what of it."""
 
     def open_cache(self, locations: DataLocations, progress: Progress = silent) -> ImageCache:

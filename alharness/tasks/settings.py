@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,31 @@ class TaskDefaults(BaseModel):
     query_size: int = Field(gt=0, description="annotations per cycle ('New')")
     initial_size: int = Field(gt=0, description="annotations before cycle 0 ('Initial')")
     learner: LearnerSettings
+
+
+def row(budget: int, query_size: int, initial_size: int, **learner: Any) -> TaskDefaults:
+    """A row of Table 1: its first three columns, then what differs in the classifier's settings."""
+    return TaskDefaults(
+        budget=budget,
+        query_size=query_size,
+        initial_size=initial_size,
+        learner=LearnerSettings(**learner),
+    )
+
+
+class DefaultRows:
+    """A task whose defaults are two rows.
+
+    Class attributes:
+        paper: Table 1's.
+        quick: for minutes on a CPU: the same protocol with a smaller classifier and budget.
+    """
+
+    paper: ClassVar[TaskDefaults]
+    quick: ClassVar[TaskDefaults]
+
+    def defaults(self, profile: Profile) -> TaskDefaults:
+        return self.paper if profile == "paper" else self.quick
 
 
 class PoolSettings(BaseModel):

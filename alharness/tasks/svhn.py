@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alharness.errors import UserError
-from alharness.learners.settings import LearnerSettings
 from alharness.progress import Progress
-from alharness.tasks.base import Profile, TaskDefaults
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, fetching
 from alharness.tasks.originals.tree import in_words
 from alharness.tasks.selection import CachedTask, CachePart
+from alharness.tasks.settings import row
 
 #: MD5 of the official files, as torchvision checks them; splits lie in this order.
 MD5 = {
@@ -119,17 +118,12 @@ class Svhn(CachedTask):
     source = "SVHN, 1.6 GB: 'alharness data prepare svhn'"
     dataset = SVHN_DATASET
     problem = (3, 32, 32), 10
-
-    def defaults(self, profile: Profile) -> TaskDefaults:
-        if profile == "paper":
-            learner = LearnerSettings(
-                kind="all-cnn", width=96, batch_size=128, epochs=50, min_steps=2000
-            )
-            return TaskDefaults(budget=50_000, query_size=1000, initial_size=1000, learner=learner)
-        learner = LearnerSettings(
-            kind="strided-cnn", width=16, batch_size=50, epochs=5, min_steps=200
-        )
-        return TaskDefaults(budget=1500, query_size=250, initial_size=500, learner=learner)
+    paper = row(
+        50_000, 1000, 1000, kind="all-cnn", width=96, batch_size=128, epochs=50, min_steps=2000
+    )
+    quick = row(
+        1500, 250, 500, kind="strided-cnn", width=16, batch_size=50, epochs=5, min_steps=200
+    )
 
     def selection(self, cache: ImageCache) -> CachePart:
         return CachePart(pool=["train", "extra"], test="test", class_names=DIGITS)
