@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -136,7 +136,54 @@ def scaled(raw: torch.Tensor, pixel_max: int) -> torch.Tensor:
     return raw.float().div_(divisor)
 
 
-class VirtualPool(Pool):
+class StoredPool(Pool):
+    """A pool of uint8 images, or of float32 rows: what such pools know of themselves wherever items are.
+
+    Args:
+        n: number of items.
+        item_shape: shape of one item.
+        device: where gathered items arrive.
+        residency: where the items live.
+        pixel_max: the uint8 value that means 1.0.
+        fingerprint: digest of the items, if it is known; computed when it is asked for otherwise.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        item_shape: Sequence[int],
+        device: torch.device | str,
+        *,
+        residency: str,
+        pixel_max: int,
+        fingerprint: str | None,
+    ) -> None:
+        self.n, self.item_shape = n, tuple(item_shape)
+        self.device = torch.device(device)
+        self.residency, self.pixel_max = residency, pixel_max
+        self._fingerprint = fingerprint
+
+    @property
+    def item_bytes(self) -> int:
+        return self.values_per_item  # of one byte each
+
+    @property
+    def fingerprint(self) -> str:
+        if self._fingerprint is None:
+            # As ``digest`` of one array, which they need not lie in.
+            raw, sha = self.read_range(0, min(1, self.n)).cpu().numpy(), hashlib.sha256()
+            sha.update(f"{raw.dtype.str}{(self.n, *self.item_shape)}".encode())
+            for start in range(0, self.n, self.block_size()):
+                stop = min(start + self.block_size(), self.n)
+                sha.update(self.read_range(start, stop).cpu().numpy().tobytes())
+            self._fingerprint = sha.hexdigest()[:16]
+        return self._fingerprint
+
+    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
+        return scaled(raw, self.pixel_max) if raw.dtype == torch.uint8 else raw
+
+
+class VirtualPool(StoredPool):
     """A pool whose items are computed when asked for: a pure function of the pool index.
 
     Args:
@@ -159,30 +206,17 @@ class VirtualPool(Pool):
         pixel_max: int,
         fingerprint: str,
     ) -> None:
-        self.n = n
-        self.item_shape = item_shape
-        self.device = torch.device(device)
-        self.residency = "virtual"
-        self.pixel_max = pixel_max
+        super().__init__(
+            n, item_shape, device,
+            residency="virtual", pixel_max=pixel_max, fingerprint=fingerprint,
+        )  # fmt: skip
         self._compute = compute
-        self._fingerprint = fingerprint
-
-    @property
-    def item_bytes(self) -> int:
-        return self.values_per_item
-
-    @property
-    def fingerprint(self) -> str:
-        return self._fingerprint
 
     def read(self, indices: torch.Tensor) -> torch.Tensor:
         return self._compute(indices)
 
     def read_range(self, start: int, stop: int) -> torch.Tensor:
         return self._compute(torch.arange(start, stop))
-
-    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        return scaled(raw, self.pixel_max)
 
 
 class PoolWrapper(Pool):

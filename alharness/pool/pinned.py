@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 from alharness.lazily import torch
-from alharness.pool.base import Pool, scaled
+from alharness.pool.base import StoredPool
 from alharness.pool.source import parts_of
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Ring:
         return there
 
 
-class PinnedPool(Pool):
+class PinnedPool(StoredPool):
     """A pool of uint8 images in pinned host memory, sent to the GPU block by block.
 
     Args:
@@ -87,12 +86,10 @@ class PinnedPool(Pool):
         pixel_max: int = 255,
         fingerprint: str | None = None,
     ) -> None:
-        self.n = len(items)
-        self.item_shape = tuple(items.shape[1:])
-        self.device = torch.device(device)
-        self.residency = "host"
-        self.pixel_max = pixel_max
-        self._fingerprint = fingerprint
+        super().__init__(
+            len(items), items.shape[1:], device,
+            residency="host", pixel_max=pixel_max, fingerprint=fingerprint,
+        )  # fmt: skip
         self._rows = max(1, PIECE_BYTES // self.item_bytes)
         pinned = self.device.type == "cuda"
         self._pieces = [
@@ -106,19 +103,6 @@ class PinnedPool(Pool):
         for start, part in parts_of(items):
             for at, piece in self._overlap(start, start + len(part)):
                 piece.copy_(part[at - start : at - start + len(piece)])
-
-    @property
-    def item_bytes(self) -> int:
-        return self.values_per_item
-
-    @property
-    def fingerprint(self) -> str:
-        if self._fingerprint is None:
-            sha = hashlib.sha256(f"|u1{(self.n, *self.item_shape)}".encode())
-            for piece in self._pieces:
-                sha.update(piece.numpy().data.cast("B"))
-            self._fingerprint = sha.hexdigest()[:16]
-        return self._fingerprint
 
     def _overlap(self, start: int, stop: int) -> list[tuple[int, torch.Tensor]]:
         """The pieces of items ``start .. stop-1``, each with the index of its first item."""
@@ -159,9 +143,6 @@ class PinnedPool(Pool):
             here = (of_piece == piece).nonzero().squeeze(1)
             host[here] = self._pieces[piece].index_select(0, indices[here] % self._rows)
         return host
-
-    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        return scaled(raw, self.pixel_max)
 
 
 def pinned_bytes(n_bytes: int) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from alharness.errors import UserError
 from alharness.lazily import torch
-from alharness.pool.base import Pool, digest, scaled
+from alharness.pool.base import StoredPool
 from alharness.pool.pinned import Ring
 from alharness.pool.source import file_extent, parts_of, read_fully
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class ArrayPool(Pool):
+class ArrayPool(StoredPool):
     """A pool that fits in memory: uint8 images or float32 rows, on the device or on the host.
 
     Args:
@@ -54,12 +54,10 @@ class ArrayPool(Pool):
             raise UserError(
                 f"A pool needs items along its first axis; got shape {tuple(raw.shape)}."
             )
-        self.n = len(raw)
-        self.item_shape = tuple(raw.shape[1:])
-        self.device = torch.device(device)
-        self.residency = residency
-        self.pixel_max = pixel_max
-        self._fingerprint = fingerprint
+        super().__init__(
+            len(raw), raw.shape[1:], device,
+            residency=residency, pixel_max=pixel_max, fingerprint=fingerprint,
+        )  # fmt: skip
         if residency == "device":
             raw = raw.to(self.device)
         elif self.device.type == "cuda" and not raw.is_pinned():
@@ -69,12 +67,6 @@ class ArrayPool(Pool):
     @property
     def item_bytes(self) -> int:
         return self.values_per_item * self._raw.element_size()
-
-    @property
-    def fingerprint(self) -> str:
-        if self._fingerprint is None:
-            self._fingerprint = digest(self._raw.cpu().numpy())
-        return self._fingerprint
 
     def read(self, indices: torch.Tensor) -> torch.Tensor:
         # Ten times the speed of self._raw[indices]: whole rows are copied, not single bytes.
@@ -93,11 +85,6 @@ class ArrayPool(Pool):
             indices = indices.pin_memory()
         return super().blocks(indices, block_size)
 
-    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        if raw.dtype == torch.uint8:
-            return scaled(raw, self.pixel_max)
-        return raw
-
 
 def _resident(items: NDArray[Any], device: torch.device, residency: str) -> torch.Tensor:
     """Read-only items, moved block by block to where they shall live: there is no second copy."""
@@ -110,7 +97,7 @@ def _resident(items: NDArray[Any], device: torch.device, residency: str) -> torc
     return resident
 
 
-class StreamedPool(Pool):
+class StreamedPool(StoredPool):
     """A pool of uint8 images that stays in its file: blocks are read, not mapped.
 
     Pages of a memory map count as this process's memory for as long as the system likes to keep
@@ -139,25 +126,12 @@ class StreamedPool(Pool):
         fingerprint: str | None = None,
     ) -> None:
         self._path, self._offset = file_extent(items)
-        self.n = len(items)
-        self.item_shape = tuple(items.shape[1:])
-        self.device = torch.device(device)
-        self.residency = "memmap"
-        self.pixel_max = pixel_max
-        self._items = items
-        self._fingerprint = fingerprint
+        super().__init__(
+            len(items), items.shape[1:], device,
+            residency="memmap", pixel_max=pixel_max, fingerprint=fingerprint,
+        )  # fmt: skip
         if block_values is not None:
             self.limit_blocks(max(1, block_values // self.values_per_item))
-
-    @property
-    def item_bytes(self) -> int:
-        return self.values_per_item
-
-    @property
-    def fingerprint(self) -> str:
-        if self._fingerprint is None:
-            self._fingerprint = digest(self._items)
-        return self._fingerprint
 
     def read(self, indices: torch.Tensor) -> torch.Tensor:
         step = self.block_size() if self.device.type == "cuda" else max(1, len(indices))
@@ -167,9 +141,6 @@ class StreamedPool(Pool):
 
     def read_range(self, start: int, stop: int) -> torch.Tensor:
         return self.read(torch.arange(start, stop))
-
-    def to_float(self, raw: torch.Tensor) -> torch.Tensor:
-        return scaled(raw, self.pixel_max)
 
     def blocks(
         self, indices: torch.Tensor | None = None, block_size: int | None = None
