@@ -70,7 +70,7 @@ def encoded(
 
 
 def labels_of(column: Series[Any], where: str) -> NDArray[Any]:
-    """A column of classes: integers, bools (as 0 and 1) or texts ``[N]``.
+    """A column of classes that are no texts: integers, bools (as 0 and 1), or categories' names ``[N]``.
 
     Raises:
         UserError: fractions, dates, lists and whatever else names no class.
@@ -90,21 +90,8 @@ def labels_of(column: Series[Any], where: str) -> NDArray[Any]:
             f"Column '{column.name}' of {where} holds {what or ' and '.join(sorted(kinds))}, which are no "
             "classes. Name another one with task.target, or make classes of it."
         )
+    # Numbers that the file calls categories; texts are read by ``meaning.classes_of``.
     texts: NDArray[np.str_] = column.astype(str).to_numpy(dtype=np.str_)
-    plain = np.strings.strip(texts)
-    if (plain == "").any():
-        row = int((plain == "").argmax()) + 1
-        raise UserError(
-            f"Column '{column.name}' of {where} is blank in row {row}; expected a class. Fill or drop such "
-            "rows."
-        )
-    distinct, bare = np.unique(texts), np.unique(plain)
-    if len(bare) < len(distinct):
-        padded = next(text for text in distinct if text != text.strip())
-        raise UserError(
-            f"Column '{column.name}' of {where} has classes that differ by blanks only: '{padded}' and "
-            f"'{padded.strip()}'. Strip them."
-        )
     return texts
 
 

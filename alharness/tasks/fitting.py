@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -13,9 +13,9 @@ from pydantic import Field
 
 from alharness.errors import UserError
 from alharness.progress import Progress
-from alharness.tasks.base import TaskParameters
+from alharness.tasks.base import DataLocations, TaskParameters
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.conversion import Conversion, Reader
+from alharness.tasks.originals.conversion import Conversion, Reader, obtain_cache
 from alharness.tasks.originals.images import (
     DEEP,
     WITH_ALPHA,
@@ -65,9 +65,14 @@ class FitParameters(TaskParameters):
 
 
 class OwnImages(CachedTask):
-    """A task of one's own images: ``NAME:PATH``, converted once and again when the files change."""
+    """A task of one's own images: ``NAME:PATH``, converted once and again when the files change.
+
+    Class attributes:
+        kept_as: what the folder of converted images begins with.
+    """
 
     takes_argument = True
+    kept_as: ClassVar[str]
     parameters: SplitParameters
     # Images that the paper does not have: small enough for a first run on any folder.
     paper = row(
@@ -83,6 +88,26 @@ class OwnImages(CachedTask):
     def identity(self) -> dict[str, str]:
         """The place itself: one name means another folder in another place."""
         return {self.argument or "": str(self.path)}
+
+    def converted(
+        self,
+        origin: Mapping[str, str],
+        make_plan: Callable[[], Conversion],
+        locations: DataLocations,
+        progress: Progress,
+    ) -> ImageCache:
+        """The cache of these files, converted again where they have changed.
+
+        Args:
+            origin: what tells these files from others.
+            make_plan: looks at the files; called only when there is something to convert.
+        """
+        return obtain_cache(
+            locations.kept(self.kept_as, self.path, self.parameters.model_dump()),
+            make_plan,
+            progress,
+            accept=lambda cache: not locations.rebuild and cache.meta["origin"] == origin,
+        )
 
     def selection(self, cache: ImageCache) -> CachePart:
         return CachePart(

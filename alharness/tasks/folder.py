@@ -45,6 +45,7 @@ class Folder(OwnImages):
 
     Parameters = FolderParameters
     source = "a folder or zip archive of images on this machine"
+    kept_as = "folder"
     parameters: FolderParameters
 
     def __init__(self, name: str, argument: str | None = None, **parameters: object) -> None:
@@ -113,14 +114,8 @@ class Folder(OwnImages):
             folders = replace(folders, notes={**folders.notes, "author's split": told})
         origin = {path.name: folders.digest()}
         rows = self._rows_of(folders)
-        cache = self.own_cache(
-            "folder",
-            path,
-            self.parameters,
-            origin,
-            lambda: self._plan(rows, folders.tree, origin, progress),
-            locations,
-            progress,
+        cache = self.converted(
+            origin, lambda: self._plan(rows, folders.tree, origin, progress), locations, progress
         )
         # What else lies in the folder may change without a change of the images.
         notes = {name: text for name, text in cache.meta["notes"].items() if name != LEFT_OUT}
@@ -165,14 +160,8 @@ class Folder(OwnImages):
             self.path.name: contents.digest([image for image, _ in chosen]),
             path.name: digest,
         }
-        cache = self.own_cache(
-            "folder",
-            self.path,
-            self.parameters,
-            origin,
-            lambda: self._plan(rows, tree, origin, progress),
-            locations,
-            progress,
+        cache = self.converted(
+            origin, lambda: self._plan(rows, tree, origin, progress), locations, progress
         )
         return cache, rows
 

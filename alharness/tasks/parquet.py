@@ -104,19 +104,14 @@ class Parquet(OwnImages):
     Parameters = ParquetParameters
     parameters: ParquetParameters
     source = "parquet files of images on this machine"
+    kept_as = "parquet"
     _looked: tuple[ParquetRows, Rows, dict[str, tuple[int, int]]] | None = None
 
     def open_cache(self, locations: DataLocations, progress: Progress = silent) -> ImageCache:
         files = find_files(self.path)
         origin = {self.path.name: files.digest}
-        return self.own_cache(
-            "parquet",
-            self.path,
-            self.parameters,
-            origin,
-            lambda: self._plan(files, origin, progress),
-            locations,
-            progress,
+        return self.converted(
+            origin, lambda: self._plan(files, origin, progress), locations, progress
         )
 
     def load(self, locations: DataLocations, progress: Progress = silent) -> TaskData:

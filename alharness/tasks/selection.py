@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alharness.progress import Progress, silent
-from alharness.tasks.base import DataLocations, TaskData, TaskParameters, TaskPlugin
+from alharness.tasks.base import DataLocations, TaskData, TaskPlugin
 from alharness.tasks.originals.cache import ImageCache
-from alharness.tasks.originals.conversion import Conversion, obtain_cache
 from alharness.tasks.originals.dataset import check_targets
 from alharness.tasks.settings import DefaultRows
 from alharness.tasks.soundness import shared_note
@@ -66,36 +64,6 @@ class CachedTask(DefaultRows, TaskPlugin):
         """
         assert self.dataset is not None, "a task without a data set says how its cache is opened"
         return self.dataset.prepare(locations, progress)
-
-    def own_cache(
-        self,
-        kind: str,
-        path: Path,
-        parameters: TaskParameters,
-        origin: Mapping[str, str],
-        make_plan: Callable[[], Conversion],
-        locations: DataLocations,
-        progress: Progress,
-    ) -> ImageCache:
-        """The cache of a user's own files, converted again where they have changed.
-
-        Args:
-            kind: of files, as their data set is called.
-            path: of the files.
-            parameters: of the conversion: others make a cache of their own.
-            origin: what tells these files from others.
-            make_plan: looks at the files; called only when there is something to convert.
-        """
-        key = repr((path.as_posix(), parameters.model_dump()))
-        digest = hashlib.sha256(key.encode()).hexdigest()[:8]
-        # A file's name has 255 bytes at most, and a suffix of ours may follow.
-        stem = path.stem.encode()[:100].decode(errors="ignore")
-        return obtain_cache(
-            locations.cache_root / "datasets" / f"{kind}-{stem}-{digest}",
-            make_plan,
-            progress,
-            accept=lambda cache: not locations.rebuild and cache.meta["origin"] == origin,
-        )
 
     @abstractmethod
     def selection(self, cache: ImageCache) -> CachePart:

@@ -144,14 +144,12 @@ class Table(OwnFile):
         content = super().identity()[self.argument or ""]
         if self.path.stat().st_size < CACHED_FROM:
             return self._understood()
-        origin = {"content": content, "reading": READING}
         return obtain_rows(
-            locations.cache_root / "datasets",
-            f"table-{self.path.stem}",
-            (self.path.as_posix(), self.parameters.model_dump_json()),
-            {**origin, "rebuild": str(locations.rebuild)} if locations.rebuild else origin,
+            locations.kept("table", self.path, self.parameters.model_dump_json()),
+            {"content": content, "reading": READING},
             self._understood,
             progress,
+            rebuild=locations.rebuild,
         )
 
     def preview(self, locations: DataLocations) -> list[str]:

@@ -143,17 +143,10 @@ def _read_parquet(path: Path, where: str) -> Held:
     for name in frame.columns:
         column = frame[name]
         values = column.cat.categories if hasattr(column, "cat") else column
-        there = (
-            [value for value in values.head(5) if isinstance(value, str)]
-            if hasattr(values, "head")
-            else list(values)[:5]
-        )
-        is_text = pandas.api.types.infer_dtype(values, skipna=True) == "string" and bool(len(there))
-        columns[name] = (
-            pa.array(column.astype(object), pa.large_string(), from_pandas=True)
-            if is_text
-            else column
-        )
+        # Texts are read as those of a CSV file are, whatever type the file keeps them under.
+        if pandas.api.types.infer_dtype(values, skipna=True) == "string":
+            column = pa.array(column.astype(object), pa.large_string(), from_pandas=True)
+        columns[name] = column
     return Held(Columns(columns), {LEFT_OUT: f"the index ({index})"} if index else {}, len(frame))
 
 

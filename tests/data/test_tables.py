@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,23 @@ def test_lists_of_numbers_are_vectors(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------- the lines
 
 
+def test_a_text_column_of_parquet_is_read_alike_wherever_its_gaps_stand(tmp_path: Path) -> None:
+    n_gaps = 6
+    words = ["01", "1"] * (N // 2)
+    for at in (slice(0, n_gaps), slice(N - n_gaps, N)):
+        column: list[str | None] = list(words)
+        column[at] = [None] * n_gaps
+        path = tmp_path / "t.parquet"
+        pandas.DataFrame({"x": X, "code": column, "label": Y}).to_parquet(path)
+        assert "'code'" in refused(path)
+        assert "code (3 categories)" in load(path, missing="category").notes["features"]
+        assert (
+            resolve_task(f"table:{path}")
+            .preview(DataLocations.resolve())[1]
+            .startswith("code: codes")
+        )
+
+
 def raw(path: Path, text: str | bytes) -> Path:
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return path
@@ -449,6 +467,10 @@ def test_a_large_table_is_read_once_and_again_when_it_changes_or_is_damaged(
     load(path)
     load(path, drop="code")
     assert len(read) == 3
+    locations = DataLocations(tmp_path, tmp_path / "cache")
+    for rebuild in (True, False):  # what was rebuilt once is there
+        resolve_task(f"table:{path}").load(replace(locations, rebuild=rebuild))
+    assert len(read) == 4
     write(path, code=[f"{k:03}" for k in WHOLE[::-1]])
     assert load(path).fingerprint != first.fingerprint
 

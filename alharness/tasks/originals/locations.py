@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,20 @@ class DataLocations:
         cache = _expanded(given) if given else _home() / ".cache" / "alharness"
         root = data_root or os.environ.get("ALHARNESS_DATA") or cache / "data"
         return cls(_expanded(root), cache, download, rebuild)
+
+    def kept(self, kind: str, path: Path, parameters: object) -> Path:
+        """The folder in which a user's own files are kept converted.
+
+        Args:
+            kind: of files, as their data set is called.
+            path: of the files.
+            parameters: of the conversion: others have a folder of their own.
+        """
+        key = repr((path.as_posix(), parameters)).encode(errors="surrogateescape")
+        # A file's name has 255 bytes at most, and a suffix of ours may follow.
+        stem = path.stem.encode(errors="surrogateescape")[:100].decode(errors="ignore")
+        name = f"{kind}-{stem}-{hashlib.sha256(key).hexdigest()[:8]}"
+        return self.cache_root / "datasets" / name
 
 
 def _expanded(path: str | Path) -> Path:

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,32 +31,28 @@ NAMES = "pool_names"
 
 
 def obtain_rows(
-    root: Path,
-    stem: str,
-    key: Sequence[str],
+    path: Path,
     origin: Mapping[str, str],
     make: Callable[[], TaskData],
     progress: Progress,
+    *,
+    rebuild: bool = False,
 ) -> TaskData:
     """A task's rows, from where they are kept or made now.
 
     Args:
-        root: of all such folders.
-        stem: what the folder is called, before a digest of ``key``.
-        key: what has a folder of its own: the file's place, and how it is read.
+        path: of the folder.
         origin: what was read; another one is made anew.
         make: reads.
         progress: is told of a damaged folder.
+        rebuild: make them anew although they are there.
 
     Raises:
         UserError: as ``make``; the place cannot be written to.
     """
-    digest = hashlib.sha256(repr(tuple(key)).encode(errors="surrogateescape")).hexdigest()[:8]
-    name = stem.encode()[:100].decode(errors="ignore")
-    path = root / f"{name}-{digest}"
     # Two runs that start at once read a large table once.
     with locked(path):
-        found = _read(path, origin, progress)
+        found = None if rebuild else _read(path, origin, progress)
         if found is None:
             found = make()
             with writing(path):
