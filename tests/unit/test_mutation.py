@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 import textwrap
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -138,15 +139,21 @@ def place(tool: SimpleNamespace, before: str, after: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("test", "outcome"),
+    ("test", "outcome", "in_place"),
     [
-        ("assert clipped(3) == 3", "survived"),
-        ("assert clipped(5) == 3", "noticed"),
-        ("while clipped(5) == 5: pass", "did not end"),
+        ("assert clipped(3) == 3", "survived", True),
+        ("assert clipped(5) == 3", "noticed", False),
+        ("assert clipped(5) == 3", "noticed", True),
+        ("while clipped(5) == 5: pass", "did not end", False),
     ],
 )
 def test_a_mutant_is_noticed_by_a_test_that_fails(
-    tool: SimpleNamespace, toy: Path, monkeypatch: pytest.MonkeyPatch, test: str, outcome: str
+    tool: SimpleNamespace,
+    toy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    test: str,
+    outcome: str,
+    in_place: bool,
 ) -> None:
     (toy / "test_clips.py").write_text(
         textwrap.dedent(f"""
@@ -160,8 +167,26 @@ def test_a_mutant_is_noticed_by_a_test_that_fails(
     passing = [tool.trials.Passing("test_clips.py::test_it", 0.1)]
     monkeypatch.setattr(tool.trials, "SHORTEST_S", 3)
     by = "test_clips.py::test_it" if outcome == "noticed" else ""
-    assert tool.trials.trial(toy, wrong, passing) == (outcome, by)
+    if in_place:  # what is imported already is changed where it is
+        importlib.import_module("clips")
+    try:
+        assert tool.trials.trial(toy, wrong, passing, in_place=in_place) == (outcome, by)
+    finally:
+        sys.modules.pop("clips", None)
     assert (toy / "toy" / "clips.py").read_text() == TOY
+
+
+def test_what_runs_at_the_import_is_not_changed_in_place(tool: SimpleNamespace, toy: Path) -> None:
+    def changed(before: str, after: str) -> set[str] | None:
+        text = TOY.replace(before, after)
+        assert text != TOY
+        found = tool.trials.changed_functions(TOY, text, "clips.py")
+        return None if found is None else {code.co_name for code in found}
+
+    assert changed("value > most", "value >= most") == {"clipped"}
+    assert changed("clipped(5, most=4)", "clipped(5)") == {"called"}
+    assert changed("most: int = 3", "most: int = 2") is None
+    assert changed("A module", "Some module") is None
 
 
 def test_tests_named_after_the_module_are_asked_first_and_no_more_than_the_budget(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import compileall
 import contextlib
+import gc
 import hashlib
 import importlib
+import inspect
 import json
 import os
+import pkgutil
 import resource
 import shutil
 import signal
@@ -16,9 +19,10 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType, FunctionType
 
 import pytest
 
@@ -165,8 +169,14 @@ def chosen(tests: Sequence[Passing], seconds: float, *, first: str) -> list[Pass
     return sorted(taken, key=lambda one: one.cpu)
 
 
-def trial(root: Path, place: Place, tests: Sequence[Passing]) -> tuple[str, str]:
-    """'noticed', and by which test; 'did not end'; or 'survived'."""
+def trial(
+    root: Path, place: Place, tests: Sequence[Passing], *, in_place: bool = False
+) -> tuple[str, str]:
+    """'noticed', and by which test; 'did not end'; or 'survived'.
+
+    Args:
+        in_place: this process has our modules imported: functions are changed where they are.
+    """
     path = root / place.file
     written = path.stat().st_mtime_ns
     clean = path.read_text(encoding="utf-8")
@@ -174,14 +184,18 @@ def trial(root: Path, place: Place, tests: Sequence[Passing]) -> tuple[str, str]
     assert text is not None
     first = root.parent / "failed"
     first.write_text("")
+
+    def work() -> int:
+        if in_place:
+            changed = changed_functions(clean, text, str(path))
+            assert changed is not None
+            change_in_place(changed)
+        return _tested([test.test for test in tests], first)
+
     try:
         path.write_text(text, encoding="utf-8")
         planned = sum(test.cpu for test in tests)
-        status = _forked(
-            lambda: _tested([test.test for test in tests], first),
-            root.parent / "trial.log",
-            seconds=SHORTEST_S + 5 * planned,
-        )
+        status = _forked(work, root.parent / "trial.log", seconds=SHORTEST_S + 5 * planned)
     finally:
         path.write_text(clean, encoding="utf-8")
         os.utime(path, ns=(written, written))  # its compiled file holds again
@@ -205,7 +219,9 @@ class _Failed:
 
 
 def _tested(tests: Sequence[str], told: Path) -> int:
-    asked = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", *tests]
+    # Plug-ins of pytest that are imported already are not rewritten, which is said as an error here.
+    asked = ["-x", "-q", "-p", "no:cacheprovider", "--no-header"]
+    asked += ["-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]
     return int(pytest.main(asked, plugins=[_Failed(told)]))
 
 
@@ -250,14 +266,104 @@ def _end(group: int) -> None:
 def trials(
     root: Path, drawn: Sequence[Place], tests: dict[tuple[str, int], list[Passing]], seconds: float
 ) -> Iterator[dict[str, object]]:
+    """What became of each mutant: first those within functions, from a process that has imported everything;
+    a module's own lines count when it is imported, and those mutants start from a process without it."""
+    within, others = [], []
     for place in drawn:
+        path = root / place.file
+        text = place.changed()
+        assert text is not None
+        found = changed_functions(path.read_text(encoding="utf-8"), text, str(path))
+        (within if found else others).append(place)
+
+    def tried(place: Place, *, in_place: bool) -> dict[str, object]:
         source = (root / place.file).read_text(encoding="utf-8")
         passing = tests.get((place.file, block_of(source, place.line)), [])
         picked = chosen(passing, seconds, first=place.file)
         start = time.monotonic()
-        outcome, by = trial(root, place, picked) if picked else ("no test", "")
-        yield {
+        outcome, by = ("no test", "")
+        if picked:
+            outcome, by = trial(root, place, picked, in_place=in_place)
+        return {
             "room": place.room, "file": place.file, "line": place.line, "family": place.family,
             "before": place.before, "after": place.after, "outcome": outcome, "by": by,
             "tests": len(picked), "of": len(passing), "seconds": round(time.monotonic() - start, 1),
         }  # fmt: skip
+
+    yield from _from_a_fork(lambda: (tried(place, in_place=True) for place in within))
+    for place in others:
+        yield tried(place, in_place=False)
+
+
+def _from_a_fork(work: Callable[[], Iterator[dict[str, object]]]) -> Iterator[dict[str, object]]:
+    """What work gives, out of a child that imports all our modules first; this process stays without."""
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        try:
+            import_all()
+            with os.fdopen(writing, "w", encoding="utf-8") as file:
+                for entry in work():
+                    print(json.dumps(entry), file=file, flush=True)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise RuntimeError("the process that tries mutants in place has failed: see above")
+
+
+def import_all() -> None:
+    """Every module of ours that imports here; what needs another library is left to who needs it."""
+    for package in ("alharness", "alharness_strategies"):
+        found = importlib.import_module(package)
+        for module in pkgutil.walk_packages(found.__path__, f"{package}."):
+            if not module.name.endswith("__main__"):
+                with contextlib.suppress(ImportError, pytest.skip.Exception):
+                    importlib.import_module(module.name)
+
+
+def changed_functions(clean: str, text: str, path: str) -> dict[CodeType, CodeType] | None:
+    """Code of functions before -> after; None where lines that run at the import differ, too."""
+    found: dict[CodeType, CodeType] = {}
+
+    def inside(before: CodeType, after: CodeType) -> bool:
+        """Pair all code below; whether nothing but functions differs."""
+        parts = [[c for c in code.co_consts if isinstance(c, CodeType)] for code in (before, after)]
+        if [part.co_qualname for part in parts[0]] != [part.co_qualname for part in parts[1]]:
+            return False
+        rest = [
+            (
+                code.co_code,
+                code.co_names,
+                [repr(c) for c in code.co_consts if not isinstance(c, CodeType)],
+            )
+            for code in (before, after)
+        ]
+        is_function = bool(before.co_flags & inspect.CO_OPTIMIZED)
+        if is_function:
+            if before.co_freevars != after.co_freevars:
+                return False
+            if before != after:
+                found[before] = after
+        elif rest[0] != rest[1]:
+            return False
+        return all(inside(one, other) for one, other in zip(*parts, strict=True)) or is_function
+
+    codes = (compile(one, path, "exec", dont_inherit=True) for one in (clean, text))
+    whole = inside(*codes)
+    return found if whole and found else None
+
+
+def change_in_place(changed: Mapping[CodeType, CodeType]) -> None:
+    """Give every function that has the code of before the code of after, whoever holds it."""
+    for thing in gc.get_objects():
+        if type(thing) is FunctionType and (after := changed.get(thing.__code__)) is not None:
+            thing.__code__ = after
