@@ -8,6 +8,7 @@ import contextlib
 import gc
 import hashlib
 import importlib
+import importlib.metadata
 import inspect
 import json
 import os
@@ -63,9 +64,16 @@ def shadow(folder: Path) -> Path:
 
 
 def warm() -> None:
+    """Import what takes time: libraries, and pytest's plug-ins, which it would rewrite in every fork."""
     for name in WARM:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    for plugin in importlib.metadata.entry_points(group="pytest11"):
+        if not plugin.value.startswith("alharness"):
+            with contextlib.suppress(ImportError):
+                plugin.load()
+    importlib.import_module("hypothesis")
+    gc.freeze()  # pytest collects garbage several times a run; none of this is
 
 
 def enter(root: Path) -> None:
@@ -304,6 +312,7 @@ def _from_a_fork(work: Callable[[], Iterator[dict[str, object]]]) -> Iterator[di
         os.close(reading)
         try:
             import_all()
+            gc.freeze()
             with os.fdopen(writing, "w", encoding="utf-8") as file:
                 for entry in work():
                     print(json.dumps(entry), file=file, flush=True)
@@ -364,6 +373,8 @@ def changed_functions(clean: str, text: str, path: str) -> dict[CodeType, CodeTy
 
 def change_in_place(changed: Mapping[CodeType, CodeType]) -> None:
     """Give every function that has the code of before the code of after, whoever holds it."""
+    gc.unfreeze()  # what is frozen is not listed
     for thing in gc.get_objects():
         if type(thing) is FunctionType and (after := changed.get(thing.__code__)) is not None:
             thing.__code__ = after
+    gc.freeze()
