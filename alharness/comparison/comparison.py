@@ -35,7 +35,7 @@ from alharness.comparison.remarks import (
     time_notes,
 )
 from alharness.comparison.runs import describe
-from alharness.comparison.series import Covered, LeftOut, Series, covered
+from alharness.comparison.series import Covered, LeftOut, Series, area, covered, shared_grid
 from alharness.errors import UserError, unknown_name
 from alharness.files import no_collections
 from alharness.records import Run, RunFolder
@@ -135,6 +135,19 @@ class Comparison:
             self._covered[axis] = covered(self.runs, axis)
         return self._covered[axis]
 
+    def areas(self, axis: str, metric: str) -> dict[int, float]:
+        """Area under the curve of every run over the range that all runs cover, by ``id(run)``.
+
+        NaN where they share no range: heights at one position, or over a range for each, are no areas.
+        """
+        if (axis, metric) not in self._areas and self.runs:
+            runs, found = self.runs, [float("nan")] * len(self.runs)
+            if self.covered(axis).has_area:
+                grid = shared_grid(runs, axis)
+                found = [area(grid, np.interp(grid, run.x(axis), run.y(metric))) for run in runs]
+            self._areas[axis, metric] = dict(zip(map(id, runs), found, strict=True))
+        return self._areas.get((axis, metric), {})
+
     # Every table, chart and warning asks again, and each answer goes through all runs.
     @cached_property
     def _defined(self) -> dict[str, bool]:
@@ -142,6 +155,10 @@ class Comparison:
 
     @cached_property
     def _covered(self) -> dict[str, Covered]:
+        return {}
+
+    @cached_property
+    def _areas(self) -> dict[tuple[str, str], dict[int, float]]:
         return {}
 
     def has_areas(self, axis: str, metric: str) -> bool:

@@ -21,7 +21,7 @@ from alharness.comparison.intervals import difference_interval
 from alharness.comparison.levels import ALPHA, MIN_PAIRS
 from alharness.comparison.paired_tests import paired_tests
 from alharness.comparison.power import new_laboratories
-from alharness.comparison.series import Series, asked_of, paired, shared_grid
+from alharness.comparison.series import Series, area, asked_of, paired, shared_grid
 from alharness.comparison.signed_ranks import signed_ranks
 from alharness.comparison.verdicts import Word
 from alharness.errors import UserError
@@ -187,7 +187,7 @@ class Evidence:
             return
         if not self.comparison.has_areas("queries", metric):
             return
-        areas = metrics.run_areas(self.comparison, "queries", metric)
+        areas = self.comparison.areas("queries", metric)
         others = [series for series in self.comparison.series if series is not base]
         self._add_family(
             {
@@ -225,7 +225,7 @@ class Evidence:
             grid = grid[(grid >= difference.start) & (grid <= difference.to)]
             if len(grid):
                 areas = [
-                    metrics.area(grid, np.interp(grid, run.x("queries"), run.y(difference.metric)))
+                    area(grid, np.interp(grid, run.x("queries"), run.y(difference.metric)))
                     for run in (a, b)
                 ]
                 gaps.append(areas[0] - areas[1])

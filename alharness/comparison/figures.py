@@ -12,7 +12,7 @@ from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.levels import ROUNDING
 from alharness.comparison.rank_test import RankTest
-from alharness.comparison.series import UPPER, Series, paired, shared_grid
+from alharness.comparison.series import UPPER, Series, gaps
 from alharness.pictures.canvas import Axes, Figure
 from alharness.pictures.charts import (
     WIDTH,
@@ -178,25 +178,10 @@ def gain_curves(
     """Paired difference to the reference along the budget: what the learning curves hide by their range."""
     if reference is None or not comparison.defines(metric):
         return None
-    gains: dict[str, tuple[Array, Array]] = {}
-    for series in comparison.series:
-        pairs = paired(series, reference)
-        if series is reference or not pairs:
-            continue
-        ones = [series.by_pair[pair] for pair in pairs]
-        others = [reference.by_pair[pair] for pair in pairs]
-        grid = shared_grid([*ones, *others], axis)
-        if len(grid):
-            gains[series.label] = (
-                grid,
-                np.array(
-                    [
-                        np.interp(grid, a.x(axis), a.y(metric))
-                        - np.interp(grid, b.x(axis), b.y(metric))
-                        for a, b in zip(ones, others, strict=True)
-                    ]
-                ),
-            )
+    found = {
+        s.label: gaps(s, reference, axis, metric) for s in comparison.series if s is not reference
+    }
+    gains = {label: (grid, values) for label, (grid, values) in found.items() if len(grid)}
     if not gains:
         return None
 

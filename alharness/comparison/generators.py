@@ -80,14 +80,16 @@ def gain_by_quality(
     base = comparison.baseline
     if base is None or not comparison.has_areas(axis, metric):
         return None
-    areas = metrics.run_areas(comparison, axis, metric)
+    areas = comparison.areas(axis, metric)
     points: dict[str, list[tuple[float, str, float, float, float, int]]] = defaultdict(list)
     for series in comparison.series:
         key = _key(series)
         # Without an inspection there is no place on the axis.
         quality = inspections.get(key, {}).get(QUALITY) if key else None
+        if quality is None or key is None:
+            continue
         gains = metrics.differences(series, base, areas)
-        if quality is None or key is None or len(gains) < 2:
+        if len(gains) < 2:
             continue
         low, high = difference_interval(gains)
         points[series.strategy].append((quality, key, float(gains.mean()), low, high, len(gains)))
@@ -135,7 +137,7 @@ def over_generators(comparison: Comparison, axis: str, metric: str) -> list[Text
     base = comparison.baseline
     if base is None or not comparison.has_areas(axis, metric):
         return []
-    areas = metrics.run_areas(comparison, axis, metric)
+    areas = comparison.areas(axis, metric)
     groups: dict[str, list[Series]] = defaultdict(list)
     for series in comparison.series:
         rest = {

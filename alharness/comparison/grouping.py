@@ -16,6 +16,8 @@ from alharness.records.runs import Course, Pair
 #: Fields of a spec that do not make another strategy of it.
 _NOT_STRATEGY = ("seed", "data_seed", "task.", "device")
 
+#: Those of them that are whole fields of a spec's file.
+_OF_ONE_RUN = {"seed", "data_seed", "device"}
 
 #: Sections of a spec that a strategy may do without; all others are part of every run, at least of its times.
 _OPTIONAL = ("generator.", "autoencoder.", "oracle.")
@@ -23,12 +25,9 @@ _OPTIONAL = ("generator.", "autoencoder.", "oracle.")
 
 def series_of(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
     """Group runs into strategies; labels that would be equal are told apart by what differs."""
-    groups: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[_identity(run)].append(run)
     # A label names strategy and parameters; other settings tell groups of one label apart.
     by_label: dict[str, list[list[Run]]] = defaultdict(list)
-    for group in groups.values():
+    for group in _by_identity(runs):
         by_label[display_label(group[0].strategy, group[0].parameters)].append(group)
     series: list[Series] = []
     dropped: list[LeftOut] = []
@@ -71,16 +70,26 @@ def bound_runs(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[LeftOut]]:
     found: list[Run] = []
     dropped: list[LeftOut] = []
     for group in groups.values():
-        alike: dict[str, list[Run]] = defaultdict(list)
-        for run in group:
-            alike[_identity(run)].append(run)
-        same, unused = _told_apart(list(alike.values()))
+        same, unused = _told_apart(_by_identity(group))
         dropped += unused
         for each in same:
             kept, repeated = _once(each)
             found += kept.values()
             dropped += repeated
     return tuple(found), dropped
+
+
+def _by_identity(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs of one strategy, settings and all, together."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    known: dict[str, str] = {}
+    for run in runs:
+        # The settings of thousands of runs differ by their seeds alone: each kind is taken apart once.
+        written = str(run.spec.model_dump(exclude_unset=True, exclude=_OF_ONE_RUN))
+        if written not in known:
+            known[written] = _identity(run)
+        groups[known[written]].append(run)
+    return list(groups.values())
 
 
 def _identity(run: Run) -> str:

@@ -15,26 +15,13 @@ from alharness.comparison.comparison import Comparison
 from alharness.comparison.intervals import interval
 from alharness.comparison.levels import ALPHA, MIN_PAIRS, settled, tied
 from alharness.comparison.paired_tests import PairedTest, paired_tests
-from alharness.comparison.series import SHARED, Covered, Series, asked_of, paired, shared_grid
+from alharness.comparison.series import SHARED, Covered, Series, asked_of, gaps, paired
 from alharness.records import Run
 from alharness.records.metrics import METRICS, is_uneven
 from alharness.records.runs import Array
 
 #: Shares of the fully supervised bound that "labels to reach" is asked for.
 TARGETS = (0.95, 0.98, 0.99)
-
-
-def area(x: Array, y: Array) -> float:
-    """Mean height of a curve: area under it by trapezoids over the length of x (AUBC).
-
-    Args:
-        x: ascending positions ``[K]``.
-        y: values there ``[K]``.
-    """
-    # One position has a height and no area; whoever needs an area asks has_area first.
-    if len(x) < 2 or x[-1] == x[0]:
-        return float(y[-1])
-    return float(np.trapezoid(y, x) / (x[-1] - x[0]))
 
 
 def first_reached(x: Array, y: Array, target: float) -> float:
@@ -66,7 +53,8 @@ class Contender:
         areas: area under the curve of each of its runs, ``[R]``; NaN where there is none.
         covered: what they are taken over.
         reference: what the others are tested against; None when there is no such strategy.
-        bound: the fully supervised figure; NaN when it was not run.
+        reached: strategy -> median position at which each share of the bound (``TARGETS``) is reached; NaN
+            where that means nothing.
         rank: place by area over the shared seeds; NaN when there is no ranking.
         against: test of the area against the reference's; None for the reference itself.
     """
@@ -77,7 +65,7 @@ class Contender:
     areas: Array
     covered: Covered
     reference: Series | None
-    bound: float
+    reached: Mapping[str, Mapping[float, float]]
     rank: float
     against: PairedTest | None
 
@@ -85,22 +73,14 @@ class Contender:
         """A test figure of the last cycle of every run, ``[R]``."""
         return np.array([run.y(metric)[-1] for run in self.series.runs])
 
-    def reached(self, share: float) -> float:
-        """Median position at which a share of the bound is reached; NaN where that means nothing."""
-        return self._reached(self.series, share)
-
     def efficiency(self, share: float) -> float:
         """The reference's position over this one's: how many times fewer labels."""
         if self.reference is None:
             return float("nan")
-        own = self.reached(share)
+        own = self.reached[self.series.label][share]
         # A strategy that never gets there has no such number.
-        return self._reached(self.reference, share) / own if np.isfinite(own) else float("nan")
-
-    def _reached(self, series: Series, share: float) -> float:
-        if np.isnan(self.bound) or METRICS[self.metric].better == "less":
-            return float("nan")
-        return median_reached(series, self.axis, self.metric, share * self.bound)
+        reference = self.reached[self.reference.label][share]
+        return reference / own if np.isfinite(own) else float("nan")
 
     def test(self, name: str) -> float:
         """A figure of the paired test; NaN when there is none."""
@@ -144,7 +124,7 @@ MERITS: Mapping[str, Merit] = {
     **{
         f"reached_{_share(t)}": Merit(
             f"median position at which {_share(t)} % of the bound is reached",
-            partial(Contender.reached, share=t),
+            lambda s, t=t: s.reached[s.series.label][t],  # type: ignore[misc]
             "less",
         )
         for t in TARGETS
@@ -247,7 +227,7 @@ def table(
     if not comparison.series:
         return []
     reference = comparison.reference(against)
-    areas = run_areas(comparison, axis, metric)
+    areas = comparison.areas(axis, metric)
     comparable = comparison.has_areas(axis, metric)
     others = [s for s in comparison.series if s is not reference and comparable]
     tests = paired_tests(
@@ -256,7 +236,7 @@ def table(
         looks=looks,
     )
     ranks = ranking(comparison, areas, metric) if comparable else {}
-    bound = comparison.bound(metric)
+    reached = {s.label: _reached(comparison, s, axis, metric) for s in comparison.series}
     rows = []
     for series in comparison.series:
         contender = Contender(
@@ -266,7 +246,7 @@ def table(
             np.array([areas[id(run)] for run in series.runs]),
             comparison.covered(axis),
             reference,
-            float("nan") if bound is None else bound,
+            reached,
             ranks.get(series.label, float("nan")),
             tests.get(series.label),
         )
@@ -275,18 +255,12 @@ def table(
     return sorted(rows, key=lambda row: (row.rank or 0, row.label))
 
 
-def run_areas(comparison: Comparison, axis: str, metric: str) -> dict[int, float]:
-    """Area under the curve of every run over the range that all runs cover, by ``id(run)``.
-
-    NaN where they share no range: heights at one position, or over a range for each, are no areas.
-    """
-    runs = comparison.runs
-    if not runs:
-        return {}
-    if not comparison.covered(axis).has_area:
-        return {id(run): float("nan") for run in runs}
-    grid = shared_grid(runs, axis)
-    return {id(run): area(grid, np.interp(grid, run.x(axis), run.y(metric))) for run in runs}
+def _reached(comparison: Comparison, series: Series, axis: str, metric: str) -> dict[float, float]:
+    """Share of the bound -> median position at which it is reached; NaN where that means nothing."""
+    bound = comparison.bound(metric)
+    if bound is None or METRICS[metric].better == "less":
+        return dict.fromkeys(TARGETS, float("nan"))
+    return {share: median_reached(series, axis, metric, share * bound) for share in TARGETS}
 
 
 def differences(first: Series, second: Series, areas: Mapping[int, float]) -> Array:
@@ -325,33 +299,37 @@ def select_seconds(series: Series) -> float:
     for run in series.runs:
         seconds = run.records.column("time.select_s")
         # The first selection of a session pays for libraries and captures.
-        each += [seconds[place] or 0.0 for place in run.records.timed()]
+        each += [seconds[place] or 0.0 for place in run.records.timed]
     return float(np.mean(each)) if each else float("nan")
 
 
 def phase_seconds(series: Series) -> dict[str, float]:
     """Mean seconds per selection of every named phase."""
-    totals: dict[str, float] = {}
-    n = 0
-    for run in series.runs:
-        for phases in run.records.by_name("time.phases.", run.records.timed()):
-            n += 1
-            for name, seconds in phases.items():
-                totals[name] = totals.get(name, 0.0) + seconds
-    return {name: seconds / n for name, seconds in totals.items()}
+    return _means(series, "time.phases", lambda run: run.records.timed)
 
 
 def work_per_query(series: Series) -> dict[str, float]:
     """Mean of every work counter per selection: exact, and the same on every machine."""
+    return _means(
+        series,
+        "work",
+        lambda run: [p for p, n in enumerate(run.records.column("query.size")) if n is not None],
+    )
+
+
+def _means(series: Series, field: str, cycles: Callable[[Run], Sequence[int]]) -> dict[str, float]:
+    """Mean over some cycles of each run of what a field holds by name; what a cycle lacks is 0 in it."""
     totals: dict[str, float] = {}
     n = 0
     for run in series.runs:
-        asked = [p for p, size in enumerate(run.records.column("query.size")) if size is not None]
-        for work in run.records.by_name("work.", asked):
-            n += 1
-            for name, count in work.items():
-                totals[name] = totals.get(name, 0.0) + count
-    return {name: count / n for name, count in totals.items()}
+        places = cycles(run)
+        n += len(places)
+        for name, column in run.records.by_name(field).items():
+            values = [column[place] for place in places if column[place] is not None]
+            # A name that no cycle has is none.
+            if values:
+                totals[name] = sum(values, totals.get(name, 0.0))
+    return {name: total / n for name, total in totals.items()}
 
 
 def total_seconds(run: Run, *, preparation_s: float) -> Array:
@@ -490,40 +468,27 @@ def penalties(
     sign = -1.0 if METRICS[metric].better == "less" else 1.0
     for i, first in enumerate(members):
         for j in range(i + 1, k):
-            second = members[j]
-            pairs = paired(first, second)
-            fewest = min(fewest, len(pairs))
-            if len(pairs) < MIN_PAIRS:
+            grid, values = gaps(first, members[j], axis, metric)
+            fewest = min(fewest, len(values))
+            if len(values) < MIN_PAIRS or len(grid) < 2:
                 return None
-            ones = [first.by_pair[pair] for pair in pairs]
-            others = [second.by_pair[pair] for pair in pairs]
             # The start is equal for all by R1: counting it would add a tie to every pair.
-            grid = shared_grid([*ones, *others], axis)[1:]
-            if len(grid) == 0:
-                return None
-            gaps = sign * np.array(
-                [
-                    np.interp(grid, a.x(axis), a.y(metric))
-                    - np.interp(grid, b.x(axis), b.y(metric))
-                    for a, b in zip(ones, others, strict=True)
-                ]
-            )
-            wins = beats(gaps, alpha)
+            wins = beats(sign * values[:, 1:], alpha)
             matrix[i, j] = float(np.mean(wins > 0))
             matrix[j, i] = float(np.mean(wins < 0))
     return Penalties(tuple(item.label for item in members), matrix, fewest) if k > 1 else None
 
 
-def beats(gaps: Array, alpha: float = ALPHA) -> NDArray[np.int64]:
+def beats(values: Array, alpha: float = ALPHA) -> NDArray[np.int64]:
     """Sign of the mean difference per position where a paired t-test shows one, else 0.
 
     Args:
-        gaps: differences ``[n pairs, K]``.
+        values: differences ``[n pairs, K]``.
     """
-    n = len(gaps)
-    gaps = settled(gaps)
-    mean = gaps.mean(axis=0)
-    error = gaps.std(axis=0, ddof=1) / np.sqrt(n)
+    n = len(values)
+    values = settled(values)
+    mean = values.mean(axis=0)
+    error = values.std(axis=0, ddof=1) / np.sqrt(n)
     critical = stats.t.ppf(1 - alpha / 2, n - 1)
     # A deviation of 0 with a mean above it is beaten, too: error is 0 then.
     signs: NDArray[np.int64] = np.where(np.abs(mean) > critical * error, np.sign(mean), 0).astype(
@@ -579,7 +544,7 @@ def scores_over_tasks(
     for group in pools(usable):
         each: dict[str, list[float]] = {label: [] for label in scores}
         for comparison in group:
-            areas = run_areas(comparison, axis, metric_of(comparison, metric))
+            areas = comparison.areas(axis, metric_of(comparison, metric))
             members = [comparison.find(label) for label in scores]
             # One score for each: over the seeds that all have, where there are any.
             pairs = comparison.common_pairs(members)

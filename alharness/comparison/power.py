@@ -115,8 +115,10 @@ def test_replication(mean: float, deviation: float, n: int, alpha: float, decide
     if n < MIN_PAIRS or not np.isfinite(mean) or not deviation > 0:
         return float("nan")
     drawn = new_laboratories(mean, deviation, n)
-    ranks = np.abs(drawn).argsort(axis=1).argsort(axis=1) + 1  # drawn numbers have no ties
-    positive = np.where(drawn > 0, ranks, 0).sum(axis=1)
+    # In order of size the place is the rank: drawn numbers have no ties.
+    ascending = np.abs(drawn).argsort(axis=1)
+    above = np.take_along_axis(drawn > 0, ascending, axis=1)
+    positive = np.where(above, np.arange(1, n + 1), 0).sum(axis=1)
     total = n * (n + 1) // 2
     limit = largest_decisive_sum(n, alpha)
     verdicts = np.where(positive <= limit, -1, np.where(total - positive <= limit, 1, 0))

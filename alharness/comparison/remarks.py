@@ -128,9 +128,11 @@ def look_notes(runs: Sequence[Run], looks: int) -> list[str]:
             )
     ordered = sorted(begun, key=lambda pair: begun[pair])
     late: list[Pair] = []
-    for place, pair in enumerate(ordered[1:], 1):
-        if begun[pair] - max(ended[before] for before in ordered[:place]) > PAUSE_MS:
+    over = 0  # when all pairs before had ended
+    for place, pair in enumerate(ordered):
+        if place and begun[pair] - over > PAUSE_MS:
             late = ordered[place:]  # of several pauses, the last one
+        over = max(over, ended[pair])
     if not late or looks > 1:
         return []
     told = ", ".join(str(seed) for seed, _ in sorted(late))
@@ -223,16 +225,20 @@ def shared_card_notes(series: Sequence[Series]) -> list[str]:
 
 def _ends_of_equal_work(runs: Sequence[Run]) -> tuple[float, float]:
     """Least and most seconds of selection over the cycles in which all runs counted the same work."""
-    # Of every run: cycle -> its place, its counters, its seconds. Cycles are numbered from 0.
-    timed = [run.records.timed() for run in runs]
-    if len(timed) < 2:
+    counted = [run.records.by_name("work") for run in runs]
+    names = sorted(set().union(*counted))
+    if len(runs) < 2 or not names:
         return 0.0, 0.0
-    shared = sorted(set.intersection(*map(set, timed)))
-    works = [run.records.by_name("work.", shared) for run in runs]
+    # Cycle by cycle the values of all counters, None for one that a run has not. Cycles count from 0.
+    works = [
+        list(zip(*(found.get(name) or [None] * len(run.records) for name in names), strict=True))
+        for run, found in zip(runs, counted, strict=True)
+    ]
     equal = [
         cycle
-        for at, cycle in enumerate(shared)
-        if works[0][at] and all(work[at] == works[0][at] for work in works)
+        for cycle in sorted(set.intersection(*(set(run.records.timed) for run in runs)))
+        if any(count is not None for count in works[0][cycle])
+        and all(work[cycle] == works[0][cycle] for work in works)
     ]
     seconds = [run.records.column("time.select_s") for run in runs]
     sums = [sum(found[cycle] or 0.0 for cycle in equal) for found in seconds]
@@ -255,6 +261,8 @@ def preparation_notes(series: Sequence[Series]) -> list[str]:
 
 def _changes(run: Run) -> str:
     """What differs between the sessions of a run: ``threads 1, then 2``; empty when nothing does."""
+    if len(run.sessions) < 2:
+        return ""
     facts = [
         {
             **session.hardware,

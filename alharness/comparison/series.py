@@ -96,6 +96,34 @@ def shared_grid(runs: Sequence[Run], axis: str) -> Array:
     return shared
 
 
+def area(x: Array, y: Array) -> float:
+    """Mean height of a curve: area under it by trapezoids over the length of x (AUBC).
+
+    Args:
+        x: ascending positions ``[K]``.
+        y: values there ``[K]``.
+    """
+    # One position has a height and no area; whoever needs an area asks has_area first.
+    if len(x) < 2 or x[-1] == x[0]:
+        return float(y[-1])
+    return float(np.trapezoid(y, x) / (x[-1] - x[0]))
+
+
+def gaps(first: Series, second: Series, axis: str, metric: str) -> tuple[Array, Array]:
+    """Positions ``[K]`` and differences of the curves ``[n, K]`` over pairs; both empty without a pair."""
+    pairs = paired(first, second)
+    ones, others = ([series.by_pair[pair] for pair in pairs] for series in (first, second))
+    if not pairs:
+        return np.empty(0), np.empty((0, 0))
+    grid = shared_grid([*ones, *others], axis)
+    return grid, np.array(
+        [
+            np.interp(grid, a.x(axis), a.y(metric)) - np.interp(grid, b.x(axis), b.y(metric))
+            for a, b in zip(ones, others, strict=True)
+        ]
+    )
+
+
 @dataclass(frozen=True)
 class Covered:
     """The range of an axis that all runs cover: what areas are taken over.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -152,7 +153,15 @@ class _Spectrum:
         """Work out the characteristic function of some ranks, whole numbers above 0."""
         values, counts = np.unique(ranks, return_counts=True)
         step = int(np.gcd.reduce(values))  # without ties all doubled ranks are even
-        values = values // step
+        return replace(cls._of(tuple(values // step), tuple(counts)), step=step)
+
+    @classmethod
+    @lru_cache(
+        maxsize=4
+    )  # without ties all tests of a family, and the limit of each, have the same ranks
+    def _of(cls, of: tuple[int, ...], times: tuple[int, ...]) -> _Spectrum:
+        """The same for unlike ranks in units of their step, and how often each occurs."""
+        values, counts = np.array(of), np.array(times)
         total = int((values * counts).sum())
         deviation = float(np.sqrt((counts * values.astype(np.float64) ** 2).sum())) / 2
         # Values further than nine deviations from the mean have 1e-19 of the probability together.
@@ -167,7 +176,7 @@ class _Spectrum:
                 product *= np.cos(angle * values[place]) ** int(counts[place])
             alive = np.abs(product) > 1e-18
             product, angle, k = product[alive], angle[alive], k[alive]
-        return cls(step, total, size, k, angle, product)
+        return cls(1, total, size, k, angle, product)
 
     def tail(self, most: int) -> float:
         """Probability of a sum of positive ranks of at most ``most``."""

@@ -6,6 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from alharness.comparison.paired_tests import PairedTest, n_corrected
 from alharness.comparison.series import UPPER, Covered, Series
 from alharness.errors import UserError
 from alharness.files import flatten
-from alharness.records import LedgerEntry, Run, read_conformance
+from alharness.records import LedgerEntry, read_conformance
 from alharness.records.facts import Session
 from alharness.records.folder import CONFORMANCE
 from alharness.records.metrics import AXES, as_column
@@ -325,14 +327,16 @@ def provenance(found: Sequence[Comparison]) -> tuple[TextTable, ...]:
     machines: dict[tuple[str, str], int] = defaultdict(int)
     origins: set[tuple[str, str, str, str]] = set()
     n_continued = 0
+    checks = cache(_checks_beside)  # one file for all runs of a root
     for comparison in found:
         for run in [*comparison.runs, *comparison.bounds]:
             places = set()
+            home = run.folder.resolve() if run.folder.is_symlink() else run.folder
             for session in run.sessions:
                 hardware = ", ".join(f"{k} {v}" for k, v in session.hardware.items())
                 versions = ", ".join(f"{k} {v}" for k, v in session.versions.items())
                 places.add((hardware, versions))
-                contract = _contract(run, session)
+                contract = _contract(checks(home.parent), run.strategy, session)
                 origins.add((run.strategy, session.distribution, session.checkout, contract))
             # Each machine once per run, however many sessions the run had on it.
             for place in places:
@@ -358,12 +362,23 @@ def provenance(found: Sequence[Comparison]) -> tuple[TextTable, ...]:
     )
 
 
-def _contract(run: Run, session: Session) -> str:
-    """What ``alharness check`` said of the strategy, kept beside the runs (R18)."""
-    # runs/<data set>/<strategy>/<key>: checks lie beside all runs.
-    above = run.folder.resolve().parents
+def _checks_beside(folder: Path) -> Any:
+    """What ``alharness check`` said, by strategy, kept beside all runs (R18); None where it cannot be read.
+
+    Args:
+        folder: where the runs of a strategy lie, ``runs/<data set>/<strategy>``.
+    """
+    above = folder.resolve().parents
     try:
-        found = read_conformance(above[2]).get(run.strategy) if len(above) > 2 else None
+        return read_conformance(above[1]) if len(above) > 1 else {}
+    except UserError:
+        return None
+
+
+def _contract(checks: Any, strategy: str, session: Session) -> str:
+    """What a list of checks says of the code that a session ran."""
+    try:
+        found = checks.get(strategy)
         if found is None:
             return "not checked"
         if found["distribution"] != session.distribution:
@@ -372,6 +387,6 @@ def _contract(run: Run, session: Session) -> str:
             return f"FAILS {', '.join(found['failed'])}"
         same = found["commit"] == session.git_commit
         return f"keeps it ({found['passed']} checks{'' if same else ', at another commit'})"
-    except (UserError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         # A list of checks is no record: its damage leaves the runs what they are.
         return f"unknown: '{CONFORMANCE}' is damaged"

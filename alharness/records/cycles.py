@@ -83,17 +83,19 @@ class Cycles(Sequence[CycleRecord]):
             found.flags.writeable = False
         return found
 
-    def timed(self) -> list[int]:
+    @cached_property
+    def timed(self) -> tuple[int, ...]:
         """Which cycles have a selection that says what one takes: ``timed_selections``."""
         names = ("cycle", "time.select_s", "time.paused_s", "time.cold")
-        return timed_places(*map(self.column, names))
+        return tuple(timed_places(*map(self.column, names)))
 
-    def by_name(self, prefix: str, places: Sequence[int]) -> list[dict[str, Any]]:
-        """A field that holds values by name (``work.``, ``time.phases.``), in some cycles."""
-        if self._read is None:
-            name = prefix.removesuffix(".")
-            return [_value(self._records[place], name) for place in places]
-        return _mappings(self._columns, prefix, places)
+    def by_name(self, field: str) -> Columns:
+        """The columns of a field that holds values by name (``work``, ``time.phases``), by these names."""
+        if self._read is not None:
+            return _with_prefix(self._columns, f"{field}.")
+        found = [_value(record, field) or {} for record in self._records]
+        names = dict.fromkeys(name for values in found for name in values)
+        return {name: [values.get(name) for values in found] for name in names}
 
     @overload
     def __getitem__(self, place: int) -> CycleRecord: ...
@@ -223,7 +225,8 @@ def _rows(model: type[Model], columns: Columns, prefix: str) -> list[Model]:
                 ]
             lists.append(made)
         elif name in _MAPS[model]:
-            lists.append(_mappings(columns, f"{whole}.", range(n)))
+            own = _with_prefix(columns, f"{whole}.").items()
+            lists.append([{k: c[row] for k, c in own if c[row] is not None} for row in range(n)])
         elif whole == "time.preparation":
             lists.append([_entries(value) for value in columns.get(whole) or [None] * n])
         else:
@@ -241,13 +244,6 @@ def _with_prefix(columns: Columns, prefix: str) -> Columns:
         for name, column in columns.items()
         if name.startswith(prefix)
     }
-
-
-def _mappings(columns: Columns, prefix: str, rows: Sequence[int]) -> list[dict[str, Any]]:
-    own = _with_prefix(columns, prefix)
-    return [
-        {key: column[row] for key, column in own.items() if column[row] is not None} for row in rows
-    ]
 
 
 def _entries(values: list[dict[str, Any]] | None) -> list[LedgerEntry] | None:

@@ -220,7 +220,10 @@ class RunFacts(_Written):
             "distribution": self.strategy.distribution,
         }
         return [
-            Session.model_validate({**run, **session.as_written()})
+            # Since 0.2.0 a session says all of it: nothing is filled in, and nothing checked again.
+            session
+            if run.keys() <= session.model_fields_set
+            else Session.model_validate({**run, **session.as_written()})
             for session in made or [Session()]
         ]
 

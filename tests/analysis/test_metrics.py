@@ -12,6 +12,7 @@ import pytest
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import comparisons
+from alharness.comparison.series import area
 from alharness.records import read_runs
 
 Make = Callable[..., Path]
@@ -19,9 +20,9 @@ Make = Callable[..., Path]
 
 def test_area_is_the_mean_height() -> None:
     x = np.array([50.0, 60.0, 80.0])
-    assert metrics.area(x, np.array([0.9, 0.9, 0.9])) == pytest.approx(0.9)
-    assert metrics.area(x, np.array([0.0, 1.0, 1.0])) == pytest.approx((5 + 20) / 30)
-    assert metrics.area(np.array([50.0]), np.array([0.7])) == 0.7
+    assert area(x, np.array([0.9, 0.9, 0.9])) == pytest.approx(0.9)
+    assert area(x, np.array([0.0, 1.0, 1.0])) == pytest.approx((5 + 20) / 30)
+    assert area(np.array([50.0]), np.array([0.7])) == 0.7
 
 
 def test_first_reached_is_an_evaluated_position_or_never() -> None:
@@ -71,11 +72,10 @@ def test_areas_are_taken_over_the_range_that_all_runs_cover(make_run: Any) -> No
     make_run("random", 0, [0.5, 0.6, 0.7])
     make_run("adba", 0, [0.5, 0.6, 0.7], labels_per_query=11)
     comparison = comparisons(read_runs(make_run.root))[0]
-    by_query = metrics.run_areas(comparison, "queries", "accuracy")
+    by_query = comparison.areas("queries", "accuracy")
     assert len({round(value, 9) for value in by_query.values()}) == 1
     by_label = {
-        s.label: metrics.run_areas(comparison, "labels", "accuracy")[id(s.runs[0])]
-        for s in comparison.series
+        s.label: comparison.areas("labels", "accuracy")[id(s.runs[0])] for s in comparison.series
     }
     # On 50..70 labels ADBA has made a fifth of a step: 0.5 -> 0.5 + 0.1 * 20/110.
     assert by_label["adba"] == pytest.approx(0.5 + 0.1 * 10 / 110)
@@ -111,7 +111,7 @@ def test_strategies_of_equal_areas_share_their_place(make_run: Any) -> None:
         make_run("core-set", seed, [0.4, 0.9, 0.4])
     make_run("full", 0, [0.72] * 3, bound=True)
     comparison = comparisons(read_runs(make_run.root))[0]
-    areas = metrics.run_areas(comparison, "queries", "accuracy").values()
+    areas = comparison.areas("queries", "accuracy").values()
     assert len(set(areas)) == 4  # not three
     rows = metrics.table(comparison, against="margin")
     assert [(row.label, row.rank) for row in rows] == [
