@@ -9,11 +9,14 @@ import signal
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, FunctionType
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 #: With this variable set, the traceback behind a line of ours is shown, too.
 TRACEBACK = "ALHARNESS_TRACEBACK"
@@ -51,6 +54,44 @@ def unknown_name(kind: str, name: str, available: Iterable[str]) -> UserError:
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     listed = ", ".join(names) if names else "none"
     return UserError(f"Unknown {kind} '{name}'.{hint} Available: {listed}.")
+
+
+def explain(error: ValidationError, model: type[BaseModel], section: str = "") -> UserError:
+    """A pydantic error as one line: which setting, what was expected, what was found.
+
+    Args:
+        model: what was validated, whose fields are named where a setting is unknown.
+        section: what the model is called before its settings' names; empty for a whole spec or file.
+    """
+    first = error.errors()[0]
+    place = ".".join(part for part in [section, *map(str, first["loc"])] if part)
+    if first["type"] == "extra_forbidden":
+        home, _, own = place.rpartition(".")
+        names = fields_at(model, first["loc"][:-1])
+        if not names:
+            return UserError(f"Unknown setting '{place}': '{home}' has none. Leave '{own}' out.")
+        return unknown_name(
+            "setting", place, [f"{home}.{name}" if home else name for name in names]
+        )
+    found = first.get("input")
+    text = f"The setting '{place}' is not valid: {first['msg'].lower()}; found {found!r}."
+    return UserError(text + " See 'alharness show' for what it may be.")
+
+
+def fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Field names of the model that a path of fields leads to."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not _is_model(field.annotation):
+            return []
+        model = cast("type[BaseModel]", field.annotation)
+    return list(model.model_fields)
+
+
+def _is_model(annotation: Any) -> bool:
+    from pydantic import BaseModel
+
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 class PendingError(UserError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alharness.errors import UserError, blamed, unknown_name
+from alharness.errors import UserError, blamed, explain, unknown_name
 from alharness.plugins import (
     LEARNERS,
     STOPPING,
@@ -256,7 +256,12 @@ def make_task(found: type[TaskPlugin], name: str, **parameters: Any) -> TaskPlug
         raise UserError(
             f"Data set '{key}' needs an argument, as in '{key}:...'. See 'alharness show {key}'."
         )
-    plugin = found(key, argument, **parameters)
+    from pydantic import ValidationError
+
+    try:
+        plugin = found(key, argument, **parameters)
+    except ValidationError as error:
+        raise explain(error, found.Parameters, "task") from error
     if not hasattr(plugin, "parameters"):
         raise UserError(f"The data set '{name}' cannot be made: {NO_PARAMETERS}.")
     source = plugin.made_from()

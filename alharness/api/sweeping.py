@@ -221,8 +221,8 @@ def asked(
     """
     from pydantic import ValidationError
 
+    from alharness.errors import explain
     from alharness.executors.sweeps import Choices, Sweep, read_sweep, retitled
-    from alharness.spec import explain
 
     chosen = [choice_of(plugins.STRATEGIES, item) for item in _several(strategies)]
     tasks = [choice_of(plugins.TASKS, item) for item in _several(datasets)]
@@ -251,7 +251,7 @@ def asked(
     try:
         return retitled(Sweep.model_validate({"name": "sweep", **spec}), choices), choices
     except ValidationError as error:
-        raise explain(error, model=Sweep) from error
+        raise explain(error, Sweep) from error
 
 
 def _several(given: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alharness.cli.options import runs_dir_option
+from alharness.cli.options import runs_dir_option, section_of
 
 if TYPE_CHECKING:
     from alharness.conformance import CheckResult
@@ -65,8 +65,7 @@ def _check_strategy(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult
     from alharness import registry
     from alharness.conformance import check_strategy
 
-    parameters = {**given, **given.get("strategy", {})}
-    parameters.pop("strategy", None)
+    parameters = section_of(given, "strategy")
     found = registry.find_strategy(name)
     return check_strategy(found.cls, **found.keywords(**parameters))
 
@@ -75,8 +74,7 @@ def _check_task(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]:
     from alharness import registry
     from alharness.conformance.tasks import check_task
 
-    parameters = {**given, **given.get("task", {})}
-    parameters.pop("task", None)
+    parameters = section_of(given, "task")
     return check_task(lambda: registry.resolve_task(name, **parameters))
 
 
@@ -84,15 +82,14 @@ def _check_learner(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]
     from pydantic import ValidationError
 
     from alharness.conformance.learners import check_learner
+    from alharness.errors import explain
     from alharness.learners.settings import LearnerSettings
-    from alharness.spec import explain
 
-    values = {**given, **given.get("learner", {}), "kind": name}
-    values.pop("learner", None)
+    values = {**section_of(given, "learner"), "kind": name}
     try:
         settings = LearnerSettings(**values)
     except ValidationError as error:
-        raise explain(error, "learner", LearnerSettings) from error
+        raise explain(error, LearnerSettings, "learner") from error
     return check_learner(settings)
 
 

@@ -12,8 +12,9 @@ import click
 
 from alharness import plugins
 from alharness.cli.display import table
-from alharness.cli.options import data_root_option
+from alharness.cli.options import data_root_option, section_of
 from alharness.errors import UserError, unknown_name
+from alharness.files import merge
 
 if TYPE_CHECKING:
     from alharness.progress import Progress
@@ -185,8 +186,17 @@ def verify(name: str, source: Path | None, data_root: Path | None) -> None:
     default=None,
     help="PNG file (default: NAME.png).",
 )
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the task, as in 'alharness run': task.numbers=price (repeatable).",
+)
 @data_root_option
-def preview(name: str, output: Path | None, data_root: Path | None) -> None:
+def preview(
+    name: str, output: Path | None, settings: tuple[str, ...], data_root: Path | None
+) -> None:
     """Draw 64 pool items of the task NAME, evenly spaced, so that crop and labels can be looked at.
 
     Of a table: one line per column, with what it is taken for and what is doubtful.
@@ -196,9 +206,11 @@ def preview(name: str, output: Path | None, data_root: Path | None) -> None:
 
     from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
     from alharness.registry import resolve_task
+    from alharness.spec import parse_set
     from alharness.tasks.base import load_data
 
-    plugin = resolve_task(name)
+    given = section_of(merge(*(parse_set(text) for text in settings)), "task")
+    plugin = resolve_task(name, **given)
     if lines := plugin.preview(_locations(data_root)):
         click.echo("\n".join(lines))
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,6 +131,12 @@ def _is_data_set(name: str) -> bool:
     from alharness import plugins
 
     return plugins.find(plugins.TASKS, plugins.split(plugins.TASKS, name)[0]) is not None
+
+
+def section_of(given: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """Settings of one section out of ``parse_set``'s: ``task.NAME=VALUE`` or, for short, ``NAME=VALUE``."""
+    short = {name: value for name, value in given.items() if name != section}
+    return {**short, **given.get(section, {})}
 
 
 def tracking_options(function: Function) -> Function:

@@ -21,7 +21,7 @@ from alharness.availability import Availability
 from alharness.border.answers import owned
 from alharness.engine.seat import Seat
 from alharness.engine.stage import Networks, Problem, set_stage
-from alharness.errors import UserError, blamed
+from alharness.errors import UserError, blamed, explain
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner
@@ -29,7 +29,6 @@ from alharness.learners.settings import LearnerSettings
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool, Pool
 from alharness.queries import Query
-from alharness.spec import explain
 from alharness.strategy import Strategy
 
 N_POOL = 96
@@ -222,7 +221,7 @@ class Bench:
             try:
                 return self.strategy_class(**self.parameters)
             except ValidationError as error:
-                raise explain(error, "strategy", self.strategy_class.Parameters) from error
+                raise explain(error, self.strategy_class.Parameters, "strategy") from error
 
     def labelling(self, initial: torch.Tensor) -> Sample:
         """The made-up task with other items labelled."""

@@ -15,10 +15,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alharness.errors import PendingError, PluginError, UserError, reason_of
+from alharness.errors import PendingError, PluginError, UserError, explain, reason_of
 from alharness.files import explained, locked, refusal, write_text
 from alharness.records import RunFolder, SpecFacts
-from alharness.spec import RunSpec, explain
+from alharness.spec import RunSpec
 
 
 def open_folder(spec: RunSpec, runs_dir: Path, *, fresh: bool = False) -> RunFolder:
@@ -85,7 +85,7 @@ def kept_spec(folder: RunFolder) -> RunSpec | None:
     try:
         return RunSpec.model_validate(facts.as_written())
     except ValidationError as error:
-        raise UserError(f"'{folder.spec}': {explain(error)}") from error
+        raise UserError(f"'{folder.spec}': {explain(error, RunSpec)}") from error
 
 
 def _as_json(values: Mapping[str, Any]) -> str:

@@ -14,12 +14,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alharness.engine.folders import require_own
-from alharness.errors import UserError, unknown_name
+from alharness.errors import UserError, explain, unknown_name
 from alharness.files import merge, no_collections, read_toml
 from alharness.records import Run, RunFolder, SpecFacts, read_run
 from alharness.records.parsed import ParsedRuns
 from alharness.records.reader import read_or_mark
-from alharness.spec import RunSpec, as_called, explain, resolve
+from alharness.spec import RunSpec, as_called, resolve
 from alharness.tasks.base import Profile
 
 #: A sweep file with one of everything.
@@ -205,7 +205,7 @@ def read_sweep(path: Path) -> Sweep:
     try:
         return Sweep.model_validate({"name": path.stem, **values})
     except ValidationError as error:
-        raise UserError(f"'{path}': {explain(error, model=Sweep)}") from error
+        raise UserError(f"'{path}': {explain(error, Sweep)}") from error
 
 
 def retitled(sweep: Sweep, choices: Choices) -> Sweep:
@@ -321,7 +321,7 @@ def _of_seed(
     try:
         return RunSpec.model_validate(values), device
     except ValidationError as error:
-        raise explain(error) from error
+        raise explain(error, RunSpec) from error
 
 
 def _resolved(settings: Mapping[str, Any], *, elsewhere: bool) -> tuple[RunSpec, str]:
@@ -335,7 +335,7 @@ def _resolved(settings: Mapping[str, Any], *, elsewhere: bool) -> tuple[RunSpec,
         try:
             named = RunSpec.model_validate({**spec.model_dump(mode="json"), "device": device})
         except ValidationError as error:
-            raise explain(error) from error
+            raise explain(error, RunSpec) from error
         return named, device
     return resolve(settings), device
 

@@ -19,7 +19,6 @@ from alharness.spec.model import (
     SETTINGS,
     TOP_LEVEL,
     RunSpec,
-    explain,
     protocol_fields,
 )
 
@@ -35,7 +34,6 @@ __all__ = [
     "bind",
     "current_device",
     "device_kind",
-    "explain",
     "parse_set",
     "protocol_fields",
     "rebind",

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from alharness import plugins, registry
 from alharness.artefacts.keys import before, identity
-from alharness.errors import UserError, blamed, unknown_name
+from alharness.errors import UserError, blamed, explain, fields_at, unknown_name
 from alharness.files import merge, parse_toml
 from alharness.learners.settings import LearnerSettings
 from alharness.records.facts import DRAWN, RANDOM_START, Choice
@@ -29,9 +29,8 @@ from alharness.spec.model import (
     SETTINGS,
     TOP_LEVEL,
     RunSpec,
-    explain,
-    fields_at,
 )
+from alharness.tasks.settings import as_typed
 
 if TYPE_CHECKING:
     from alharness.learners.kinds import Kind
@@ -146,10 +145,7 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     is_recorded = "protocol" in overrides
     start = _named_start(begun, is_recorded=is_recorded)
     task_class = registry.task_class(chosen.name)
-    try:
-        task = registry.make_task(task_class, chosen.name, **_own(chosen, task_class))
-    except ValidationError as error:
-        raise explain(error, "task", task_class.Parameters) from error
+    task = registry.make_task(task_class, chosen.name, **_own(chosen, task_class))
     named = _named_strategy("strategy", asked, is_recorded=is_recorded)
     seed = given.get("seed", 0)
     values = merge(
@@ -163,7 +159,7 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
                 **task.parameters.model_dump(mode="json"),
                 # Only where it was said: the keys of all other runs stay what they are.
                 **{
-                    k: str(v)
+                    k: str(as_typed(v))
                     for k, v in chosen.parameters.items()
                     if k == POSITIVE and v is not None
                 },
@@ -182,7 +178,7 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     try:
         spec = RunSpec.model_validate({**values, "device": "cpu" if device == "auto" else device})
     except ValidationError as error:
-        raise explain(error) from error
+        raise explain(error, RunSpec) from error
     # Only now what needs torch, a device and a strategy's constructor: a slip was told in no time.
     spec = spec.model_copy(update={"device": resolve_device(device)})
     strategy = named.make(watch)
@@ -338,7 +334,7 @@ def _named_strategy(section: str, chosen: Choice, *, is_recorded: bool) -> _Name
     try:
         plugin.parameters(**parameters)
     except ValidationError as error:
-        raise explain(error, section, plugin.parameters) from error
+        raise explain(error, plugin.parameters, section) from error
     return _Named(chosen.name, plugin, parameters)
 
 
@@ -446,7 +442,7 @@ def _require_sections(given: Mapping[str, Any]) -> None:
         try:
             model.model_validate(dict(given.get(section, {})))
         except ValidationError as error:
-            raise explain(error, section, model) from error
+            raise explain(error, model, section) from error
 
 
 def _kind_of(settings: LearnerSettings) -> Kind:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alharness import plugins
 from alharness.artefacts.keys import before, identity
-from alharness.errors import UserError, unknown_name
+from alharness.errors import UserError
 from alharness.generative.settings import AutoencoderSettings, GeneratorSettings
 from alharness.learners.settings import LearnerSettings
 from alharness.oracle.settings import OracleSettings
@@ -172,44 +172,6 @@ def _safe(name: str) -> str:
     The run key below it hashes the true name, so two names that look alike do not collide.
     """
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name).strip("-.") or "unnamed"
-
-
-def explain(
-    error: ValidationError, section: str = "", model: type[BaseModel] | None = None
-) -> UserError:
-    """A pydantic error as one line: which setting, what was expected, what was found.
-
-    Args:
-        section: what the model is called before its settings' names; empty for a whole spec or file.
-        model: what was validated, whose fields are named where a setting is unknown; a spec by default.
-    """
-    first = error.errors()[0]
-    place = ".".join(part for part in [section, *map(str, first["loc"])] if part)
-    if first["type"] == "extra_forbidden":
-        home, _, own = place.rpartition(".")
-        names = fields_at(model or RunSpec, first["loc"][:-1])
-        if not names:
-            return UserError(f"Unknown setting '{place}': '{home}' has none. Leave '{own}' out.")
-        return unknown_name(
-            "setting", place, [f"{home}.{name}" if home else name for name in names]
-        )
-    found = first.get("input")
-    text = f"The setting '{place}' is not valid: {first['msg'].lower()}; found {found!r}."
-    return UserError(text + " See 'alharness show' for what it may be.")
-
-
-def fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    """Field names of the model that a path of fields leads to."""
-    for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None or not _is_model(field.annotation):
-            return []
-        model = cast("type[BaseModel]", field.annotation)
-    return list(model.model_fields)
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def protocol_fields(spec: RunSpec, task_fingerprint: str) -> dict[str, str]:

@@ -11,12 +11,21 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from types import NoneType
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from alharness.errors import UserError, is_own
 from alharness.lazily import torch
@@ -30,6 +39,7 @@ from alharness.tasks.originals.locations import DataLocations as DataLocations
 from alharness.tasks.settings import PoolSettings as PoolSettings
 from alharness.tasks.settings import Profile as Profile
 from alharness.tasks.settings import TaskDefaults as TaskDefaults
+from alharness.tasks.settings import as_typed
 from alharness.tasks.soundness import (
     BLANK,
     absent_classes,
@@ -146,6 +156,15 @@ class TaskParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _text_as_typed(cls, value: Any, info: ValidationInfo) -> Any:
+        """A text that looks like a number, a date or yes and no: column 2, class 1, the gap -999.
+
+        A command line and a TOML file give them as what they look like; here they are names.
+        """
+        return as_typed(value) if info.field_name in _text_fields(cls) else value
+
     @model_serializer(mode="wrap")
     def _without_new_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         values: dict[str, Any] = handler(self)
@@ -154,6 +173,16 @@ class TaskParameters(BaseModel):
             if isinstance(extra, dict) and "added" in extra and getattr(self, name) == info.default:
                 values.pop(name, None)
         return values
+
+
+@cache
+def _text_fields(parameters: type[TaskParameters]) -> frozenset[str]:
+    """Fields that hold a text, or nothing."""
+    return frozenset(
+        name
+        for name, field in parameters.model_fields.items()
+        if set(get_args(field.annotation) or [field.annotation]) <= {str, NoneType}
+    )
 
 
 class TaskPlugin(ABC):

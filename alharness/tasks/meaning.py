@@ -37,10 +37,9 @@ _WHOLE = r"-?(?:0|[1-9]\d*)"
 _WHOLE_FLOAT = r"[+-]?\d+(?:\.0*)?"
 #: What earlier versions took for numbers.
 _ONCE_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-#: Decimal commas, thousands, per cent.
-_LOCAL = (
-    r"[+-]?(?:\d{1,3}(?:[,' .]\d{3})+(?:[.,]\d+)?|\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?\s*%?"
-)
+#: Decimal commas, thousands, per cent, the typographer's minus, a bookkeeper's brackets for it.
+_GROUPED = r"(?:\d{1,3}(?:[,' .]\d{3})+(?:[.,]\d+)?|\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?\s*%?"
+_LOCAL = rf"(?:[+−-]?{_GROUPED}|\({_GROUPED}\))"
 _MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _DATE = (
     r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
@@ -262,7 +261,7 @@ def _as_numbers(column: Column, gaps: NDArray[np.bool_], wishes: Wishes) -> Mean
     units: set[str] = set()
 
     def read(text: str) -> float:
-        bare = re.sub(rf"{_CURRENCY}|[\s']", "", text)
+        bare = re.sub(rf"{_CURRENCY}|[\s']", "", text).replace("−", "-")
         matched = re.fullmatch(r"(\(?[+-]?)([\d.,]+(?:[eE][+-]?\d+)?)(.*?)\)?", bare)
         if matched is None:
             raise ValueError(text)

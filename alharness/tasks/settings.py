@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from alharness.learners.settings import LearnerSettings
 
 Profile = Literal["quick", "paper"]
+
+
+def as_typed(value: Any) -> Any:
+    """A number, a date, or yes and no as the text that TOML read it from; anything else as it is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float | date) else value
 
 
 class TaskDefaults(BaseModel):

@@ -239,6 +239,8 @@ class Table(OwnFile):
             more[READ_ANEW] = f"alharness 0.2 read {', '.join(changed)} otherwise"
         doubts = [f"'{name}': {m.doubt}" for name, m in features.items() if m.doubt]
         doubts += [f"'{target}': {classes.doubt}"] if classes.doubt else []
+        if nowhere := self._unseen_gaps(held):
+            doubts.append(f"task.gaps says {', '.join(map(repr, nowhere))}, which no cell says")
         if doubts:
             more["columns"] = "; ".join(doubts[:LISTED])
         names = (rows.items + 1).astype(np.str_) if self.parameters.wants_blanks else None
@@ -301,6 +303,15 @@ class Table(OwnFile):
             if name not in held.columns:
                 raise unknown_name(f"column of {self.where}", name, held.names)
         return found
+
+    def _unseen_gaps(self, held: Held) -> list[str]:
+        """Words of ``task.gaps`` that stand nowhere: what they were meant for is still a value."""
+        unseen = frozenset(names_in(self.parameters.gaps))
+        texts = (column for column in held.columns.values() if isinstance(column, Column))
+        for column in texts if unseen else ():
+            said = {word.lower() for word in column.said(column.among(unseen))}
+            unseen = frozenset(word for word in unseen if word.lower() not in said)
+        return sorted(unseen)
 
     def _wishes(self, held: Held) -> Wishes:
         return Wishes(

@@ -331,6 +331,8 @@ class _Table:
         expected = len(names)
         if self.uneven is None:
             return names, 0
+        if expected == 1 and self._other_separator(below=self.uneven):
+            raise self._one_column()
         if len(self.lengths) == 1:
             (n,) = self.lengths
             if n == expected + 1 and all(_is_blank(part[-1]) for part in self.packed):
@@ -338,7 +340,7 @@ class _Table:
                 return names, 1
             if n == expected - 1 and not names[-1].strip():
                 return names[:-1], 0
-            if n > expected:
+            if n > expected > 1:
                 more = n - expected
                 raise UserError(
                     f"The rows of {self.where} have {more} more field{'s' * (more > 1)} than its line of "
@@ -348,25 +350,51 @@ class _Table:
         n_uneven = sum(count for n, count in self.lengths.items() if n != expected)
         row = self.uneven
         text = self.form.separator.join(row.fields)
+        if n_uneven > self.n_rows / 2 and len(row.fields) > expected:
+            first = self.form.separator.join(self.head.fields)
+            raise UserError(
+                f"{self.where} has lines above its table, it seems: the first one ({first[:60]!r}) has "
+                f"{expected} field{'s' * (expected > 1)}, and {n_uneven:,} of {self.n_rows:,} rows from line "
+                f"{row.first} on have {len(row.fields)}: {text[:60]!r}. Take out the lines above, so that "
+                "the file begins with its line of names."
+            )
         raise UserError(
             f"{self.where}: {n_uneven:,} of {self.n_rows:,} rows have another number of fields than the "
             f"first line ({expected}), the first in line {row.first} ({len(row.fields)}): {text[:60]!r}. "
             "Mend or remove them; a separator within a text must stand in quotation marks."
         )
 
+    def _other_separator(self, below: _Row | None = None) -> str | None:
+        """What seems to part the first line, which has one field, as it is typed in a setting.
+
+        Args:
+            below: a row that it must part into as many fields; a remark above a table has blanks, too.
+        """
+        line = self.head.fields[0].strip() if self.head.fields else ""
+        for sign, typed in OTHERS:
+            parts = re.split(_as_regex(sign), line)
+            if sign == self.form.separator or len(parts) < 2:
+                continue
+            if below is not None:
+                row = self.form.separator.join(below.fields).strip()
+                if len(re.split(_as_regex(sign), row)) != len(parts):
+                    continue
+            if sign == "|" and parts[1::2] == [""] * (len(parts) // 2):
+                return "'||'"
+            return typed
+        return None
+
     def _one_column(self) -> UserError:
         line = self.head.fields[0] if self.head.fields else ""
-        other = next(
-            (
-                f"task.separator={typed}"
-                for sign, typed in OTHERS
-                if sign != self.form.separator and len(re.split(_as_regex(sign), line.strip())) > 1
-            ),
-            None,
-        )
+        other = self._other_separator()
+        commas = ", and task.decimal=, if a comma is the decimal sign" if self.uneven else ""
         return UserError(
             f"{self.where} has the one column '{line[:60]}'; expected features and a target. "
-            + (f"Set {other}." if other else "Set task.separator if it is not a comma.")
+            + (
+                f"Set task.separator={other}{commas}."
+                if other
+                else "Set task.separator if it is not a comma."
+            )
         )
 
     def _refuse_a_row(self, names: Sequence[str], columns: Sequence[Any]) -> None:
@@ -460,9 +488,10 @@ def _unpacked(path: Path) -> Any:
 
 def _undecodable(error: UnicodeDecodeError, line: int, form: Form, where: str) -> UserError:
     said = form.encoding or "UTF-8"
+    line += error.object[: error.start].count(b"\n") + 1
     found = error.object[max(0, error.start - 20) : error.start + 20]
     near = bytes(found).decode("cp1252", "replace")
     return UserError(
-        f"{where} is not {said}: after line {line:,} it says {near!r}. Set task.encoding to what wrote the "
+        f"{where} is not {said}: line {line:,} says {near!r}. Set task.encoding to what wrote the "
         "file: cp1252 (Excel in western Europe), utf-16, latin-1, shift_jis, ..."
     )
