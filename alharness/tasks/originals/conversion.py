@@ -312,18 +312,22 @@ def _begin_or_continue(partial: Path, plan: Conversion) -> dict[int, _Chunk]:
     """The chunks that an earlier, stopped conversion of the same plan finished."""
     journal, images = partial / JOURNAL, partial / IMAGES
     head = json.dumps({"identity": plan.identity()})
-    size = _header_bytes(plan) + math.prod(plan.shape)
     with suppress(OSError, ValueError, TypeError):
         lines = journal.read_text().splitlines()
-        if lines and lines[0] == head and images.stat().st_size == size:
+        if (
+            lines
+            and lines[0] == head
+            and _offset(images) + math.prod(plan.shape) == images.stat().st_size
+        ):
             entries = [_entry(line) for line in lines[1:]]
             return dict(entry for entry in entries if entry is not None)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    with images.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, _header(plan))
-        file.flush()
-        _allocate(file.fileno(), size)
+    np.lib.format.open_memmap(images, "w+", np.uint8, plan.shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        # All of it is reserved now, so that lack of space shows before hours of work.
+        with images.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, images.stat().st_size)
     journal.write_text(head + "\n")
     return {}
 
@@ -337,31 +341,16 @@ def _entry(line: str) -> tuple[int, _Chunk] | None:
     return int(number), _Chunk(str(digest), str(contents))
 
 
-def _allocate(descriptor: int, size: int) -> None:
-    """Reserve the whole file, so that lack of space shows before hours of work."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-    else:  # macOS
-        os.ftruncate(descriptor, size)
-
-
-def _header(plan: Conversion) -> dict[str, Any]:
-    return {"descr": "|u1", "fortran_order": False, "shape": plan.shape}
-
-
-def _header_bytes(plan: Conversion) -> int:
-    from io import BytesIO
-
-    buffer = BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, _header(plan))
-    return buffer.tell()
+def _offset(images: Path) -> int:
+    """Where the first image begins in the file."""
+    return cast(int, np.load(images, mmap_mode="r").offset)
 
 
 def _converted(
     images: Path, plan: Conversion, todo: list[int], n_workers: int
 ) -> Iterator[tuple[int, _Chunk]]:
     """Convert chunks; yields (number, chunk) of each when it is on the disk."""
-    job = _Job(images, plan.read, plan.shape, plan.chunk, _header_bytes(plan))
+    job = _Job(images, plan.read, plan.shape, plan.chunk, _offset(images))
     if n_workers <= 1:
         for number in todo:
             yield number, job(number)
