@@ -16,10 +16,12 @@ import lzma
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import islice, pairwise
+from itertools import chain, pairwise, repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -29,8 +31,9 @@ from alharness.tasks.originals.tree import in_words
 if TYPE_CHECKING:
     import pyarrow
 
-#: Rows that are held as Python's texts before they are packed: 10 million of them would be gigabytes.
-CHUNK = 20_000
+#: Rows held as Python texts before they are packed: 10 million of them would be gigabytes, and 20,000 already
+#: lie too far apart to be gathered into columns quickly (twice the time of packing).
+CHUNK = 2_000
 #: Rows by which it is seen whether the first line is one.
 LOOKED_AT = 500
 #: Marks at the beginning of a file that tell its encoding; UTF-32's begins with UTF-16's.
@@ -90,56 +93,21 @@ def read_texts(path: Path, form: Form, where: str) -> Texts:
         UserError: unreadable, another encoding or separator, lines that do not have as many fields as
             the others, quotation marks that are never closed, no line of names; with the line.
     """
-    notes: list[str] = []
-    table = _quickly(path, form, where)
-    if table is None:
-        with _decoded(path, form, where) as stream:
-            lines = _Lines(stream)
-            try:
-                form = _announced(lines, form, notes)
-                rows = _fields(lines, form, where)
-                head = next(rows, None)
-                if head is None:
-                    raise UserError(
-                        f"{where} is empty; expected a line of names and rows below them."
-                    )
-                table = _Table(head, form, where)
-                for row in rows:
-                    table.add(row)
-            except UnicodeDecodeError as error:
-                raise _undecodable(error, lines.number, form, where) from error
-    return table.finished(notes)
-
-
-def _quickly(path: Path, form: Form, where: str) -> _Table | None:
-    """The whole file by thousands of rows, where each line is one of them; None where that is not so.
-
-    A million rows are looked at one by one in half a minute, and by thousands in a few seconds.
-    """
-    if len(form.separator) != 1:
-        return None
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if form.quote == "none" else csv.QUOTE_MINIMAL
+    table = _Table(form, where)
     with _decoded(path, form, where) as stream, _uncollected():
-        reader = csv.reader(stream, delimiter=form.separator, quoting=quoting, strict=True)
         try:
-            head = next(reader, [])
-            if len(head) < 2:
-                return None
-            table = _Table(_Row(head, 1, 1), form, where)
-            lines = 1
-            while chunk := list(islice(reader, CHUNK)):
-                lines += len(chunk)
-                if reader.line_num != lines:
-                    return None
-                rows = [fields for fields in chunk if fields]
-                if set(map(len, rows)) - {len(head)}:
-                    return None
-                if table.repeated is None and head in rows:
-                    table.repeated = lines - len(chunk) + 1 + chunk.index(head)
-                table.extend(rows)
-        except (csv.Error, UnicodeDecodeError):
-            return None
-    return table
+            table.read(stream)
+        except UnicodeDecodeError as error:
+            raise _undecodable(
+                error, max(table.last, table.reader.line_num), form, where
+            ) from error
+        except csv.Error as error:
+            raise UserError(
+                f"{where}: a quotation mark that begins in line {table.last + 1} is not closed as it should "
+                f"be ({in_words(error)}). Mend the line, or set task.quote=none if quotation marks are plain "
+                "characters."
+            ) from error
+    return table.finished()
 
 
 @contextmanager
@@ -154,153 +122,134 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@dataclass(frozen=True)
-class _Row:
-    """The fields of a row, and the lines that it stands in, counted from 1."""
-
-    fields: list[str]
-    first: int
-    last: int
-
-
-class _Lines:
-    """Lines of a stream, counted."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream = stream
-        self.number = 0
-        self.waiting: list[str] = []
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self.waiting.pop() if self.waiting else next(self.stream)
-        self.number += 1
-        return line
-
-    def push(self, line: str) -> None:
-        self.waiting.append(line)
-        self.number -= 1
-
-
-def _announced(lines: _Lines, form: Form, notes: list[str]) -> Form:
-    """Excel's first line ``sep=;``, which is no row."""
-    line = next(lines, None)
-    matched = re.fullmatch(r"sep=(.)", line.rstrip("\r\n")) if line is not None else None
-    if matched is None:
-        if line is not None:
-            lines.push(line)
-        return form
-    notes.append(f"the first line says that '{matched[1]}' separates")
-    return replace(form, separator=matched[1])
-
-
-def _fields(lines: _Lines, form: Form, where: str) -> Iterator[_Row]:
-    """Rows of fields; blank lines are none."""
-    if len(form.separator) != 1:
-        for line in lines:
-            text = line.rstrip("\r\n")
-            if text.strip():
-                runs = form.separator == RUNS_OF_BLANKS
-                found = text.split() if runs else text.split(form.separator)
-                yield _Row(found, lines.number, lines.number)
-        return
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if form.quote == "none" else csv.QUOTE_MINIMAL
-    reader = csv.reader(lines, delimiter=form.separator, quoting=quoting, strict=True)
-    first = 1
-    while True:
-        try:
-            first = lines.number + 1
-            found = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UserError(
-                f"{where}: a quotation mark that begins in line {first} is not closed as it should be "
-                f"({in_words(error)}). Mend the line, or set task.quote=none if quotation marks are plain "
-                "characters."
-            ) from error
-        if found:
-            yield _Row(found, first, lines.number)
-
-
 class _Table:
-    """Rows packed into columns, held against the first line."""
+    """Rows packed into columns, held against the first line.
 
-    def __init__(self, head: _Row, form: Form, where: str) -> None:
-        self.form, self.where, self.head = form, where, head
+    Attributes:
+        head: the first row.
+        last: line that the last row that was read ends in.
+        reader: of rows that csv reads: it counts lines within a row, too.
+        notes: what was passed over.
+    """
+
+    def __init__(self, form: Form, where: str) -> None:
+        self.form, self.where = form, where
+        self.head: list[str] = []
+        self.last = 0
+        self.reader = csv.reader(())
+        self.notes: list[str] = []
         self.rows: list[list[str]] = []
         self.packed: list[list[pyarrow.Array]] = []
-        self.lengths: dict[int, int] = {}
-        self.uneven: _Row | None = None
-        self.repeated: int | None = None
         self.n_rows = 0
-        if form.header == "none":
-            self.add(head)
+        self.lengths: Counter[int] = Counter()  # of rows that are not as long as the head
+        self.uneven: tuple[list[str], int] | None = None  # the first of them, and its line
+        self.repeated: int | None = None
 
-    def add(self, row: _Row) -> None:
-        n = len(row.fields)
-        self.lengths[n] = self.lengths.get(n, 0) + 1
-        expected = len(self.head.fields)
-        if n != expected:
-            self.uneven = self.uneven or row
-        if row.fields == self.head.fields and row is not self.head and self.repeated is None:
-            self.repeated = row.first
-        if row.last > row.first and self.form.quote == "auto":
-            self._refuse_swallowed(row)
-        self.n_rows += 1
-        self.rows.append(row.fields)
-        if len(self.rows) >= CHUNK:
-            self._pack()
+    def read(self, stream: IO[str]) -> None:
+        """All rows of a file.
 
-    def extend(self, rows: list[list[str]]) -> None:
-        """Rows of as many fields as the first line, each in a line of its own."""
-        self.lengths[len(self.head.fields)] = self.n_rows = self.n_rows + len(rows)
-        self.rows += rows
+        Raises:
+            UserError: there is none, or one that seems to have swallowed others.
+            csv.Error: a quotation mark that begins behind line ``last`` is not closed.
+        """
+        rows = self._rows(self._announced(stream))
+        before = 0
+        while not self.head:
+            before, (self.head, self.last) = self.last, next(rows, ([], 0))
+            if not self.last:
+                raise UserError(
+                    f"{self.where} is empty; expected a line of names and rows below them."
+                )
+        if self.form.header == "none":  # a row like all others
+            rows, self.last = chain([(self.head, self.last)], rows), before
+        head, width, before = self.head, len(self.head), self.last
+        try:
+            for fields, last in rows:
+                first, before = before + 1, last
+                # Of millions of rows only those are looked at that are not as usual.
+                if len(fields) != width or last > first or fields == head:
+                    if not fields:
+                        continue
+                    self._look_at(fields, first, last)
+                self.rows.append(fields)
+                if len(self.rows) >= CHUNK:
+                    self._pack()
+        finally:
+            self.last = before
         self._pack()
+
+    def _announced(self, stream: IO[str]) -> Iterator[str]:
+        """All lines; Excel's first line ``sep=;`` says the separator and is no row."""
+        first = next(stream, "")
+        matched = re.fullmatch(r"sep=(.)", first.rstrip("\r\n"))
+        if matched is not None:
+            self.notes.append(f"the first line says that '{matched[1]}' separates")
+            self.form = replace(self.form, separator=matched[1])
+            first = "\n"  # a blank line in its place: the lines below keep their numbers
+        return chain([first], stream)
+
+    def _rows(self, lines: Iterator[str]) -> Iterator[tuple[list[str], int]]:
+        """The fields of each row, none for a blank line, and the last line that it stands in."""
+        separator = self.form.separator
+        if len(separator) != 1:
+            between = None if separator == RUNS_OF_BLANKS else separator
+            texts = (line.rstrip("\r\n") for line in lines)
+            return (
+                (text.split(between) if text.strip() else [], n) for n, text in enumerate(texts, 1)
+            )
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if self.form.quote == "none" else csv.QUOTE_MINIMAL
+        self.reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+        # As a generator would, without a frame of Python for each of millions of rows.
+        return zip(self.reader, map(attrgetter("line_num"), repeat(self.reader)), strict=False)
+
+    def _look_at(self, fields: list[str], first: int, last: int) -> None:
+        if len(fields) != len(self.head):
+            self.lengths[len(fields)] += 1
+            self.uneven = self.uneven or (fields, first)
+        elif fields == self.head and self.repeated is None:
+            self.repeated = first
+        if last > first and self.form.quote == "auto":
+            self._refuse_swallowed(fields, first, last)
 
     def _pack(self) -> None:
         import pyarrow as pa
 
-        # Uneven rows cannot be turned into columns; they are counted and refused together.
-        if not self.rows or len(set(map(len, self.rows))) != 1:
-            self.rows = []  # refused at the end, when it is known how many lines are like this
-            return
-        columns = zip(*self.rows, strict=True)
-        self.packed.append([pa.array(column, pa.large_string()) for column in columns])
+        self.n_rows += len(self.rows)
+        # Uneven rows cannot be turned into columns; they are refused when it is known how many there are.
+        if len(set(map(len, self.rows))) == 1:
+            columns = zip(*self.rows, strict=True)
+            self.packed.append([pa.array(column, pa.large_string()) for column in columns])
         self.rows = []
 
-    def _refuse_swallowed(self, row: _Row) -> None:
+    def _refuse_swallowed(self, fields: list[str], first: int, last: int) -> None:
         """A field of as many separators as the lines that it covers have is most likely no text."""
-        for text in row.fields:
+        for text in fields:
             breaks = len(re.findall(r"\r\n|\r|\n", text))
             inside = text.count(self.form.separator)
-            if breaks and inside and inside == breaks * (len(self.head.fields) - 1):
+            if breaks and inside and inside == breaks * (len(self.head) - 1):
                 raise UserError(
-                    f"{self.where}: lines {row.first} to {row.last} are one row, because a field in "
+                    f"{self.where}: lines {first} to {last} are one row, because a field in "
                     f"quotation marks goes on: {text[:30]!r}. An open quotation mark, it seems. Mend "
                     "it, set task.quote=none if quotation marks are plain characters, or "
                     "task.quote=double if this is one text."
                 )
 
-    def finished(self, notes: list[str]) -> Texts:
+    def finished(self) -> Texts:
         """The columns with their names.
 
         Raises:
             UserError: lines of more or fewer fields, or a first line that is no line of names.
         """
-        self._pack()
-        names = list(self.head.fields)
+        names = list(self.head)
         if self.form.header == "none":
             names = [str(number) for number in range(len(names))]
         if self.n_rows == 0:
             raise UserError(
                 f"{self.where} has names of columns and no rows; expected rows below them."
             )
-        if len(names) < 2 and max(self.lengths) < 2:
+        if len(names) < 2 and max(self.lengths, default=0) < 2:
             raise self._one_column()
-        names, without_last = self._evened(names, notes)
+        names, without_last = self._evened(names)
         import pyarrow as pa
 
         width = len(names) + without_last
@@ -311,7 +260,7 @@ class _Table:
             for at in [at for at, name in enumerate(names) if not name.strip()]:
                 if _is_blank(columns[at]):  # a separator at the end of each line
                     keep.remove(at)
-                    notes.append(f"column {at + 1} has no name and nothing in it: left out")
+                    self.notes.append(f"column {at + 1} has no name and nothing in it: left out")
                 else:
                     names[at] = f"Unnamed: {at}"
         names, columns = [names[at] for at in keep], [columns[at] for at in keep]
@@ -324,19 +273,19 @@ class _Table:
             )
         if len(names) < 2:
             raise self._one_column()
-        return Texts(tuple(names), tuple(columns), tuple(notes))
+        return Texts(tuple(names), tuple(columns), tuple(self.notes))
 
-    def _evened(self, names: list[str], notes: list[str]) -> tuple[list[str], int]:
+    def _evened(self, names: list[str]) -> tuple[list[str], int]:
         """The names, and whether all rows have one more field at the end that is blank."""
         expected = len(names)
         if self.uneven is None:
             return names, 0
-        if expected == 1 and self._other_separator(below=self.uneven):
+        if expected == 1 and self._other_separator(below=self.uneven[0]):
             raise self._one_column()
-        if len(self.lengths) == 1:
+        if self.lengths.total() == self.n_rows and len(self.lengths) == 1:
             (n,) = self.lengths
             if n == expected + 1 and all(_is_blank(part[-1]) for part in self.packed):
-                notes.append("each row ends with a separator: left out")
+                self.notes.append("each row ends with a separator: left out")
                 return names, 1
             if n == expected - 1 and not names[-1].strip():
                 return names[:-1], 0
@@ -347,36 +296,36 @@ class _Table:
                     f"names, which has {expected}: decimal commas, a comma at the end, or row numbers "
                     "without a name? Write 1.5 for 1,5 (or set task.separator), and name each column."
                 )
-        n_uneven = sum(count for n, count in self.lengths.items() if n != expected)
-        row = self.uneven
-        text = self.form.separator.join(row.fields)
-        if n_uneven > self.n_rows / 2 and len(row.fields) > expected:
-            first = self.form.separator.join(self.head.fields)
+        fields, line = self.uneven
+        n_uneven = self.lengths.total()
+        text = self.form.separator.join(fields)
+        if n_uneven > self.n_rows / 2 and len(fields) > expected:
+            above = self.form.separator.join(self.head)
             raise UserError(
-                f"{self.where} has lines above its table, it seems: the first one ({first[:60]!r}) has "
+                f"{self.where} has lines above its table, it seems: the first one ({above[:60]!r}) has "
                 f"{expected} field{'s' * (expected > 1)}, and {n_uneven:,} of {self.n_rows:,} rows from line "
-                f"{row.first} on have {len(row.fields)}: {text[:60]!r}. Take out the lines above, so that "
+                f"{line} on have {len(fields)}: {text[:60]!r}. Take out the lines above, so that "
                 "the file begins with its line of names."
             )
         raise UserError(
             f"{self.where}: {n_uneven:,} of {self.n_rows:,} rows have another number of fields than the "
-            f"first line ({expected}), the first in line {row.first} ({len(row.fields)}): {text[:60]!r}. "
+            f"first line ({expected}), the first in line {line} ({len(fields)}): {text[:60]!r}. "
             "Mend or remove them; a separator within a text must stand in quotation marks."
         )
 
-    def _other_separator(self, below: _Row | None = None) -> str | None:
+    def _other_separator(self, below: Sequence[str] | None = None) -> str | None:
         """What seems to part the first line, which has one field, as it is typed in a setting.
 
         Args:
             below: a row that it must part into as many fields; a remark above a table has blanks, too.
         """
-        line = self.head.fields[0].strip() if self.head.fields else ""
+        line = self.head[0].strip()
         for sign, typed in OTHERS:
             parts = re.split(_as_regex(sign), line)
             if sign == self.form.separator or len(parts) < 2:
                 continue
             if below is not None:
-                row = self.form.separator.join(below.fields).strip()
+                row = self.form.separator.join(below).strip()
                 if len(re.split(_as_regex(sign), row)) != len(parts):
                     continue
             if sign == "|" and parts[1::2] == [""] * (len(parts) // 2):
@@ -385,7 +334,7 @@ class _Table:
         return None
 
     def _one_column(self) -> UserError:
-        line = self.head.fields[0] if self.head.fields else ""
+        line = self.head[0]
         other = self._other_separator()
         commas = ", and task.decimal=, if a comma is the decimal sign" if self.uneven else ""
         return UserError(
@@ -420,7 +369,7 @@ class _Table:
         else:
             looks = all(texts_known) or any("." in name for name in numeric)
         if looks:
-            said = self.form.separator.join(self.head.fields)
+            said = self.form.separator.join(self.head)
             raise UserError(
                 f"The first line of {self.where} looks like a row, not like names of columns: {said[:60]!r}. "
                 "Set task.header=none if it is one (columns are then called 0, 1, ...), or task.header=first "

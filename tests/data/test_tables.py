@@ -379,6 +379,7 @@ def test_separators_and_encodings(tmp_path: Path) -> None:
             load(path, **advised(told)[0])
         assert load(path, separator=typed).pool_images.shape[1] == 3, separator
     assert load(raw(path, "sep=;\n" + text(";"))).pool_images.shape[1] == 3
+    assert load(path, separator=";").pool_images.shape[1] == 3
     for encoding in ("utf-16", "utf-8-sig", "utf-32"):
         assert load(raw(path, text(",").encode(encoding))).pool_images.shape[1] == 3, encoding
     told = refused(raw(path, text(",").encode("utf-16-le")))
