@@ -108,7 +108,10 @@ class TypiClust(FeatureStrategy):
             range(len(sizes)), key=lambda c: (bool(small[c]), int(n_labels[c]), -int(sizes[c]), c)
         )
         turns = [[c for c in order if not small[c]], [c for c in order if small[c]]]
+        # One sort for all clusters, instead of a look at every candidate for each.
         of_candidates = cluster_N[:n_candidates]
+        by_cluster = of_candidates.argsort(stable=True)
+        members = by_cluster.split(of_candidates.bincount(minlength=len(sizes)).tolist())
         waiting: dict[int, torch.Tensor] = {}
         chosen: list[int] = []
         for clusters in turns:
@@ -116,8 +119,8 @@ class TypiClust(FeatureStrategy):
                 left = []
                 for c in clusters:
                     if c not in waiting:
-                        members = (of_candidates == c).nonzero().squeeze(1)
-                        waiting[c] = self.by_typicality(points_NK, members) if old else members
+                        own = members[c]
+                        waiting[c] = self.by_typicality(points_NK, own) if old else own
                     if len(waiting[c]) and len(chosen) < k:
                         first = 0 if old else self.most_typical(points_NK[waiting[c]])
                         chosen.append(int(waiting[c][first]))
