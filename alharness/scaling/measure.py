@@ -45,7 +45,7 @@ from alharness.records import Ledger, each_once
 from alharness.scaling.study import READ, Key, Measurement, ScalingSpec, Study
 from alharness.spec import Bound, bind, current_device, resolve_device
 from alharness.tasks.base import TaskData, load_data
-from alharness.timing import Stopwatch, WorkCounters, synchronise
+from alharness.timing import Stopwatch, WorkCounters, effort, synchronise
 
 
 @numerics.exact()
@@ -283,6 +283,7 @@ class _Timed(Seat):
             query_size=query_size,
             repeat=repeat,
             seconds=sum(view.stopwatch.seconds.values()),
+            cpu_s=None if view.stopwatch.effort is None else view.stopwatch.effort.cpu_s,
             phases={**view.stopwatch.seconds, **view.stopwatch.apart},
             work=dict(sorted(view.work.counts.items())),
             peak_host_bytes=peak.host,
@@ -372,7 +373,11 @@ class _Matches:
     def ask(self, name: str, n: int, query_size: int, repeat: int) -> Measurement:
         points = self._points(query_size, repeat)
         work, stopwatch = WorkCounters(), Stopwatch(self.source.device)
-        with _peak_memory(self.source.device) as peak, stopwatch.phase("match"):
+        with (
+            _peak_memory(self.source.device) as peak,
+            effort() as taken,
+            stopwatch.phase("match"),
+        ):
             match(self._indices[name, n], points, taken=self._taken, work=work)
         return Measurement(
             kind="match",
@@ -381,6 +386,7 @@ class _Matches:
             query_size=query_size,
             repeat=repeat,
             seconds=stopwatch.seconds["match"],
+            cpu_s=taken.cpu_s,
             phases=dict(stopwatch.seconds),
             work=dict(work.counts),
             peak_host_bytes=peak.host,

@@ -54,6 +54,8 @@ class Measurement(BaseModel):
         query_size: items per selection; 0 for a preparation.
         repeat: number of the repetition.
         seconds: of the selection, or of building everything that had to be prepared.
+        cpu_s: CPU seconds of the whole process meanwhile, of what was timed, reading virtual items included:
+            what a busy machine lengthens least. None in studies from before 0.3.
         phases: seconds by phase; by ledger entry for a preparation.
         work: exact counters.
         peak_host_bytes: growth of the process's peak memory, where the system tells.
@@ -70,6 +72,7 @@ class Measurement(BaseModel):
     query_size: int
     repeat: int
     seconds: float
+    cpu_s: float | None = None
     phases: dict[str, float] = {}
     work: dict[str, int] = {}
     peak_host_bytes: int | None = None

@@ -55,7 +55,7 @@ def test_everything_asked_for_is_measured(study: Study) -> None:
     assert len(selections) == 3 * 3 * 2
     assert len(matches) == 2 * 3 * 2
     assert len(prepared) == 3 * 3 + 2 * 3
-    assert all(m.seconds > 0 for m in selections + matches)
+    assert all(m.seconds > 0 and m.cpu_s > 0 for m in selections + matches)
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="not Linux")
