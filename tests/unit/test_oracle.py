@@ -15,8 +15,10 @@ from alharness.oracle import (
     Oracle,
     OracleSettings,
     Vault,
+    annotator,
     as_stored,
     first_change,
+    sheet,
 )
 from alharness.oracle.annotator import NetworkAnnotator, network_for, train
 from alharness.oracle.desk import AnnotationPendingError, Desk
@@ -392,3 +394,115 @@ def test_classes_that_differ_in_capitals_and_one_called_skip_are_told_apart(tmp_
     fill(pending.value.table, "CAT", "Cat", "skip", "?", "caf\u00e9")
     with pytest.raises(UserError, match=r"expected .*found 'CAT'"):
         pets.labels(images(0.1, 0.3, 0.5, 0.7, 0.9), 0)
+
+
+class Told:
+    """A person who says that everything is class 1, but for what item 2 is."""
+
+    def __init__(self) -> None:
+        self.shown: list[list[int]] = []
+
+    def labels(
+        self, items: torch.Tensor, cycle: int, indices: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        assert indices is not None
+        assert len(items) == len(indices)
+        self.shown.append(indices.tolist())
+        return torch.where(indices == 2, -1, 1)
+
+    def changes(self, images: torch.Tensor, cycle: int) -> torch.Tensor:
+        raise AssertionError("no lines are asked about")
+
+
+@pytest.mark.parametrize(
+    ("targets", "cycle", "shown", "answer", "n_asked"),
+    [
+        # Nobody types what the data say already, and it costs what an annotator would have taken.
+        ([0, 1, 0, 1], -1, [], [(0, 0), (1, 1), (2, 0), (3, 1)], 4),
+        ([0, 1, 0, 1], 0, [[0, 1, 2, 3]], [(0, 1), (1, 1), (3, 1)], 4),
+        # Where there are blanks, what the data say costs nothing.
+        ([0, -1, -1, 1], -1, [[1, 2]], [(0, 0), (1, 1), (3, 1)], 2),
+        ([0, -1, -1, 1], 0, [[0, 1, 2, 3]], [(0, 1), (1, 1), (3, 1)], 4),
+        ([-1, -1, -1, -1], -1, [[0, 1, 2, 3]], [(0, 1), (1, 1), (3, 1)], 4),
+    ],
+)
+def test_a_person_is_asked_and_paid_for_what_the_data_do_not_say(
+    targets: list[int],
+    cycle: int,
+    shown: list[list[int]],
+    answer: list[tuple[int, int]],
+    n_asked: int,
+) -> None:
+    person = Told()
+    asked = Oracle(
+        np.array(targets),
+        2,
+        settings=OracleSettings(mode="human", image_cost=0.5),
+        person=person,  # type: ignore[arg-type]
+        pool=ArrayPool(torch.zeros(4, 1, 2, 2, dtype=torch.uint8)),
+    )
+    found = asked.annotate(PoolQuery(torch.arange(4)), cycle=cycle)
+    assert person.shown == shown
+    assert list(zip(found.indices.tolist(), found.targets.tolist(), strict=True)) == answer
+    assert (found.n_asked, found.n_rejected) == (n_asked, 4 - len(answer))
+    assert found.cost == 0.5 * n_asked
+    assert found.wrong is not None
+    wrong = [target != targets[index] and targets[index] >= 0 for index, target in answer]
+    assert found.wrong.tolist() == wrong
+
+
+@pytest.mark.parametrize(
+    ("targets", "given"),
+    [([0, 1, 0], []), ([0, -1, 1], [0, 2]), ([-1, -1, -1], []), ([-1, 0, 0], [1, 2])],
+)
+def test_what_is_given_are_the_classes_that_others_lack(
+    targets: list[int], given: list[int]
+) -> None:
+    assert Oracle(np.array(targets), 2).given().tolist() == given
+
+
+def test_first_changes_are_those_of_a_loop_over_each_line() -> None:
+    labels = torch.from_numpy(np.random.default_rng(0).integers(-1, 2, size=(60, 5)))
+    first, change = first_change(labels)
+    for line, begins, changes in zip(labels.tolist(), first.tolist(), change.tolist(), strict=True):
+        seen = [label for label in line if label >= 0]
+        assert begins == (seen[0] if seen else -1)
+        other = [i for i, label in enumerate(line) if seen and label == 1 - seen[0]]
+        assert changes == (-1 if not seen else other[0] if other else len(line))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.001, 0.0019, 0.002, 0.5, 0.999, 1.0, -0.3, 1.7])
+def test_an_image_is_seen_at_the_nearest_of_256_levels(value: float) -> None:
+    seen = float(as_stored(torch.tensor([value])))
+    level = round(255 * min(max(value, 0.0), 1.0))
+    assert seen == pytest.approx(level / 255, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("n_words", "told"), [(298, "x" * 298), (300, "x" * 300), (301, "x" * 297 + "...")]
+)
+def test_a_cell_of_the_data_is_shown_in_one_line_of_300_signs(n_words: int, told: str) -> None:
+    assert sheet._one_line("x" * n_words) == told
+    assert sheet._one_line(" a\n\tb  c ") == "a b c"
+
+
+@pytest.mark.parametrize(("n", "epochs", "steps"), [(600, 5, 20), (100, 3, 4), (129, 3, 6)])
+def test_an_annotator_takes_its_passes_and_no_fewer_steps_than_the_least(
+    monkeypatch: pytest.MonkeyPatch, n: int, epochs: int, steps: int
+) -> None:
+    """Batches of at most so many; the last one of a pass may be smaller."""
+    monkeypatch.setattr(annotator, "BATCH_SIZE", 128 if n != 600 else 150)
+    monkeypatch.setattr(annotator, "MIN_STEPS", 4)
+    done: list[int] = []
+    sizes: set[int] = set()
+
+    class Counting(torch.nn.Linear):
+        def forward(self, items: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                sizes.add(len(items))
+            return super().forward(items.flatten(1))
+
+    pool = ArrayPool(torch.zeros(n, 1, 2, 2, dtype=torch.uint8))
+    train(Counting(4, 2), pool, torch.zeros(n).long(), epochs, lambda *told: done.append(told[1]))
+    assert done[-1] == steps
+    assert max(sizes) == min(n, 150 if n == 600 else 128)

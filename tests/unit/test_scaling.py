@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ import torch
 from alharness.comparison.verdicts import Estimate
 from alharness.engine.places import Places
 from alharness.errors import UserError
+from alharness.progress import silent
+from alharness.records import LedgerEntry
 from alharness.scaling import estimates, figures, measure
 from alharness.scaling.estimates import slope
 from alharness.scaling.measure import more_rows, run_study
@@ -59,11 +63,109 @@ def test_everything_asked_for_is_measured(study: Study) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="not Linux")
-def test_the_memory_of_the_machine_is_that_of_the_system(study: Study) -> None:
+def test_the_memory_of_the_machine_is_that_of_the_system() -> None:
     lines = Path("/proc/meminfo").read_text().splitlines()
     (total,) = (line.split()[1:] for line in lines if line.startswith("MemTotal:"))
     assert total[1] == "kB"
-    assert study.machine["memory_bytes"] == pytest.approx(1024 * int(total[0]), rel=0.01)
+    found = measure._memory(torch.device("cpu"))["memory_bytes"]
+    assert found == pytest.approx(1024 * int(total[0]), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "grown", "host", "device"),
+    [
+        ("cpu", 700, 200, None),
+        ("cpu", 400, 0, None),  # never less than nothing
+        ("cpu", None, None, None),  # a system that does not tell
+        ("cuda", 700, 200, 9_000),
+        ("cuda", None, None, 9_000),
+    ],
+)
+def test_a_peak_is_what_grew_and_a_cards_own(
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    grown: int | None,
+    host: int | None,
+    device: int | None,
+) -> None:
+    reset: list[str] = []
+    monkeypatch.setattr(measure, "_reset_host_peak", lambda: None if grown is None else 500)
+    monkeypatch.setattr(measure, "_status_bytes", lambda name: {"VmHWM": grown}[name])
+    monkeypatch.setattr(
+        torch.cuda, "reset_peak_memory_stats", lambda device: reset.append(device.type)
+    )
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 9_000)
+    with measure._peak_memory(torch.device(kind)) as peak:
+        pass
+    assert (peak.host, peak.device) == (host, device)
+    assert reset == [kind] * (kind == "cuda")
+
+
+def test_the_memory_of_a_card_is_told_by_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = SimpleNamespace(total_memory=80_000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: told)
+    assert measure._memory(torch.device("cuda")) == {"memory_bytes": 80_000}
+
+
+@pytest.mark.parametrize(("networks", "steps"), [("untrained", 1), ("trained", None)])
+def test_networks_that_are_not_trained_take_one_step(networks: str, steps: int | None) -> None:
+    spec = SPEC.model_copy(update={"networks": networks})
+    bound = measure.run_of(spec, torch.device("cpu")).spec
+    assert bound.generator.steps == bound.autoencoder.steps == steps
+    assert (bound.task.name, bound.device) == ("digits-two", "cpu")
+
+
+class Prepared:
+    """A source whose strategies were prepared for what their ledgers say, and that asks by a clock."""
+
+    def __init__(self, entries: list[LedgerEntry], seconds: float) -> None:
+        self.entries, self.seconds = entries, seconds
+        self.asked: list[tuple[int, int]] = []
+
+    def learner(self) -> None:
+        return None
+
+    def enlarged(self, n: int) -> tuple[None, SimpleNamespace]:
+        return None, SimpleNamespace(n=n, residency="virtual")
+
+    def timed(self, name: str, data: None, pool: Any, learner: None) -> SimpleNamespace:
+        def ask(query_size: int, repeat: int) -> SimpleNamespace:
+            self.asked.append((query_size, repeat))
+            return SimpleNamespace(seconds=self.seconds)
+
+        ledger = SimpleNamespace(entries=self.entries)
+        return SimpleNamespace(stage=SimpleNamespace(ledger=ledger), ask=ask)
+
+
+def test_what_is_prepared_once_is_paid_once_and_says_its_bytes() -> None:
+    def entry(name: str, seconds: float, **details: Any) -> LedgerEntry:
+        return LedgerEntry(name=name, seconds=seconds, cached=False, load_s=0.0, details=details)
+
+    found = [
+        entry("generator", 30.0, key="g"),
+        entry("features", 2.0, bytes=800),
+        entry("pca", 1.0),
+    ]
+    source = Prepared([*found, found[0]], 0.1)
+    selections = measure._Selections(SPEC, source, silent)  # type: ignore[arg-type]
+    selections.open(100)
+    assert selections.prepare("asal-gray", 100) == Measurement(
+        kind="prepare", name="asal-gray", n=100, query_size=0, repeat=0, seconds=33.0,
+        phases={"generator": 30.0, "features": 2.0, "pca": 1.0}, feature_bytes=800, residency="virtual",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.999, 2), (1.0, 1), (1.001, 1)])
+def test_what_takes_a_second_is_warmed_up_once(seconds: float, times: int) -> None:
+    """With each query size that is no more than half of the pool, and a repeat that nothing else has."""
+    source = Prepared([], seconds)
+    spec = SPEC.model_copy(update={"query_sizes": (5, 50, 51), "repeats": 7})
+    selections = measure._Selections(spec, source, silent)  # type: ignore[arg-type]
+    selections.open(100)
+    selections.prepare("random", 100)
+    for _ in range(2):
+        selections.warm_up("random", 100)
+    assert source.asked == [(5, 7), (50, 7)] * times
 
 
 def test_memory_is_told_of_what_was_timed_and_of_nothing_else(study: Study) -> None:
