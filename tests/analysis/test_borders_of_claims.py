@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from alharness.comparison import claims as kinds
+from alharness.comparison import evidence
 from alharness.comparison.claims import PaperClaim
 from alharness.comparison.levels import MIN_PAIRS
 from alharness.comparison.series import Series
+from alharness.comparison.verdicts import Estimate
 from alharness.records import read_runs
+from alharness.scaling.claims import ROUNDING, judge
 
 X = np.arange(50.0, 155.0, 5.0)
 
@@ -29,8 +32,8 @@ def series(*curves: Any) -> Any:
     return SimpleNamespace(runs=runs, curves=lambda axis, metric: (X, rows))
 
 
-def word(found: PaperClaim, *curves: Any, evidence: Any = None) -> str:
-    return kinds._KINDS[found.kind](found, series(*curves), {}, evidence).word
+def word(found: PaperClaim, *curves: Any, beside: Any = None) -> str:
+    return kinds._KINDS[found.kind](found, series(*curves), {}, beside).word
 
 
 @pytest.mark.parametrize(
@@ -112,11 +115,11 @@ def fall(before: float, after: float) -> Any:
     ],
 )
 def test_a_drop_is_a_fall_from_one_position_to_the_other(after: list[float], expected: str) -> None:
-    evidence = SimpleNamespace(margin=lambda *where: (None, ""), looks=1)
+    beside = SimpleNamespace(margin=lambda *where: (None, ""), looks=1)
     found = claim("drops", **{"from": 50, "to": 150})
-    assert word(found, *(fall(0.75, each) for each in after), evidence=evidence) == expected
+    assert word(found, *(fall(0.75, each) for each in after), beside=beside) == expected
     there = claim("drops", **{"from": 50, "to": 200})
-    assert word(there, *(fall(0.75, each) for each in after), evidence=evidence) == "undecided"
+    assert word(there, *(fall(0.75, each) for each in after), beside=beside) == "undecided"
 
 
 @pytest.mark.parametrize(
@@ -150,3 +153,70 @@ def test_entropy_holds_down_to_a_quarter_less_of_its_gain(
 )  # fmt: skip
 def test_a_claim_on_several_holds_where_each_does(words: list[Any], expected: str) -> None:
     assert kinds._together(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("gap", "margin", "expected"),
+    [
+        (0.25, 0.25, "holds"), (-0.25, 0.25, "holds"), (0.25, 0.2499, "fails"), (-0.25, 0.2499, "fails"),
+        (0.0, 0.1, "holds"), (0.1, None, "undecided"),
+    ],
+)  # fmt: skip
+def test_equality_holds_up_to_the_margin_itself(
+    gap: float, margin: float | None, expected: str
+) -> None:
+    assert evidence.equal(np.full(6, gap), 1.0, margin) == expected
+    assert evidence.equal(np.full(5, gap), 1.0, margin) == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "factor", "margin", "expected"),
+    [
+        ([0.1] * 6, 1.0, None, "holds"),  # p of six pairs is 2/64: within the level once
+        ([0.1] * 6, 2.0, None, "undecided"),
+        ([-0.1] * 6, 1.0, None, "fails"),
+        ([0.1] * 5, 1.0, None, "undecided"),
+        ([0.1, -0.1] * 3, 1.0, None, "undecided"),
+        ([0.01, -0.01] * 3, 1.0, 0.1, "fails"),  # whatever gain there is does not count
+        ([0.1, -0.1] * 3, 1.0, 0.1, "undecided"),
+        ([0.1] * 5 + [float("nan")], 1.0, None, "undecided"),
+        ([0.01] * 5 + [-1.0], 1.0, None, "undecided"),
+    ],
+)
+def test_above_is_decided_by_ranks_and_what_is_too_small_to_count_by_the_interval(
+    gaps: list[float], factor: float, margin: float | None, expected: str
+) -> None:
+    assert evidence.above(np.array(gaps), factor, margin) == expected
+    opposite = {"holds": "fails", "fails": "holds"}.get(expected, expected)
+    assert evidence.not_above(np.array(gaps), factor, margin) == opposite
+
+
+@pytest.mark.parametrize(
+    ("wanted", "p_values", "p"),
+    [
+        (1, [0.01, 0.5, 0.5], 0.03), (2, [0.01, 0.02, 0.5], 0.04), (3, [0.01, 0.02, 0.03], 0.03),
+        (1, [0.5, 0.5, 0.5], 1.0),
+    ],
+)  # fmt: skip
+def test_at_least_so_many_is_the_partial_conjunction(
+    wanted: int, p_values: list[float], p: float
+) -> None:
+    assert evidence.at_least(wanted, p_values) == pytest.approx(p)
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((1.0, 2.0), "holds"),  # ends included
+        ((0.9, 2.0), "undecided"), ((1.0, 2.1), "undecided"), ((2.1, 3.0), "fails"), ((0.1, 0.9), "fails"),
+        ((0.5, 1.0), "undecided"), ((2.0, 2.5), "undecided"), ((0.5, 2.5), "undecided"),
+        # Arithmetic of exact counts has a slack, whose own end still touches.
+        ((0.5, 1.0 - ROUNDING), "undecided"), ((2.0 + ROUNDING, 3.0), "undecided"),
+        ((1.0 - ROUNDING, 2.0 + ROUNDING), "holds"),
+    ],
+)  # fmt: skip
+def test_a_claim_on_time_is_decided_by_both_ends_of_its_interval(
+    ends: tuple[float, float], expected: str
+) -> None:
+    assert judge(Estimate(sum(ends) / 2, *ends, n=3), (1.0, 2.0)) == expected
+    assert judge(Estimate(float("nan"), *ends, n=3), (1.0, 2.0)) == "undecided"

@@ -18,9 +18,11 @@ import pytest
 from scipy import stats
 
 import alharness
-from alharness.comparison import figures, metrics, stopping, tables
+from alharness.comparison import figures, metrics, remarks, stopping, tables
 from alharness.comparison.comparison import Comparison, comparisons
+from alharness.comparison.paired_tests import paired_tests
 from alharness.comparison.tables import TextTable
+from alharness.pictures.canvas import new_figure
 from alharness.records import read_runs
 from alharness.records.metrics import METRICS
 
@@ -524,3 +526,70 @@ def test_every_column_of_the_table_of_stopping_rules(comparison: Comparison) -> 
     (told,) = stopping.table(stopping.Verdicts((judged,)), comparison, "queries", "accuracy")
     assert told.rows == (("margin", "kappa", "2 of 3", "30", "20", "0.8000", "0.2000", "0.5000"),)
     assert len(told.header) == 8
+
+
+@pytest.mark.parametrize(("n", "told"), [(5, ("–", "–")), (6, ("0.031", "0.031"))])
+def test_a_p_value_is_told_from_six_pairs_on(n: int, told: tuple[str, str]) -> None:
+    test = paired_tests({"margin": [0.01 + 0.001 * i for i in range(n)]})["margin"]
+    row = SimpleNamespace(label="margin", against=test)
+    (table,) = tables.tests([row], "random", "accuracy")  # type: ignore[list-item]
+    assert table.rows[0][4:6] == told
+    assert table.rows[0][6] == ("too few pairs" if n == 5 else "significantly above")
+
+
+def test_seeds_have_a_band_and_differences_have_none(comparison: Comparison) -> None:
+    def bands(chart: Any) -> int:
+        figure = new_figure(*chart.size)
+        chart.draw(figure)
+        (axes,) = figure.axes
+        return len(axes.collections)
+
+    assert bands(figures.learning_curves(comparison)) == len(STRATEGIES)
+    assert bands(figures.gain_curves(comparison, comparison.find("random"))) == 0
+
+
+@pytest.mark.parametrize("loads", [(0.5, 8.0, 2.0), (8.0, 0.5, 0.5), (3.0, 3.0, 3.0)])
+def test_unlike_times_name_the_least_and_the_most_load(loads: tuple[float, ...]) -> None:
+    """Two runs that counted the same; the second took twice as long."""
+
+    def run(select_s: float) -> SimpleNamespace:
+        columns = {"time.load": [None, *loads], "time.select_s": [select_s] * 4}
+        return SimpleNamespace(
+            records=SimpleNamespace(
+                column=columns.__getitem__,
+                timed=lambda: [1, 2, 3],
+                by_name=lambda prefix, cycles: [{"pool_items_scored": 100}] * len(cycles),
+            )
+        )
+
+    series = SimpleNamespace(label="margin", runs=(run(1.0), run(2.0)))
+    (told,) = remarks.time_notes([series])  # type: ignore[list-item]
+    assert "2.0 times as long" in told
+    assert "margin 3 to 6 s" in told
+    assert f"load was {min(loads):.1f} to {max(loads):.1f}" in told
+
+
+@pytest.mark.parametrize(
+    ("begun", "late"),
+    [
+        # Seed -> minute it began; each takes a minute. More than a quarter of an hour is a pause.
+        ({0: 0, 1: 1, 2: 17}, ""),
+        ({0: 0, 1: 1, 2: 18}, "2"),
+        ({2: 0, 1: 1, 0: 18}, "0"),
+        ({5: 0, 3: 40, 4: 41, 1: 80, 2: 81}, "1, 2"),  # of several pauses, the last one
+        ({0: 40, 1: 0, 2: 1}, "0"),
+    ],
+)
+def test_seeds_that_were_begun_after_a_pause_are_named(begun: dict[int, int], late: str) -> None:
+    minute = 60_000
+
+    def run(seed: int, at: int) -> SimpleNamespace:
+        ended = SimpleNamespace(column={"ts_ms": [(at + 1) * minute]}.__getitem__)
+        session = SimpleNamespace(started_ms=at * minute)
+        facts = SimpleNamespace(sessions=[session])
+        return SimpleNamespace(pair=(seed, seed), records=ended, facts=facts)
+
+    runs: Any = [run(seed, at) for seed, at in begun.items()]
+    found = remarks.look_notes(runs, 1)
+    assert found == [] if not late else found[0].startswith(f"Seeds {late} were begun after")
+    assert remarks.look_notes(runs, 2) == []

@@ -14,6 +14,7 @@ import pytest
 
 from alharness.comparison.comparison import comparisons
 from alharness.comparison.verdicts import Estimate
+from alharness.pictures.canvas import new_figure
 from alharness.records import read_runs
 from alharness.scaling import costs, estimates, figures
 from alharness.scaling.costs import Cost
@@ -172,6 +173,19 @@ def test_every_row_of_the_figures() -> None:
         ("asal", "max-entropy", 10, 1_000, 60 / 15, 60 / 36, 60 / 4),
         ("asal", "max-entropy", 10, 10_000, 390 / 195, 390 / 398, 390 / 92),
     ]
+
+
+def test_phases_are_drawn_as_shares_of_their_own_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+    (chart,) = (c for c in figures.charts(measured()) if c.name == "select_phases")
+    drawn: dict[str, list[float]] = {}
+
+    def bars(axes: Any, labels: list[str], lengths: dict[str, list[float]]) -> None:
+        assert labels[0] == "asal, 10 items, 10,000"  # from below
+        drawn.update(lengths)
+
+    monkeypatch.setattr(figures, "stacked_bars", bars)
+    chart.draw(new_figure(*chart.size))
+    assert drawn == {"score": pytest.approx([100 / 3] * 9), "pick": pytest.approx([200 / 3] * 9)}
 
 
 #: Mean test figures at the end of the budget: three selections of ten items each.

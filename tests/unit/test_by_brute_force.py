@@ -21,10 +21,12 @@ from alharness.engine.recording import cycle_rows, record_of
 from alharness.engine.stage import set_stage
 from alharness.errors import UserError
 from alharness.labelled import Annotation, LabelledSet
-from alharness.matching import build_index, match
+from alharness.matching import build_index, embedder, match
+from alharness.oracle import Oracle
 from alharness.records import Ledger, StopSetFigures
 from alharness.registry import resolve_strategy
 from alharness.strategy import CycleView, PoolQuery, Strategy
+from alharness_strategies import typiclust
 from alharness_strategies.badge import seed_centres
 
 SIZES = Sizes(seed=0, data_seed=0, budget=44, query_size=12, initial_size=20)
@@ -236,3 +238,83 @@ def test_who_asks_for_pictures_may_ask_for_more_than_the_pool_but_not_at_the_sta
         UserError, match=r"initial set \(301\) is larger than the pool \(300 items\)"
     ):
         start(gaal, n, blobs.oracle, replace(more, initial_size=n + 1))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
+def test_one_feature_that_is_not_finite_is_refused(bad: float) -> None:
+    """1e30 is finite, and its square is not."""
+    rows = torch.zeros(20, 3)
+    rows[13, 1] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        build_index("exact", rows)
+
+
+def test_nothing_is_chosen_where_the_data_give_the_whole_start() -> None:
+    """Nor where they give more; what lacks one is chosen, and what was given is not asked again."""
+    targets = np.full(300, -1)
+    targets[[5, 9, 4]] = 1
+    oracle = Oracle(targets, 2)
+    asked: list[int] = []
+
+    def choose(sizes: Sizes) -> torch.Tensor:
+        asked.append(sizes.initial_size)
+        return torch.tensor([9, 100, 5, 101])
+
+    def begin(size: int) -> list[int]:
+        oracle.annotate = lambda query, cycle: query.indices  # type: ignore[assignment, method-assign, return-value]
+        return start(Shy(), 300, oracle, replace(SIZES, initial_size=size), choose).asked.tolist()
+
+    assert begin(2) == begin(3) == [4, 5, 9]
+    assert asked == []
+    assert begin(4) == [4, 5, 9, 100]
+    assert begin(5) == [4, 5, 9, 100, 101]
+    assert asked == [4, 5]
+
+
+def test_up_to_fifty_clusters_k_means_is_run_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+
+    def solver(name: str) -> Any:
+        def make(n_clusters: int, **options: Any) -> SimpleNamespace:
+            used.append((name, n_clusters, sorted(options.items())))
+            return SimpleNamespace(fit_predict=lambda points: np.zeros(len(points)))
+
+        return make
+
+    for name in ("KMeans", "MiniBatchKMeans"):
+        monkeypatch.setattr(typiclust, name, solver(name))
+    points = torch.zeros(60, 2)
+    for n_clusters in (50, 51):
+        typiclust.k_means(points, n_clusters, 3)
+    typiclust.k_means(points, 50, 3, rule="0.2")
+    small = [("batch_size", 5000), ("n_init", 1), ("random_state", 3)]
+    assert used == [
+        ("KMeans", 50, [("n_init", 1), ("random_state", 3)]),
+        ("MiniBatchKMeans", 51, small),
+        ("MiniBatchKMeans", 50, [small[0], ("n_init", 3), small[2]]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("made", "by_itself"),
+    [
+        (lambda: None, True), (lambda x=1, y=2: None, True), (lambda *all, **named: None, True),
+        (lambda x: None, False), (lambda x, y=2: None, False), (lambda y=2, *, x: None, False), (7, False),
+    ],
+)  # fmt: skip
+def test_a_model_is_made_by_a_call_where_nothing_has_to_be_given(
+    made: Any, by_itself: bool
+) -> None:
+    assert embedder._needs_nothing(made) is by_itself
+
+
+def test_an_embedding_is_a_row_per_image_of_finite_numbers() -> None:
+    assert embedder._as_rows(np.ones((4, 3)), 4).tolist() == [[1.0] * 3] * 4
+    assert embedder._as_rows(torch.ones(4, 2, 3), 4).shape == (4, 6)
+    for wrong in (torch.ones(4), torch.ones(3, 2), torch.ones(4, 0)):
+        with pytest.raises(ValueError, match="for 4 images"):
+            embedder._as_rows(wrong, 4)
+    one_bad = torch.ones(4, 2)
+    one_bad[2, 1] = torch.nan
+    with pytest.raises(ValueError, match="not finite"):
+        embedder._as_rows(one_bad, 4)
