@@ -176,6 +176,19 @@ def test_folds_have_every_class_by_its_share() -> None:
     assert counts == [[4, 2]] * 3
 
 
+@pytest.mark.parametrize(("of_b", "told"), [(3, None), (2, "Use --folds 2"), (1, "Use a larger")])
+def test_as_many_folds_as_labels_of_the_rarest_class_and_not_one_more(
+    of_b: int, told: str | None
+) -> None:
+    targets = np.array([0] * 9 + [1] * of_b)
+    if told is None:
+        fold = folds_of(targets, ("a", "b"), 3, seed=1)
+        assert (fold.dtype, sorted(fold[targets == 1].tolist())) == (np.int64, [0, 1, 2])
+        return
+    with pytest.raises(UserError, match=f"class 'b' has {of_b} of {9 + of_b}. {told}"):
+        folds_of(targets, ("a", "b"), 3, seed=1)
+
+
 def test_what_is_tried_by_default_follows_the_kind() -> None:
     def of(**learner: Any) -> dict[str, list[Any]]:
         return default_grid(bind({"task": "digits-two", "strategy": "random", "learner": learner}))

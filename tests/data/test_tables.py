@@ -693,3 +693,18 @@ def test_a_word_that_is_a_gap_among_numbers_is_one_in_the_whole_file(tmp_path: P
         path, missing="median", categories="colour"
     )  # a word there, whatever it is elsewhere
     assert kept.pool_images.shape[1] == 1 + 1 + 3
+
+
+@pytest.mark.parametrize(("n_words", "is_refused"), [(100, False), (101, True)])
+def test_a_column_has_up_to_a_hundred_categories_each_of_them_once(
+    tmp_path: Path, n_words: int, is_refused: bool
+) -> None:
+    names = [f"word{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(n_words)]
+    labels = ["a", "b"] * n_words
+    rows = pandas.DataFrame({"x": np.arange(n_words) / 7, "name": names, "label": labels[:n_words]})
+    path = tmp_path / "t.csv"
+    rows.to_csv(path, index=False)
+    if is_refused:
+        assert f"{n_words} different texts; expected at most 100 categories" in refused(path)
+    else:
+        assert load(path).pool_images.shape[1] == 1 + n_words

@@ -15,7 +15,8 @@ from alharness.registry import resolve_task
 from alharness.tasks import drawn_faces
 from alharness.tasks.augmented import augment
 from alharness.tasks.base import DataLocations
-from alharness.tasks.drawn_faces import SEED, TEST_FROM
+from alharness.tasks.drawn_faces import ATTRIBUTES, SEED, TEST_FROM, attributes
+from alharness.tasks.faces import write_as_celeba
 from alharness.tasks.folder import Folder
 
 CPU = torch.device("cpu")
@@ -165,3 +166,19 @@ def test_augmentation_keeps_what_the_picture_shows() -> None:
 def test_augmented_says_what_it_expects(argument: str) -> None:
     with pytest.raises(UserError, match="Expected augmented:NAME:N"):
         resolve_task(f"augmented:{argument}")
+
+
+def test_faces_in_celebas_layout_say_what_is_drawn_and_minus_one_of_all_else(
+    tmp_path: Path,
+) -> None:
+    n = 9
+    write_as_celeba(tmp_path, n)
+    head, names, *rows = (tmp_path / "list_attr_celeba.txt").read_text().splitlines()
+    assert (head, len(names.split()), len(rows)) == (str(n), 40, n)
+    known = attributes(SEED, np.arange(n))
+    for number, row in enumerate(rows):
+        name, *values = row.split()
+        assert name == f"{number + 1:06d}.jpg"
+        for attribute, value in zip(names.split(), values, strict=True):
+            drawn = attribute in ATTRIBUTES and known[number, list(ATTRIBUTES).index(attribute)] > 0
+            assert value == ("1" if drawn else "-1"), (name, attribute)

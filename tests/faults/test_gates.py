@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,6 +49,29 @@ def one_more_pass(view: CycleView) -> None:
     MaxEntropy().select(view, 10)
     for _, items in view.pool.blocks():
         view.learner.log_probs(items)
+
+
+@pytest.mark.parametrize(("repeats", "tries"), [(3, 1), (5, 2)])
+def test_a_ratio_is_taken_so_often_in_turns_after_one_untimed_call_each(
+    monkeypatch: pytest.MonkeyPatch, repeats: int, tries: int
+) -> None:
+    """By a clock that moves with the calls: ours takes 3 s in the first try and 1 s later, the other 2 s."""
+    at, calls = [0.0], []
+    monkeypatch.setattr(gates, "time", SimpleNamespace(process_time=lambda: at[0]))
+
+    def takes(name: str) -> Callable[[], None]:
+        def call() -> None:
+            first_try = calls.count("ours") < 1 + repeats
+            at[0] += 2.0 if name == "other" else 3.0 if first_try and tries > 1 else 1.0
+            calls.append(name)
+
+        return call
+
+    found = gates.gate_ratio(takes("ours"), takes("other"), at_most=1.0, repeats=repeats)
+    assert found == 0.5
+    assert calls == ["ours", "other"] * (1 + repeats) * tries
+    with pytest.raises(AssertionError, match=r"0\.50, 0\.50 times as long"):
+        gates.gate_ratio(takes("ours"), takes("other"), at_most=0.4, repeats=repeats, retries=1)
 
 
 def test_an_honest_scan_passes_and_a_slowed_one_fails_against_the_reference() -> None:
