@@ -285,3 +285,4 @@ def test_what_has_a_class_already_is_the_start_and_costs_nothing(
         assert n == asked.records[-1].n_asked == 11
         assert asked.records[-1].n_labelled == n_known + 11
         assert not asked.records[-1].test.were_measured
+        assert len(asked.folder.facts().sessions) == 1  # however often somebody was waited for
