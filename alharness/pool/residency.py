@@ -122,13 +122,17 @@ def forecast(
     on_cpu = device.type != "cuda"
     free_device, free_host = free_bytes(device), free_bytes(torch.device("cpu"))
     given = memory_mb * 1_000_000 if memory_mb is not None else None
-    allowed_host = given if given is not None else _share(free_host)
-    allowed_device = given if given is not None else _beside_networks(free_device)
+    allowed_host, allowed_device = given, given
+    if given is None and free_host is not None:
+        allowed_host = int(SHARE * free_host)
+    if given is None and free_device is not None:
+        allowed_device = free_device - min(RESERVE, int((1 - SHARE) * free_device))
     if on_cpu:
         allowed_device = allowed_host
     per_value = BLOCK_BYTES if computed_from_bytes is None else VIRTUAL_BLOCK_BYTES
     per_value += 0 if on_cpu else ACTIVATION_BYTES
-    usual = max(math.prod(shape[1:]), min(_usual_block(on_cpu), math.prod(shape)))
+    usual = BLOCK_VALUES_CPU if on_cpu else BLOCK_VALUES_CUDA
+    usual = max(math.prod(shape[1:]), min(usual, math.prod(shape)))
     quartered = given if on_cpu else allowed_device
     values = _block_values(shape, usual, quartered, per_value, on_cpu)
     blocks, items = PASS_BYTES + per_value * values, ITEM_BYTES * n
@@ -175,14 +179,6 @@ def forecast(
     )
 
 
-def _share(free: int | None) -> int | None:
-    return int(SHARE * free) if free is not None else None
-
-
-def _beside_networks(free: int | None) -> int | None:
-    return free - min(RESERVE, int((1 - SHARE) * free)) if free is not None else None
-
-
 def _fits(needed: int, allowed: int | None) -> bool:
     return allowed is None or needed <= allowed
 
@@ -207,10 +203,6 @@ def _checked(chosen: Forecast, allowed_host: int | None) -> Forecast:
         f"{megabytes(chosen.total_bytes)} and {megabytes(allowed or 0)} may be taken (a share of "
         f"what is free, or pool.memory_mb). {cure}"
     )
-
-
-def _usual_block(on_cpu: bool) -> int:
-    return BLOCK_VALUES_CPU if on_cpu else BLOCK_VALUES_CUDA
 
 
 def _block_values(

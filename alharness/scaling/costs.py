@@ -8,7 +8,7 @@ or 10^8 images, and which strategies no other one beats in both.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import nnls
@@ -213,7 +213,7 @@ def _marked(rows: Sequence[Cost], *, more_is_better: bool) -> tuple[Cost, ...]:
     for row in sorted(known, key=lambda row: (row.seconds, -sign * row.score)):
         ahead = sign * row.score > best
         best = max(best, sign * row.score)
-        marked.append(Cost(**{**vars(row), "best": bool(ahead)}))
+        marked.append(replace(row, best=bool(ahead)))
     return tuple(marked)
 
 

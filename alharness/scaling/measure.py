@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 import torch
 
 from alharness import numerics, registry, seeds
@@ -77,7 +77,8 @@ def _run_study(
         if before is not None:
             _require_same(before, spec, machine, folder)
             done = {measurement.key for measurement in before.measurements}
-            _rewrite(log, before.measurements)  # without a torn last line
+            whole = (measurement.model_dump_json() + "\n" for measurement in before.measurements)
+            write_text(log, "".join(whole))  # without a torn last line
     write_json(folder / "study.json", about)
     with explained(log):
         log.touch()
@@ -87,13 +88,10 @@ def _run_study(
 
 
 def _memory(device: torch.device) -> dict[str, int]:
-    """Memory of the device that is timed, where it can be told: no time is told of what does not fit."""
+    """Memory of the device that is timed: no time is told of what does not fit."""
     if device.type == "cuda":
         return {"memory_bytes": torch.cuda.get_device_properties(device).total_memory}
-    try:
-        return {"memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return {}
+    return {"memory_bytes": psutil.virtual_memory().total}
 
 
 def _require_same(
@@ -113,10 +111,6 @@ def _require_same(
                 f"The study in '{folder}' was measured with {name}={old}, here it is "
                 f"{machine.get(name)}: times do not compare. Give another --out."
             )
-
-
-def _rewrite(log: Path, measurements: tuple[Measurement, ...]) -> None:
-    write_text(log, "".join(measurement.model_dump_json() + "\n" for measurement in measurements))
 
 
 def measure(

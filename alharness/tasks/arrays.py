@@ -115,6 +115,11 @@ def _as_slice(positions: NDArray[np.int64]) -> slice | NDArray[np.int64]:
     return slice(start, stop) if stop - start == len(positions) else positions
 
 
+def channels_last(item: Sequence[int], layout: str) -> bool:
+    """Whether the last axis of an image holds its channels: seen by 1 or 3, or as ``layout`` says."""
+    return item[0] not in (1, 3) and item[2] in (1, 3) if layout == "auto" else layout == "hwc"
+
+
 def as_items(values: NDArray[Any], where: str, layout: str = "auto") -> NDArray[Any]:
     """Arrays as items: uint8 images ``[N, C, H, W]`` or float32 rows ``[N, D]``.
 
@@ -130,14 +135,14 @@ def as_items(values: NDArray[Any], where: str, layout: str = "auto") -> NDArray[
     if values.dtype == np.uint8 and values.ndim == 3:
         return values[:, None]
     if values.dtype == np.uint8 and values.ndim == 4:
-        first, last = values.shape[1] in (1, 3), values.shape[3] in (1, 3)
-        if layout == "auto" and first == last:
+        if layout == "auto" and (values.shape[1] in (1, 3)) == (values.shape[3] in (1, 3)):
             raise UserError(
                 f"{where} has shape {values.shape}: which axis holds the channels cannot be seen. Set "
                 "task.layout=chw or task.layout=hwc."
             )
-        channels_last = last if layout == "auto" else layout == "hwc"
-        return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if channels_last else values
+        if not channels_last(values.shape[1:], layout):
+            return values
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
     if values.dtype.kind == "f" and values.ndim == 2 and values.shape[1] > 0:
         with np.errstate(over="ignore"):
             rows = values.astype(np.float32)

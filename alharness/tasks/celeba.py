@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,7 +21,7 @@ from alharness.errors import UserError
 from alharness.progress import Progress
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
-from alharness.tasks.originals.dataset import Dataset, fetching, md5
+from alharness.tasks.originals.dataset import Dataset, fetching, md5, unpacking
 from alharness.tasks.originals.images import Fit, ImageFiles
 from alharness.tasks.originals.tree import FileTree, in_words, listed
 from alharness.tasks.selection import CachedTask, CachePart
@@ -157,12 +156,8 @@ def _open(originals: Path) -> _Originals:
 
 
 def _table(tree: FileTree, name: str) -> bytes:
-    try:
+    with unpacking(f"{name} in {tree.path}"):
         return tree.read(name)
-    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{name} in {tree.path} cannot be read ({in_words(error)}). Fetch it again."
-        ) from error
 
 
 def _one_of(names: Sequence[str], stem: str, where: Path) -> str:

@@ -6,11 +6,9 @@ The pool is the 50,000 training images, the test set the 10,000 test images (the
 
 from __future__ import annotations
 
-import lzma
 import pickle
 import tarfile
 import warnings
-import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -23,9 +21,9 @@ from alharness.progress import Progress
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import plan_import
 from alharness.tasks.originals.conversion import Conversion
-from alharness.tasks.originals.dataset import Dataset, fetching
+from alharness.tasks.originals.dataset import Dataset, fetching, unpacking
 from alharness.tasks.originals.images import Fit
-from alharness.tasks.originals.tree import in_words, read_limited, refuse_large
+from alharness.tasks.originals.tree import read_limited, refuse_large
 from alharness.tasks.selection import CachedTask, CachePart
 from alharness.tasks.settings import row
 
@@ -124,7 +122,7 @@ CIFAR10_DATASET = Cifar10()
 def _files(originals: Path, names: Collection[str]) -> dict[str, bytes]:
     """Contents of the batch files that are there, from the archive or the folder."""
     contents: dict[str, bytes] = {}
-    try:
+    with unpacking(originals):
         if originals.is_dir():
             there = (originals / name for name in names)
             return {path.name: read_limited(path) for path in there if path.is_file()}
@@ -134,10 +132,6 @@ def _files(originals: Path, names: Collection[str]) -> dict[str, bytes]:
                 if name in names and (file := archive.extractfile(member)) is not None:
                     refuse_large(member.size)
                     contents[name] = file.read()
-    except (OSError, EOFError, tarfile.TarError, ValueError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(
-            f"{originals} cannot be read ({in_words(error)}): truncated or changed. Fetch it again."
-        ) from error
     return contents
 
 

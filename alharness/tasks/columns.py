@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,8 +168,7 @@ def _plain(column: Series[Any], where: str) -> Series[Any]:
     if kinds in ({"Decimal"}, {"int"}):  # integers beyond 64 bits
         return column.astype(float)
     is_time = types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column)
-    times = (datetime.date, datetime.datetime, datetime.time, datetime.timedelta)
-    if is_time or kinds & {kind.__name__ for kind in times}:
+    if is_time or kinds & {"date", "datetime", "time", "timedelta"}:
         raise UserError(
             f"Column '{column.name}' of {where} holds dates or times. Make numbers of them, or set "
             f"task.drop={column.name}."

@@ -85,7 +85,7 @@ class Folder(OwnImages):
         if self.parameters.table is not None:
             return self._by_table(tree, listing, images, locations, progress)
         try:
-            return self._by_folders(beside, locations, progress)
+            return self._by_folders(listing, beside, locations, progress)
         except UserError as error:
             hint = ""
             if beside:
@@ -103,11 +103,15 @@ class Folder(OwnImages):
             raise UserError(f"{error}{hint}") from error
 
     def _by_folders(
-        self, beside: Sequence[str], locations: DataLocations, progress: Progress
+        self,
+        listing: Contents,
+        beside: Sequence[str],
+        locations: DataLocations,
+        progress: Progress,
     ) -> tuple[ImageCache, Rows]:
         """Classes, and the split where there is one, as folders say them."""
         path = self.path
-        folders = scan(path, blanks=self.parameters.wants_blanks)
+        folders = scan(path, blanks=self.parameters.wants_blanks, listing=listing)
         said = [name for name in beside if PurePosixPath(name).stem == "train_test_split"]
         if said:
             told = f"{said[0]} is not used; task.table={said[0]} takes it"

@@ -8,7 +8,6 @@ is the official one.
 from __future__ import annotations
 
 import gzip
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -20,8 +19,7 @@ from alharness.errors import UserError
 from alharness.progress import Progress
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
-from alharness.tasks.originals.dataset import Dataset, fetching
-from alharness.tasks.originals.tree import in_words
+from alharness.tasks.originals.dataset import Dataset, fetching, unpacking
 from alharness.tasks.selection import CachedTask, CachePart
 from alharness.tasks.settings import row
 
@@ -112,16 +110,11 @@ def _unpacked(path: Path) -> bytes:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            is_packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            # One byte more than the largest: what is longer then differs from every digest.
-            return (gzip.GzipFile(fileobj=file) if is_packed else file).read(LARGEST + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{path} cannot be read ({in_words(error)}): truncated or changed. Fetch it again."
-        ) from error
+    with unpacking(path), path.open("rb") as file:
+        is_packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        # One byte more than the largest: what is longer then differs from every digest.
+        return (gzip.GzipFile(fileobj=file) if is_packed else file).read(LARGEST + 1)
 
 
 class _MnistTask(CachedTask):

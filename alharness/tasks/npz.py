@@ -17,7 +17,7 @@ from pydantic import Field
 from alharness.errors import UserError
 from alharness.pool import EMBEDDED
 from alharness.progress import Progress, silent
-from alharness.tasks.arrays import OwnFile, as_items, data_of, defaults_for
+from alharness.tasks.arrays import OwnFile, as_items, channels_last, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
 from alharness.tasks.originals.tree import in_words
 from alharness.tasks.rows import Rows, SplitParameters, check_labels, divided
@@ -117,23 +117,18 @@ class Npz(OwnFile):
         )
         # What stands where there is no label is of no kind.
         kind = next((labels.dtype for _, labels, known in parts if known.any()), np.dtype(np.int64))
-        items, labels, known = (
-            np.concatenate(found)
-            for found in zip(
-                *(
-                    (items, labels if known.any() else np.zeros(len(labels), kind), known)
-                    for items, labels, known in parts
-                ),
-                strict=True,
-            )
-        )
+        sizes = [len(labels) for _, labels, _ in parts]
+        items = np.concatenate([items for items, _, _ in parts])
         rows = Rows(
             items=items,
-            labels=labels,
-            known=known,
-            split=None
-            if "" in form
-            else np.repeat(list(form), [len(part) for part, _, _ in parts]),
+            labels=np.concatenate(
+                [
+                    labels if known.any() else np.zeros(len(labels), kind)
+                    for _, labels, known in parts
+                ]
+            ),
+            known=np.concatenate([known for _, _, known in parts]),
+            split=None if "" in form else np.repeat(list(form), sizes),
             names=None if names is None else [str(name) for name in np.ravel(names)],
             spelled={role: x for role, (x, _) in form.items()},
             notes={"source": f"{self.path.suffix[1:]} file {self.path.name}"},
@@ -257,21 +252,15 @@ class Npz(OwnFile):
                     firsts = {f"{next(iter(form.values()))[0]}.npy" for form in FORMS}
                     name = next(n for n in archive.namelist() if n.lower() in firsts)
                     file = stack.enter_context(archive.open(name))
-                version = np.lib.format.read_magic(file)
-                read = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }[version]
+                major, minor = np.lib.format.read_magic(file)
+                read = getattr(np.lib.format, f"read_array_header_{major}_{minor}")
                 shape, _, _ = read(file)
         except Exception:  # as many kinds as in ``_read``, which tells of them
             return None
         sides = tuple(shape[1:])
         if len(sides) == 2:
             return (1, *sides)
-        seen = len(sides) == 3 and sides[0] not in (1, 3) and sides[2] in (1, 3)
-        if len(sides) == 3 and (
-            seen if self.parameters.layout == "auto" else self.parameters.layout == "hwc"
-        ):
+        if len(sides) == 3 and channels_last(sides, self.parameters.layout):
             return (sides[2], *sides[:2])
         return sides
 

@@ -12,12 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alharness.errors import UserError
 from alharness.progress import Progress
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
-from alharness.tasks.originals.dataset import Dataset, fetching
-from alharness.tasks.originals.tree import in_words
+from alharness.tasks.originals.dataset import Dataset, fetching, unpacking
 from alharness.tasks.selection import CachedTask, CachePart
 from alharness.tasks.settings import row
 
@@ -60,7 +58,9 @@ class SvhnDataset(Dataset):
         labels = []
         for number, name in enumerate(self.digests):
             progress("read SVHN", number, len(self.digests))
-            images, targets = _arrays(self.official(name, _content(originals / name), originals))
+            with unpacking(originals / name):
+                content = (originals / name).read_bytes()
+            images, targets = _arrays(self.official(name, content, originals))
             parts[name.partition("_")[0]] = images
             labels.append(targets)
         stops = np.cumsum([len(part) for part in parts.values()])
@@ -87,13 +87,6 @@ class SvhnDataset(Dataset):
 
 
 SVHN_DATASET = SvhnDataset()
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({in_words(error)}). Fetch it again.") from error
 
 
 def _arrays(content: bytes) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -20,6 +20,7 @@ from alharness.errors import UserError
 from alharness.registry import resolve_task
 from alharness.tasks.base import DataLocations
 from alharness.tasks.mnist import MNIST_DATASET
+from alharness.tasks.originals import tree
 from alharness.tasks.originals.cache import (
     CONTENTS,
     IMAGES,
@@ -189,6 +190,18 @@ def test_rebuild_is_honoured_for_folders(
     assert call([*command, "--rebuild"]) == 0
     assert written() != first
     assert call(["data", "verify", f"folder:{root}"]) == 0
+
+
+def test_a_folder_is_walked_once(
+    tmp_path: Path, locations: DataLocations, class_folders: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = resolve_task(f"folder:{class_folders(tmp_path / 'mine', {'a': 9, 'b': 9})}")
+    task.load(locations)
+    walked: list[Path] = []
+    genuine = tree._walk
+    monkeypatch.setattr(tree, "_walk", lambda root: (walked.append(root), genuine(root))[1])
+    task.load(locations)
+    assert walked == [tmp_path / "mine"]
 
 
 def test_two_folders_of_one_name_are_two_data_sets(

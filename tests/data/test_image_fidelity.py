@@ -424,7 +424,7 @@ def test_classes_in_a_table_beside_the_images_are_told_and_taken_when_asked(
         "\n".join(["file_name,label", *rows[:20], "x.png,c"])
     )
     with pytest.raises(
-        UserError, match=r"rows have another number|names 1 images that are not there"
+        UserError, match=r"20 of 21 rows from line 2 on have 3|names 1 images that are not there"
     ):
         resolve_task(f"folder:{root}", table="train/metadata.csv").load(locations)
 

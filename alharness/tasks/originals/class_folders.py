@@ -58,19 +58,20 @@ class ClassFolders:
         return self.listing.digest(self.all_names())
 
 
-def scan(path: Path, *, blanks: bool = False) -> ClassFolders:
+def scan(path: Path, *, blanks: bool = False, listing: Contents | None = None) -> ClassFolders:
     """Look at a folder or archive of class folders.
 
     Args:
         path: of it.
         blanks: images without a class are wanted, and there may be no others.
+        listing: what lies there, where that is known: a walk of a million files takes seconds.
 
     Raises:
         UserError: nothing there, no images, images outside class folders, empty classes, splits
             that do not fit together; by name.
     """
     tree = FileTree(path)
-    listing = tree.listing()
+    listing = listing or tree.listing()
     where = shown(str(path))
     images = sorted(name for name in listing.files if is_image(name))
     others = [name for name in listing.files if not is_image(name)]

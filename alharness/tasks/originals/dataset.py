@@ -11,6 +11,10 @@ only if it was made from them.
 from __future__ import annotations
 
 import hashlib
+import lzma
+import tarfile
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,8 +34,10 @@ from alharness.tasks.originals.cache import (
 )
 from alharness.tasks.originals.conversion import Conversion, building_anew, convert, locked, noting
 from alharness.tasks.originals.locations import DataLocations
-from alharness.tasks.originals.tree import file_facts
+from alharness.tasks.originals.tree import file_facts, in_words
 
+#: What the readers of archives raise, beside the usual, for damage.
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 #: What a cache may be (``Conversion.standing``), and what its folder's name ends with; the first one that
 #: is there is used where no originals say otherwise.
 STANDINGS = {"complete": "", "imported": "-imported", "partial": "-partial"}
@@ -374,6 +380,17 @@ def fetching(dataset: Dataset, root: Path) -> Iterator[None]:
             f"{dataset.title} could not be fetched to {root}: {error}. Check the network and that "
             f"the folder is writable, or bring {dataset.files} there yourself ({dataset.size}) and "
             f"run 'alharness data prepare {dataset.name} --source DIR'."
+        ) from error
+
+
+@contextmanager
+def unpacking(originals: str | Path) -> Iterator[None]:
+    """What reading and unpacking raise for originals that are truncated, as a line that names them."""
+    try:
+        yield
+    except (OSError, EOFError, RuntimeError, ValueError, *DAMAGED) as error:
+        raise UserError(
+            f"{originals} cannot be read ({in_words(error)}): truncated or changed. Fetch it again."
         ) from error
 
 

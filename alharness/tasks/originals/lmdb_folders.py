@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,27 +19,25 @@ from alharness.tasks.originals.tree import MAX_FILE_BYTES, in_words
 
 #: Every so many keys of an LMDB folder one is kept, to start reading near any position.
 ANCHOR_STRIDE = 512
-_environments: dict[Path, Any] = {}
 
 
+@cache
 def lmdb_environment(path: Path) -> Any:
-    """An LMDB folder, opened for reading once per process (the folder may be read-only).
+    """An LMDB folder, opened for reading (it may be read-only): once, LMDB bears no second time in a process.
 
     Raises:
         UserError: the package lmdb is missing, this is no LMDB folder, or its file is shorter than it says.
     """
-    if path not in _environments:
-        lmdb = _lmdb()
-        with _told(path):
-            opened = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
-            # The file is read through memory: a page that is not there ends the process (SIGBUS).
-            needed = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
-            there = (path / "data.mdb").stat().st_size
-            if there < needed:
-                opened.close()
-                raise lmdb.Error(f"data.mdb holds {there:,} of {needed:,} bytes")
-        _environments[path] = opened
-    return _environments[path]
+    lmdb = _lmdb()
+    with _told(path):
+        opened = lmdb.open(str(path), readonly=True, lock=False, readahead=False, meminit=False)
+        # The file is read through memory: a page that is not there ends the process (SIGBUS).
+        needed = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+        there = (path / "data.mdb").stat().st_size
+        if there < needed:
+            opened.close()
+            raise lmdb.Error(f"data.mdb holds {there:,} of {needed:,} bytes")
+    return opened
 
 
 def _lmdb() -> Any:

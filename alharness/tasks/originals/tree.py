@@ -11,6 +11,7 @@ import stat
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from alharness.errors import UserError
@@ -155,25 +156,19 @@ class _Archive:
     listing: Contents
 
 
-#: Archives opened by this process: a zip's directory is read once, not per image.
-_archives: dict[tuple[Path, tuple[int, ...]], _Archive] = {}
-
-
 def _archive(path: Path) -> _Archive:
-    key = (path, file_facts(path.stat()))
-    if key not in _archives:
-        try:
-            file = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise UserError(
-                f"{path} cannot be opened as a zip archive ({in_words(error)}): truncated, or "
-                "something else. Fetch it again."
-            ) from error
-        _archives[key] = _index(path, file)
-    return _archives[key]
+    return _indexed(path, file_facts(path.stat()))
 
 
-def _index(path: Path, file: zipfile.ZipFile) -> _Archive:
+@cache  # a zip's directory is read once in a process, not per image
+def _indexed(path: Path, facts: tuple[int, ...]) -> _Archive:
+    try:
+        file = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be opened as a zip archive ({in_words(error)}): truncated, or "
+            "something else. Fetch it again."
+        ) from error
     members: dict[str, zipfile.ZipInfo] = {}
     folders = set()
     passed: set[str] = set()
