@@ -128,11 +128,13 @@ def forecast(
     if given is None and free_device is not None:
         allowed_device = free_device - min(RESERVE, int((1 - SHARE) * free_device))
     if on_cpu:
+        # One memory, whatever it is called.
         allowed_device = allowed_host
     per_value = BLOCK_BYTES if computed_from_bytes is None else VIRTUAL_BLOCK_BYTES
     per_value += 0 if on_cpu else ACTIVATION_BYTES
     usual = BLOCK_VALUES_CPU if on_cpu else BLOCK_VALUES_CUDA
     usual = max(math.prod(shape[1:]), min(usual, math.prod(shape)))
+    # What is free on a host varies from run to run, and with it rounding would: blocks shrink when told to.
     quartered = given if on_cpu else allowed_device
     values = _block_values(shape, usual, quartered, per_value, on_cpu)
     blocks, items = PASS_BYTES + per_value * values, ITEM_BYTES * n
@@ -145,6 +147,7 @@ def forecast(
         if residency == "host" and not on_cpu:
             on_host += pinned_bytes(pool_bytes)
         if on_cpu:
+            # On a CPU "host" is the device: the pool is counted where it was not yet.
             extra = pool_bytes if residency == "host" else 0
             on_device, on_host = on_device + on_host + extra, 0
         chosen_values = values if given is not None or values < usual else None
@@ -166,6 +169,7 @@ def forecast(
         )
     if asked != "auto":
         return _checked(make(asked, "as asked for"), allowed_host)
+    # From the fastest place on.
     if _fits(make("device", "").device_bytes, allowed_device):
         return make("device", "it fits")
     if not on_cpu and _fits(make("host", "").host_bytes, allowed_host):

@@ -169,6 +169,7 @@ def _work_exponent(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
 def _share_of_pool(claim: ScalingClaim, evidence: _Evidence) -> Estimate:
     """Counter per pool item: from the least to the most over the study's sizes."""
     line = evidence.line(claim)
+    # The extremes are the interval: the claim is on every size, so the worst decides.
     shares = [line.work(n).get(claim.counter, 0.0) / n for n in line.sizes]
     return Estimate(float(np.median(shares)), min(shares), max(shares), len(shares))
 

@@ -189,6 +189,7 @@ def transition(prepared: Line, exhaustive: Line, n: int) -> Estimate:
 
     def cycles(saved: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
+            # Nothing saved in a cycle: never; a preparation no dearer than the scan's: at once.
             return np.where(saved > 0, max(0.0, extra) / np.maximum(saved, 0.0), math.inf)
 
     rng = seeds.rng(0, "scaling transition")
@@ -221,6 +222,7 @@ def transitions(study: Study) -> list[tuple[str, str, int, int, Estimate]]:
 def _scans(line: Line) -> bool:
     """Scores the whole pool and prepares nothing."""
     largest = line.sizes[-1]
+    # By what it did, not by its name: strategies are anybody's.
     scored = line.work(largest).get("pool_items_scored", 0)
     return scored > largest / 2 and not _prepares(line)
 

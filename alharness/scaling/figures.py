@@ -94,6 +94,7 @@ def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
             exponent = time_slope(line)
             label = _label(line, many) + (f"\n  time ~ n^b, b = {exponent}" if exponent else "")
             middle = np.array([e.value for e in spent])
+            # Error bars are lengths, and a bound may lie on the wrong side of the median by rounding.
             reach = np.array([[e.value - e.low, e.high - e.value] for e in spent]).T
             axes.errorbar(
                 line.sizes,
@@ -167,6 +168,7 @@ def _phase_chart(found: Sequence[Line]) -> Chart:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
+        # Bars are drawn from below: turned round, the first one stands on top.
         labels = [label for label, _ in bars][::-1]
         shares = {
             name: [100 * p.get(name, 0.0) / max(sum(p.values()), 1e-12) for _, p in bars[::-1]]

@@ -205,6 +205,7 @@ class _Source:
             name=name,
         )
         labelled = self.labelled(data, pool.n)
+        # Whoever moves the problem elsewhere needs a classifier of what lies there.
         if stage.adapted:
             learner, _ = stage.fit(labelled, seed=self.fit_seed)
         return _Timed(stage, labelled, learner, Availability(pool.n, labelled.indices))
@@ -216,6 +217,7 @@ class _Source:
         virtual = data.open_pool(self.device, self.run_spec.pool)
         if n * virtual.item_bytes > self.spec.resident_bytes:
             return data, _AttributedPool(virtual)
+        # Computed once where they fit: else every selection would pay for it.
         items = torch.empty((n, *virtual.item_shape), dtype=torch.uint8, device=self.device)
         step = virtual.block_size()
         for start in range(0, n, step):
@@ -229,6 +231,7 @@ class _Source:
 
 def run_of(spec: ScalingSpec, device: torch.device) -> Bound:
     """The run whose selections are timed: task, profile, networks and sizes are those of a run."""
+    # A selection takes as long with networks that learned nothing: shapes are the same.
     few = {"steps": 1} if spec.networks == "untrained" else {}
     return bind(
         {

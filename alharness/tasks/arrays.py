@@ -144,6 +144,7 @@ def as_items(values: NDArray[Any], where: str, layout: str = "auto") -> NDArray[
             return values
         return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
     if values.dtype.kind == "f" and values.ndim == 2 and values.shape[1] > 0:
+        # What float32 cannot hold becomes infinite, and is refused below by its row and column.
         with np.errstate(over="ignore"):
             rows = values.astype(np.float32)
         if not np.isfinite(rows).all():

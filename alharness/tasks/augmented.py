@@ -144,6 +144,7 @@ class Augmented(DerivedTask):
         return replace(
             renamed(source, f"{facts}"),
             pool_images=items,
+            # Item i varies image i modulo the source's size, and has its label.
             pool_targets=source.pool_targets[np.arange(self.n) % shape[0]],
             notes={
                 **source.notes,

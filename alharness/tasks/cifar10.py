@@ -68,6 +68,7 @@ class Cifar10(Dataset):
         for path in candidates:
             if path.is_file() or (path / "data_batch_1").is_file():
                 return path
+        # An archive under another name, as --source may give it.
         if root.is_file() and root.name.endswith(
             (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz")
         ):

@@ -197,6 +197,7 @@ def fit_of(
         if image.mode in DEEP:
             largest = max(largest, deepest(image))
 
+    # All heads before the first conversion: what does not fit stops no work of hours.
     each_image(names, source, look, where)
     channels, convert = _mode(kinds, where, parameters)
     if 0 < shortened < LITTLE:
@@ -205,6 +206,7 @@ def fit_of(
             f"of 65,535 only, of which too little is left in 8 bit. Save them as 8 bit."
         )
     wanted = parameters.image_size
+    # Small images of one size are kept to the pixel; all others become squares of one side.
     only = next(iter(sizes)) if len(sizes) == 1 else None
     keep = wanted is None and only is not None and max(only) <= COMMON_SIZE
     side = wanted or COMMON_SIZE

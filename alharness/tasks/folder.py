@@ -145,6 +145,7 @@ class Folder(OwnImages):
         chosen = sorted((image, name) for name, image in found.items())
         splits = [table.splits.get(name, "train") for _, name in chosen]
         labels = [
+            # A table may say the split alone: then folders say the classes.
             table.labels[name] if table.labels else PurePosixPath(image).parent.name
             for image, name in chosen
         ]

@@ -116,6 +116,7 @@ def read_image_table(path: Path, where: str) -> ImageTable:
     texts = read_texts(path, Form(separator, header="first"), f"task.table={path.name}")
     columns = dict(zip(texts.names, (column.to_pylist() for column in texts.columns), strict=True))
     lower = {name.strip().lower(): name for name in columns}
+    # By the names that people use; else what looks like files of images is taken for them.
     name = next((lower[word] for word in NAMES if word in lower), None)
     if name is None:
         name = next((key for key, cells in columns.items() if all(map(is_image, cells[:50]))), None)
@@ -125,6 +126,7 @@ def read_image_table(path: Path, where: str) -> ImageTable:
             f"{', '.join(NAMES[:4])}, found {', '.join(columns)}. Rename it."
         )
     label = next((lower[word] for word in LABELS if word in lower and lower[word] != name), None)
+    # Classes may be called train and test, too: their column says no split.
     rest = [key for key in columns if key not in (name, label)]
     split = next((key for key in rest if roles_in(key, set(columns[key]))), None)
     if label is None and split is None:

@@ -92,5 +92,6 @@ def thinned(targets: NDArray[np.int64], n_classes: int, rho: float, seed: int) -
     for k in range(n_classes):
         of_class = np.flatnonzero(targets == k)
         n = max(1, round(len(of_class) * rho ** (-k / max(1, n_classes - 1))))
+        # Beginnings of one permutation: what a larger ratio keeps, a smaller one keeps, too.
         parts.append(seeds.rng(seed, "long-tail", k).permutation(of_class)[:n])
     return np.sort(np.concatenate(parts))

@@ -133,14 +133,12 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
     number = _NUMBER if wishes.decimal == "." else _NUMBER.replace(r"\.", ",")
     # 1.500 may be fifteen hundred where commas are decimal signs; 1.5 and 0.123 are what they are.
     points = written(_NUMBER) and not written(rf"{_WHOLE}|[+-]?[1-9]\d{{0,2}}(?:\.\d{{3}})+")
+    # From the strictest form on: nobody is asked about what is written as numbers are.
     if points or written(number):
         as_is = wishes.decimal == "." or points
         read = None if as_is else lambda text: float(text.replace(",", "."))
         numbers, at = column.numbers(gaps | absent, read), column.rows(gaps | absent)
         return Meaning(numbers, "numbers", at, absent=frozenset(column.said(absent)))
-    decide = (
-        f"set task.numbers={typed} if they are numbers, task.categories={typed} if they are words"
-    )
     if written(f"{number}|{_ZEROS}"):
         return words(
             "codes",
@@ -150,7 +148,8 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
     if written(f"{number}|{_E_CODE}"):
         return words(
             "codes or numbers",
-            f"is numbers with an e or codes, {column.first(column.like(_E_CODE) & there)}: {decide}",
+            f"is numbers with an e or codes, {column.first(column.like(_E_CODE) & there)}: set "
+            f"task.numbers={typed} if they are numbers, task.categories={typed} if they are words",
         )
     if written(r"(?i:true|false)"):
         folded = column.texts(gaps).str.capitalize()
@@ -216,6 +215,7 @@ def _trouble(
         )
 
     bounds = column.like(_CENSORED)
+    # Laboratories write <0.5 among numbers: a few bounds are enough where the rest are numbers.
     if (bounds & there).any() and share(bounds | number) >= 0.9:
         return "bounds", told("a number and a bound", bounds | number, "Set", bounds)
     local = column.like(rf"{_LOCAL}|{_NUMBER}")
@@ -248,6 +248,7 @@ def _trouble(
         ("a number with a unit", _UNIT, True),
     ):
         found = column.like(pattern)
+        # A few different ranges or times are groups that somebody made, and good categories.
         if share(found) < 0.5 or (few and n_words <= FEW):
             continue
         readable = kind in ("an amount of money", "a number with a unit")
@@ -268,10 +269,12 @@ def _as_numbers(column: Column, gaps: NDArray[np.bool_], wishes: Wishes) -> Mean
         sign, digits, unit = matched.groups()
         units.add(unit)
         thousands = "," if wishes.decimal == "." else "."
+        # 1,23 is no number where commas part thousands: rather refused than read as 123.
         if thousands in digits:
             if not re.fullmatch(rf"\d{{1,3}}(\{thousands}\d{{3}})+(\{wishes.decimal}\d*)?", digits):
                 raise ValueError(text)
             digits = digits.replace(thousands, "")
+        # Bookkeepers write (1,200) or 1,200- for what is below zero.
         value = float(digits.replace(wishes.decimal, "."))
         return -value if sign.startswith("(") or sign.endswith("-") else value
 
@@ -326,16 +329,13 @@ def _was_read_otherwise(column: Column, gaps: NDArray[np.bool_]) -> bool:
     """Whether words of now were numbers for alharness 0.2, which refused whatever has a gap."""
     if (gaps & column.there).any() or not column.like(_ONCE_NUMBER).all():
         return False
+    if column.like(_WHOLE).all() or column.there.sum() > MAX_CATEGORIES:  # refused then as now
+        return False
     # As categories their texts were those of the numbers: '7' for '007', '1.5' for '1.50'.
-    return not (column.like(_WHOLE).all() or _survive(column))
-
-
-def _survive(column: Column) -> bool:
-    values = [word for word, n in zip(column.bare.to_pylist(), column.counts, strict=True) if n]
-    # Texts of numbers once came from the parsed numbers: 1.50 was '1.5'.
-    if len(values) > MAX_CATEGORIES:  # refused then as now
-        return True
-    return all(str(float(word)) == word for word in values)
+    texts = [
+        word for word, there in zip(column.bare.to_pylist(), column.there, strict=True) if there
+    ]
+    return any(str(float(text)) != text for text in texts)
 
 
 @dataclass(frozen=True)
@@ -364,6 +364,7 @@ def classes_of(column: Column, wishes: Wishes) -> Classes:
     is_word = column.name in wishes.categories
     numeric = bool(column.like(_NUMBER)[there & ~absent].all()) and bool((there & ~absent).any())
     if numeric and not is_word:
+        # NA among numbers is none of them, and so no class.
         gaps, there = gaps | absent, there & ~absent
     rows = column.rows(gaps)
 
@@ -390,17 +391,10 @@ def classes_of(column: Column, wishes: Wishes) -> Classes:
             "and texts as targets are not supported. Name another one with task.target, or make classes of it"
         )
     if bool(column.like(_WHOLE)[there].all()):
-        try:
-            values = np.array(
-                [
-                    int(word) if ok else 0
-                    for word, ok in zip(column.bare.to_pylist(), there, strict=True)
-                ]
-            )
-            if values.dtype.kind in "iu":
-                return Classes(values[column.which], rows)
-        except OverflowError:
-            pass
+        words_there = zip(column.bare.to_pylist(), there, strict=True)
+        values = np.array([int(word) if is_there else 0 for word, is_there in words_there])
+        if values.dtype.kind in "iu":  # else beyond 64 bits: classes by their texts
+            return Classes(values[column.which], rows)
     if numeric and not is_word:
         return _by_value(column, there, rows)
     words = np.array(column.words.to_pylist(), dtype=np.str_)

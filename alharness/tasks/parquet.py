@@ -189,6 +189,7 @@ def find_files(path: Path) -> Files:
         role, around = _role_of(name)
         splits.setdefault(role or "", []).append(name)
         sets.setdefault(around, []).append(name)
+    # Two data sets side by side are not one with more images: nobody would see it in the figures.
     if len(sets) > 1:
         example = shown(next(folder for folder in sorted(sets) if folder))
         told = listed([folder or "." for folder in sorted(sets)])
@@ -196,6 +197,7 @@ def find_files(path: Path) -> Files:
             f"{where} holds several data sets side by side ({told}). Name one of them, for instance "
             f"parquet:{where}/{example}."
         )
+    # What says nothing could be either part, and a guess may put test images into the pool.
     if "" in splits and len(splits) > 1:
         raise UserError(
             f"The names of some files in {where} say no split: {listed(splits[''])}. Call them train-... "
@@ -282,6 +284,7 @@ def _columns_of(path: Path, parameters: ParquetParameters) -> Columns:
 
     images = [name for name in schema.names if holds_images(name)]
     named = [name for name in schema.names if _kind_of(features, name) == "ClassLabel"]
+    # What Hugging Face describes as classes goes before names that people often use.
     labels = named or [name for name in LABELS if name in schema.names and holds_labels(name)]
     if parameters.image is None and not images:
         raise UserError(
@@ -301,6 +304,7 @@ def _columns_of(path: Path, parameters: ParquetParameters) -> Columns:
         )
     names = features.get(label, {}).get("names") if _kind_of(features, label) else None
     rest = [name for name in schema.names if name not in (image, label)]
+    # A flag of 0 and 1 may be the author's split: such columns are looked at as texts are.
     texts = [name for name in rest if holds_texts(name) or (is_flag(name) and holds_labels(name))]
     split_column = parameters.split_column
     if split_column not in (None, NO_SPLIT, *texts):
@@ -378,6 +382,7 @@ def _read(
         for name, texts in said.items():
             cells = table.column(name).to_pylist()
             texts += ["" if value is None else str(value) for value in cells]
+    # Put together, numpy would make texts of the numbers without a word.
     if len({part.dtype.kind for part in labels}) > 1:
         raise UserError(f"The labels of {where} are numbers in one file and texts in another.")
     of_known = np.concatenate(labels) if labels else np.empty(0, np.int64)

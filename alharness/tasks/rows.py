@@ -266,6 +266,7 @@ def _classes(
     numbers = numbers.reshape(-1).astype(np.int64)
     if names is None:
         class_names = tuple(str(label) for label in found)
+    # Names are by number: a text or a number beyond them has none.
     elif len(found) and (
         labels.dtype.kind == "U" or int(found[0]) < 0 or int(found[-1]) >= len(names)
     ):
@@ -275,10 +276,12 @@ def _classes(
         )
     else:
         class_names = tuple(str(names[int(label)]) for label in found)
+    # A class that nobody has labelled yet is one all the same.
     if names is not None and parameters.wants_blanks and not wanted:
         wanted = tuple(map(str, names))
     if wanted:
         further = [name for name in class_names if name not in wanted]
+        # A slip in a label, or in the setting: left out it would take its items out of the pool.
         if further:
             raise UserError(
                 f"{where} has the class '{further[0]}', which task.classes does not name "
@@ -290,6 +293,7 @@ def _classes(
                 )
             )
         absent = [name for name in wanted if name not in class_names]
+        # Of blanks in the pool some may be of this class.
         if absent and not parameters.wants_blanks:
             raise UserError(
                 f"task.classes names '{absent[0]}', which no item of {where} has. Leave it out, or add items."

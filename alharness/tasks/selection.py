@@ -126,6 +126,7 @@ def _part(
     if selection.classes is None:
         return part, targets
     keep = np.flatnonzero(np.isin(targets, selection.classes))
+    # The data set's numbers of classes -> the task's, in the order in which it names them.
     order = np.full(max(int(targets.max(initial=0)), *selection.classes) + 1, -1)
     order[list(selection.classes)] = range(len(selection.classes))
     return keep + part.start, order[targets[keep]].astype(np.int64)

@@ -153,6 +153,7 @@ def _check_array(items: Any, name: str, *, may_be_empty: bool = False, gaps: boo
     is_images = is_array and items.dtype == np.uint8 and items.ndim == 4
     is_rows = is_array and items.dtype == np.float32 and items.ndim == 2
     if not (is_images or is_rows) or 0 in items.shape[may_be_empty:]:
+        # The remedy is for what was most likely meant, by what was given.
         remedy = "Convert rows with astype('float32')"
         if not is_array:
             remedy = "Convert them with numpy.asarray"

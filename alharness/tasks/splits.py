@@ -44,6 +44,7 @@ def roles_in(name: str, texts: Iterable[str]) -> Mapping[str, str] | None:
     found = {text: _role(text) for text in texts}
     if found and all(found.values()):
         return {text: str(role) for text, role in found.items()}
+    # Flags of 0 and 1 have a meaning only by their column's name.
     flag = _flag(name)
     if flag is None or not found or not all(text.strip().lower() in YES | NO for text in found):
         return None
@@ -64,6 +65,7 @@ def is_flag(name: str) -> bool:
 
 
 def _flag(name: str) -> str | None:
+    # isTest, Is Test and is-test are one name.
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip()).lower()
     matched = _FLAG.fullmatch(re.sub(r"[\s.-]+", "_", snake))
     return (_role(matched[1]) or split_of(matched[1])) if matched else None

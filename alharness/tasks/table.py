@@ -165,6 +165,7 @@ class Table(OwnFile):
         features, wishes = self._meanings(held, held.names, wishes)
         lines = []
         for name, column in held.columns.items():
+            # A column of parquet's own types has no texts that could be doubted.
             if not isinstance(column, Column):
                 lines.append(f"{name}: {column.dtype} of parquet")
                 continue
@@ -212,6 +213,7 @@ class Table(OwnFile):
         self._refuse_troubles(target, classes, features)
         notes = {"source": f"table {self.path.name}", "target": target, **held.notes}
         roles = self._split(held, split_column) if split_column is not None else None
+        # Which rows stay is known when it is known what is a gap, and what the author's parts are.
         kept = self._kept(target, classes, features, roles, notes)
         rows = Rows(
             items=np.flatnonzero(kept),
@@ -363,6 +365,7 @@ class Table(OwnFile):
         texts = values.astype(str)
         roles = roles_in(name, texts.unique().tolist()[: MAX_ROLES + 1])
         found = set(roles.values()) if roles else set()
+        # Where items are to be labelled a part to learn from is enough: a test set is no must.
         to_learn = {"train", "unlabelled"} if self.parameters.wants_blanks else {"train"}
         is_whole = found & to_learn and (found & {"test", "val"} or self.parameters.wants_blanks)
         if not is_whole or roles is None:

@@ -121,6 +121,7 @@ def _read_parquet(path: Path, where: str) -> Held:
     from pyarrow import parquet
 
     try:
+        # Before pandas reads it: a name that stands twice would give two columns for one.
         _refuse_twice(parquet.read_schema(path).names, where)
         frame = pandas.read_parquet(path)
     except (ValueError, OSError) as error:

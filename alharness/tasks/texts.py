@@ -247,6 +247,7 @@ class _Table:
             raise UserError(
                 f"{self.where} has names of columns and no rows; expected rows below them."
             )
+        # Before rows are counted: one column is another separator, and not a file of uneven rows.
         if len(names) < 2 and max(self.lengths, default=0) < 2:
             raise self._one_column()
         names, without_last = self._evened(names)
@@ -284,6 +285,7 @@ class _Table:
             raise self._one_column()
         if self.lengths.total() == self.n_rows and len(self.lengths) == 1:
             (n,) = self.lengths
+            # All rows alike and unlike the first line: a separator at their ends, or a name too few.
             if n == expected + 1 and all(_is_blank(part[-1]) for part in self.packed):
                 self.notes.append("each row ends with a separator: left out")
                 return names, 1
@@ -397,6 +399,7 @@ def _decoded(path: Path, form: Form, where: str) -> Iterator[IO[str]]:
             encoding = form.encoding or next(
                 (name for mark, name in MARKS if head.startswith(mark)), "utf-8"
             )
+            # Every other byte is zero in UTF-16 of Latin letters; which half it is tells the order.
             if form.encoding is None and encoding == "utf-8" and b"\x00" in head:
                 little = head[1::2].count(0) > head[::2].count(0)
                 raise UserError(

@@ -61,6 +61,7 @@ class TorchvisionSet(TaskPlugin):
 
         cls = getattr(datasets, self.set)
         options: dict[str, Any] = {"download": locations.download}
+        # Sets differ in how they are asked for a part: train=, split=, or QMNIST's what=.
         if "train" in inspect.signature(cls.__init__).parameters or self.set == "EMNIST":
             options["train"] = training
         else:

@@ -101,6 +101,7 @@ class Column:
             values = pandas.to_numeric(pandas.Series(words[there], dtype=object)).to_numpy()
         else:
             values = np.array([read(word) for word in words[there]], dtype=np.float64)
+        # Whole numbers stay whole where nothing is missing: NaN is a float.
         if values.dtype.kind in "iu" and not (gaps & self.there).any():
             table = np.zeros(len(words), dtype=values.dtype)
         else:

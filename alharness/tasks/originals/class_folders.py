@@ -224,6 +224,7 @@ def plan_import(
         raise UserError(
             f"{title} as images needs train/CLASS/* and test/CLASS/*; {path} has class folders only."
         )
+    # People export classes by name, in any case, or by number.
     known = {name.lower(): label for label, name in enumerate(class_names)}
     known |= {str(label): label for label in range(len(class_names))}
     names: list[str] = []

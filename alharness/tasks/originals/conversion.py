@@ -249,6 +249,7 @@ def _convert(path: Path, plan: Conversion, progress: Progress, workers: int | No
             chunks[number] = chunk
             done += _length(number, step, n)
             progress(stage, done, n)
+    # In the order of the images, whichever process was done first: the digest is of the whole.
     ordered = [chunks[number].digest for number in sorted(chunks)]
     contents = "".join(chunks[number].contents for number in sorted(chunks))
     np.save(partial / LABELS, plan.labels, allow_pickle=False)
@@ -273,6 +274,7 @@ def _convert(path: Path, plan: Conversion, progress: Progress, workers: int | No
         "seconds": round(time.perf_counter() - started, 3),
     }
     (partial / META).write_text(page(facts), encoding="ascii")
+    # On the disk before the folder gets its name: one that is there is whole.
     for name in (LABELS, CONTENTS, META):
         to_disk(partial / name)
     status = (partial / IMAGES).stat()

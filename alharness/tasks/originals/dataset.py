@@ -168,11 +168,13 @@ class Dataset(ABC):
             found = self.find(locations.data_root)
         elif not as_images:
             found = self.originals(locations, source)
+        # Originals that are at hand decide which cache is theirs; without any the best one will do.
         stamp = self._stamp(found) if found is not None else None
         if not locations.rebuild and not as_images:
             cache, _ = self._present(locations, stamp, standings, progress)
             if cache is not None:
                 return cache
+        # Looked at without the lock first: many runs open a cache at once, and few make one.
         with locked(self.cache_path(locations)):
             damaged: list[CacheDamagedError] = []
             if not locations.rebuild and not as_images:

@@ -140,11 +140,13 @@ def _is_of_tests(name: str) -> bool:
 
 def _recognised(images: Sequence[str], where: str) -> Layout:
     parts = {name: PurePosixPath(name).parts for name in images}
+    # Where most images lie shows the layout; those that lie otherwise are named by what follows.
     usual = _usual_depth(parts.values())
     typical = [part for part in parts.values() if len(part) == usual]
     if usual < 2:
         raise _astray([name for name, part in parts.items() if len(part) == usual], "", where)
     level = 0
+    # A lone folder around all classes says nothing (an archive's own name), unless it names a split.
     while usual - level > 2 and len(names := {part[level] for part in typical}) == 1:
         if split_of(next(iter(names))):
             break
@@ -156,12 +158,14 @@ def _recognised(images: Sequence[str], where: str) -> Layout:
         return _with_splits(parts, wrapper, where)
     known = {kind for kind in kinds.values() if kind}
     alone = all(is_split_alone(name) for name in names)
+    # train/ and test/ that hold images themselves: sorted by split, and not by class.
     if usual - level == 2 and alone and "train" in known and len(known) > 1:
         raise UserError(
             f"{where}: {listed(sorted(names))} hold images without class folders; expected "
             f"{shown(sorted(names)[-1])}/CLASS/IMAGE. Sort the images into one folder per class."
         )
     if usual - level > 2 and "train" in known and len(known) > 1:
+        # As classes, folders called train and test would put the test set into the pool.
         others = sorted(name for name, kind in kinds.items() if kind is None)
         raise UserError(
             f"{where}: {listed(others)} beside {listed(sorted(set(names) - set(others)))} is no "
@@ -204,6 +208,7 @@ def _with_splits(parts: dict[str, tuple[str, ...]], above: tuple[str, ...], wher
                 f"{where}: the folders {shown(folders[split][0])} and {shown(folder)} both mean the "
                 f"{split} split. Put their images together, or remove one."
             )
+        # Each part by itself: one may have folders around its classes that another one lacks.
         wrapper = _wrapper(list(inside.values()), level + 1)
         members[split] = _by_class(inside, wrapper, where)
         folders[split] = [folder]

@@ -108,6 +108,7 @@ class LmdbSegment:
         contents: dict[str, bytes] = {}
         with _told(self.path), lmdb_environment(self.path).begin(buffers=True) as transaction:
             cursor = transaction.cursor()
+            # LMDB finds keys, not positions: from the nearest known key on, entries are passed by.
             cursor.set_key(self.anchors[position // ANCHOR_STRIDE])
             first = position % ANCHOR_STRIDE
             entries = cursor.iternext(keys=True, values=True)

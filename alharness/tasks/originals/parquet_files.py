@@ -90,6 +90,7 @@ def _group(path: Path, facts: tuple[int, ...], number: int, column: str) -> Any:
         )
     with reading(path):
         values = file.read_row_group(number, columns=[column]).column(column)
+        # Beside the bytes stands the path that the file had at its author's.
         if pyarrow.types.is_struct(values.type):
             return pyarrow.compute.struct_field(values, "bytes")
         return values

@@ -61,6 +61,7 @@ def obtain_rows(
 
 
 def _write(path: Path, origin: Mapping[str, str], data: TaskData) -> None:
+    # Beside its place and renamed: a folder that is there is whole.
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
