@@ -8,6 +8,7 @@ import hashlib
 import io
 import pickle
 import struct
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -24,6 +25,8 @@ from alharness.tasks.faces import write_as_celeba
 from alharness.tasks.mnist import MNIST_DATASET
 from alharness.tasks.originals.dataset import Dataset
 from alharness.tasks.svhn import SVHN_DATASET
+
+sys.path.insert(0, str(Path(__file__).parent))  # own_tables, for the tests beside it
 
 RNG = np.random.default_rng(0)
 
