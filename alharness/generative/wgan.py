@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -33,6 +34,7 @@ from alharness.generative.networks import build_critic, build_generator, into_ra
 from alharness.generative.settings import GeneratorRecipe
 from alharness.generative.training import CHUNK_BYTES, Training
 from alharness.learners.capture import CapturedStep, weakly
+from alharness.learners.training import adam, descend
 from alharness.pool import Pool
 
 #: Steps whose inputs are drawn and sent together, at most.
@@ -87,8 +89,10 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         for network in (self.generator, self.critic):
             network.to(pool.device, memory_format=layout)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.generator).requires_grad_(False) if recipe.ema else None
-        self.generator_optimiser = _adam(self.generator, recipe, on_cuda)
-        self.critic_optimiser = _adam(self.critic, recipe, on_cuda)
+        betas = (recipe.beta1, recipe.beta2)
+        over = partial(adam, lr=recipe.lr, device=pool.device, betas=betas, fused=True)
+        self.generator_optimiser = over(self.generator.parameters())
+        self.critic_optimiser = over(self.critic.parameters())
         # Sums of a chunk's figures stay on the device: reading one would wait for its step.
         self._totals = torch.zeros(len(self.columns), device=self.device)
         self._rng = torch.Generator(self.device)
@@ -157,9 +161,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         if recipe.consistency:
             consistency = self._consistency(real)
             loss = loss + consistency
-        self.critic_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.critic_optimiser.step()
+        descend(self.critic_optimiser, loss)
         # Summed where it is: a host that reads a figure waits for the step.
         figures = torch.stack([wasserstein, penalty, consistency]).detach()
         self._totals[:3] += figures / recipe.critic_steps
@@ -186,9 +188,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         self.critic.requires_grad_(False)
         with self.autocast():
             loss = -self.critic(self.generator(z)).float().mean()
-        self.generator_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.generator_optimiser.step()
+        descend(self.generator_optimiser, loss)
         self.critic.requires_grad_(True)
         self._totals[3] += loss.detach()
         if self.average is not None:
@@ -274,19 +274,6 @@ def renew_batch_norm(
                 generator(part.to(device))
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
-
-
-def _adam(module: nn.Module, recipe: GeneratorRecipe, on_cuda: bool) -> torch.optim.Optimizer:
-    # On CUDA the step size lives on the device, so that a captured step can change it.
-    device = next(module.parameters()).device
-    lr = torch.tensor(recipe.lr, device=device) if on_cuda else recipe.lr
-    return torch.optim.Adam(
-        module.parameters(),
-        lr=lr,
-        betas=(recipe.beta1, recipe.beta2),
-        fused=True,
-        capturable=on_cuda,
-    )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The one loop of gradient steps, and the one order of batches: who trains brings a loss.
+"""Gradient steps in a loop, and the one order of batches: who trains brings a loss.
 
 Bits depend on the order of random draws: where batches and losses draw from one generator, a batch is
 drawn when its step begins, and what its loss draws comes after it.
@@ -33,31 +33,34 @@ def epochs_of(
             yield permutation[at * batch_size : (at + 1) * batch_size]
 
 
-def descend(
-    optimiser: torch.optim.Optimizer,
-    loss_of: Callable[[int], torch.Tensor],
-    steps: int,
-    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """Gradient steps, one by one; what is not consumed is not taken.
+def descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    """One gradient step down a loss."""
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+
+
+def replayed(step: Callable[..., None], device: torch.device, name: str) -> Callable[..., None]:
+    """A step to be taken again and again: on CUDA a graph for each shape of its inputs, else as it is.
 
     Args:
-        optimiser: over what is trained.
-        loss_of: the loss of a step, a scalar with gradients.
-        steps: how many.
-        schedule: of the step size, moved on after each step.
-
-    Yields:
-        the step's number, from 0, and its loss without gradients: reading it waits for the device.
+        step: changes tensors in place; from call to call nothing but its inputs may differ, tensors all.
+        device: where it computes.
+        name: what a warning calls it, where no graph can hold it.
     """
-    for step in range(steps):
-        loss = loss_of(step)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        if schedule is not None:
-            schedule.step()
-        yield step, loss.detach()
+    if device.type != "cuda":
+        return step
+    from alharness.learners.capture import CapturedStep  # which needs torch
+
+    graphs: dict[tuple[torch.Size, ...], CapturedStep] = {}  # a last batch is shorter
+
+    def take(*inputs: torch.Tensor) -> None:
+        shapes = tuple(values.shape for values in inputs)
+        if shapes not in graphs:
+            graphs[shapes] = CapturedStep(step, or_eagerly=name)
+        graphs[shapes](*inputs)
+
+    return take
 
 
 def adam(
@@ -65,20 +68,22 @@ def adam(
     lr: float,
     device: torch.device,
     *,
+    betas: tuple[float, float] = (0.9, 0.999),
     fused: bool | None = None,
 ) -> torch.optim.Optimizer:
-    """Adam for ``descend_through``: on CUDA its state and step size lie where a graph can change them.
+    """Adam for ``replayed`` steps: on CUDA its state and step size lie where a graph can change them.
 
     Args:
         parameters: what is trained.
         lr: the step size.
         device: where they lie.
+        betas: how slowly the averages of the gradient and of its square move; torch's by default.
         fused: torch's choice on a CPU, whose last bits hang on it; on CUDA always one kernel.
     """
     if device.type != "cuda":
-        return torch.optim.Adam(parameters, lr=lr, fused=fused)
+        return torch.optim.Adam(parameters, lr=lr, betas=betas, fused=fused)
     step_size = torch.tensor(lr, device=device)
-    return torch.optim.Adam(parameters, lr=step_size, fused=True, capturable=True)
+    return torch.optim.Adam(parameters, lr=step_size, betas=betas, fused=True, capturable=True)
 
 
 def descend_through(
@@ -88,61 +93,50 @@ def descend_through(
     steps: int,
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
-    """``descend`` where all that differs from step to step are tensors: on CUDA such steps are replayed.
+    """Gradient steps, one by one, between which nothing but tensors differs: ``replayed`` on CUDA.
 
     Args:
         optimiser: over what is trained (``adam``).
         inputs_of: what a step is about; drawn in the order of the steps.
-        loss_of: the loss of these tensors and nothing else that changes.
-        steps: how many.
-        schedule: of the step size.
+        loss_of: the loss of these tensors, a scalar with gradients, and of nothing else that changes.
+        steps: how many; what is not consumed is not taken.
+        schedule: of the step size, moved on after each step.
 
     Yields:
-        the step's number, from 0, and its loss without gradients.
+        the step's number, from 0, and its loss without gradients: reading it waits for the device.
     """
     device = optimiser.param_groups[0]["params"][0].device
-    if device.type != "cuda":
-        yield from descend(optimiser, lambda step: loss_of(*inputs_of(step)), steps, schedule)
-        return
-    from alharness.learners.capture import CapturedStep  # which needs torch
-
-    losses = torch.zeros(1, device=device)
+    last = torch.zeros((), device=device)
 
     def step_through(*inputs: torch.Tensor) -> None:
         loss = loss_of(*inputs)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        losses.copy_(loss.detach().reshape(1))
+        descend(optimiser, loss)
+        last.copy_(loss.detach())
 
-    graphs: dict[
-        tuple[torch.Size, ...], CapturedStep
-    ] = {}  # by the shapes of a last, shorter batch
+    take = replayed(step_through, device, "a training")
     for step in range(steps):
-        inputs = inputs_of(step)
-        shapes = tuple(values.shape for values in inputs)
-        if shapes not in graphs:
-            graphs[shapes] = CapturedStep(step_through, or_eagerly="a training")
-        graphs[shapes](*inputs)
+        take(*inputs_of(step))
         if schedule is not None:
             schedule.step()
-        yield step, losses[0].clone()
+        yield step, last.clone()
 
 
 def descend_all(
     optimiser: torch.optim.Optimizer, loss_of: Callable[[int], torch.Tensor], steps: int
 ) -> torch.Tensor:
-    """All steps of ``descend``; their losses ``[S]``.
+    """So many gradient steps, each down the loss of its number; their losses ``[S]``.
 
     They are written into one tensor. A tensor of its own kept from each step lies in the heap between
     what the next steps give back, whose room is then too small for what they ask for: .1 to .2 MB a step with
     mnist-cnn (glibc), 4 GB for a fit on all of MNIST.
     """
     losses = torch.empty(0)
-    for step, loss in descend(optimiser, loss_of, steps):
+    for step in range(steps):
+        loss = loss_of(step)
+        descend(optimiser, loss)
         if step == 0:
             losses = loss.new_empty(steps)
-        losses[step] = loss
+        losses[step] = loss.detach()
     return losses
 
 
@@ -152,7 +146,7 @@ def descend_on_device(
     kinds: Sequence[Hashable | None],
     device: torch.device,
 ) -> torch.Tensor:
-    """The steps of ``descend`` on a CUDA device, all of them; those of a kind are one graph, replayed.
+    """The steps of ``descend_all`` on a CUDA device, all of them; those of a kind are one graph, replayed.
 
     A small network's kernels take less time than launching them one by one. A kind of which there are too
     few steps to be worth a graph (``WORTH_CAPTURING``), such as the last, shorter batch of each of a few
@@ -176,9 +170,7 @@ def descend_on_device(
 
     def step_as(number: int) -> None:
         loss = loss_of(number, at)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+        descend(optimiser, loss)
         losses.index_copy_(0, at, loss.detach().reshape(1))
         at.add_(1)
 

@@ -17,14 +17,14 @@ Shape letters: B items of a batch, L dimensions of a code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 from pydantic import Field
 
 from alharness import acquisition
 from alharness.lazily import functional, nn, torch
-from alharness.learners.training import adam
+from alharness.learners.training import adam, descend, replayed
 from alharness.strategy import CycleView, Parameters, PoolQuery, Strategy
 
 #: Where ``alharness list`` shows it.
@@ -98,22 +98,13 @@ class Vaal(Strategy):
             transduced = elbo_B[:n].mean() + elbo_B[n:].mean()
             deceived_B = deceit(discriminator(mu_BL))
             deceived = deceived_B[:n].mean() + deceived_B[n:].mean()
-            loss = transduced + given.adversary * deceived
-            of_vae.zero_grad(set_to_none=True)
-            loss.backward()
-            of_vae.step()
+            descend(of_vae, transduced + given.adversary * deceived)
             # The auto-encoder moved just now; these codes are of before, which saves a third pass.
             told = telling(discriminator(mu_BL.detach()), n)
-            of_critic.zero_grad(set_to_none=True)
-            told.backward()
-            of_critic.step()
+            descend(of_critic, told)
             losses.copy_(torch.stack([transduced, deceived, told]).detach())
 
-        take: Callable[..., None] = step
-        if device.type == "cuda":
-            from alharness.learners.capture import CapturedStep  # which needs torch
-
-            take = CapturedStep(step, or_eagerly="the training of vaal's networks")
+        take = replayed(step, device, "the training of vaal's networks")
         for _ in range(given.train_steps):
             labelled, unlabelled = drawn(known), drawn(unknown)
             take(labelled, unlabelled, noise(len(labelled) + len(unlabelled)))
