@@ -22,12 +22,15 @@ from alharness.pool.residency import n_sharing
 def versions() -> dict[str, str]:
     """Versions of what results depend on."""
     found = {"alharness": alharness.__version__, "python": platform.python_version()}
-    for name in ("torch", "numpy", "scikit-learn"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    installed = {name: _version(name) for name in ("torch", "numpy", "scikit-learn")}
+    return found | {name: told for name, told in installed.items() if told is not None}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 @cache
@@ -59,6 +62,8 @@ def hardware(device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "hip": torch.version.hip,
             "cudnn": torch.backends.cudnn.version(),  # MIOpen's on AMD
+            # Matching's kernel; without it matching is matrix products (matching/streamed.py).
+            "triton": _version("triton") or _version("pytorch-triton-rocm") or "not installed",
         }
         found |= {name: value for name, value in about.items() if value is not None}
         # A card gives its time to several processes in turns: seconds of one hold the others' kernels.

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alharness import numerics
 from alharness.lazily import torch
-from alharness.matching.index import Index, Neighbour, squared_distances
+from alharness.matching.index import Index, Neighbour
+from alharness.matching.search import Search
 from alharness.timing import WorkCounters
+
+if TYPE_CHECKING:
+    from alharness.matching.streamed import StreamedRows
 
 
 class ExactIndex(Index):
@@ -63,6 +68,12 @@ class ExactIndex(Index):
         if not bool(self._norms.isfinite().all()):
             raise ValueError("a feature is not finite, or its square is not")
         self._norms[self.n :] = torch.inf
+        self._streamed: StreamedRows | None = None
+        if self.device.type == "cuda":
+            from alharness.matching.streamed import streamed  # for CUDA alone
+
+            rows = self._rows[:, : self.n_dims]
+            self._streamed = streamed(rows, self._norms, self.GROUP, self.COPIED)
 
     def neighbours(
         self, queries: torch.Tensor, taken: torch.Tensor, work: WorkCounters | None = None
@@ -70,12 +81,21 @@ class ExactIndex(Index):
         self._check(queries)
         taken = taken.sort().values
         for part in torch.split(queries.to(self.device), self.QUERIES):
-            minima_QG = self._minima(part, taken)
             if work is not None:
                 work.add("distances", len(part) * self.n)
                 work.add("feature_rows_read", self.n)
-            search = _GroupSearch(self, part, minima_QG, taken, work)
+            search = self._search(part, taken, work)
             yield from (search.walk(q) for q in range(len(part)))
+
+    def _search(
+        self, queries_QK: torch.Tensor, taken: torch.Tensor, work: WorkCounters | None
+    ) -> Search:
+        """One pass over all rows, for queries on their device."""
+        if self._streamed is None:
+            return _GroupSearch(self, queries_QK, self._minima(queries_QK, taken), taken, work)
+        from alharness.matching.streamed import StreamedSearch  # for CUDA alone
+
+        return StreamedSearch(self._streamed, self.rows, queries_QK, taken, work)
 
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
         """Points by pool index, float32 ``[c, K]``."""
@@ -130,7 +150,7 @@ class ExactIndex(Index):
             yield start, n, 1
 
 
-class _GroupSearch:
+class _GroupSearch(Search):
     """Opens groups of an ``ExactIndex`` as far as the neighbours that are asked for need it."""
 
     #: Groups opened per query at first, roughly; four times as many each time.
@@ -149,13 +169,10 @@ class _GroupSearch:
         taken: torch.Tensor,
         work: WorkCounters | None,
     ) -> None:
+        super().__init__(index.rows, queries_QK, taken)
         self.index, self.minima, self.work = index, minima_QG, work
-        self.queries = queries_QK.double()
         self.steps = self._steps(minima_QG)
-        self.taken = taken.numpy()
-        self.at_taken = taken.to(index.device)
-        taken_rows = index.rows(self.at_taken).double()
-        self.to_taken = torch.cdist(self.queries, taken_rows).square().cpu().numpy()
+        self.to_taken = self.distances_to_taken().cpu().numpy()
         if work is not None:
             work.add("distances", self.to_taken.size)
         self.norms = self.queries.norm(dim=1).cpu().numpy()
@@ -166,17 +183,16 @@ class _GroupSearch:
         self.first = self._open(everyone, torch.full_like(bounds, -torch.inf), bounds)
 
     def walk(self, q: int) -> Iterator[Neighbour]:
-        """Free neighbours of query ``q`` from near to far, ties by smaller index."""
         squares, indices = self.first[q]
         closed_from = float(self.first_bounds[q])
         n_open, n_given = self.FIRST, 0
         query = torch.tensor([q], device=self.index.device)
         while True:
-            n_certain = int(self._certain(q, squares, closed_from).sum())  # a prefix: squares rise
+            n_certain = int(self.certain(q, squares, closed_from).sum())  # a prefix: squares rise
             certain = zip(indices[:n_certain].tolist(), squares[:n_certain].tolist(), strict=True)
             for at, square in certain:
                 n_given += 1
-                yield at, math.sqrt(square), n_given + self._taken_before(q, at, square)
+                yield at, math.sqrt(square), n_given + self.taken_before(q, at, square)
             if closed_from == math.inf:
                 return
             n_open *= 4
@@ -188,23 +204,6 @@ class _GroupSearch:
             order = np.lexsort((indices, squares))
             squares, indices = squares[order], indices[order]
             closed_from = float(bound)
-
-    def _taken_before(self, q: int, at: int, square: float) -> int:
-        """Taken rows that are nearer to query ``q`` than its neighbour, or as near with a smaller index.
-
-        Matrix products count them; what their rounding leaves open is measured as neighbours are.
-        """
-        squares = self.to_taken[q]
-        n_units = 2 * (self.index.n_dims + 4)
-        error = n_units * np.finfo(np.float64).eps * (2 * self.norms[q] + math.sqrt(square)) ** 2
-        open_rows = (np.abs(squares - square) <= error).nonzero()[0]
-        n_before = int((squares < square - error).sum())
-        if len(open_rows) == 0:
-            return n_before
-        rows = self.at_taken[torch.from_numpy(open_rows).to(self.at_taken.device)]
-        again = self._squares(rows, torch.full_like(rows, q)).cpu().numpy()
-        is_before = (again < square) | ((again == square) & (self.taken[open_rows] < at))
-        return n_before + int(is_before.sum())
 
     def _steps(self, minima_QG: torch.Tensor) -> torch.Tensor:
         """Rising values ``[Q, *]``: opening up to the n-th opens at least n groups, rarely many more."""
@@ -221,24 +220,6 @@ class _GroupSearch:
             return torch.full_like(self.steps[:, 0], torch.inf)
         return self.steps[:, n_groups - 1]
 
-    def _certain(
-        self, q: int, squares: NDArray[np.float64], closed_from: float
-    ) -> NDArray[np.bool_]:
-        """Whether no row of a closed group can be as near.
-
-        A row f as near as a candidate has ``|f| <= |q| + distance``, which bounds the error of its
-        computed ``|f|^2 - 2 q.f``; a closed group's minimum is above ``closed_from``.
-        """
-        norm = self.norms[q]
-        reach = norm + np.sqrt(squares)
-        error = self.rounding * (reach * reach + 2 * norm * reach)
-        certain: NDArray[np.bool_] = squares - norm * norm + error < closed_from
-        return certain
-
-    def _squares(self, rows: torch.Tensor, owners: torch.Tensor) -> torch.Tensor:
-        """Squared distances of rows from the queries that they were opened for, float64 ``[c]``."""
-        return squared_distances(self.index.rows(rows), self.queries.index_select(0, owners))
-
     def _open(
         self, which_q: torch.Tensor, above: torch.Tensor, up_to: torch.Tensor
     ) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
@@ -254,7 +235,7 @@ class _GroupSearch:
         owners = which_q[pair_q].repeat_interleave(size)
         squares = torch.cat(
             [
-                self._squares(row, owner)
+                self.squares(row, owner)
                 for row, owner in zip(
                     torch.split(rows, self.ROWS), torch.split(owners, self.ROWS), strict=True
                 )

@@ -29,6 +29,8 @@ from alharness.generative.wgan import GeneratorTraining
 from alharness.labelled import LabelledSet
 from alharness.learners.factory import learner_factory
 from alharness.learners.learner import Learner, LearnerSettings, NetworkLearner
+from alharness.matching import ExactIndex
+from alharness.matching.streamed import StreamedRows, StreamedSearch
 from alharness.pool import ArrayPool
 
 
@@ -211,6 +213,22 @@ def scan_block(
     return kernels_of(lambda: learner.log_probs(pool.gather(wanted)).max(dim=1).values), size
 
 
+#: Rows, dimensions and queries of the promised match, and how many rows are taken.
+MATCH = (16_000_000, 50, 10, 100)
+
+
+def match_pass() -> tuple[list[Kernel], float]:
+    """What a match launches until the host knows its neighbours, and the bytes of the features."""
+    n, n_dims, n_queries, n_taken = MATCH
+    rows = torch.empty(n, n_dims, device="cuda")
+    source = StreamedRows(rows, torch.empty(n, device="cuda"), ExactIndex.GROUP, len(rows))
+    queries, taken = torch.empty(n_queries, n_dims, device="cuda"), torch.arange(n_taken)
+    with Kernels() as mode:
+        queries.isfinite().all()  # as ``match`` asks
+        StreamedSearch(source, lambda at: rows.index_select(0, at), queries, taken, None)
+    return mode.found, float(rows.numel() * rows.element_size())
+
+
 def steps() -> dict[str, list[Kernel]]:
     """Steps whose lists of kernels are golden (``tests/device/kernels.json``); inside ``weightless``."""
     found = {
@@ -268,6 +286,7 @@ def forecasts(card: Card = H200) -> list[Forecast]:
     mnist, n_mnist = scan_block("mnist-cnn", (1, 28, 28), 512, 10)
     lsun, n_lsun = scan_block("strided-cnn", (3, 64, 64), 32, 10)
     search = search_step("mnist-cnn", 512, 10)
+    matched, n_bytes = match_pass()
     recipe = GENERATOR_RECIPES["resnet-64"]
     critic, generator = (
         training_step("resnet-64", step, folded=True) for step in ("critic", "generator")
@@ -286,6 +305,10 @@ def forecasts(card: Card = H200) -> list[Forecast]:
         Forecast(
             "LSUN-sized scan", TARGETS["LSUN-sized scan"],
             math.ceil(1e7 / n_lsun) * ideal_s(lsun, card), "s", lsun,
+        ),
+        Forecast(
+            "matching 10 in 16 million", TARGETS["matching"],
+            ideal_s(matched, card) / (n_bytes / card.bytes_s), "reads", matched,
         ),
         Forecast(
             "ASAL select: 100 steps of the search", TARGETS["ASAL select"],

@@ -12,6 +12,7 @@ from unittest import mock
 
 import torch
 
+from alharness.matching import streamed
 from pretended_cuda.functions import Functions
 from pretended_cuda.graphs import Graph, capture
 from pretended_cuda.order import Order
@@ -27,6 +28,26 @@ from pretended_cuda.streams import Event, Stream, current_stream, default_stream
 from pretended_cuda.tensors import DeviceGenerator, DeviceTensor, Dispatch, on_device
 
 NAME = "pretended CUDA device"
+
+
+def _group_minima(
+    rows_GKS: torch.Tensor,
+    norms_N: torch.Tensor,
+    is_gone_N: torch.Tensor,
+    high: torch.Tensor,
+    low: torch.Tensor,
+    n_queries: int,
+) -> torch.Tensor:
+    """What matching's kernel computes, by matrix products; the kernel itself: test_streamed_matching.py."""
+    queries_QK = (high.float() + low.float())[:n_queries, : rows_GKS.shape[1]]
+    norms_GS = norms_N.masked_fill(is_gone_N, torch.inf).view(len(rows_GKS), -1)
+    return (torch.einsum("qk,gks->qgs", queries_QK, rows_GKS.float()) + norms_GS).amin(dim=2)
+
+
+# Device tensors hold host tensors: what is computed with them ends here.
+_KERNELS = torch.library.Library("alharness", "IMPL", "CPU")
+_KERNELS.impl("group_minima", _group_minima)
+assert streamed.BLOCK  # it has said what there is to compute
 
 
 @contextmanager
