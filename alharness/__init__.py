@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alharness.lazily import from_files
+from alharness.lazily import from_files, homes_in
 
 if TYPE_CHECKING:
     from alharness.api import ComparisonResult as ComparisonResult
@@ -26,25 +26,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-#: name -> where it is defined.
-_LAZY = {
-    "ComparisonResult": "alharness.api",
-    "RunResult": "alharness.api",
-    "SweepResult": "alharness.api",
-    "TuneResult": "alharness.api",
-    "UserError": "alharness.errors",
-    "ask": "alharness.api",
-    "compare": "alharness.api",
-    "load_runs": "alharness.api",
-    "run": "alharness.api",
-    "sweep": "alharness.api",
-    "tune": "alharness.api",
-}
+_LATE = homes_in(__file__)
 
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__", *_LATE]
 
 
-__getattr__ = from_files(__name__, _LAZY)
+__getattr__ = from_files(__name__, _LATE)
 
 
 def __dir__() -> list[str]:

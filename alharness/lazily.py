@@ -10,9 +10,11 @@ which reads, and is type-checked, like the module itself. Plug-ins of others imp
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,19 @@ def from_files(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     return find
 
 
+def homes_in(file: str) -> dict[str, str]:
+    """name -> the module that defines it, as a package's own ``if TYPE_CHECKING:`` block imports them.
+
+    Type checkers need these imports to stand there; a table beside them would say everything twice.
+
+    Args:
+        file: the package's ``__file__``.
+    """
+    blocks = (node for node in ast.parse(Path(file).read_bytes()).body if isinstance(node, ast.If))
+    imports = (node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom))
+    return {alias.name: node.module or "" for node in imports for alias in node.names}
+
+
 class _Late(ModuleType):
     """A module by name, imported when an attribute of it is first used."""
 
@@ -45,8 +60,13 @@ class _Late(ModuleType):
 
 if TYPE_CHECKING:
     import numpy as numpy
+    import psutil as psutil
     import torch as torch
+    from PIL import Image as Image
+    from PIL import ImageOps as ImageOps
     from torch import nn as nn
     from torch.nn import functional as functional
 else:
-    numpy, torch, nn, functional = map(_Late, ("numpy", "torch", "torch.nn", "torch.nn.functional"))
+    numpy, psutil, torch = map(_Late, ("numpy", "psutil", "torch"))
+    nn, functional = _Late("torch.nn"), _Late("torch.nn.functional")
+    Image, ImageOps = _Late("PIL.Image"), _Late("PIL.ImageOps")

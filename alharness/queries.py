@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.pool import Pool
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 

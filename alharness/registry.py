@@ -182,9 +182,6 @@ def group_of(name: str) -> str:
     Raises:
         UserError: there is no such thing.
     """
-    from alharness.strategy import Strategy
-    from alharness.tasks.base import TaskPlugin
-
     for group in (STRATEGIES, TASKS, LEARNERS, STOPPING):
         if find(group, split(group, name)[0]) is not None:
             return group
@@ -195,6 +192,9 @@ def group_of(name: str) -> str:
         groups = (STRATEGIES, TASKS, LEARNERS, STOPPING)
         everything = [known for group in groups for known in names(group)]
         raise unknown_name("strategy, data set, classifier or stopping rule", name, everything)
+    from alharness.strategy import Strategy
+    from alharness.tasks.base import TaskPlugin
+
     found = load("plug-in", STRATEGIES, key)
     if isinstance(found, type) and issubclass(found, Strategy):
         return STRATEGIES
@@ -216,14 +216,19 @@ def group_of(name: str) -> str:
     )
 
 
-def require_names(task: str, strategy: str) -> None:
+def require_names(task: str | None, strategy: str | None) -> None:
     """Refuse names that nothing can have, before anything is imported for the other one.
+
+    Args:
+        task, strategy: names of any form; None where none was given.
 
     Raises:
         UserError: with what may have been meant.
     """
-    require_name("data set", TASKS, split(TASKS, task)[0], hints.meant_by)
-    require_name("strategy", STRATEGIES, split(STRATEGIES, strategy)[0])
+    if task is not None:
+        require_name("data set", TASKS, split(TASKS, task)[0], hints.meant_by)
+    if strategy is not None:
+        require_name("strategy", STRATEGIES, split(STRATEGIES, strategy)[0])
 
 
 def task_class(name: str) -> type[TaskPlugin]:

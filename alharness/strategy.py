@@ -25,26 +25,30 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
+from pydantic import Field, create_model, field_validator
 
 from alharness import acquisition, seeds
-from alharness.artefacts import ArtefactStore, Supply
 from alharness.availability import Availability
 from alharness.errors import UserError, is_library, shown
-from alharness.labelled import LabelledSet
+from alharness.frozen import Frozen
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
-from alharness.learners.learner import Learner, LearnerFactory, require_no_gaps
-from alharness.learners.settings import LearnerSettings
+from alharness.learners.learner import require_no_gaps
 from alharness.matching import spaces
-from alharness.pool import Pool
-from alharness.pool.scan import scan
-from alharness.progress import Progress
+from alharness.pool.scanning import scan
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
-from alharness.records import Ledger, TestFigures
 from alharness.timing import Stopwatch, WorkCounters
+
+if TYPE_CHECKING:
+    from alharness.artefacts import ArtefactStore, Supply
+    from alharness.labelled import LabelledSet
+    from alharness.learners.learner import Learner, LearnerFactory
+    from alharness.learners.settings import LearnerSettings
+    from alharness.pool import Pool
+    from alharness.progress import Progress
+    from alharness.records import Ledger, TestFigures
 
 __all__ = [
     "Adaptation",
@@ -64,10 +68,8 @@ __all__ = [
 ]
 
 
-class Parameters(BaseModel):
+class Parameters(Frozen):
     """Parameters of a strategy (``--set strategy.NAME=VALUE``): frozen, unknown names refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Preparation:
 
 
 #: Pool indices that are not labelled yet, int64, to figures on the test set: see ``CycleView.judge``.
-Judge = Callable[["torch.Tensor"], TestFigures]
+Judge = Callable[["torch.Tensor"], "TestFigures"]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 import alharness
-from alharness.executors.sweeps import Choices, Job, Sweep, expand
+from alharness.executors.sweep_files import Sweep
+from alharness.executors.sweeps import Choices, Job, expand
 from alharness.files import sealed_text
 from alharness.records import CycleRecord, RunFolder
 

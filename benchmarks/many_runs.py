@@ -20,7 +20,8 @@ from alharness.engine.places import Places
 from alharness.executors.driver import drive
 from alharness.executors.plans import extend_plan, job_of_plan
 from alharness.executors.ray_cluster import RayExecutor, _Starts
-from alharness.executors.sweeps import Choices, Job, Sweep, expand, standing
+from alharness.executors.sweep_files import Sweep
+from alharness.executors.sweeps import Choices, Job, expand, standing
 from alharness.tasks.base import DataLocations
 
 #: Runs that the pretended cluster carries out at a time.

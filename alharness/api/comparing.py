@@ -382,7 +382,8 @@ def found_of(
         UserError: as ``compare``.
     """
     from alharness.comparison.comparison import comparisons
-    from alharness.executors.sweeps import Choices, expand, read_sweep
+    from alharness.executors.sweep_files import read_sweep
+    from alharness.executors.sweeps import Choices, expand
     from alharness.executors.targets import (
         Found,
         found_below,

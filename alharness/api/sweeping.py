@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from alharness.engine.places import Places
     from alharness.executors.base import Event, Executor
     from alharness.executors.driver import Outcome
-    from alharness.executors.sweeps import Choices, Job, Sweep, SweepState
+    from alharness.executors.sweep_files import Sweep
+    from alharness.executors.sweeps import Choices, Job, SweepState
     from alharness.records import Run
     from alharness.strategy import Strategy
 
@@ -222,7 +223,8 @@ def asked(
     from pydantic import ValidationError
 
     from alharness.errors import explain
-    from alharness.executors.sweeps import Choices, Sweep, read_sweep, retitled
+    from alharness.executors.sweep_files import Sweep, read_sweep
+    from alharness.executors.sweeps import Choices, retitled
 
     chosen = [choice_of(plugins.STRATEGIES, item) for item in _several(strategies)]
     tasks = [choice_of(plugins.TASKS, item) for item in _several(datasets)]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from alharness.artefacts.store import (
-    Artefact,
-    ArtefactStore,
-    artefact_key,
-    default_store_root,
-)
-from alharness.artefacts.supply import Maker, Supply
-from alharness.artefacts.tensors import read_notes, read_tensors, write_tensors
-from alharness.files import sha256_of
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Artefact",
-    "ArtefactStore",
-    "Maker",
-    "Supply",
-    "artefact_key",
-    "default_store_root",
-    "read_notes",
-    "read_tensors",
-    "sha256_of",
-    "write_tensors",
-]
+from alharness.lazily import from_files, homes_in
+
+if TYPE_CHECKING:
+    from alharness.artefacts.store import Artefact as Artefact
+    from alharness.artefacts.store import ArtefactStore as ArtefactStore
+    from alharness.artefacts.store import artefact_key as artefact_key
+    from alharness.artefacts.store import default_store_root as default_store_root
+    from alharness.artefacts.supply import Maker as Maker
+    from alharness.artefacts.supply import Supply as Supply
+    from alharness.artefacts.tensors import read_notes as read_notes
+    from alharness.artefacts.tensors import read_tensors as read_tensors
+    from alharness.artefacts.tensors import write_tensors as write_tensors
+    from alharness.files import sha256_of as sha256_of
+
+__getattr__ = from_files(__name__, homes_in(__file__))

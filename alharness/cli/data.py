@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alharness import plugins
 from alharness.cli.display import table
 from alharness.cli.options import data_root_option, section_of
 from alharness.errors import UserError, unknown_name
@@ -344,8 +344,8 @@ def _datasets() -> Mapping[str, tuple[Dataset, list[str]]]:
     found: dict[str, tuple[Dataset, list[str]]] = {}
     for task_name in registry.names(registry.TASKS):
         try:
-            dataset = registry.resolve_task(task_name).dataset
-        except UserError:  # it needs an argument (folder:PATH), or is broken
+            dataset = registry.task_class(task_name).dataset
+        except UserError:  # it is broken
             continue
         if dataset is not None:
             found.setdefault(dataset.name, (dataset, []))[1].append(task_name)
@@ -356,16 +356,17 @@ def _ready_made() -> Iterator[tuple[str, str, str, str]]:
     """A row for each installed task that needs no preparation: it brings its data, or reads the user's."""
     from alharness import registry
 
-    for listed in plugins.listings(plugins.TASKS):
+    for name in registry.names(registry.TASKS):
         try:
-            found = registry.task_class(listed.name)
+            found = registry.task_class(name)
         except UserError:
-            yield listed.name, "", "cannot be loaded", listed.distribution
+            yield name, "", "cannot be loaded", registry.provider(registry.TASKS, name)
             continue
         if found.dataset is None:
-            name = f"{listed.name}:..." if found.takes_argument else listed.name
+            typed = f"{name}:..." if found.takes_argument else name
             what = "yours" if found.takes_argument else "no download"
-            yield name, what, "", listed.summary
+            summary = (inspect.getdoc(found) or "").split("\n\n")[0].replace("\n", " ")
+            yield typed, what, "", summary
 
 
 def _find(name: str) -> Dataset | tuple[str, TaskPlugin]:

@@ -36,7 +36,7 @@ def explain_option(text: Callable[[], str]) -> Callable[[Any], Any]:
 
 def sweep_format() -> str:
     """What a sweep file may say."""
-    from alharness.executors.sweeps import EXAMPLE, Sweep
+    from alharness.executors.sweep_files import EXAMPLE, Sweep
     from alharness.spec import SETTINGS, TOP_LEVEL, RunSpec
 
     names = RunSpec.model_fields

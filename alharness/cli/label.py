@@ -57,6 +57,8 @@ def label(
     alharness label margin folder:pictures --classes cat,dog --out labels.csv
     alharness label --strategy entropy --dataset table:rows.csv --sheet --out labels.csv
     """
+    strategy, dataset = named(names, strategy, dataset)
+
     from alharness.api.labelling import HUMAN, labelled_data
     from alharness.api.running import places_of
     from alharness.cli.display import make_display
@@ -66,7 +68,6 @@ def label(
     from alharness.spec import bind
     from alharness.tracking import RunView
 
-    strategy, dataset = named(names, strategy, dataset)
     given = merge(HUMAN, overrides(strategy=strategy, task=dataset, **options))
     if "task" in given:
         told = [name.strip() for name in classes.split(",") if name.strip()]

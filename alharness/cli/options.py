@@ -106,8 +106,11 @@ def named(
     """Strategy and data set, as ``margin digits-ten`` or as options name them.
 
     Raises:
-        UserError: more than two names, one thing named twice, or a data set alone.
+        UserError: more than two names, one thing named twice, a data set alone, or a name that is none: said
+            before what runs need is imported.
     """
+    from alharness import registry
+
     command = click.get_current_context().command_path
     if len(names) > 2:
         raise UserError(
@@ -124,6 +127,7 @@ def named(
             f"'{names[0]}' is a data set, and no strategy is given. The strategy comes first: "
             f"{command} margin {names[0]}"
         )
+    registry.require_names(found["--dataset"], found["--strategy"])
     return found["--strategy"], found["--dataset"]
 
 

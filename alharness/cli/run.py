@@ -68,17 +68,18 @@ def run(
     alharness run asal-auto digits-ten
     alharness run --strategy max-entropy --dataset mnist-two --seed 3 --set learner.c=0.1
     """
-    from alharness.api.running import execute_tracked, places_of
-    from alharness.cli.display import make_display
-    from alharness.engine.watching import watched
-    from alharness.spec import bind
-
     if not names and not any((strategy, dataset, options["config"])):
         raise UserError(
             "Name a strategy and a data set: alharness run margin digits-ten ('alharness list strategies', "
             "'alharness list datasets' show the names)."
         )
     strategy, dataset = named(names, strategy, dataset)
+
+    from alharness.api.running import execute_tracked, places_of
+    from alharness.cli.display import make_display
+    from alharness.engine.watching import watched
+    from alharness.spec import bind
+
     bound = bind(overrides(strategy=strategy, task=dataset, **options), watched)
     display = make_display(quiet=quiet)
     try:

@@ -11,7 +11,8 @@ import click
 from alharness.cli.options import default_of
 
 if TYPE_CHECKING:
-    from alharness.executors.sweeps import Job, Sweep
+    from alharness.executors.sweep_files import Sweep
+    from alharness.executors.sweeps import Job
     from alharness.executors.targets import Found
 
 #: Runs that are named one by one; of more, so many stand for all.

@@ -22,7 +22,8 @@ from alharness.cli.selection import jobs_of, sweep_options
 
 if TYPE_CHECKING:
     from alharness.executors.base import Executor
-    from alharness.executors.sweeps import Job, Sweep, SweepState
+    from alharness.executors.sweep_files import Sweep
+    from alharness.executors.sweeps import Job, SweepState
 
 
 class _StartByDefault(click.Group):

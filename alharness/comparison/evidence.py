@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
@@ -25,16 +25,17 @@ from alharness.comparison.series import Series, area, asked_of, paired, shared_g
 from alharness.comparison.signed_ranks import signed_ranks
 from alharness.comparison.verdicts import Word
 from alharness.errors import UserError
+from alharness.frozen import Frozen
 from alharness.records.runs import Array
 
 #: Differences below this share of what there is to gain are "equal".
 SHARE = 0.25
 
 
-class Gain(BaseModel):
+class Gain(Frozen):
     """What there is to gain on a task, registered before the runs that are judged (``[[gain]]``)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     task: str = Field(description="the task that it was measured on")
     value: float = Field(description="mean paired difference of the area under the curve")

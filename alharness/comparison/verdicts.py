@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from xml.etree import ElementTree
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from alharness.errors import UserError, unknown_name
 from alharness.files import read_toml
+from alharness.frozen import Frozen
 
 Word = Literal["holds", "fails", "undecided", "not measured"]
 
@@ -46,10 +47,8 @@ class Estimate:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-class Claim(BaseModel):
+class Claim(Frozen):
     """What every claim says, as its file tells it; how it is measured is added by kind."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(description="its short name, each once")
     where: str = Field(description="section, figure or table of the paper; or ours")

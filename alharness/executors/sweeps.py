@@ -1,4 +1,4 @@
-"""What a sweep is: a TOML file (or options) that expands to runs. ``EXAMPLE`` shows one."""
+"""What a sweep is: a file's blocks (or options) that expand to runs, and where these stand."""
 
 from __future__ import annotations
 
@@ -11,86 +11,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from alharness.engine.folders import require_own
 from alharness.errors import UserError, explain, unknown_name
-from alharness.files import merge, no_collections, read_toml
+from alharness.executors.sweep_files import Sweep
+from alharness.files import merge, no_collections
 from alharness.records import Run, RunFolder, SpecFacts, read_run
 from alharness.records.parsed import ParsedRuns
 from alharness.records.reader import read_or_mark
 from alharness.spec import RunSpec, as_called, resolve
-from alharness.tasks.base import Profile
-
-#: A sweep file with one of everything.
-EXAMPLE = """\
-title = "Digits, three ways to ask"
-
-[base]                       # settings of every run
-task = "digits-ten"
-learner.dropout = 0.5
-
-[[runs]]                     # one block: the product of its lists
-strategy = ["random", "max-entropy", {name = "bald", n_samples = [10, 50]}]
-seed = "0-9"
-
-[[runs]]
-strategy = "full"
-seed = 0
-
-[profiles.paper]             # laid over the base with --profile paper
-learner.min_steps = 1000
-"""
+from alharness.tasks.settings import Profile
 
 PROFILES: tuple[str, ...] = get_args(Profile)
-
-
-class Sweep(BaseModel):
-    """A sweep as its file says it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field("", description="names the sweep in MLflow; the file's name by default")
-    title: str = Field("", description="heads the report")
-    note: str = Field("", description="what a reader should know, shown in the report")
-    split_by: list[str] = Field(
-        default_factory=list, description="settings that make comparisons of their own"
-    )
-    base: dict[str, Any] = Field(default_factory=dict, description="settings of every run")
-    runs: list[dict[str, Any]] = Field(
-        min_length=1,
-        description="blocks; each is the product of its lists of settings, 'seed' also takes \"0-9\"",
-    )
-    gain: list[dict[str, Any]] = Field(
-        default_factory=list,
-        description="what there is to gain, from seeds that are not judged; decides what counts as equal",
-    )
-    profiles: dict[str, dict[str, Any]] = Field(
-        default_factory=dict,
-        description="by profile (quick, paper): settings laid over the base under it",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_called(cls, values: Any) -> Any:
-        """Blocks with settings by the names that a spec has for them (``dataset`` is ``task``)."""
-        if not isinstance(values, Mapping):
-            return values
-        given = dict(values)
-        if isinstance(given.get("base"), Mapping):
-            given["base"] = as_called(given["base"])
-        if isinstance(given.get("runs"), list):
-            given["runs"] = [as_called(b) if isinstance(b, Mapping) else b for b in given["runs"]]
-        if isinstance(given.get("profiles"), Mapping):
-            given["profiles"] = {
-                name: as_called(block) if isinstance(block, Mapping) else block
-                for name, block in given["profiles"].items()
-            }
-        return given
-
-    @property
-    def heading(self) -> str:
-        return self.title or self.name
 
 
 @dataclass(frozen=True)
@@ -187,25 +120,6 @@ def read_jobs(jobs: Iterable[Job]) -> list[tuple[Job, Run]]:
     with ParsedRuns(read_run) as parsed:
         present = [job.present() for job in jobs]
         return [(job, read_or_mark(job.folder.path, job.facts, parsed.of)) for job in present]
-
-
-def read_sweep(path: Path) -> Sweep:
-    """A sweep file.
-
-    Raises:
-        UserError: no such file, or not a sweep.
-    """
-    values = read_toml(path)
-    if "runs" not in values:
-        raise UserError(
-            f"'{path}' has no [[runs]] block, so it is not a sweep. Write one with 'strategy' and "
-            "'seed' ('alharness sweep --explain' shows how), or use 'alharness run "
-            "--config' for a single run."
-        )
-    try:
-        return Sweep.model_validate({"name": path.stem, **values})
-    except ValidationError as error:
-        raise UserError(f"'{path}': {explain(error, Sweep)}") from error
 
 
 def retitled(sweep: Sweep, choices: Choices) -> Sweep:

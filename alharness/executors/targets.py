@@ -10,7 +10,8 @@ from alharness.comparison.comparison import Comparison, comparisons
 from alharness.comparison.evidence import Gain, registered_in
 from alharness.comparison.series import LeftOut
 from alharness.errors import UserError
-from alharness.executors.sweeps import Job, Sweep, read_jobs
+from alharness.executors.sweep_files import Sweep
+from alharness.executors.sweeps import Job, read_jobs
 from alharness.records import Run, read_runs
 from alharness.records.published import ENDING, archives_of, read_published
 

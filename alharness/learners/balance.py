@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from alharness.lazily import torch
 
 
 def weights_of(targets_N: torch.Tensor, n_classes: int, setting: str) -> torch.Tensor | None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from alharness.errors import UserError
-from alharness.learners.networks import Adopted, Classifier, HeadedNetwork
+from alharness.learners.headed import Adopted, Classifier, HeadedNetwork
 from alharness.learners.weights import load_weights
 from alharness.plugins import describe
 

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
+from alharness.lazily import numpy as np
 from alharness.learners.kinds import (
     EstimatorKind,
     class_weights_of,

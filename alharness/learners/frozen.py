@@ -17,9 +17,9 @@ import torch
 from alharness import seeds
 from alharness.artefacts import Artefact, Maker, Supply, write_tensors
 from alharness.errors import UserError
+from alharness.learners.headed import HeadedNetwork
 from alharness.learners.kinds import Kind, NetworkKind, kind_of
 from alharness.learners.network import NetworkLearner
-from alharness.learners.networks import HeadedNetwork
 from alharness.learners.settings import LearnerSettings
 from alharness.pool import ArrayPool, Pool
 from alharness.progress import Progress

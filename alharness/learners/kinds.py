@@ -19,19 +19,17 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from alharness import plugins
 from alharness.errors import UserError
-from alharness.learners import building
+from alharness.lazily import nn, torch
+from alharness.lazily import numpy as np
 from alharness.learners.learner import SAMPLES_REMEDY, Learner
-from alharness.learners.networks import Classifier, HeadedNetwork, dropout_layers
 from alharness.learners.settings import LearnerSettings
-from alharness.learners.weights import weights_identity
+
+if TYPE_CHECKING:
+    from alharness.learners.headed import HeadedNetwork
 
 #: Item shape and number of classes, once they are known.
 ProblemShape = tuple[tuple[int, ...], int] | None
@@ -129,6 +127,8 @@ class Kind(ABC):
         Raises:
             UserError: a file that is not there.
         """
+        from alharness.learners.weights import weights_identity
+
         weights = settings.weights and weights_identity(self.name, settings.weights)
         return {"learner.weights": weights} if weights else {}
 
@@ -241,6 +241,8 @@ class NetworkKind(Kind):
         tensors: Mapping[str, torch.Tensor] | None = None,
     ) -> HeadedNetwork:
         """A fresh network (``building.build_network``)."""
+        from alharness.learners import building
+
         return building.build_network(
             self.name,
             self.make,
@@ -253,6 +255,8 @@ class NetworkKind(Kind):
 
     def require_fit(self, item_shape: tuple[int, ...], n_classes: int, width: int) -> None:
         """Raises a ``UserError`` where there is no such network for such items."""
+        from alharness.learners import building
+
         building.head_of(self.name, self.make, item_shape, n_classes, width)
 
     def _trial(
@@ -271,6 +275,8 @@ class NetworkKind(Kind):
         )
 
     def _no_activations(self, settings: LearnerSettings, shape: ProblemShape) -> str | None:
+        from alharness.learners.headed import Classifier
+
         reason = _not_whole(settings)
         if reason is not None or shape is None:
             return reason
@@ -283,6 +289,8 @@ class NetworkKind(Kind):
         )
 
     def _can_be_sampled(self, settings: LearnerSettings, shape: ProblemShape) -> bool:
+        from alharness.learners.headed import dropout_layers
+
         if settings.freeze:
             return False
         # While none can be built, a network may have dropout of its own: the stage asks again.

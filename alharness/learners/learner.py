@@ -13,13 +13,15 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from alharness.errors import UserError
-from alharness.labelled import LabelledSet
 from alharness.lazily import from_files, functional, torch
-from alharness.learners.settings import LearnerSettings as LearnerSettings
-from alharness.pool import Pool
+
+if TYPE_CHECKING:
+    from alharness.labelled import LabelledSet
+    from alharness.learners.settings import LearnerSettings as LearnerSettings
+    from alharness.pool import Pool
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ LearnerFactory = Callable[[tuple[int, ...], int, "torch.device"], Learner]
 __getattr__ = from_files(
     __name__,
     {
+        "LearnerSettings": "alharness.learners.settings",
         "LinearLearner": "alharness.learners.linear",
         "NetworkLearner": "alharness.learners.network",
     },

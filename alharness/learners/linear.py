@@ -6,16 +6,17 @@ Shape letters: N items, C classes, D features.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch.nn import functional
-
-from alharness.labelled import LabelledSet
-from alharness.learners import newton
+from alharness.lazily import functional, torch
 from alharness.learners.balance import weights_of
 from alharness.learners.learner import FitReport, Learner
 from alharness.learners.settings import LearnerSettings
-from alharness.pool import Pool
+
+if TYPE_CHECKING:
+    from alharness.labelled import LabelledSet
+    from alharness.learners import newton
+    from alharness.pool import Pool
 
 
 class LinearLearner(Learner):
@@ -59,6 +60,8 @@ class LinearLearner(Learner):
         self.bias = torch.zeros(n_vectors, device=device)
 
     def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> FitReport:
+        from alharness.learners import newton
+
         # L-BFGS holds a copy in float64; Newton's method also inner products of the items, or a second copy.
         more_bytes = 8 if self.settings.solver == "lbfgs" else 16
         items, targets = labelled.training_data(pool, more_bytes=more_bytes)
@@ -113,6 +116,8 @@ def _lbfgs(
     weights_C: torch.Tensor | None,
 ) -> newton.Solution:
     """The recipe of versions before 0.3, to the last bit: their runs go on with ``learner.solver=lbfgs``."""
+    from alharness.learners import newton
+
     n, n_vectors = len(targets_N), 1 if n_classes == 2 else n_classes
     weight = x_ND.new_zeros(n_vectors, x_ND.shape[1]).requires_grad_()
     bias = x_ND.new_zeros(n_vectors).requires_grad_()

@@ -25,11 +25,11 @@ from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
+from alharness.learners.headed import Classifier, HeadedNetwork
 from alharness.learners.kinds import NetworkKind, kind_of
 from alharness.learners.learner import FitReport, Learner, LearnerFactory
 from alharness.learners.linear import LinearLearner
 from alharness.learners.network import NetworkLearner
-from alharness.learners.networks import Classifier, HeadedNetwork
 from alharness.learners.settings import LearnerSettings
 from alharness.learners.training import adam, descend_through
 from alharness.pool import Pool

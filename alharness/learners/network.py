@@ -17,9 +17,9 @@ from alharness.errors import UserError
 from alharness.labelled import LabelledSet
 from alharness.learners.balance import weights_of
 from alharness.learners.batches import Batches, flip_crop
+from alharness.learners.headed import HeadedNetwork, dropout_layers
 from alharness.learners.kinds import NetworkKind, network_kind
 from alharness.learners.learner import SAMPLES_REMEDY, FitReport, Learner
-from alharness.learners.networks import HeadedNetwork, dropout_layers
 from alharness.learners.settings import LearnerSettings
 from alharness.learners.training import descend_all, descend_on_device
 from alharness.learners.weights import read_weights

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from alharness import seeds
 from alharness.labelled import Annotation, LabelledSet
+from alharness.lazily import numpy as np
 from alharness.learners.learner import FitReport
 from alharness.learners.linear import LinearLearner
 from alharness.pool import Pool

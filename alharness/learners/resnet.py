@@ -8,9 +8,8 @@ without pooling.
 
 from __future__ import annotations
 
-from torch import nn
-
 from alharness.errors import UserError
+from alharness.lazily import nn
 
 
 def resnet18(item_shape: tuple[int, ...], n_classes: int) -> nn.Module:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from alharness.frozen import Frozen
 
 
-class LearnerSettings(BaseModel):
+class LearnerSettings(Frozen):
     """How classifiers are trained: one recipe per task, part of the protocol fingerprint."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str = Field(
         "linear", description="a name of 'alharness list learners', module:Class or ./file.py:Class"

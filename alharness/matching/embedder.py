@@ -10,10 +10,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from alharness.errors import UserError, blamed
 from alharness.lazily import nn, torch
+from alharness.lazily import numpy as np
 from alharness.plugins import MODELS, describe, load
 
 #: What a name should be, for messages.

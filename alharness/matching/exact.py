@@ -10,16 +10,16 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from alharness import numerics
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.matching.index import Index, Neighbour
 from alharness.matching.search import Search
 from alharness.timing import WorkCounters
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from alharness.matching.streamed import StreamedRows
 
 

@@ -15,15 +15,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.matching.embedder import load_embedder
 from alharness.pool import EMBEDDED, Pool, digest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SETTING = "strategy.features"
 PREFIX = "npz:"

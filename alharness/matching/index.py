@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.timing import WorkCounters
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: One neighbour: pool index, distance, and rank among all pool items, labelled ones too, from 1.
 Neighbour = tuple[int, float, int]

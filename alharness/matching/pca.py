@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 
 if TYPE_CHECKING:

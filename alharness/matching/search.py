@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.matching.index import Neighbour, squared_distances
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Search:

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from alharness.artefacts import Supply
 from alharness.errors import UserError, unknown_name
 from alharness.lazily import torch
-from alharness.matching import features
-from alharness.matching.features import FeatureExtractor
 from alharness.matching.given import PREFIX, features_identity, path_of, read_given
-from alharness.matching.pca import N_COMPONENTS
-from alharness.pool import Pool
-from alharness.timing import WorkCounters
+
+if TYPE_CHECKING:
+    from alharness.artefacts import Supply
+    from alharness.matching.features import FeatureExtractor
+    from alharness.pool import Pool
+    from alharness.timing import WorkCounters
 
 __all__ = [
     "AUTO",
@@ -183,6 +183,8 @@ def open_space(
     Raises:
         UserError: a file that is not there, damaged, or of other items.
     """
+    from alharness.matching import N_COMPONENTS, features
+
     pool = preparation.pool
     if name == CLASSIFIER or (name == ITEMS and n_components is None):
         return Space(name, "", unit=unit and name == CLASSIFIER)
@@ -199,9 +201,8 @@ def open_space(
         key = f"{PREFIX}{given.digest}" + (" unit" if unit else "")
         return Space(name, key, points.to(pool.device), place, unit)
     extractor = features.pixels() if name == ITEMS else features.encoder(preparation.autoencoder())
-    reduced = features.obtain_reduced_pool(
-        pool, extractor, n_components or N_COMPONENTS, preparation.supply
-    )
+    n_components = n_components or N_COMPONENTS
+    reduced = features.obtain_reduced_pool(pool, extractor, n_components, preparation.supply)
     return Space(name, extractor.key, reduced.features, reduced.space)
 
 
@@ -220,6 +221,8 @@ def extractor_in(
     Raises:
         UserError: a file that is not there, damaged, of other items, or without its model.
     """
+    from alharness.matching import features
+
     if name == CLASSIFIER:
         return None, None
     if name == ITEMS:
@@ -229,7 +232,9 @@ def extractor_in(
         return features.encoder(preparation.autoencoder()), None
     given = read_given(path)
     given.require(preparation.pool.n, preparation.own_fingerprint)
-    extractor = FeatureExtractor(name, f"{PREFIX}{given.digest}", given.placing(preparation.pool))
+    extractor = features.FeatureExtractor(
+        name, f"{PREFIX}{given.digest}", given.placing(preparation.pool)
+    )
     return extractor, given.rows
 
 

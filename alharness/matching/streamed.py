@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from alharness import numerics
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.matching.index import Neighbour
 from alharness.matching.search import Search
 from alharness.timing import WorkCounters
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Relative error of a product of a stored row and a query. A row is rounded to 8 bits, 2^-8 of it at most;
 #: of a query two such numbers are kept, so 2^-16 of it is lost: ``|q.f - q'.f'| <= STORED |q| |f|``.

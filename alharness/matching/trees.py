@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from alharness import seeds
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.matching.index import GrowingIndex
 from alharness.timing import WorkCounters
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class KDTreeIndex(GrowingIndex):

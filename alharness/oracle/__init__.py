@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from alharness.lazily import from_files
-from alharness.oracle.settings import OracleSettings
+from alharness.lazily import from_files, homes_in
 
 if TYPE_CHECKING:
-    from alharness.border.vault import Vault
-    from alharness.oracle.oracle import (
-        Annotator,
-        Oracle,
-        Person,
-        as_stored,
-        first_change,
-        hidden,
-        open_oracle,
-    )
+    from alharness.border.vault import Vault as Vault
+    from alharness.oracle.oracle import Annotator as Annotator
+    from alharness.oracle.oracle import Oracle as Oracle
+    from alharness.oracle.oracle import Person as Person
+    from alharness.oracle.oracle import as_stored as as_stored
+    from alharness.oracle.oracle import first_change as first_change
+    from alharness.oracle.oracle import hidden as hidden
+    from alharness.oracle.oracle import open_oracle as open_oracle
+    from alharness.oracle.settings import OracleSettings as OracleSettings
 
-__all__ = [
-    "Annotator",
-    "Oracle",
-    "OracleSettings",
-    "Person",
-    "Vault",
-    "as_stored",
-    "first_change",
-    "hidden",
-    "open_oracle",
-]
-
-_HOMES = dict.fromkeys(__all__, "alharness.oracle.oracle") | {"Vault": "alharness.border.vault"}
-__getattr__ = from_files(__name__, _HOMES)
+__getattr__ = from_files(__name__, homes_in(__file__))

@@ -12,21 +12,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from alharness import seeds
 from alharness.artefacts import Artefact, Maker, Supply, write_tensors
+from alharness.lazily import numpy as np
 from alharness.learners.kinds import build_classifier
 from alharness.learners.training import adam, descend_through, epochs_of
 from alharness.pool import Pool
 from alharness.progress import Progress
 from alharness.tasks.base import TaskData
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 KIND = "annotator"
 WEIGHTS = "annotator.safetensors"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from alharness import seeds
+from alharness.lazily import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def with_noise(

@@ -12,17 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from alharness import seeds
 from alharness.artefacts import Supply
 from alharness.border.vault import Vault
 from alharness.errors import UserError
 from alharness.labelled import Annotation
+from alharness.lazily import numpy as np
 from alharness.oracle.noise import with_noise
 from alharness.oracle.originals import Original, Originals
 from alharness.oracle.questions import Asking
@@ -30,6 +29,9 @@ from alharness.oracle.settings import OracleSettings
 from alharness.pool import Pool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery, Query
 from alharness.tasks.base import TaskData
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class Annotator(Protocol):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from alharness.lazily import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 
 #: What a task gives for the name of an item: a picture's file or its bytes, a row's cells, or nothing.
 Original = Path | bytes | Mapping[str, str] | None

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from alharness.errors import UserError
+from alharness.frozen import Frozen
 
 
-class OracleSettings(BaseModel):
+class OracleSettings(Frozen):
     """How queries are annotated."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mode: Literal["hard", "abstain", "noisy", "human"] = Field(
         "hard",

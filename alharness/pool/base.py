@@ -15,8 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 
 if TYPE_CHECKING:

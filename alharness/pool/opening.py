@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.pool.base import Pool, VirtualItems
 from alharness.pool.pinned import PinnedPool
 from alharness.pool.residency import Forecast, forecast
 from alharness.pool.stored import ArrayPool, StreamedPool
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def forecast_of(

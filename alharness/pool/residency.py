@@ -13,10 +13,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from alharness.errors import UserError
-from alharness.lazily import torch
+from alharness.lazily import psutil, torch
 from alharness.pool.base import BLOCK_VALUES_CPU, BLOCK_VALUES_CUDA
 from alharness.pool.pinned import pinned_bytes
 

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.pool.base import StoredPool
 from alharness.pool.pinned import Ring

@@ -2,60 +2,41 @@
 
 from __future__ import annotations
 
-from alharness.records.doubts import DOUBTS, doubts
-from alharness.records.facts import RunFacts, SpecFacts
-from alharness.records.folder import RunFolder, keep_conformance, read_conformance
-from alharness.records.ledger import Ledger, LedgerEntry, each_once
-from alharness.records.metrics import METRICS
-from alharness.records.proof import CURE, cycles_of
-from alharness.records.query_log import INITIAL, QueryLog
-from alharness.records.reader import read_run, read_runs, run_folders
-from alharness.records.records import (
-    AnnotationFigures,
-    CycleRecord,
-    FitFigures,
-    Metric,
-    QueryFigures,
-    RecordFile,
-    StopSetFigures,
-    TestFigures,
-    Times,
-    append_record,
-    read_records,
-    timed_selections,
-)
-from alharness.records.runs import Run
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "CURE",
-    "DOUBTS",
-    "INITIAL",
-    "METRICS",
-    "AnnotationFigures",
-    "CycleRecord",
-    "FitFigures",
-    "Ledger",
-    "LedgerEntry",
-    "Metric",
-    "QueryFigures",
-    "QueryLog",
-    "RecordFile",
-    "Run",
-    "RunFacts",
-    "RunFolder",
-    "SpecFacts",
-    "StopSetFigures",
-    "TestFigures",
-    "Times",
-    "append_record",
-    "cycles_of",
-    "doubts",
-    "each_once",
-    "keep_conformance",
-    "read_conformance",
-    "read_records",
-    "read_run",
-    "read_runs",
-    "run_folders",
-    "timed_selections",
-]
+from alharness.lazily import from_files, homes_in
+
+if TYPE_CHECKING:
+    from alharness.records.doubtful import DOUBTS as DOUBTS
+    from alharness.records.doubtful import doubts as doubts
+    from alharness.records.facts import RunFacts as RunFacts
+    from alharness.records.facts import SpecFacts as SpecFacts
+    from alharness.records.folder import RunFolder as RunFolder
+    from alharness.records.folder import keep_conformance as keep_conformance
+    from alharness.records.folder import read_conformance as read_conformance
+    from alharness.records.ledger import Ledger as Ledger
+    from alharness.records.ledger import LedgerEntry as LedgerEntry
+    from alharness.records.ledger import each_once as each_once
+    from alharness.records.metrics import METRICS as METRICS
+    from alharness.records.proof import CURE as CURE
+    from alharness.records.proof import cycles_of as cycles_of
+    from alharness.records.query_log import INITIAL as INITIAL
+    from alharness.records.query_log import QueryLog as QueryLog
+    from alharness.records.reader import read_run as read_run
+    from alharness.records.reader import read_runs as read_runs
+    from alharness.records.reader import run_folders as run_folders
+    from alharness.records.records import AnnotationFigures as AnnotationFigures
+    from alharness.records.records import CycleRecord as CycleRecord
+    from alharness.records.records import FitFigures as FitFigures
+    from alharness.records.records import Metric as Metric
+    from alharness.records.records import QueryFigures as QueryFigures
+    from alharness.records.records import RecordFile as RecordFile
+    from alharness.records.records import StopSetFigures as StopSetFigures
+    from alharness.records.records import TestFigures as TestFigures
+    from alharness.records.records import Times as Times
+    from alharness.records.records import append_record as append_record
+    from alharness.records.records import read_records as read_records
+    from alharness.records.records import timed_selections as timed_selections
+    from alharness.records.runs import Run as Run
+
+__getattr__ = from_files(__name__, homes_in(__file__))

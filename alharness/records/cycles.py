@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, overload
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from alharness.lazily import numpy as np
 from alharness.records.ledger import LedgerEntry
 from alharness.records.records import CycleRecord, timed_places
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Dotted name of a field -> its value in every cycle, ``[K]``; None where a cycle has none.
 Columns = dict[str, list[Any]]

@@ -20,9 +20,12 @@ UNWRITTEN = {"noise": "0.0", "stop": "none", "initial": '{"name": "random"}'}
 
 
 class _Written(BaseModel):
-    """A part of a run's files. ``model_fields_set`` tells what the file really says."""
+    """A part of a run's files. ``model_fields_set`` tells what the file really says.
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    The defaults below are constructed without being checked: a first check builds validators.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
     def as_written(self) -> dict[str, Any]:
         """The values that the file has or gets, in the file's order; defaults are not added."""
@@ -48,7 +51,7 @@ class Choice(_Written):
 DRAWN = ("random", "stratified")
 
 #: How the initial set is found where nobody says it; left out of keys and protocols.
-RANDOM_START = Choice(name="random")
+RANDOM_START = Choice.model_construct(name="random")
 
 
 class SpecFacts(_Written):
@@ -91,7 +94,9 @@ class SpecFacts(_Written):
 
 
 #: In place of a spec that is not there, or cannot be read.
-NO_SPEC = SpecFacts(task=Choice(name="?"), strategy=Choice(name="?"))
+NO_SPEC = SpecFacts.model_construct(
+    task=Choice.model_construct(name="?"), strategy=Choice.model_construct(name="?")
+)
 
 
 class TaskFacts(_Written):
@@ -189,9 +194,9 @@ class RunFacts(_Written):
 
     protocol: dict[str, Any] = {}
     run_key: str = ""
-    task: TaskFacts = TaskFacts()
-    strategy: StrategyFacts = StrategyFacts()
-    start: StartFacts = StartFacts()
+    task: TaskFacts = TaskFacts.model_construct()
+    strategy: StrategyFacts = StrategyFacts.model_construct()
+    start: StartFacts = StartFacts.model_construct()
     versions: dict[str, Any] = {}
     hardware: dict[str, Any] = {}
     git_commit: str = ""

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from alharness.frozen import Frozen
 from alharness.timing import synchronise
 
 if TYPE_CHECKING:
     import torch
 
 
-class LedgerEntry(BaseModel):
+class LedgerEntry(Frozen):
     """One preparation: what it cost when it was built, and whether this run had to pay for it.
 
     Attributes:
@@ -25,8 +26,6 @@ class LedgerEntry(BaseModel):
         load_s: seconds that this run spent on it.
         details: anything that explains the cost or the quality (steps, rows, Fréchet distance).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     seconds: float

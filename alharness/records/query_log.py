@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from alharness.errors import UserError
 from alharness.files import beside
+from alharness.lazily import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Rows of ``queries.npz`` that belong to the initial set.
 INITIAL = -1

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -29,6 +27,7 @@ from pydantic import (
 
 from alharness.errors import UserError
 from alharness.files import append_line, explained
+from alharness.frozen import Frozen
 from alharness.records.ledger import LedgerEntry, each_once
 
 if TYPE_CHECKING:
@@ -38,11 +37,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FitFigures(_Model):
+class FitFigures(Frozen):
     """How the classifier of the cycle was trained."""
 
     steps: int
@@ -87,7 +82,7 @@ Figure = Annotated[float, BeforeValidator(_measured)]
 NOT_MEASURED = "-"
 
 
-class TestFigures(_Model):
+class TestFigures(Frozen):
     """The classifier of the cycle on the whole test set.
 
     Without a test set nothing was measured: all figures are NaN, and null in the file.
@@ -149,7 +144,7 @@ class TestFigures(_Model):
         return {name: None if value != value else value for name, value in values.items()}
 
 
-class QueryFigures(_Model):
+class QueryFigures(Frozen):
     """What was asked, judged by the classifier that asked, before annotation."""
 
     kind: Literal["pool", "image", "line"]
@@ -160,7 +155,7 @@ class QueryFigures(_Model):
     diagnostics: dict[str, float] = Field(default_factory=dict)
 
 
-class AnnotationFigures(_Model):
+class AnnotationFigures(Frozen):
     """What came back."""
 
     n_asked: int = Field(description="annotations spent by this query")
@@ -183,7 +178,7 @@ class AnnotationFigures(_Model):
         return values
 
 
-class StopSetFigures(_Model):
+class StopSetFigures(Frozen):
     """The cycle's classifier on the stop set: what stopping rules are judged by (since 0.3).
 
     The stop set is a fixed random sample of the pool, the same in all cycles of a run and for all
@@ -221,7 +216,7 @@ class StopSetFigures(_Model):
         return values.astype(np.int64)
 
 
-class Times(_Model):
+class Times(Frozen):
     """Seconds. Only here and in ``ts_ms`` do two runs of one spec differ."""
 
     fit_s: float
@@ -275,7 +270,7 @@ class Times(_Model):
 _LATER = {"stop_set", "cross_validated", "stopped"}
 
 
-class CycleRecord(_Model):
+class CycleRecord(Frozen):
     """One cycle: train, evaluate, ask. The last one of a run asks nothing more."""
 
     schema_version: int = SCHEMA

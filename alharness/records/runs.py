@@ -6,17 +6,18 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from alharness.lazily import numpy as np
 from alharness.records.cycles import Cycles
 from alharness.records.facts import NO_SPEC, RunFacts, Session, SpecFacts
 from alharness.records.ledger import LedgerEntry, each_once
 from alharness.records.metrics import MACRO, OF_CLASS, axis_field, find_metric
 
-Array = NDArray[np.float64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Array: TypeAlias = "NDArray[np.float64]"
 #: (seed, data seed): runs of different strategies with the same pair are compared one to one.
 Pair = tuple[int, int]
 #: What was labelled and learned, cycle by cycle: digests of both, accuracy and log loss.

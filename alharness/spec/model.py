@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from alharness import plugins
 from alharness.artefacts.keys import before, identity
 from alharness.errors import UserError
+from alharness.frozen import Frozen
 from alharness.generative.settings import AutoencoderSettings, GeneratorSettings
 from alharness.learners.settings import LearnerSettings
 from alharness.oracle.settings import OracleSettings
@@ -52,10 +53,8 @@ SETTINGS = ("learner", "pool", "oracle", "generator", "autoencoder")
 SECTIONS = (*CHOICES, *SETTINGS)
 
 
-class RunSpec(BaseModel):
+class RunSpec(Frozen):
     """One run, with nothing left open: equal specs give equal records."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol: int = PROTOCOL
     task: Choice

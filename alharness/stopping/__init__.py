@@ -21,24 +21,25 @@ proves that it keeps the contract.
 
 from __future__ import annotations
 
-from alharness.stopping.asking import ask, ends_at, lacking, say
-from alharness.stopping.naming import NamedRule, all_rules, choice_of, named, rule_class
-from alharness.stopping.rule import NEEDS, Decision, Parameters, Seen, StoppingRule, seen_of
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "NEEDS",
-    "Decision",
-    "NamedRule",
-    "Parameters",
-    "Seen",
-    "StoppingRule",
-    "all_rules",
-    "ask",
-    "choice_of",
-    "ends_at",
-    "lacking",
-    "named",
-    "rule_class",
-    "say",
-    "seen_of",
-]
+from alharness.lazily import from_files, homes_in
+
+if TYPE_CHECKING:
+    from alharness.stopping.asking import ask as ask
+    from alharness.stopping.asking import ends_at as ends_at
+    from alharness.stopping.asking import lacking as lacking
+    from alharness.stopping.asking import say as say
+    from alharness.stopping.naming import NamedRule as NamedRule
+    from alharness.stopping.naming import all_rules as all_rules
+    from alharness.stopping.naming import choice_of as choice_of
+    from alharness.stopping.naming import named as named
+    from alharness.stopping.naming import rule_class as rule_class
+    from alharness.stopping.rule import NEEDS as NEEDS
+    from alharness.stopping.rule import Decision as Decision
+    from alharness.stopping.rule import Parameters as Parameters
+    from alharness.stopping.rule import Seen as Seen
+    from alharness.stopping.rule import StoppingRule as StoppingRule
+    from alharness.stopping.rule import seen_of as seen_of
+
+__getattr__ = from_files(__name__, homes_in(__file__))

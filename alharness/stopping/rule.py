@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
+from alharness.frozen import Frozen
 from alharness.records.records import CycleRecord, StopSetFigures
 
 #: What a rule may need beyond the figures that every record has -> in words.
@@ -18,10 +19,8 @@ NEEDS: Mapping[str, str] = {
 }
 
 
-class Parameters(BaseModel):
+class Parameters(Frozen):
     """Parameters of a stopping rule (``--stop RULE:NAME=VALUE``): frozen, unknown names refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from alharness.lazily import numpy as np
 from alharness.records.records import StopSetFigures
 from alharness.stopping.rule import Decision, Parameters, Seen, StoppingRule
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Figures are sums of fractions: a border that is met in exact arithmetic is met.
 SLACK = 1e-9

@@ -9,17 +9,18 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.pool import digest
 from alharness.tasks.base import Profile, TaskData, TaskDefaults, TaskPlugin
 from alharness.tasks.rows import Divided
 from alharness.tasks.settings import row
 from alharness.tasks.soundness import n_shared, shared_note
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Images from this side on have structure that a convolution finds and an mlp does not.
 CONVOLVED = 16

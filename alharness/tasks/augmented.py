@@ -14,12 +14,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
 from pydantic import Field
 
 from alharness import seeds
 from alharness.errors import UserError
 from alharness.lazily import functional, torch
+from alharness.lazily import numpy as np
 from alharness.pool import Pool, VirtualPool
 from alharness.tasks.base import TaskData, TaskParameters
 from alharness.tasks.derived import DerivedTask, renamed

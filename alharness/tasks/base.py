@@ -14,13 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
@@ -28,6 +24,8 @@ from pydantic import (
 )
 
 from alharness.errors import UserError, is_own
+from alharness.frozen import Frozen
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.pool import ArrayPool, Forecast, Pool, VirtualItems, digest, forecast_of, open_items
 from alharness.progress import Progress, silent
@@ -50,6 +48,9 @@ from alharness.tasks.soundness import (
     sound_names,
     sound_targets,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: A classifier that finds splits for what is not there, as an example in messages.
 TAKES_GAPS = "sklearn.ensemble:HistGradientBoostingClassifier"
@@ -147,14 +148,12 @@ class TaskData:
         return open_items(self.test_images, device, chosen, pixel_max=self.pixel_max)
 
 
-class TaskParameters(BaseModel):
+class TaskParameters(Frozen):
     """Parameters of a task (``--set task.NAME=VALUE``); most have none.
 
     A field that is marked ``json_schema_extra={"added": VERSION}`` is left out of what is written and
     hashed while it has its default: a new parameter renames no run and no cache.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @field_validator("*", mode="before")
     @classmethod

@@ -12,12 +12,10 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.progress import Progress
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
@@ -26,6 +24,9 @@ from alharness.tasks.originals.images import Fit, ImageFiles
 from alharness.tasks.originals.tree import FileTree, in_words, listed
 from alharness.tasks.selection import CachedTask, CachePart
 from alharness.tasks.settings import row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TABLES = ("attr_celeba", "eval_partition")
 COUNTS = {"train": 162_770, "valid": 19_867, "test": 19_962}

@@ -11,12 +11,10 @@ import tarfile
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.progress import Progress
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.class_folders import plan_import
@@ -26,6 +24,9 @@ from alharness.tasks.originals.images import Fit
 from alharness.tasks.originals.tree import read_limited, refuse_large
 from alharness.tasks.selection import CachedTask, CachePart
 from alharness.tasks.settings import row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ARCHIVE = "cifar-10-python.tar.gz"
 FOLDER = "cifar-10-batches-py"

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.tasks.meaning import MAX_CATEGORIES, Meaning
 from alharness.tasks.words import typed_name
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pandas import Series
 
 #: A column whose values differ by less is constant: its deviation is rounding, and dividing by it noise.
-_CONSTANT = 8 * np.finfo(np.float64).eps
+_CONSTANT = 8 * sys.float_info.epsilon
 #: The category of what is not there.
 NOTHING = "(nothing)"
 

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar
 
 from alharness import seeds
+from alharness.lazily import numpy as np
 from alharness.pool import digest
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, TaskData, TaskPlugin
 from alharness.tasks.settings import DefaultRows, row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: The split is a fact of the task, not of a run: it never follows the run's seed.
 SPLIT_SEED = 20200302

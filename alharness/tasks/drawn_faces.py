@@ -12,12 +12,16 @@ Coordinates: the centre square of the picture is [-1, 1] x [-1, 1], x to the rig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, cast
 
 from alharness import seeds
+from alharness.lazily import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    #: float32 throughout (numpy's own types lose track of it in mixed arithmetic).
+    Array = NDArray[Any]
 
 #: Raised when the same (seed, index) would give another face: cached ones are then drawn anew.
 DRAWING = 1
@@ -31,9 +35,6 @@ N_DRAWS = 128
 #: Faces drawn at once: about 1 MB per mask at 64x64.
 BATCH = 64
 
-#: float32 throughout (numpy's own types lose track of it in mixed arithmetic).
-Array = NDArray[Any]
-
 
 class _Draws:
     """The random numbers of B faces, handed out column by column."""
@@ -46,7 +47,7 @@ class _Draws:
         """``[B]`` in [low, high)."""
         column = self._numbers[:, self._next]
         self._next += 1
-        return cast(Array, low + (high - low) * column)
+        return cast("Array", low + (high - low) * column)
 
     def bump(self, scale: float) -> Array:
         """``[B]`` around 0, within twice ``scale``: the sum of two uniforms, cheap and bounded."""

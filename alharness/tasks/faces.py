@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from pydantic import Field
 
+from alharness.lazily import Image
+from alharness.lazily import numpy as np
 from alharness.progress import Progress, silent
 from alharness.tasks.base import (
     DataLocations,

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
-from PIL import Image
 from pydantic import Field
 
 from alharness.errors import UserError
+from alharness.lazily import Image
+from alharness.lazily import numpy as np
 from alharness.progress import Progress
 from alharness.tasks.base import DataLocations, TaskParameters
 from alharness.tasks.originals.cache import ImageCache

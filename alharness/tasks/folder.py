@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-import numpy as np
 from pydantic import Field
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, TaskData
 from alharness.tasks.fitting import FitParameters, OwnImages, plan_of

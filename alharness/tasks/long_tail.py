@@ -9,15 +9,18 @@ the source's as it is, so that every class counts there as before.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from alharness import seeds
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.tasks.base import TaskData, TaskParameters
 from alharness.tasks.derived import DerivedTask, renamed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Raised when the same settings would keep other items.
 VERSION = 1

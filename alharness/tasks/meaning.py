@@ -11,12 +11,13 @@ import json
 import re
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from alharness.lazily import numpy as np
 from alharness.tasks.words import Column, typed_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: More categories than this are names or numbers of rows and tell nothing.
 MAX_CATEGORIES = 100

@@ -10,18 +10,19 @@ from __future__ import annotations
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.progress import Progress
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, fetching, unpacking
 from alharness.tasks.selection import CachedTask, CachePart
 from alharness.tasks.settings import row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: MD5 of what the official archives unpack to (the list that torchvision checks): however they were
 #: packed since, and whatever the files are called now.

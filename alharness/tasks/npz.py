@@ -8,19 +8,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.pool import EMBEDDED
 from alharness.progress import Progress, silent
 from alharness.tasks.arrays import OwnFile, as_items, channels_last, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
 from alharness.tasks.originals.tree import in_words
 from alharness.tasks.rows import Rows, SplitParameters, check_labels, divided
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: The forms of a file: items and labels of each part, with the keys in any case. The third is Keras'
 #: (``mnist.npz``), the fourth MedMNIST's.

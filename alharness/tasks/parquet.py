@@ -13,13 +13,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from alharness.errors import UserError, unknown_name
+from alharness.lazily import numpy as np
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, TaskData
 from alharness.tasks.fitting import FitParameters, OwnImages, plan_of
@@ -37,6 +36,9 @@ from alharness.tasks.originals.parquet_files import (
 from alharness.tasks.originals.tree import FileTree, file_facts, listed, shown
 from alharness.tasks.rows import LEFT_OUT, Divided, Rows, SplitParameters, check_labels, divided
 from alharness.tasks.splits import NO_SPLIT, is_flag, roles_in
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Columns that are taken for the label when nothing says which one is.
 LABELS = ("label", "labels", "target", "class", "y")

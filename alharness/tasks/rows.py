@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from alharness import seeds
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.tasks.base import TaskParameters
 from alharness.tasks.soundness import BLANK
 from alharness.tasks.words import names_in
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Notes under which it is said what was not used, what the parts were used for, and what has no class.
 LEFT_OUT, SPLITS, UNLABELLED = "left out", "splits", "unlabelled"

@@ -6,16 +6,18 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from alharness.lazily import numpy as np
 from alharness.progress import Progress, silent
 from alharness.tasks.base import DataLocations, TaskData, TaskPlugin
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.dataset import check_targets
 from alharness.tasks.settings import DefaultRows
 from alharness.tasks.soundness import shared_note
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

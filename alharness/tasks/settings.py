@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from alharness.frozen import Frozen
 from alharness.learners.settings import LearnerSettings
 
 Profile = Literal["quick", "paper"]
@@ -19,10 +20,8 @@ def as_typed(value: Any) -> Any:
     return str(value) if isinstance(value, int | float | date) else value
 
 
-class TaskDefaults(BaseModel):
+class TaskDefaults(Frozen):
     """One row of Table 1, and the classifier that belongs to it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     budget: int = Field(gt=0, description="annotations in all, the initial set included")
     query_size: int = Field(gt=0, description="annotations per cycle ('New')")
@@ -55,10 +54,8 @@ class DefaultRows:
         return self.paper if profile == "paper" else self.quick
 
 
-class PoolSettings(BaseModel):
+class PoolSettings(Frozen):
     """Where the pool lives."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     residency: Literal["auto", "device", "host", "memmap"] = Field(
         "auto", description="auto chooses from a forecast of memory and says so"

@@ -7,12 +7,13 @@ give figures, not errors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: The target of an item without a class.
 BLANK = -1

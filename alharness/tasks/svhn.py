@@ -8,16 +8,18 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from alharness.lazily import numpy as np
 from alharness.progress import Progress
 from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset, fetching, unpacking
 from alharness.tasks.selection import CachedTask, CachePart
 from alharness.tasks.settings import row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: MD5 of the official files, as torchvision checks them; splits lie in this order.
 MD5 = {

@@ -8,11 +8,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from alharness.errors import UserError, unknown_name
+from alharness.lazily import numpy as np
 from alharness.progress import Progress, silent
 from alharness.tasks.arrays import OwnFile, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults
@@ -31,6 +30,7 @@ from alharness.tasks.table_file import Held, read_table
 from alharness.tasks.words import Column, names_in, typed_name
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pandas import Series
 
 #: Columns that are taken for the target when none is named.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from alharness.errors import UserError, unknown_name
+from alharness.lazily import numpy as np
 from alharness.lazily import torch
 from alharness.progress import Progress, silent
 from alharness.tasks.arrays import as_items, data_of, defaults_for
 from alharness.tasks.base import DataLocations, Profile, TaskData, TaskDefaults, TaskPlugin
 from alharness.tasks.hints import TORCHVISION
 from alharness.tasks.rows import Rows, SplitParameters, divided
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class TorchvisionSet(TaskPlugin):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from alharness.lazily import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pandas import Series
 
 

@@ -16,7 +16,8 @@ from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.executors import ray_cluster
 from alharness.executors.ray_cluster import RayExecutor
-from alharness.executors.sweeps import Choices, Sweep, expand
+from alharness.executors.sweep_files import Sweep
+from alharness.executors.sweeps import Choices, expand
 from alharness.files import read_toml
 from alharness.records import run_folders
 from alharness.spec import RunSpec

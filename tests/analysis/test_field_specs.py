@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alharness.executors.sweeps import Choices, expand, read_sweep
+from alharness.executors.sweep_files import read_sweep
+from alharness.executors.sweeps import Choices, expand
 
 ROOT = Path(__file__).parents[2]
 SPECS = sorted((ROOT / "benchmarks" / "specs" / "field").glob("*.toml"))

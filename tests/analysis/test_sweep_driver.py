@@ -12,7 +12,8 @@ from alharness.cli import call
 from alharness.engine.places import Places
 from alharness.executors.base import Event, carry_out, payload
 from alharness.executors.driver import drive
-from alharness.executors.sweeps import Choices, Job, Sweep, expand
+from alharness.executors.sweep_files import Sweep
+from alharness.executors.sweeps import Choices, Job, expand
 from alharness.tasks.base import DataLocations
 from alharness.tracking import Visits, default_uri, open_tracking
 from alharness.tracking.marks import is_kept_out

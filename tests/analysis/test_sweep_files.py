@@ -9,15 +9,8 @@ import pytest
 
 from alharness.api.sweeping import asked
 from alharness.errors import UserError
-from alharness.executors.sweeps import (
-    Choices,
-    Sweep,
-    expand,
-    parse_seeds,
-    read_sweep,
-    retitled,
-    standing,
-)
+from alharness.executors.sweep_files import Sweep, read_sweep
+from alharness.executors.sweeps import Choices, expand, parse_seeds, retitled, standing
 
 SPECS = Path(__file__).parents[2] / "benchmarks" / "specs"
 

@@ -14,7 +14,8 @@ from alharness.cli import call
 from alharness.errors import UserError
 from alharness.executors import plans
 from alharness.executors.plans import as_array, extend_plan, job_of_plan
-from alharness.executors.sweeps import Choices, Sweep, expand, standing
+from alharness.executors.sweep_files import Sweep
+from alharness.executors.sweeps import Choices, expand, standing
 from alharness.records import run_folders
 from alharness.spec import resolve
 

@@ -15,7 +15,8 @@ from alharness.api.running import places_of
 from alharness.cli import call
 from alharness.engine.runner import execute
 from alharness.errors import UserError
-from alharness.executors.sweeps import Choices, expand, read_sweep
+from alharness.executors.sweep_files import read_sweep
+from alharness.executors.sweeps import Choices, expand
 from alharness.records import read_run
 from alharness.records.records import RecordFile
 from alharness.spec import resolve

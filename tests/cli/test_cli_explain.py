@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
-from alharness.executors import sweeps
-from alharness.executors.sweeps import Choices, Sweep, expand, read_sweep
+from alharness.executors import sweep_files
+from alharness.executors.sweep_files import Sweep, read_sweep
+from alharness.executors.sweeps import Choices, expand
 from alharness.scaling import claims
 from alharness.scaling.claims import MEASUREMENTS, ClaimsFile, NamedStudy, ScalingClaim
 from alharness.spec import SECTIONS, TOP_LEVEL
@@ -51,8 +52,10 @@ def test_a_claims_file_is_described_key_by_key(
 
 def test_the_example_of_a_sweep_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text(sweeps.EXAMPLE)
-    assert all(line in told(capsys, "sweep", "--explain") for line in sweeps.EXAMPLE.splitlines())
+    file.write_text(sweep_files.EXAMPLE)
+    assert all(
+        line in told(capsys, "sweep", "--explain") for line in sweep_files.EXAMPLE.splitlines()
+    )
     jobs = expand(read_sweep(file), Choices(), tmp_path)
     assert len(jobs) == 10 * (2 + 2) + 1
     assert {job.spec.learner.dropout for job in jobs} == {0.5}

@@ -155,7 +155,9 @@ def test_a_server_that_takes_the_call_and_never_answers_is_given_up(
         (line,) = run(uri, capfd, tmp_path / "runs")
     assert "took too long: no answer within 2 s" in line
     assert eventually(
-        lambda: not any("-m alharness.tracking" in told(child) for child in {*children()} - of_others)
+        lambda: (
+            not any("-m alharness.tracking" in told(child) for child in {*children()} - of_others)
+        )
     )
 
 

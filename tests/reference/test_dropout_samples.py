@@ -8,9 +8,9 @@ from torch import nn
 
 from alharness import seeds
 from alharness.labelled import LabelledSet
+from alharness.learners.headed import HeadedNetwork
 from alharness.learners.learner import LearnerSettings, NetworkLearner
 from alharness.learners.network import dropout_layers
-from alharness.learners.networks import HeadedNetwork
 from alharness.pool import ArrayPool
 
 N, SAMPLES = 150, 4  # images: more than one piece of a pass on the CPU

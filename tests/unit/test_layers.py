@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from alharness.lazily import homes_in
+
 ROOT = Path(__file__).parents[2]
 HARNESS = ROOT / "alharness"
 PLUGINS = ROOT / "strategies" / "alharness_strategies"
 
 #: The rooms of the house from the ground up: each imports from itself and from those before it.
 FLOORS = [
-    ["errors", "lazily", "seeds", "progress", "files", "timing", "numerics", "plugins"],
+    ["errors", "lazily", "frozen", "seeds", "progress", "files", "timing", "numerics", "plugins"],
     ["acquisition", "pool", "queries", "labelled", "availability", "border"],
     ["records", "stopping", "artefacts", "pictures", "learners", "tasks", "matching"],
     ["strategy", "generative", "oracle", "registry", "spec"],
@@ -154,28 +156,54 @@ def test_the_harness_names_no_strategy() -> None:
     assert found <= NAMED
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["list"],
-        ["list", "datasets"],
-        ["list", "learners"],
-        ["list", "stopping"],
-        ["--version"],
-    ],
-)
-def test_help_and_list_import_nothing_heavy(arguments: list[str]) -> None:
+#: What takes a tenth of a second and more to import.
+HEAVY = {"torch", "mlflow", "numpy", "sklearn", "scipy", "pandas", "PIL", "matplotlib", "ray"}
+
+
+def imported_by(*commands: str, heavy: set[str]) -> dict[str, tuple[int, list[str]]]:
+    """For each command, one after the other in a fresh process: exit code, and which of these it imported."""
     code = (
         "import sys\n"
         "from alharness.cli import call\n"
-        f"code = call({arguments!r})\n"
-        "heavy = {'torch', 'mlflow', 'numpy', 'sklearn', 'pydantic', 'alharness_strategies'}\n"
-        "print('IMPORTED', sorted(heavy & set(sys.modules)))\n"
-        "sys.exit(code)"
+        "told = {}\n"
+        f"for command in {commands!r}:\n"
+        "    code = call(command.split())\n"
+        f"    told[command] = code, sorted({heavy!r} & set(sys.modules))\n"
+        "print('IMPORTED', told)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "IMPORTED []" in done.stdout
+    told: dict[str, tuple[int, list[str]]] = ast.literal_eval(done.stdout.split("IMPORTED ")[-1])
+    return told
+
+
+def test_help_and_list_import_nothing_heavy() -> None:
+    commands = ("--help", "--version", "list", "list datasets", "list learners", "list stopping")
+    heavy = HEAVY | {"pydantic", "alharness_strategies"}
+    assert imported_by(*commands, heavy=heavy) == dict.fromkeys(commands, (0, []))
+
+
+def test_a_misspelt_name_is_told_before_anything_is_imported_for_it() -> None:
+    commands = ("show margn", "run margn digits-two", "run margin digitss", "label margn", "runn")
+    heavy = HEAVY | {"pydantic", "alharness_strategies"}
+    assert imported_by(*commands, heavy=heavy) == dict.fromkeys(commands, (2, []))
+
+
+def test_what_describes_computes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Names, defaults and descriptions take neither arrays nor what reads pictures or watches memory."""
+    monkeypatch.setenv(
+        "ALHARNESS_CACHE", str(tmp_path)
+    )  # of a cache that is there labels are looked at
+    kinds = ("margin", "digits-two", "folder", "linear", "mlp", "resnet18", "kappa", "settings")
+    commands = (*(f"show {name}" for name in kinds), "sweep --explain", "data list")
+    heavy = HEAVY | {"psutil"}
+    assert imported_by(*commands, heavy=heavy) == dict.fromkeys(commands, (0, []))
+
+
+def test_no_late_name_is_that_of_a_file_beside_it() -> None:
+    """Importing the file would put the module in the name's place."""
+    for package in HARNESS.rglob("__init__.py"):
+        beside = {path.stem for path in package.parent.glob("*.py")}
+        assert not homes_in(str(package)).keys() & beside, package
 
 
 def test_what_a_run_was_is_read_without_torch() -> None:

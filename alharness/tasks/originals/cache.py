@@ -19,15 +19,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, cast
 
 from alharness.errors import UserError
 from alharness.files import parse_json, write_json
+from alharness.lazily import numpy as np
 from alharness.progress import Progress, silent
 from alharness.tasks.originals.tree import file_facts, in_words
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Raised whenever the files or the way of converting change: older caches are built anew.
 VERSION = 2
@@ -206,7 +207,7 @@ def _array(path: Path, name: str, facts: Mapping[str, Any]) -> NDArray[Any]:
         content = (path / name).read_bytes()
         if hashlib.sha256(content).hexdigest() != facts["files"][name]:
             raise CacheDamagedError(path, name, "it differs from its digest")
-        return cast(NDArray[Any], np.load(io.BytesIO(content), allow_pickle=False))
+        return cast("NDArray[Any]", np.load(io.BytesIO(content), allow_pickle=False))
     except (OSError, KeyError, ValueError) as error:
         raise CacheDamagedError(path, name, in_words(error)) from error
 

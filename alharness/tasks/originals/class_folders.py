@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.images import Fit, ImageFiles, is_image
 from alharness.tasks.originals.layout import Layout, recognise, says_unlabelled

@@ -24,14 +24,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from alharness.errors import UserError
 from alharness.files import locked as held
 from alharness.files import parse_json, to_disk
+from alharness.lazily import numpy as np
 from alharness.progress import Progress, silent
 from alharness.tasks.originals.cache import (
     CONTENTS,
@@ -50,6 +48,9 @@ from alharness.tasks.originals.cache import (
 )
 from alharness.tasks.originals.tree import file_facts
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 #: Bytes of converted images per chunk: what one worker holds, and what a stop may cost.
 CHUNK_BYTES = 8 << 20
 #: Below this many images starting workers costs more than it saves.
@@ -60,7 +61,7 @@ REBUILT = "rebuilt"
 
 #: Converted images ``start .. stop-1``, uint8 ``[stop - start, C, H, W]``. Must be picklable when the
 #: plan is parallel: workers are fresh processes, because a fork of a process with threads may hang.
-Reader = Callable[[int, int], NDArray[np.uint8]]
+Reader = Callable[[int, int], "NDArray[np.uint8]"]
 
 
 @dataclass(frozen=True)

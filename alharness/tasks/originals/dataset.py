@@ -20,11 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.progress import Progress, silent
 from alharness.tasks.originals.cache import (
     CacheDamagedError,
@@ -35,6 +34,9 @@ from alharness.tasks.originals.cache import (
 from alharness.tasks.originals.conversion import Conversion, building_anew, convert, locked, noting
 from alharness.tasks.originals.locations import DataLocations
 from alharness.tasks.originals.tree import file_facts, in_words
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: What the readers of archives raise, beside the usual, for damage.
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)

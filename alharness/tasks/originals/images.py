@@ -16,14 +16,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from typing import TYPE_CHECKING, Literal
 
 from alharness.errors import UserError
+from alharness.lazily import Image, ImageOps
+from alharness.lazily import numpy as np
 from alharness.tasks.originals.tree import NAMED, FileTree, in_words, shown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Formats whose names Pillow knows without being able to decode them itself: drawings for other
 #: programs, films, tables.

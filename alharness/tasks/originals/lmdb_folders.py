@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.tasks.originals.images import Fit, decode_all
 from alharness.tasks.originals.tree import MAX_FILE_BYTES, in_words
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Every so many keys of an LMDB folder one is kept, to start reading near any position.
 ANCHOR_STRIDE = 512

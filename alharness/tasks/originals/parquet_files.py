@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from alharness.errors import UserError
+from alharness.lazily import numpy as np
 from alharness.tasks.originals.images import Fit, decode_all
 from alharness.tasks.originals.tree import file_facts, in_words, refuse_large
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: A group of rows is read whole; what claims to be larger is not read into memory.
 MAX_GROUP_BYTES = 2 << 30

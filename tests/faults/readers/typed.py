@@ -13,7 +13,8 @@ import torch
 
 from alharness.cli.options import overrides
 from alharness.executors.plans import extend_plan, job_of_plan
-from alharness.executors.sweeps import Choices, expand, parse_seeds, read_sweep
+from alharness.executors.sweep_files import read_sweep
+from alharness.executors.sweeps import Choices, expand, parse_seeds
 from alharness.files import merge
 from alharness.oracle.answers import ANSWERS, AnswerFile
 from alharness.oracle.desk import AnnotationPendingError, Desk
