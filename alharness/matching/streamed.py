@@ -35,17 +35,11 @@ _LIBRARY.define(
 )
 
 
-def _on_cuda(
-    rows: torch.Tensor,
-    norms: torch.Tensor,
-    is_gone: torch.Tensor,
-    high: torch.Tensor,
-    low: torch.Tensor,
-    n_queries: int,
-) -> torch.Tensor:
-    from alharness.matching.kernels import group_minima  # which needs Triton
+def _on_cuda(*given: Any) -> torch.Tensor:
+    from alharness.matching import kernels  # which needs Triton
 
-    return group_minima(rows, norms, is_gone, high, low, n_queries, BLOCK)
+    launch: Callable[..., torch.Tensor] = kernels.group_minima
+    return launch(*given, BLOCK)
 
 
 def _of_shapes(rows: torch.Tensor, norms: torch.Tensor, *others: Any) -> torch.Tensor:
@@ -60,15 +54,15 @@ class StreamedRows:
     """The pool's rows as the kernel reads them: 2 K + 5 bytes each, norms and marks included.
 
     A group's rows lie dimension by dimension, so that threads beside each other read bytes beside each other.
-    """
 
-    def __init__(self, rows_NK: torch.Tensor, norms_N: torch.Tensor, size: int, step: int) -> None:
-        """Args:
+    Args:
         rows_NK: float32, N a multiple of ``size``.
         norms_N: their squared norms; infinite ones are no rows.
         size: rows per group, S.
         step: rows that are converted at a time, a multiple of ``size``.
-        """
+    """
+
+    def __init__(self, rows_NK: torch.Tensor, norms_N: torch.Tensor, size: int, step: int) -> None:
         self.n_groups = len(rows_NK) // size
         shape = (self.n_groups, rows_NK.shape[1], size)
         self.rows_GKS = torch.empty(shape, dtype=torch.bfloat16, device=rows_NK.device)
@@ -141,6 +135,11 @@ class StreamedSearch(Search):
     """Opens the groups of smallest minima, measured and sorted where they are: the host reads once.
 
     Who wants more neighbours than are certain by them has four times as many opened, from the start.
+
+    Args:
+        source: for the pass.
+        rows: float32 ``[c, K]`` by pool index, to measure them again.
+        queries_QK, taken, work: as for ``Index.neighbours``.
     """
 
     #: Groups opened per query at first.
@@ -160,11 +159,6 @@ class StreamedSearch(Search):
         taken: torch.Tensor,
         work: WorkCounters | None,
     ) -> None:
-        """Args:
-        source: for the pass.
-        rows: float32 ``[c, K]`` by pool index, to measure them again.
-        queries_QK, taken, work: as for ``Index.neighbours``.
-        """
         super().__init__(rows, queries_QK, taken)
         self.work = work
         self.rounding = _rounding(self.n_dims)
