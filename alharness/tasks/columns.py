@@ -51,9 +51,10 @@ def encoded(
     """
     from pandas.api import types
 
-    if _kinds(column) <= {"ndarray", "list"} and len(column) and _kinds(column):
+    kinds = _kinds(column)
+    if kinds and kinds <= {"ndarray", "list"}:
         return _vector(column, in_pool, where)
-    column = _plain(column, where)
+    column = _plain(column, kinds, where)
     is_number = types.is_numeric_dtype(column) and not types.is_bool_dtype(column)
     if is_number and not as_category:
         return _scaled(column, in_pool, where)
@@ -156,7 +157,7 @@ def tells_class(meaning: Meaning, targets: NDArray[np.int64]) -> bool:
     return len(pairs) == len(values)
 
 
-def _plain(column: Series[Any], where: str) -> Series[Any]:
+def _plain(column: Series[Any], kinds: set[str], where: str) -> Series[Any]:
     """Numbers, bools or texts; decimals as floats.
 
     Raises:
@@ -164,7 +165,6 @@ def _plain(column: Series[Any], where: str) -> Series[Any]:
     """
     from pandas.api import types
 
-    kinds = _kinds(column)
     if kinds in ({"Decimal"}, {"int"}):  # integers beyond 64 bits
         return column.astype(float)
     is_time = types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column)
