@@ -111,6 +111,7 @@ class ClaimsFile:
                     "about. 'alharness claims --explain' shows an example."
                 )
             low, high = claim.accept
+            # Not low > high: NaN would pass.
             if not low <= high:
                 raise UserError(
                     f"'{path}': [[claim]] '{claim.id}': accept is [lowest, highest]; found "
@@ -264,6 +265,7 @@ ROUNDING = 1e-9
 def judge(estimate: Estimate, accept: tuple[float, float]) -> Word:
     """The interval against what the claim accepts."""
     low, high = accept[0] - ROUNDING, accept[1] + ROUNDING
+    # Neither inside nor outside, as an interval that lies across an end.
     if math.isnan(estimate.value):
         return "undecided"
     if estimate.low >= low and estimate.high <= high:

@@ -168,6 +168,7 @@ def costs(
         for series in both:
             line = timed[series.name]
             _, values = series.curves("queries", metric)
+            # Two sizes lie on a line whatever the truth is.
             known = n in line.preparation or len(line.preparation) >= MIN_SIZES
             prepare_s = 0.0
             if line.preparation:
@@ -193,6 +194,7 @@ def _of_size(study: Study, query_size: int | None) -> dict[str, Line]:
     for line in lines(study):
         if line.kind != "select":
             continue
+        # A selection of ten costs otherwise than one of a thousand: the nearest stands for it.
         known = found.get(line.name)
         if known is None or _far(line, query_size) < _far(known, query_size):
             found[line.name] = line

@@ -134,6 +134,7 @@ def slope(values: Mapping[int, Array]) -> Estimate | None:
     if len(sizes) < MIN_SIZES or any(values[n].min() <= 0 for n in sizes):
         return None
     x = np.log([float(n) for n in sizes])
+    # A slope of least squares is a weighted sum: so are those of all resampled medians, at once.
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     middle = float(weights @ np.log([np.median(values[n]) for n in sizes]))
     rng = seeds.rng(0, "scaling slope")

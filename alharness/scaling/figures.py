@@ -51,6 +51,7 @@ def charts(study: Study) -> list[Chart]:
     selections = [line for line in found if line.kind == "select"]
     if selections:
         drawn.append(_phase_chart(selections))
+    # What never pays has no place on a logarithmic axis.
     points = [row for row in transitions(study) if math.isfinite(row[4].value)]
     if points:
         drawn.append(_transition_chart(points))

@@ -106,6 +106,7 @@ def interleaved(
     reference()
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
+        # In turns: what disturbs the machine for a second disturbs both.
         for function, spent in zip((ours, reference), times, strict=True):
             synchronise(device)
             start = clock()

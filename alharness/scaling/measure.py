@@ -105,6 +105,7 @@ def _require_same(
                 f"The study in '{folder}' was measured with {name}={old}, now {name}={new} is asked "
                 "for. Give another --out."
             )
+    # In one table the times of two machines would be compared, whatever a note below it says.
     for name, old in before.machine.items():
         if machine.get(name) != old:
             raise UserError(
@@ -426,6 +427,7 @@ class _Peak:
 def _peak_memory(device: torch.device) -> Iterator[_Peak]:
     """Growth of peak memory inside the block; host memory on Linux only."""
     peak = _Peak()
+    # A peak is that of the process's whole life unless it is set back.
     before = _reset_host_peak()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -347,6 +347,7 @@ def _sound(data: TaskData, name: str, blanks: bool, gaps: bool) -> TaskData:
     if not blanks and (absent := absent_classes(pool_targets, names)) is not None:
         notes["absent"] = absent
     pool, test, shared = data.pool_images, data.test_images, data.n_shared
+    # Items that are computed are not compared: all of them would have to be.
     if shared is None and isinstance(pool, np.ndarray):
         shared = n_shared(pool, test)
     notes = {**shared_note(shared, len(test)), **notes}

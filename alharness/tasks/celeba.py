@@ -100,6 +100,7 @@ class CelebaDataset(Dataset):
                 f"{len(odd):,} differ, for instance {odd[0]}. Fetch both again."
             )
         split_of = np.array([partition[name] for name in names])
+        # A cache has its splits one after the other; within each the tables' order stays.
         order = np.argsort(split_of, kind="stable")
         splits = {
             split: int((split_of == number).sum()) for number, split in enumerate(self.counts)

@@ -114,6 +114,7 @@ class Npz(OwnFile):
             [x for x, _ in form.values()],
         )
         self._refuse_unlike(
+            # Put together, numpy would make texts of the numbers without a word.
             [labels.dtype.kind for _, labels, known in parts if known.any()],
             [y for _, y in form.values()],
         )

@@ -131,6 +131,7 @@ class Table(OwnFile):
         found = super().identity()
         status = self.path.stat()
         parameters = self.parameters.model_dump_json()
+        # All other tables keep the keys that runs of 0.2 have.
         if _was_read_otherwise(
             self.name, self.argument or "", parameters, status.st_mtime_ns, status.st_size
         ):

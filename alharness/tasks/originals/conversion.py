@@ -315,6 +315,7 @@ def _begin_or_continue(partial: Path, plan: Conversion) -> dict[int, _Chunk]:
     """The chunks that an earlier, stopped conversion of the same plan finished."""
     journal, images = partial / JOURNAL, partial / IMAGES
     head = json.dumps({"identity": plan.identity()})
+    # The same plan and a file of full size: what the journal says of its chunks holds.
     with suppress(OSError, ValueError, TypeError):
         lines = journal.read_text().splitlines()
         if (

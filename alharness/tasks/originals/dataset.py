@@ -289,6 +289,7 @@ class Dataset(ABC):
             )
         root = source or locations.data_root
         found = self.find(root)
+        # Who was allowed a part when it was prepared is not refused it now.
         partial_allowed = any(cache.partial for cache in caches)
         if found is not None:
             plan = self.plan(found, partial=partial_allowed, progress=progress)

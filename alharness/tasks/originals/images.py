@@ -182,6 +182,7 @@ class Fit:
             ValueError: wrong mode or size, or more than one picture, in words.
         """
         refuse_stacks(image)
+        # Before it is turned: that decodes the picture, which then no longer says what it was.
         found = kind(image)
         image = self._in_mode(upright(image), found)
         height, width = self.size
@@ -211,6 +212,7 @@ class Fit:
         if image.mode in DEEP:
             if deepest(image) > self.white:
                 raise ValueError(f"values up to {deepest(image)} are above white, {self.white}")
+            # By its white, and rounded: Pillow's own conversion cuts off what lies above 255.
             values = np.asarray(image).astype(np.float64) * (255 / self.white)
             return Image.fromarray(np.rint(values).astype(np.uint8)).convert(mode)
         if image.mode == "F":

@@ -66,6 +66,7 @@ def group_starts(path: Path) -> list[int]:
     return [0, *np.cumsum(counts, dtype=np.int64).tolist()]
 
 
+# Images are read in their order: a group, and the one that follows it.
 @lru_cache(maxsize=2)
 def _group(path: Path, facts: tuple[int, ...], number: int, column: str) -> Any:
     """One column of one group of rows, the bytes of images alone.

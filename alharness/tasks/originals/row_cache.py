@@ -97,6 +97,7 @@ def _read(path: Path, origin: Mapping[str, str], progress: Progress) -> TaskData
         facts: dict[str, Any] = parse_json(text)["facts"]
         if page(facts) != text:
             raise ValueError(META)
+        # Whole, and of another version or file: made anew without a word.
         if facts["version"] != VERSION or facts["origin"] != dict(origin):
             return None
         arrays = {}

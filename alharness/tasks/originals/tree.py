@@ -222,6 +222,7 @@ def _walk(root: Path) -> Contents:
                 nowhere.append(name)
                 continue
             if stat.S_ISDIR(status.st_mode):
+                # By the place and not the name: a link may lead back under another one.
                 place = (status.st_dev, status.st_ino)
                 if place in above:
                     raise UserError(
