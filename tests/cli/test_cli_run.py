@@ -103,6 +103,20 @@ def test_a_plugin_file_runs_without_installing(tmp_path: Path) -> None:
             ["--strategy", "random", "--dataset", "digits-two", "--budget", "9999"],
             "larger than the pool",
         ),
+        (
+            # Pictures have no end, so that a budget may go beyond the pool; the start may not.
+            [
+                "--strategy",
+                "gaal",
+                "--dataset",
+                "digits-two",
+                "--budget",
+                "9999",
+                "--initial-size",
+                "9999",
+            ],
+            "The initial set (9999) is larger than the pool (",
+        ),
         (["--strategy", "random", "--dataset", "digits-two", "--set", "learner.x=1"], "learner.x"),
         (["--strategy", "random", "--dataset", "digits-two", "--set", "oops"], "KEY=VALUE"),
         (["--strategy", "random", "--dataset", "digits-two", "--sed", "1"], "--seed"),

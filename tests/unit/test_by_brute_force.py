@@ -206,7 +206,7 @@ def test_the_rarer_of_two_classes_is_looked_for_below_two_fifths(
 
 
 class Shy(Strategy):
-    """Asks for fewer items than it may."""
+    """Asks for what comes first."""
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         return PoolQuery(view.unlabelled[:query_size])
@@ -238,6 +238,20 @@ def test_who_asks_for_pictures_may_ask_for_more_than_the_pool_but_not_at_the_sta
         UserError, match=r"initial set \(301\) is larger than the pool \(300 items\)"
     ):
         start(gaal, n, blobs.oracle, replace(more, initial_size=n + 1))
+
+
+def test_a_budget_beyond_the_pool_ends_where_the_pool_does(blobs: Any) -> None:
+    """Who asks for pictures, too, may have one: the last query takes what is left, and nothing crashes."""
+
+    class Greedy(Shy):
+        asks_synthetic = True
+
+    sizes = replace(SIZES, budget=1_000, query_size=130)
+    stage = set_stage(Greedy(), blobs.problem, None, Supply(None))  # type: ignore[arg-type]
+    begin = start(stage.strategy, blobs.problem.pool.n, blobs.oracle, sizes)
+    found = list(run(stage, blobs.oracle, blobs.test_targets, sizes, begin))
+    assert [len(cycle.labelled) for cycle in found] == [20, 150, 280, 300]
+    assert [cycle.asked is None for cycle in found] == [False, False, False, True]
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])
