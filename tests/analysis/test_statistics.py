@@ -399,3 +399,37 @@ def test_the_interval_over_generators_covers_whatever_they_differ_by(between: fl
         blind += low <= 0 <= high
     assert covered / 600 >= 0.94
     assert between < 1 or blind / 600 < 0.6  # what ten seeds of one generator are worth then
+
+
+@pytest.mark.parametrize(
+    ("values", "between"),
+    [
+        # Two generators, three seeds: effects of rows and columns add up, and nothing is left.
+        ([[1.0, 2.0, 4.0], [3.0, 4.0, 6.0]], 2**0.5),
+        # One generator for all that seeds explain: a deviation of nothing, not of less.
+        ([[0.0, 1.0], [1.0, 0.0]], 0.0),
+        ([[0.1, 0.5, 0.3], [0.9, 0.6, 0.4], [0.2, 0.8, 0.7]], None),
+    ],
+)
+def test_an_interval_over_generators_is_that_of_a_two_way_analysis_of_variance(
+    values: list[list[float]], between: float | None
+) -> None:
+    """Sums of squares by loops over cells."""
+    n_rows, n_columns = len(values), len(values[0])
+    cells = [(g, s) for g in range(n_rows) for s in range(n_columns)]
+    mean = sum(values[g][s] for g, s in cells) / len(cells)
+    rows = [sum(values[g]) / n_columns for g in range(n_rows)]
+    columns = [sum(values[g][s] for g in range(n_rows)) / n_rows for s in range(n_columns)]
+    of_rows = n_columns * sum((row - mean) ** 2 for row in rows) / (n_rows - 1)
+    of_columns = n_rows * sum((column - mean) ** 2 for column in columns) / (n_columns - 1)
+    rest = sum((values[g][s] - rows[g] - columns[s] + mean) ** 2 for g, s in cells)
+    rest /= (n_rows - 1) * (n_columns - 1)
+    quantiles = [stats.t.ppf(0.975, n - 1) for n in (n_rows, n_columns)]
+    reach = ((quantiles[0] ** 2 * of_rows + quantiles[1] ** 2 * of_columns) / len(cells)) ** 0.5
+    found = nested_interval(values)
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach))
+    assert (found.n_outer, found.n_inner) == (n_rows, n_columns)
+    expected = max(0.0, (of_rows - rest) / n_columns) ** 0.5
+    assert found.outer_deviation == pytest.approx(expected)
+    if between is not None:
+        assert found.outer_deviation == pytest.approx(between)
