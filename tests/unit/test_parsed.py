@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -324,3 +326,19 @@ def test_the_fields_are_called_the_same_in_every_process() -> None:
     text = "from alharness.records.parsed import _fields; print(_fields())"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == kept._fields()
+
+
+@pytest.mark.parametrize(
+    ("new", "is_settled"), [((), True), ((2,), False), ((3,), False), ((2, 3), False)]
+)
+@pytest.mark.parametrize("file", [0, 1])
+def test_a_file_is_believed_by_its_times_when_both_lie_back(
+    new: tuple[int, ...], is_settled: bool, file: int
+) -> None:
+    """Who sets a file's time back changes the other one: either of any file, by less than it takes."""
+    now = time.time_ns()
+    old = now - kept.SETTLED_NS - 10**9
+    stamp: list[Any] = [[7, 100, old, old], [8, 200, old, old], None, [1, 2, 3]]
+    for place in new:
+        stamp[file][place] = now
+    assert kept._settled(stamp) is is_settled
