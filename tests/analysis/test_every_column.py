@@ -21,6 +21,7 @@ import alharness
 from alharness.comparison import figures, metrics, remarks, stopping, tables
 from alharness.comparison.comparison import Comparison, comparisons
 from alharness.comparison.paired_tests import paired_tests
+from alharness.comparison.protocol import told_value
 from alharness.comparison.tables import TextTable
 from alharness.pictures.canvas import new_figure
 from alharness.records import read_runs
@@ -593,3 +594,21 @@ def test_seeds_that_were_begun_after_a_pause_are_named(begun: dict[int, int], la
     found = remarks.look_notes(runs, 1)
     assert found == [] if not late else found[0].startswith(f"Seeds {late} were begun after")
     assert remarks.look_notes(runs, 2) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "others", "told"),
+    [
+        ('{"a": 1, "b": 2}', ['{"a": 1, "b": 3}'], "b=2"),
+        ('{"a": 1, "b": {"c": 2}}', ['{"a": 2, "b": {"c": 3}}'], "a=1, b.c=2"),
+        ('{"a": 1}', ['{"b": 1}'], "a=1, b=-"),
+        ('{"a": 1}', [], '{"a": 1}'),
+        ("50", ["60"], "50"),
+        ("none", ['{"a": 1}'], "none"),
+        ('{"a": 1}', ["none"], '{"a": 1}'),
+    ],
+)
+def test_of_a_setting_with_parts_those_are_told_that_differ(
+    value: str, others: list[str], told: str
+) -> None:
+    assert told_value(value, [value, *others]) == told

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from alharness.cli import call
+from alharness.comparison import formats
 from alharness.comparison.comparison import comparisons
 from alharness.comparison.formats import FORMATS, as_table
 from alharness.comparison.page import render
 from alharness.comparison.report import build
+from alharness.comparison.tables import TextTable
 from alharness.records import read_runs
 
 Make = Callable[..., Path]
@@ -210,3 +212,30 @@ def test_a_table_fits_the_terminal_and_loses_nothing(make_sweep: Make, width: in
             assert [
                 cell for text in found for cell in re.split(r"\s{2,}", text.strip())[2:]
             ] == row[2:]
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "n_words"),
+    [
+        ("results", ("rank", "strategy", "area of it", "final one"), 2),
+        ("stopping", ("strategy", "rule", "cycles in all", "lost one"), 2),
+        ("tests", ("strategy", "area of it", "final one"), 1),
+    ],
+)
+def test_words_stand_at_the_left_of_each_piece_and_figures_end_below_each_other(
+    name: str, header: tuple[str, ...], n_words: int
+) -> None:
+    rows = (("ab", "uvwx", "1.5", "20.25"), ("cdefghi", "z", "10.5", "0.25"))
+    rows = tuple(row[-len(header) :] for row in rows)
+    table = TextTable(name, "what it is", header, rows)
+    (caption, _, *whole) = formats.columns_of(table)
+    assert caption == "  what it is"
+    for column in range(len(header)):
+        places = [line.index(row[column], 2) for line, row in zip(whole, rows, strict=True)]
+        ends = [at + len(row[column]) for at, row in zip(places, rows, strict=True)]
+        assert len(set(places if column < n_words else ends)) == 1, header[column]
+    narrow = formats.columns_of(table, 20)
+    pieces = [line.split() for line in narrow if line.startswith(f"  {rows[0][0]} ")]
+    assert [piece[:n_words] for piece in pieces] == [list(rows[0][:n_words])] * len(pieces)
+    assert sum(len(piece) - n_words for piece in pieces) == len(header) - n_words
+    assert len(pieces) == len(header) - n_words
