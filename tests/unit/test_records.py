@@ -101,6 +101,22 @@ def test_a_torn_last_line_is_dropped_and_the_run_goes_on(tmp_path: Path, cut: in
     assert read_records(path) == [record(0), record(1)]
 
 
+@pytest.mark.parametrize("end", [b"X", b"\r", b" "])
+def test_a_whole_line_with_another_end_is_damage_and_no_torn_one(
+    tmp_path: Path, end: bytes
+) -> None:
+    """A kill leaves less of a line, and never another byte than the one that was written."""
+    path = tmp_path / "cycles.jsonl"
+    for cycle in range(3):
+        append_record(path, record(cycle))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + end)
+    with pytest.raises(UserError, match="line 3 has another end than a line"):
+        read_records(path)
+    path.write_bytes(whole[:-2])  # its end was never written, nor what stands before it
+    assert len(read_records(path)) == 2
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
