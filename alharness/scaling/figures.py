@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,29 @@ def _both_logarithmic(axes: Axes, x: str, y: str) -> None:
     axes.set_ylabel(y)
 
 
+def _with_intervals(
+    axes: Axes,
+    sizes: Sequence[int],
+    found: Sequence[Estimate],
+    label: str,
+    style: Mapping[str, Any],
+) -> None:
+    """A curve of estimates with their intervals."""
+    middle, low, high = np.array([(e.value, e.low, e.high) for e in found]).T
+    # An interval up to infinity ("never") has an arrow in the place of its upper half.
+    open_above = np.isinf(high)
+    # Error bars are lengths, and a bound may lie on the wrong side of the median by rounding.
+    below, above = (
+        np.maximum(middle - low, 0),
+        np.maximum(np.where(open_above, 0, high - middle), 0),
+    )
+    axes.errorbar(sizes, middle, yerr=[below, above], label=label, capsize=2, **style)
+    if open_above.any():
+        reach = np.where(open_above, middle, 0.0)
+        colour = style["color"]
+        axes.errorbar(sizes, middle, yerr=reach, lolims=open_above, fmt="none", color=colour)
+
+
 def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
     many = len({line.query_size for line in found}) > 1
     rows = [
@@ -94,17 +117,7 @@ def _time_chart(kind: str, title: str, found: Sequence[Line]) -> Chart:
             spent = [line.time(n) for n in line.sizes]
             exponent = time_slope(line)
             label = _label(line, many) + (f"\n  time ~ n^b, b = {exponent}" if exponent else "")
-            middle = np.array([e.value for e in spent])
-            # Error bars are lengths, and a bound may lie on the wrong side of the median by rounding.
-            reach = np.array([[e.value - e.low, e.high - e.value] for e in spent]).T
-            axes.errorbar(
-                line.sizes,
-                middle,
-                yerr=np.maximum(reach, 0),
-                label=entry(label),
-                capsize=2,
-                **style,
-            )
+            _with_intervals(axes, line.sizes, spent, entry(label), style)
         _both_logarithmic(axes, "pool size" if kind == "select" else "feature rows", "seconds")
         legend(axes)
 
@@ -201,24 +214,7 @@ def _transition_chart(points: Sequence[tuple[str, str, int, int, Estimate]]) -> 
         styles = line_styles(curves, baseline="")  # a curve is of two strategies
         for label, curve in curves.items():
             sizes, cycles = zip(*curve, strict=True)
-            middle = np.array([e.value for e in cycles])
-            # Error bars are lengths, intervals are ends.
-            below = middle - np.array([e.low for e in cycles])
-            # An interval up to infinity ("never") has an arrow in the place of its upper half.
-            open_above = np.array([math.isinf(e.high) for e in cycles])
-            above = np.where(open_above, 0.0, np.array([e.high for e in cycles]) - middle)
-            axes.errorbar(
-                sizes, middle, yerr=[below, above], label=entry(label), capsize=2, **styles[label]
-            )
-            reach = np.where(open_above, middle, 0.0)
-            axes.errorbar(
-                sizes,
-                middle,
-                yerr=reach,
-                lolims=open_above,
-                fmt="none",
-                ecolor=styles[label]["color"],
-            )
+            _with_intervals(axes, sizes, cycles, entry(label), styles[label])
         _both_logarithmic(axes, "pool size", "cycles until the preparation has paid")
         legend(axes)
 

@@ -197,8 +197,8 @@ class Table(OwnFile):
         split_column = self.parameters.split_column
         if split_column == NO_SPLIT and NO_SPLIT not in held.columns:
             split_column = None
-        elif split_column is not None and split_column not in held.columns:
-            raise unknown_name(f"column of {where}", split_column, held.names)
+        elif split_column is not None:
+            self._known(held, split_column)
         left_out = {*self._named(held, self.parameters.drop), target, *filter(None, [split_column])}
         columns = [name for name in held.columns if name not in left_out]
         if not columns:
@@ -286,9 +286,7 @@ class Table(OwnFile):
     def _target(self, held: Held) -> str:
         """The column of classes; an empty name where the rows are to be labelled and there is none."""
         if self.parameters.target is not None:
-            if self.parameters.target not in held.columns:
-                raise unknown_name(f"column of {self.where}", self.parameters.target, held.names)
-            return self.parameters.target
+            return self._known(held, self.parameters.target)
         found = [name for name in TARGETS if name in held.columns]
         if self.parameters.wants_blanks and not set(found) - set(names_in(self.parameters.drop)):
             return ""
@@ -301,11 +299,12 @@ class Table(OwnFile):
 
     def _named(self, held: Held, listed: str) -> list[str]:
         """Names of columns out of a setting, with commas between."""
-        found = names_in(listed)
-        for name in found:
-            if name not in held.columns:
-                raise unknown_name(f"column of {self.where}", name, held.names)
-        return found
+        return [self._known(held, name) for name in names_in(listed)]
+
+    def _known(self, held: Held, name: str) -> str:
+        if name not in held.columns:
+            raise unknown_name(f"column of {self.where}", name, held.names)
+        return name
 
     def _unseen_gaps(self, held: Held) -> list[str]:
         """Words of ``task.gaps`` that stand nowhere: what they were meant for is still a value."""
