@@ -18,6 +18,7 @@ from PIL import Image
 from alharness.cli import call
 from alharness.errors import UserError
 from alharness.records import run_folders
+from alharness.tasks import parquet
 from alharness.tasks.base import DataLocations, TaskData
 from alharness.tasks.originals import parquet_files
 from alharness.tasks.parquet import Parquet
@@ -360,3 +361,27 @@ def test_a_folder_of_parquet_files_is_told_where_it_belongs(
     write(Path("many.parquet"), [0, 1] * 10)
     assert call(["run", "--strategy", "random", "--dataset", "table:many.parquet"]) == 2
     assert "parquet:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "parts"),
+    [
+        (["train", "test", "train"], [1, 1, 1], ["train", "test", "train"]),
+        # What stands beside no label only may say a part as well: its items are no part of the pool.
+        (["train", "test", "val"], [1, 1, 0], ["train", "test", "val"]),
+        (["train", "test", "unlabelled"], [1, 1, 0], ["train", "test", "unlabelled"]),
+        # Where it says no part, it says nothing of the others.
+        (["train", "test", "later"], [1, 1, 0], ["train", "test", "unlabelled"]),
+    ],
+)
+def test_a_column_of_splits_may_say_the_part_of_items_without_a_label(
+    said: list[str], known: list[int], parts: list[str]
+) -> None:
+    found = parquet._said_by_column(
+        {"part": said},
+        np.array(known, dtype=bool),
+        parquet.ParquetParameters(split_column="part"),
+        "t.parquet",
+    )
+    assert found is not None
+    assert found.tolist() == parts
