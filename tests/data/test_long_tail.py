@@ -48,7 +48,10 @@ def test_a_long_tail_is_other_data_with_the_same_test_set(locations: DataLocatio
     assert counts[0] == (plain.pool_targets == 0).sum()
     assert counts[9] == round((plain.pool_targets == 9).sum() / 20)
     assert len(tail.pool_images) == len(tail.pool_targets) == counts.sum()
-    assert "of the smallest; the test set as it is" in tail.notes["long tail"]
+    assert tail.notes["long tail"] == (
+        f"{counts.sum():,} of {len(plain.pool_targets):,} items of the pool, {counts[0]:,} of the largest "
+        f"class and {counts[9]:,} of the smallest; the test set as it is"
+    )
 
 
 @pytest.mark.parametrize("argument", ["digits-ten", "1:digits-ten", "x:digits-ten", "nan:a", "50:"])

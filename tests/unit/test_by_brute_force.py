@@ -13,6 +13,7 @@ import torch
 
 from alharness.artefacts import Supply
 from alharness.availability import Availability
+from alharness.engine import stage
 from alharness.engine.ending import look_at
 from alharness.engine.evaluation import decide_precision, query_entropy
 from alharness.engine.initial import start
@@ -62,10 +63,10 @@ class Backwards(Strategy):
 
 def test_what_is_recorded_of_a_query_stands_item_by_item(blobs: Any) -> None:
     strategy = Backwards()
-    stage = set_stage(strategy, blobs.problem, None, Supply(None))  # type: ignore[arg-type]
+    set_up = set_stage(strategy, blobs.problem, None, Supply(None))  # type: ignore[arg-type]
     begin = start(strategy, blobs.problem.pool.n, blobs.oracle, SIZES)
     truth, pool = blobs.oracle.vault.reveal(), blobs.problem.pool
-    for cycle in run(stage, blobs.oracle, blobs.test_targets, SIZES, begin):
+    for cycle in run(set_up, blobs.oracle, blobs.test_targets, SIZES, begin):
         if cycle.asked is None:
             continue
         rows = cycle_rows(cycle.asked)
@@ -247,9 +248,9 @@ def test_a_budget_beyond_the_pool_ends_where_the_pool_does(blobs: Any) -> None:
         asks_synthetic = True
 
     sizes = replace(SIZES, budget=1_000, query_size=130)
-    stage = set_stage(Greedy(), blobs.problem, None, Supply(None))  # type: ignore[arg-type]
-    begin = start(stage.strategy, blobs.problem.pool.n, blobs.oracle, sizes)
-    found = list(run(stage, blobs.oracle, blobs.test_targets, sizes, begin))
+    set_up = set_stage(Greedy(), blobs.problem, None, Supply(None))  # type: ignore[arg-type]
+    begin = start(set_up.strategy, blobs.problem.pool.n, blobs.oracle, sizes)
+    found = list(run(set_up, blobs.oracle, blobs.test_targets, sizes, begin))
     assert [len(cycle.labelled) for cycle in found] == [20, 150, 280, 300]
     assert [cycle.asked is None for cycle in found] == [False, False, False, True]
 
@@ -332,3 +333,18 @@ def test_an_embedding_is_a_row_per_image_of_finite_numbers() -> None:
     one_bad[2, 1] = torch.nan
     with pytest.raises(ValueError, match="not finite"):
         embedder._as_rows(one_bad, 4)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+@pytest.mark.parametrize("where", ["none", "loss", "one weight of two", "what is predicted"])
+def test_one_number_that_is_none_makes_a_training_diverge(where: str, bad: float) -> None:
+    weights = {"a": torch.zeros(2), "n": torch.tensor([3]), "b": torch.zeros(2)}
+    log_p = torch.zeros(1, 2)
+    if where == "one weight of two":
+        weights["b"][1] = bad
+    if where == "what is predicted":
+        log_p[0, 1] = bad
+    learner: Any = SimpleNamespace(state=lambda: weights, log_probs=lambda items: log_p)
+    report: Any = SimpleNamespace(train_loss=bad if where == "loss" else 0.5)
+    pool: Any = SimpleNamespace(gather=lambda indices: indices)
+    assert stage._is_finite(learner, report, pool) is (where == "none")
