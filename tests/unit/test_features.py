@@ -10,7 +10,7 @@ import torch
 from sklearn import decomposition
 
 from alharness.artefacts import ArtefactStore, Supply
-from alharness.matching import PCA, FeatureExtractor, features
+from alharness.matching import PCA, FeatureExtractor, features, spaces
 from alharness.pool import ArrayPool
 from alharness.records import Ledger
 from alharness.timing import WorkCounters
@@ -74,6 +74,17 @@ def test_pool_features_are_the_extractors_rows_in_pool_order() -> None:
     found = features.pool_features(pool, features.pixels(), work=work)
     torch.testing.assert_close(found, images().float().flatten(1) / 255)
     assert work.counts == {"pool_items_featurised": 150, "bytes_read": 150 * 16}
+
+
+def test_features_and_points_stay_on_the_device_that_they_are_for() -> None:
+    """Torch's device without memory stands for one that is not here."""
+    elsewhere = features.FeatureExtractor("x", "", lambda items: items.to("meta"))
+    assert features.pool_features(ArrayPool(images()), elsewhere).device.type == "meta"
+    space = spaces.Space("items", "key", points=torch.ones(3, 2))
+    assert space.on("meta").points.device.type == "meta"  # type: ignore[union-attr]
+    assert space.points.device.type == "cpu"  # type: ignore[union-attr]
+    nowhere = spaces.Space("classifier", "")
+    assert nowhere.on("meta") is nowhere
 
 
 def test_a_pool_whose_raw_features_do_not_fit_gives_the_same(

@@ -17,6 +17,7 @@ from alharness.oracle import (
     Vault,
     annotator,
     as_stored,
+    exchange,
     first_change,
     sheet,
 )
@@ -506,3 +507,19 @@ def test_an_annotator_takes_its_passes_and_no_fewer_steps_than_the_least(
     train(Counting(4, 2), pool, torch.zeros(n).long(), epochs, lambda *told: done.append(told[1]))
     assert done[-1] == steps
     assert max(sizes) == min(n, 150 if n == 600 else 128)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_file_of_labels_is_read_with_any_ends_of_lines_and_between_cells(
+    tmp_path: Path, end: str, delimiter: str
+) -> None:
+    rows = [["file", "class", "who"], ["a.png", "cat", "me"], ['"b 1.png"', "dog", ""]]
+    text = end.join(delimiter.join(row) for row in rows) + end
+    (tmp_path / "labels.csv").write_bytes(text.encode())
+    found = exchange._read(tmp_path / "labels.csv")
+    assert [(row.names, row.label, row.who) for row in found] == [
+        ({"file": "a.png"}, "cat", "me"),
+        ({"file": "b 1.png"}, "dog", ""),
+    ]
+    assert [row.where[-6:] for row in found] == ["line 2", "line 3"]

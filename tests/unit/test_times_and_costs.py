@@ -21,6 +21,7 @@ from alharness.engine.initial import start
 from alharness.engine.loop import Cycle, Sizes, run
 from alharness.engine.recording import record_of
 from alharness.engine.stage import Stage, set_stage
+from alharness.errors import PluginError
 from alharness.labelled import Annotation
 from alharness.oracle import Oracle
 from alharness.oracle.settings import OracleSettings
@@ -203,3 +204,22 @@ def test_a_threshold_that_is_met_exactly_is_met() -> None:
     answer = oracle.annotate(ImageQuery(items=torch.rand(2, 1, 4, 4)), cycle=0)
     assert answer.item_targets is not None
     assert (answer.item_targets.tolist(), answer.n_rejected) == ([1], 1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_late"),
+    [(0.0, False), (SCORE + UNNAMED + ASIDE + 1, False), (SCORE + UNNAMED + ASIDE - 1, True)],
+)
+def test_a_selection_is_late_by_its_own_time_and_by_nothing_before_it(
+    blobs: Any, hands: Hands, limit: float, is_late: bool
+) -> None:
+    hands.at = 5_000.0
+    strategy = Slow(hands)
+    set_up = set_stage(strategy, blobs.problem, None, Supply(None), select_timeout=limit)  # type: ignore[arg-type]
+    begin = start(strategy, blobs.problem.pool.n, blobs.oracle, SIZES)
+    cycles = run(set_up, blobs.oracle, blobs.test_targets, SIZES, begin)
+    if not is_late:
+        assert len(list(cycles)) == 3
+        return
+    with pytest.raises(PluginError, match="27"):
+        list(cycles)
