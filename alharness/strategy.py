@@ -297,6 +297,11 @@ class CycleView:
         at = 0
         with torch.no_grad():
             for part, found in scan(self.pool, function, wanted, work=self.work):
+                if not isinstance(found, torch.Tensor) or found.shape[dim : dim + 1] != (
+                    len(part),
+                ):
+                    told = list(getattr(found, "shape", [])) or type(found).__name__
+                    raise TypeError(f"{_place(function)} of {len(part)} items gave {told}")
                 if gathered is None:
                     shape = list(found.shape)
                     shape[dim] = len(wanted)

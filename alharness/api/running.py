@@ -304,6 +304,7 @@ def bound_of(strategy: Any, dataset: Any, settings: Mapping[str, Any]) -> Bound:
         settings = {k: v for k, v in settings.items() if k != "initial"} | {
             f"initial.{k}": v for k, v in choice_of(plugins.STRATEGIES, settings["initial"]).items()
         }
+    plugins.forget_files()
     return bind(merge(settings_of(settings), chosen), watched)
 
 

@@ -23,6 +23,7 @@ from alharness.border.author import Author
 from alharness.border.call import watched
 from alharness.border.marks import label_marks_of, pool_marks, probe_of
 from alharness.border.state import Marks
+from alharness.errors import PluginError, UserError
 from alharness.labelled import LabelledSet
 from alharness.pool import Pool
 
@@ -44,6 +45,10 @@ class Trainable(Protocol):
     def fit(self, labelled: LabelledSet, pool: Pool, *, seed: int) -> Any: ...
 
     def log_probs(self, items: torch.Tensor) -> torch.Tensor: ...
+
+    def logits(self, items: torch.Tensor) -> torch.Tensor: ...
+
+    def features(self, items: torch.Tensor) -> torch.Tensor: ...
 
     def digest(self) -> str: ...
 
@@ -124,6 +129,9 @@ class FitGuard:
             "log probabilities of an item that do not depend on the items beside it",
             "others for an item that is seen alone",
         )
+        if self.is_foreign:
+            self._look_at_features(learner)
+            self._look_at_logits(learner, log_p)
         early = self.is_foreign and self._n_fits <= FIRST_FITS and self._took < LONG_S
         if early or self.thorough:
             self._fit_again(make, learner, log_p, labelled, seed)
@@ -143,6 +151,52 @@ class FitGuard:
         if fault is not None:
             self.author.refuse(*fault, call="log_probs")
         return log_p
+
+    def _look_at_features(self, learner: Trainable) -> None:
+        """Those that compare items by their features take what comes: one row for all would be broadcast."""
+        n = len(self._probe)
+        expected = f"features as a float32 tensor [{n}, D]"
+
+        def of(items: torch.Tensor) -> torch.Tensor:
+            with self.author.blamed(expected):
+                return learner.features(items)
+
+        try:
+            found = of(self._probe)
+        except PluginError:
+            raise
+        except UserError:
+            return  # it has none and says so, which ends the runs that want them
+        if (fault := features_fault(found, n, type(self._probe))) is not None:
+            self.author.refuse(expected, fault, call="features")
+        alone = torch.cat([of(item[None]) for item in self._probe])
+        if not torch.allclose(found, alone, rtol=CLOSE, atol=CLOSE):
+            self.author.refuse(
+                "features of an item that do not depend on the items beside it",
+                "others for an item that is seen alone",
+                call="features",
+            )
+
+    def _look_at_logits(self, learner: Trainable, log_p: torch.Tensor) -> None:
+        """A search in an image space follows the logits, and what it finds is judged by the probabilities."""
+        expected = f"logits as a float32 tensor [{len(log_p)}, {self.n_classes}]"
+        try:
+            with self.author.blamed(expected), torch.no_grad():
+                logits = learner.logits(self._probe)
+        except PluginError:
+            raise
+        except UserError:
+            return  # it has none, as an estimator of scikit-learn
+        if (fault := features_fault(logits, len(log_p), type(self._probe))) is not None:
+            self.author.refuse(expected, fault, call="logits")
+        if logits.shape != log_p.shape:
+            self.author.refuse(expected, f"shape {tuple(logits.shape)}", call="logits")
+        self._require_same(
+            logits.log_softmax(dim=1),
+            log_p,
+            "log probabilities that follow from the logits",
+            "others",
+        )
 
     def _fit(
         self, make: Callable[[], ALearner], labelled: LabelledSet, seed: int
@@ -223,6 +277,17 @@ def report_fault(given: Any, expected: type) -> tuple[str, str] | None:
         found = f"a {type(converged).__name__}"
         return "True or False as converged in the report of fit", found
     return None
+
+
+def features_fault(found: Any, n: int, of_items: type[torch.Tensor] = torch.Tensor) -> str | None:
+    """What rows of n items are instead of a finite float32 tensor ``[n, D]``; None where they are one."""
+    if type(found) not in (torch.Tensor, of_items):
+        return f"a {type(found).__name__}"
+    if found.dtype != torch.float32:
+        return f"{found.dtype}"
+    if found.dim() != 2 or len(found) != n:
+        return f"shape {tuple(found.shape)}"
+    return None if bool(torch.isfinite(found).all()) else "numbers that are not finite"
 
 
 def predictions_fault(

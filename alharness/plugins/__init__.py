@@ -12,7 +12,7 @@ A name is one of
 
 from __future__ import annotations
 
-from alharness.plugins.loading import describe, load, require_name
+from alharness.plugins.loading import describe, forget_files, load, require_name
 from alharness.plugins.names import (
     LEARNERS,
     MODELS,
@@ -42,6 +42,7 @@ __all__ = [
     "describe",
     "distribution_of",
     "find",
+    "forget_files",
     "identity_of",
     "libraries_of",
     "listings",

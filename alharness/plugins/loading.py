@@ -30,6 +30,9 @@ from alharness.plugins.source import digest_of, make_importable, read_source, so
 Hint = Callable[[str], str | None]
 
 
+#: How modules are called that were imported from a file.
+_FROM_FILE = "alharness_file_"
+
 #: Group -> what its plug-ins are called, and where 'alharness list' shows them.
 CALLED = {
     STRATEGIES: ("strategy", "strategies"),
@@ -138,13 +141,22 @@ def _misnamed(kind: str, group: str, name: str, hint: Hint) -> UserError:
     return unknown_name(kind, name, names(group))
 
 
+def forget_files() -> None:
+    """Let the next run of this process import its plug-ins' files anew, as a process of its own would.
+
+    What a class of such a file kept for itself (a cache in a class attribute) would be there in the next run.
+    """
+    for name in [name for name in sys.modules if name.startswith(_FROM_FILE)]:
+        del sys.modules[name]
+
+
 def _import_file(kind: str, path: Path) -> ModuleType:
-    """Import a file under a name derived from its path and content: once per process and version."""
+    """Import a file under a name derived from its path and content: once per run and version."""
     content = read_source(kind, path)
     make_importable(path)
     sources = sources_of(None, content)
     told = str(path.resolve()).encode() + b"\0" + digest_of(sources).encode()
-    module_name = f"alharness_file_{path.stem}_{hashlib.sha256(told).hexdigest()[:8]}"
+    module_name = f"{_FROM_FILE}{path.stem}_{hashlib.sha256(told).hexdigest()[:8]}"
     if module_name in sys.modules:
         return sys.modules[module_name]
     spec = importlib.util.spec_from_file_location(module_name, path)

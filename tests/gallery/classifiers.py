@@ -97,6 +97,47 @@ class IsNotNormalised(Honest):
         return self.logits(items) / 10
 
 
+class HasOneRowOfFeatures(Honest):
+    """Forgets the items: all of them would be equally far from each other."""
+
+    kind = "wrong shape"
+    told = "expected features as a float32 tensor [8, D], found shape (1, 64)"
+    caught_by = "features"
+
+    def features(self, items):
+        return super().features(items)[:1]
+
+
+class HasDoubleFeatures(Honest):
+    kind = "float64"
+    told = "expected features as a float32 tensor [8, D], found torch.float64"
+    caught_by = "features"
+
+    def features(self, items):
+        return super().features(items).double()
+
+
+class HasFeaturesByBatch(Honest):
+    kind = "predictions by batch"
+    told = "features of an item that do not depend on the items beside it"
+    caught_by = "each-item-by-itself"
+
+    def features(self, items):
+        found = super().features(items)
+        return found - found.mean(dim=0)
+
+
+class HasOtherLogits(Honest):
+    """Its probabilities are of another temperature than its logits."""
+
+    kind = "unnormalised"
+    told = "expected log probabilities that follow from the logits, found others"
+    caught_by = "logits"
+
+    def log_probs(self, items):
+        return (self.logits(items) / 10).log_softmax(dim=1)
+
+
 class IsTooWide(Honest):
     kind = "wrong width"
     told = "log probabilities as a float32 tensor"
