@@ -397,3 +397,19 @@ def test_a_column_has_up_to_a_hundred_categories_each_of_them_once(
         assert f"{n_words} different texts; expected at most 100 categories" in refused(path)
     else:
         assert load(path).pool_images.shape[1] == 1 + n_words
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_table_in_utf_16_without_a_mark_is_sent_to_its_encoding(
+    tmp_path: Path, encoding: str
+) -> None:
+    """Which half of the bytes is zero tells the order; with a mark nothing has to be said."""
+    path = write(tmp_path / "t.csv")
+    text = path.read_text()
+    whole = load(path).pool_images
+    path.write_bytes(text.encode(encoding))
+    told = refused(path)
+    assert f"holds zero bytes, as UTF-16 without a mark does. Set task.encoding={encoding}." in told
+    assert np.array_equal(load(path, encoding=encoding).pool_images, whole)
+    path.write_bytes(("\ufeff" + text).encode(encoding))
+    assert np.array_equal(load(path).pool_images, whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,10 @@ from alharness.oracle import (
 )
 from alharness.oracle.annotator import NetworkAnnotator, network_for, train
 from alharness.oracle.desk import AnnotationPendingError, Desk
+from alharness.oracle.oracle import open_oracle
 from alharness.pool import ArrayPool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery
+from alharness.tasks.base import TaskData
 
 TARGETS = torch.tensor([0, 1, 0, 1, 1, 0])
 
@@ -523,3 +526,28 @@ def test_a_file_of_labels_is_read_with_any_ends_of_lines_and_between_cells(
         ({"file": "b 1.png"}, "dog", ""),
     ]
     assert [row.where[-6:] for row in found] == ["line 2", "line 3"]
+
+
+def test_settings_of_the_annotator_reach_the_one_who_trains_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def obtain(data: Any, *others: Any, **settings: Any) -> Brightness:
+        asked.append((data.pool_targets.tolist(), settings))
+        return Brightness()
+
+    monkeypatch.setattr(annotator, "obtain_annotator", obtain)
+    shown = np.zeros((6, 1, 8, 8), np.uint8)
+    targets = TARGETS.numpy()
+    data = TaskData(shown, targets, shown[:2], targets[:2], ("five", "seven"), "f", "p")
+    pool = ArrayPool(shown)
+    made = open_oracle(
+        data, pool, pool, None,  # type: ignore[arg-type]
+        settings=OracleSettings(annotator="mlp", epochs=3, image_cost=0.5),
+        seed=1, data_seed=2, folder=tmp_path,
+    )  # fmt: skip
+    answer = made.annotate(ImageQuery(images(0.1, 0.9)), cycle=0)
+    assert answer.item_targets is not None
+    assert (answer.item_targets.tolist(), answer.cost) == ([0, 1], 1.0)
+    assert asked == [(TARGETS.tolist(), {"kind": "mlp", "epochs": 3})]
