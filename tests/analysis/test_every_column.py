@@ -612,3 +612,20 @@ def test_of_a_setting_with_parts_those_are_told_that_differ(
     value: str, others: list[str], told: str
 ) -> None:
     assert told_value(value, [value, *others]) == told
+
+
+@pytest.mark.parametrize(
+    ("counts", "told", "is_defined"),
+    [
+        ([50, 50], None, True), ([100, 0], None, False), ([0, 100], None, True), ([100, 0, 50], None, True),
+        ([100, 0], "class one", True), ([100], None, True),
+    ],
+)  # fmt: skip
+def test_old_records_have_no_average_precision_where_the_second_of_two_classes_is_absent(
+    make_run: Any, counts: list[int], told: str | None, is_defined: bool
+) -> None:
+    folder = make_run("random", 0, precision_of=told, task_facts={"test_counts": counts})
+    (run,) = read_runs(make_run.root)
+    assert run.folder == folder
+    assert bool(np.isfinite(run.y("average_precision")).all()) is is_defined
+    assert run.y("accuracy").tolist() == [0.7, 0.8, 0.9]

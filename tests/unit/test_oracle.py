@@ -25,6 +25,7 @@ from alharness.oracle import (
 from alharness.oracle.annotator import NetworkAnnotator, network_for, train
 from alharness.oracle.desk import AnnotationPendingError, Desk
 from alharness.oracle.oracle import open_oracle
+from alharness.oracle.questions import Item, Question
 from alharness.pool import ArrayPool
 from alharness.queries import ImageQuery, LineQuery, PoolQuery
 from alharness.tasks.base import TaskData
@@ -551,3 +552,20 @@ def test_settings_of_the_annotator_reach_the_one_who_trains_it(
     assert answer.item_targets is not None
     assert (answer.item_targets.tolist(), answer.cost) == ([0, 1], 1.0)
     assert asked == [(TARGETS.tolist(), {"kind": "mlp", "epochs": 3})]
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "told"),
+    [
+        ("lines", ("five",), "or skip and where it changes; found five"),
+        ("lines", ("five", "2", "3"), "or skip and where it changes; found five, 2, 3"),
+        ("images", ("five", "2"), "or skip; found five, 2"),
+        ("images", ("",), "or skip; found nothing"),
+    ],
+)
+def test_an_answer_of_another_form_is_told_which_form(
+    tmp_path: Path, kind: Any, answer: tuple[str, ...], told: str
+) -> None:
+    question = Question(0, kind, "digest", "item", (Item(1, "one"),), 4 if kind == "lines" else 1)
+    with pytest.raises(UserError, match=told):
+        desk(tmp_path).take(question, {1: answer}, via="test")
