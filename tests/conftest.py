@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pytest
@@ -15,10 +15,15 @@ import pytest
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from alharness.engine.places import Places
 from alharness.engine.stage import Problem
+from alharness.executors.base import Event, carry_out, payload
+from alharness.executors.local import LocalExecutor
+from alharness.executors.sweeps import Job
 from alharness.learners.learner import LearnerSettings
 from alharness.oracle import Oracle
 from alharness.pool import ArrayPool
+from alharness.tracking import stores, visits
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +34,48 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
         monkeypatch.setenv("ALHARNESS_CACHE", str(cache))
     for name in ("MLFLOW_TRACKING_URI", "ALHARNESS_RUNS", "ALHARNESS_ARTEFACTS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def sweeps_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps carry out their runs in this process: importing torch in another one takes seconds, and what
+    other processes do is told by ``analysis/test_executor_local.py``."""
+
+    def run(
+        self: LocalExecutor, jobs: Sequence[Job], places: Places, *, fresh: bool
+    ) -> Generator[Event, None, None]:
+        for job in jobs:
+            yield Event("started", job)
+            reason, details = carry_out(payload(job, places, fresh=fresh))
+            yield Event("failed" if reason else "finished", job, reason, details)
+
+    monkeypatch.setattr(LocalExecutor, "run", run)
+
+
+class VisitHere:
+    """A visit as ``alharness.tracking.visits`` has it, made in this process."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        from alharness.tracking.__main__ import make
+
+        self.answers: list[dict[str, Any]] = []
+        make(asked, lambda kind, **values: self.answers.append({"kind": kind, **values}))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def answer(self, deadline: float, limit: float) -> dict[str, Any]:
+        return self.answers.pop(0)
+
+
+@pytest.fixture
+def visits_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Visits of MLflow are made in this process: importing it in another one takes seconds, and what such
+    a process does is told by ``faults/test_tracker.py``."""
+    monkeypatch.setattr(visits, "_Child", VisitHere)
 
 
 @pytest.fixture
@@ -87,3 +134,9 @@ def place_store(_mlflow_template: Path) -> Callable[[Path], str]:
         return default_uri(runs_dir)
 
     return place
+
+
+@pytest.fixture
+def copied_stores(_mlflow_template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New databases are copies of an empty one: what is tested is not how MLflow makes its tables."""
+    monkeypatch.setattr(stores, "_make", lambda path: shutil.copyfile(_mlflow_template, path))

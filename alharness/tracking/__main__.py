@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from alharness.records import RunFolder
 from alharness.tracking.stores import load_mlflow, store_error
@@ -22,6 +24,11 @@ def main() -> None:
     def say(kind: str, **values: object) -> None:
         answers.write(json.dumps({"kind": kind, **values}) + "\n")
 
+    make(asked, say)
+
+
+def make(asked: Mapping[str, Any], say: Callable[..., None]) -> None:
+    """The visit that is asked for; ``say`` gets each answer's kind and what belongs to it."""
     try:
         load_mlflow()
         say("imported")

@@ -18,6 +18,8 @@ from alharness.tasks.base import DataLocations
 from alharness.tracking import Visits, default_uri, open_tracking
 from alharness.tracking.marks import is_kept_out
 
+pytestmark = pytest.mark.usefixtures("visits_here")
+
 
 class Inline:
     """Carries runs out in this process, one after the other."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import subprocess
 import sys
@@ -195,18 +194,3 @@ def test_help_takes_well_under_half_a_second_of_cpu_time() -> None:
     subprocess.run([sys.executable, "-m", "alharness", "--help"], check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
-
-
-def test_a_dead_tracking_server_is_told_at_once_and_stops_no_run(tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "alharness", "run", "--strategy", "random", "--dataset", "digits-two",
-        "--runs-dir", str(tmp_path / "runs"), "--tracking-uri", "http://127.0.0.1:9", *SMALL,
-    ]  # fmt: skip
-    environment = {**os.environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0
-    (line,) = done.stderr.splitlines()
-    assert "does not answer (refused)" in line
-    assert "'alharness sync' rebuilds the view" in line
-    (folder,) = run_folders(tmp_path / "runs")
-    assert folder.is_finished()

@@ -179,6 +179,7 @@ def test_names_that_mlflow_refuses_are_cleaned_and_never_meet(runs: Path) -> Non
     assert clean("score") == "score"
 
 
+@pytest.mark.usefixtures("visits_here")
 def test_a_plugin_with_odd_names_is_in_the_view(
     place_store: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -370,6 +371,7 @@ def test_an_option_of_mlflows_page_is_not_passed_over(
     assert f"{option} belongs to MLflow's page. Add --mlflow" in line
 
 
+@pytest.mark.usefixtures("visits_here")
 def test_a_run_from_python_is_in_the_view_unless_it_asks_not_to_be(
     tmp_path: Path, place_store: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -82,13 +82,19 @@ def scene_of(name: str, root: Path, **parameters: Any) -> Scene:
     return Scene(strategy, Sample.usual(*suitable[0]), root)
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where artefacts lie: networks of the same settings are trained once."""
+    return tmp_path_factory.mktemp("artefacts")
+
+
 def asked(scene: Scene, seed: int = 0) -> tuple[Any, ...]:
     return deeds(scene, scene.view(seed=seed), 8)
 
 
 @pytest.mark.parametrize(("name", "field"), [pytest.param(*pair) for pair in declared()])
 def test_every_parameter_changes_the_query_its_figures_or_its_work(
-    name: str, field: str, tmp_path: Path
+    name: str, field: str, root: Path
 ) -> None:
     if field in ELSEWHERE:
         assert (Path(__file__).parents[2] / ELSEWHERE[field].rpartition(" ")[2]).is_file()
@@ -97,18 +103,18 @@ def test_every_parameter_changes_the_query_its_figures_or_its_work(
     default = model.model_fields[field].default
     others = list(other_values(model, field, default))
     beside = BESIDE.get(field, {})
-    usual = asked(scene_of(name, tmp_path / "usual", **beside))
+    usual = asked(scene_of(name, root, **beside))
     for value in others:
-        if asked(scene_of(name, tmp_path / f"{value}", **{**beside, field: value})) != usual:
+        if asked(scene_of(name, root, **{**beside, field: value})) != usual:
             return
     pytest.fail(f"strategy.{field} of {name} has no effect: {others} are as {default!r}")
 
 
 @pytest.mark.parametrize("name", strategies())
-def test_another_seed_moves_what_is_random_and_only_that(name: str, tmp_path: Path) -> None:
+def test_another_seed_moves_what_is_random_and_only_that(name: str, root: Path) -> None:
     torch.manual_seed(0)  # nothing may follow the global state
     # Of fifty neighbours among eighty items the classifier chooses the same, wherever they lie.
-    scene = scene_of(name, tmp_path, **({"rerank": 3} if name.endswith("rerank") else {}))
+    scene = scene_of(name, root, **({"rerank": 3} if name.endswith("rerank") else {}))
     one, two = asked(scene, seed=0), asked(scene, seed=1)
     torch.manual_seed(1)
     assert asked(scene, seed=0) == one

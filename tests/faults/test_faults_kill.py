@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,11 @@ from alharness_strategies.max_entropy import MaxEntropy
 
 
 class Slow(MaxEntropy):
-    """Max-entropy with time to be killed in."""
+    """Max-entropy that waits before its fourth question, where it is told to, until it is killed."""
 
     def select(self, view, query_size):
-        time.sleep(float(os.environ.get("SLOW_S", "0")))
+        while "HELD" in os.environ and len(view.labelled) == 35:
+            time.sleep(0.05)
         return super().select(view, query_size)
 '''
 
@@ -42,6 +44,22 @@ def here(plugin: Path, runs: Path, *more: str) -> int:
     return call(command(plugin, runs, *more)[3:])
 
 
+@contextmanager
+def held(words: list[str], runs: Path) -> Iterator[None]:
+    """A process of its own that has written three cycles and waits in the next; it is killed at the end."""
+    process = subprocess.Popen(words, env={**os.environ, "HELD": "1"})
+    try:
+        deadline = time.monotonic() + 300
+        while not (runs.exists() and any(len(f.records()) == 3 for f in run_folders(runs))):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
 def only_folder(runs: Path) -> RunFolder:
     (folder,) = run_folders(runs)
     return folder
@@ -54,22 +72,16 @@ def plugin(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("visits_here")
 def test_killed_and_started_again(plugin: Path, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert here(plugin, whole, "--quiet") == 0
 
-    slow = {**os.environ, "SLOW_S": "0.3"}
-    process = subprocess.Popen(command(plugin, parts, "--quiet"), env=slow)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if parts.exists() and any(len(f.records()) >= 3 for f in run_folders(parts)):
-            break
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with held(command(plugin, parts, "--quiet"), parts):
+        pass
     left = only_folder(parts)
     n_left = len(left.records())
-    assert 3 <= n_left < 9
+    assert n_left == 3
     with left.cycles.open("ab") as file:  # what a kill inside the write would leave
         file.write(b'{"schema_version":1,"cyc')
 
@@ -156,23 +168,15 @@ def test_a_finished_run_is_not_run_again_and_fresh_starts_over(
     assert len(folder.records()) == 9
 
 
-def test_two_processes_do_not_write_one_run(plugin: Path, tmp_path: Path) -> None:
+def test_two_processes_do_not_write_one_run(
+    plugin: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     runs = tmp_path / "runs"
-    slow = {**os.environ, "SLOW_S": "5"}
-    process = subprocess.Popen(command(plugin, runs, "--quiet", "--no-tracking"), env=slow)
-    try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not any(f.records() for f in run_folders(runs)):
-            time.sleep(0.05)
-        second = subprocess.run(
-            command(plugin, runs, "--quiet", "--no-tracking"), capture_output=True, text=True
-        )
-    finally:
-        process.kill()
-        process.wait()
-    assert second.returncode == 2
-    assert "Another process is writing this run" in second.stderr
-    assert "Traceback" not in second.stderr
+    with held(command(plugin, runs, "--quiet", "--no-tracking"), runs):
+        assert here(plugin, runs, "--quiet", "--no-tracking") == 2
+    told = capfd.readouterr().err
+    assert "Another process is writing this run" in told
+    assert "Traceback" not in told
 
 
 def test_fresh_starts_a_run_over_whose_spec_cannot_be_read(plugin: Path, tmp_path: Path) -> None:

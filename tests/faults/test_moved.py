@@ -50,6 +50,7 @@ def places_in(database: Path) -> set[str]:
     return {text for (text,) in rows}
 
 
+@pytest.mark.usefixtures("visits_here")
 @pytest.mark.parametrize("how", ["copied", "moved"])
 def test_a_run_in_another_place_of_the_folder_writes_there_alone(
     how: str, made: Path, tmp_path: Path

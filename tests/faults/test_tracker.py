@@ -1,4 +1,4 @@
-"""A tracking server that is absent, refuses, hangs, dawdles or dies: the run goes on and says so once."""
+"""A tracking server that is absent, refuses, dawdles or dies: the run goes on and says so once."""
 
 from __future__ import annotations
 
@@ -106,6 +106,12 @@ def serving(stub: Stub) -> Iterator[Stub]:
         stub.server_close()
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers has answered, however busy this machine is."""
+    monkeypatch.setattr(visits, "PATIENCE_S", 120.0)
+
+
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a visit may wait for its store, made short for the test."""
@@ -144,30 +150,19 @@ def test_an_absent_server_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 @pytest.mark.usefixtures("hurried")
-def test_a_server_that_takes_the_call_and_never_answers_is_given_up(
+def test_a_server_too_slow_for_a_visit_is_given_up_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """Each answer comes, and all together take too long; whoever waits for them is ended."""
     of_others = set(children())  # of tests before this one
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        (line,) = run(uri, capfd, tmp_path / "runs")
+    with serving(Stub(tmp_path / "artefacts", answer_s=0.6)) as stub:
+        (line,) = run(stub.uri, capfd, tmp_path / "runs")
     assert "took too long: no answer within 2 s" in line
     assert eventually(
         lambda: (
             not any("-m alharness.tracking" in told(child) for child in {*children()} - of_others)
         )
     )
-
-
-@pytest.mark.usefixtures("hurried")
-def test_a_server_too_slow_for_a_visit_is_given_up_once(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with serving(Stub(tmp_path / "artefacts", answer_s=0.6)) as stub:
-        (line,) = run(stub.uri, capfd, tmp_path / "runs")
-    assert "took too long" in line
 
 
 def told(process: psutil.Process) -> str:
@@ -197,6 +192,19 @@ def test_a_server_that_dies_in_the_middle_is_told_once(
     with serving(Stub(tmp_path / "artefacts", dies_after=4)) as stub:
         (line,) = run(stub.uri, capfd, tmp_path / "runs")
     assert "The run goes on without MLflow" in line
+
+
+def test_without_an_mlflow_that_imports_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mlflow.py").write_text("raise ImportError('another SQLAlchemy')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the process that makes the visit
+    assert call([*RUN, "--runs-dir", str(tmp_path / "runs")]) == 0
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "MLflow cannot be imported" in line
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert call(["sync", "--runs-dir", str(tmp_path / "runs")]) == 2
+    assert "pip install -U mlflow" in capfd.readouterr().err
 
 
 SLOW_PLUGIN = '''

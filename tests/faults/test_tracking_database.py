@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -34,12 +32,7 @@ RUN += ["--budget", "30", "--query-size", "10", "--initial-size", "20"]
 Place = Callable[[Path], str]
 
 
-@pytest.fixture
-def copied(place_store: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New databases are copies of an empty one: what is tested is not how MLflow makes its tables."""
-    spare = tmp_path / "spare"
-    place_store(spare)
-    monkeypatch.setattr(stores, "_make", lambda path: shutil.copyfile(spare / "mlflow.db", path))
+pytestmark = pytest.mark.usefixtures("visits_here")
 
 
 def in_view(runs_dir: Path) -> dict[str, list[int]]:
@@ -84,9 +77,10 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("copied_stores")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_broken_database_is_set_aside_by_the_next_run_and_by_sync(
-    damage: str, place_store: Place, copied: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    damage: str, place_store: Place, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     runs = tmp_path / "runs"
     place_store(runs)
@@ -191,19 +185,6 @@ def test_a_place_that_cannot_hold_a_database_costs_the_view_only(
     (line,) = capfd.readouterr().err.splitlines()
     assert "cannot be kept there" in line
     assert "Start the server" not in line
-
-
-def test_without_an_mlflow_that_imports_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "mlflow.py").write_text("raise ImportError('another SQLAlchemy')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the process that makes the visit
-    assert call([*RUN, "--runs-dir", str(tmp_path / "runs")]) == 0
-    (line,) = capfd.readouterr().err.splitlines()
-    assert "MLflow cannot be imported" in line
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    assert call(["sync", "--runs-dir", str(tmp_path / "runs")]) == 2
-    assert "pip install -U mlflow" in capfd.readouterr().err
 
 
 def test_odd_signs_in_a_path_lead_to_the_file_that_they_name(

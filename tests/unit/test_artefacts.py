@@ -100,25 +100,38 @@ def test_a_failed_build_leaves_nothing_that_looks_finished(tmp_path: Path) -> No
     assert store.unfinished() == []
 
 
-def build_slowly(root: str, marker: str) -> None:
+def build_slowly(root: str, marker: str, release: str) -> None:
+    """Once it is let."""
+
     def slow(folder: Path, progress: Progress) -> Mapping[str, Any]:
         with Path(marker).open("a") as file:
             file.write("built\n")
-        time.sleep(0.5)
+        while not Path(release).exists():
+            time.sleep(0.02)
         return build(folder, progress)
 
     ArtefactStore(Path(root)).obtain("thing", IDENTITY, slow)
 
 
+def await_file(path: Path) -> None:
+    deadline = time.monotonic() + 300
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_two_processes_build_once(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     context = multiprocessing.get_context("fork")
-    arguments = (str(tmp_path / "store"), str(marker))
+    arguments = (str(tmp_path / "store"), str(marker), str(tmp_path / "release"))
     processes = [context.Process(target=build_slowly, args=arguments) for _ in range(3)]
     for process in processes:
         process.start()
+    await_file(marker)
+    time.sleep(0.2)  # for the others to come, if they are quick
+    (tmp_path / "release").touch()
     for process in processes:
-        process.join(30)
+        process.join(300)
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert marker.read_text() == "built\n"
 
@@ -139,9 +152,7 @@ def test_kill_9_frees_the_lock_and_keeps_checkpoint_and_seconds(tmp_path: Path) 
     process = context.Process(target=build_until_killed, args=(str(tmp_path),))
     process.start()
     partial = tmp_path / "thing" / (artefact_key("thing", IDENTITY) + ".partial")
-    deadline = time.monotonic() + 20
-    while not (partial / "spent").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    await_file(partial / "spent")
     store = ArtefactStore(tmp_path)
     with pytest.raises(UserError, match="being made by a run"):
         store.remove("thing", artefact_key("thing", IDENTITY))
@@ -250,14 +261,17 @@ def test_the_root_follows_option_and_environment(
 
 def test_waiting_for_another_run_is_shown(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    arguments = (str(tmp_path / "store"), str(tmp_path / "marker"))
+    release = tmp_path / "release"
+    arguments = (str(tmp_path / "store"), str(tmp_path / "marker"), str(release))
     process = context.Process(target=build_slowly, args=arguments)
     process.start()
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "marker").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    await_file(tmp_path / "marker")
     seen: list[str] = []
-    store = ArtefactStore(tmp_path / "store")
-    store.obtain("thing", IDENTITY, must_not_build, lambda stage, *rest: seen.append(stage))
-    process.join(10)
+
+    def shown(stage: str, *rest: object) -> None:
+        seen.append(stage)
+        release.touch()
+
+    ArtefactStore(tmp_path / "store").obtain("thing", IDENTITY, must_not_build, shown)
+    process.join(300)
     assert seen == ["wait for the thing that another run is making"]

@@ -39,31 +39,34 @@ def test_one_run_makes_its_task_its_strategy_and_its_classifier_kind_once(
     assert counts == {"DigitsTwo": 1, "RandomSampling": 1, "alharness.learners.kinds": 1}
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "alharness.spec",
-        "alharness.registry",
-        "alharness.records.facts",
-        "alharness.learners.settings",
-        "alharness.generative.settings",
-        "alharness.oracle.settings",
-        "alharness.tasks.settings",
-    ],
-)
-def test_what_names_and_settings_are_made_of_imports_no_torch(module: str) -> None:
-    code = (
-        f"import sys, {module}\n"
-        "heavy = {'torch', 'mlflow', 'sklearn', 'scipy', 'pandas', 'matplotlib'}\n"
-        "print('IMPORTED', sorted(heavy & set(sys.modules)))"
+LIGHT = """
+import sys
+heavy = {"torch", "mlflow", "sklearn", "scipy", "pandas", "sympy", "matplotlib"}
+
+def check(what):
+    assert not heavy & set(sys.modules), (what, sorted(heavy & set(sys.modules)))
+"""
+
+
+def imports_nothing_heavy(code: str) -> None:
+    """One process for all: what one of them imports is named at once."""
+    done = subprocess.run([sys.executable, "-c", LIGHT + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_names_and_settings_are_made_of_imports_no_torch() -> None:
+    names = ["spec", "registry", "records.facts", "learners.settings", "generative.settings"]
+    names += ["oracle.settings", "tasks.settings"]
+    imports_nothing_heavy(
+        "import importlib\n"
+        f"for name in {names}:\n"
+        "    importlib.import_module(f'alharness.{name}')\n"
+        "    check(name)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "IMPORTED []" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_what_is_only_described_or_mistyped_imports_nothing_heavy() -> None:
+    commands = [
         "show random",
         "show max-entropy",
         "show asal-auto",
@@ -79,18 +82,13 @@ def test_what_names_and_settings_are_made_of_imports_no_torch(module: str) -> No
         "run --strategy random --dataset digits-two --set learner.widht=3",
         "run --strategy random --dataset digits-two --budget 3",
         "run --strategy random --dataset digits-two --device cdua",
-    ],
-)
-def test_what_is_only_described_or_mistyped_imports_nothing_heavy(arguments: str) -> None:
-    code = (
-        "import sys\n"
+    ]
+    imports_nothing_heavy(
         "from alharness.cli import call\n"
-        f"call({arguments.split()!r})\n"
-        "heavy = {'torch', 'mlflow', 'sklearn', 'scipy', 'pandas', 'sympy', 'matplotlib'}\n"
-        "print('IMPORTED', sorted(heavy & set(sys.modules)))"
+        f"for command in {commands}:\n"
+        "    call(command.split())\n"
+        "    check(command)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "IMPORTED []" in done.stdout
 
 
 def test_a_run_on_digits_imports_no_library_that_it_does_not_use(tmp_path: Path) -> None:
