@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = ROOT / "benchmarks" / "gpu_acceptance.py"
+
+Done = subprocess.CompletedProcess[str]
 
 
 #: Packages of a machine with a card, and (the last line) those that ``gpu_carry.sh`` brings there.
@@ -23,20 +27,12 @@ pygments pyparsing pytest python-dateutil rich safetensors scikit-learn scipy se
 narwhals threadpoolctl torch torchvision triton typing-extensions tzdata
 pydantic pydantic-core annotated-types typing-inspection tomli-w
 """
-#: Finds nothing else, from the beginning on.
+#: Finds none of these, from the beginning on.
 IMITATION = """
 import sys
 from importlib.machinery import PathFinder
-from importlib.metadata import packages_distributions
 
-BARE = set({bare!r}.split())
-HIDDEN = {{
-    name
-    for name, made_by in packages_distributions().items()
-    if not any(one.lower().replace("_", "-") in BARE for one in made_by)
-    and name not in sys.stdlib_module_names
-    and not name.startswith(("nvidia", "cuda", "torch"))
-}}
+HIDDEN = {hidden!r}
 
 class Bare(PathFinder):
     @classmethod
@@ -49,15 +45,32 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
 
 def imitation(folder: Path) -> str:
     """A PYTHONPATH under which nothing is found that a bare machine lacks."""
+    bare = set(BARE.split())
+    hidden = {
+        name
+        for name, made_by in packages_distributions().items()
+        if not any(one.lower().replace("_", "-") in bare for one in made_by)
+        and name not in sys.stdlib_module_names
+        and not name.startswith(("nvidia", "cuda", "torch"))
+    }
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(IMITATION.format(bare=BARE))
+    (folder / "sitecustomize.py").write_text(IMITATION.format(hidden=hidden))
     return f"{folder}{os.pathsep}{ROOT}"
 
 
-def accept(out: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def accept(*calls: Sequence[object], path: str = str(ROOT), first: str = "") -> Done:
+    """Calls of the command, one after the other in one process: importing torch takes seconds.
+
+    Args:
+        path: PYTHONPATH.
+        first: code before them.
+    """
+    code = f"import sys; sys.path.insert(0, {str(COMMAND.parent)!r})\n{first}\n"
+    code += "from gpu_acceptance import main\n"
+    code += f"sys.exit(max(main(call) for call in {[[str(one) for one in c] for c in calls]!r}))"
     return subprocess.run(
-        [sys.executable, str(COMMAND), "--out", str(out), *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
@@ -89,19 +102,10 @@ def check_what_is_written(out: Path) -> None:
 def test_what_is_worth_most_comes_first_and_a_second_call_adds_to_the_first(tmp_path: Path) -> None:
     """Where a bare machine is imitated: nothing can be imported that it lacks."""
     path = imitation(tmp_path / "imitation")
-    chosen = ["--only", "captured search", "--dry", "--commit", "abc"]
-    first = accept(tmp_path / "out", *chosen, PYTHONPATH=path)
-    assert first.returncode == 0, first.stdout + first.stderr
-    again = accept(
-        tmp_path / "out",
-        *chosen,
-        "--only",
-        "MLflow is not",
-        "--only",
-        "captured fit",
-        PYTHONPATH=path,
-    )
-    assert again.returncode == 0, again.stdout + again.stderr
+    out = ["--out", tmp_path / "out", "--dry", "--commit", "abc", "--only", "captured search"]
+    more = ["--only", "MLflow is not", "--only", "captured fit"]
+    done = accept(out, [*out, *more], path=path)
+    assert done.returncode == 0, done.stdout + done.stderr
     check_what_is_written(tmp_path / "out")
     heads, rows = written(tmp_path / "out")
     names = [row["figure"] for row in rows]
@@ -117,7 +121,7 @@ def test_what_is_worth_most_comes_first_and_a_second_call_adds_to_the_first(tmp_
 @pytest.mark.slow
 def test_all_figures_in_an_imitation_of_a_bare_machine(tmp_path: Path) -> None:
     path = imitation(tmp_path / "imitation")
-    done = accept(tmp_path / "out", "--dry", "--budget", "3600", PYTHONPATH=path)
+    done = accept(["--out", tmp_path / "out", "--dry", "--budget", "3600"], path=path)
     assert done.returncode == 0, done.stdout + done.stderr
     check_what_is_written(tmp_path / "out")
 
@@ -167,18 +171,8 @@ def test_each_figure_is_found_by_itself_and_nothing_is_met_over_nothing(tmp_path
 
 
 def test_where_nothing_is_installed_it_stops_before_anything_is_measured(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.argv = sys.argv[1:]; from alharness import registry\n"
-        "registry.names = lambda group: []\n"
-        "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(COMMAND), "--dry", "--out", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    nothing = "from alharness import registry; registry.names = lambda group: []"
+    done = accept(["--dry", "--out", tmp_path], first=nothing)
     assert done.returncode == 2
     assert "only 0 strategies are found: alharness is not installed" in done.stderr
     assert not (tmp_path / "figures.jsonl").exists()
@@ -189,9 +183,7 @@ def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    done = subprocess.run(
-        [sys.executable, str(COMMAND), "--out", str(tmp_path)], capture_output=True, text=True
-    )
+    done = accept(["--out", tmp_path])
     assert done.returncode == 2
     assert "--dry" in done.stderr
     assert "Traceback" not in done.stderr

@@ -17,7 +17,7 @@ from pretended_cuda.tensors import (
     inside,
     is_generator,
     on_device,
-    seen_by_host,
+    read,
     sent,
     settled,
 )
@@ -40,8 +40,7 @@ class _Fetch(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, tensor: DeviceTensor) -> torch.Tensor:
-        read_by_host("copy to the host")
-        seen_by_host(tensor, "copy to the host")
+        read(tensor, "copy to the host")
         return fetched(tensor)
 
     @staticmethod
@@ -94,8 +93,7 @@ def _numpy(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
 def _tolist(tensor: torch.Tensor) -> Any:
     if not isinstance(tensor, DeviceTensor):
         return torch.Tensor.tolist(tensor)
-    read_by_host("tolist")
-    seen_by_host(tensor, "tolist")
+    read(tensor, "tolist")
     return fetched(tensor).tolist()
 
 

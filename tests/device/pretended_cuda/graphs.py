@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
-from pretended_cuda.launches import Calculate, on_trial, put_into, written
+from pretended_cuda.launches import Calculate, on_trial, put_into, unmoved, written
 from pretended_cuda.operations import RANDOM, Operation, tensors_in
+from pretended_cuda.order import on_host
 from pretended_cuda.state import current_queue, device, must_work, present, refuse
 from pretended_cuda.tensors import DeviceGenerator
 
@@ -24,7 +24,6 @@ class Recording:
         mode: which calls of other threads break the capture: ``global`` all that no capture permits.
         draws: a replay draws random numbers.
         reads, writes: memory that a replay touches.
-        kernels: names of the operations that a replay launches.
     """
 
     def __init__(self, generators: list[DeviceGenerator], mode: str = "global") -> None:
@@ -34,7 +33,6 @@ class Recording:
         self.draws = False
         self.reads: list[torch.Tensor] = []
         self.writes: list[torch.Tensor] = []
-        self.kernels: list[str] = []
 
     def add(
         self,
@@ -51,7 +49,7 @@ class Recording:
                 "Attempt to increase offset for a CUDA generator not in capture mode: register it with "
                 "CUDAGraph.register_generator_state"
             )
-        with _unmoved(rng):  # a captured kernel has not run
+        with unmoved(rng):  # a captured kernel has not run
             result = on_trial(calculate, operation, args, kwargs)
         captured = None if operation.changes else result
         self._operations.append((calculate, args, kwargs, captured))
@@ -61,29 +59,17 @@ class Recording:
 
     def _note(self, operation: Operation, args: Any, kwargs: dict[str, Any], result: Any) -> None:
         self.draws |= operation.name in RANDOM
-        self.kernels.append(operation.name)
         given = list(tensors_in([*args, *kwargs.values()]))
         self.reads += given
         self.writes += [*written(operation, args, given), *tensors_in([result])]
 
     def replay(self) -> None:
         """All operations once more; new results go where the captured ones lie."""
-        with torch.no_grad(), torch._C.DisableTorchFunction(), _disable_current_modes():
+        with on_host():
             for calculate, args, kwargs, captured in self._operations:
                 result = calculate(args, kwargs)
                 if captured is not None:
                     put_into(captured, result)
-
-
-@contextmanager
-def _unmoved(rng: Any) -> Iterator[None]:
-    """The device's generators stand afterwards where they stood."""
-    here = device()
-    default, given = here.rng_state, rng.get_state() if rng is not None else None
-    yield
-    here.rng_state = default
-    if given is not None:
-        rng.set_state(given)
 
 
 class Graph:
@@ -101,7 +87,6 @@ class Graph:
     def replay(self) -> None:
         if self.recording is None:
             refuse("Called CUDAGraph::replay without a preceding successful capture.")
-        assert self.recording is not None
         here, recording = device(), self.recording
         must_work()
         here.counts.replays += 1

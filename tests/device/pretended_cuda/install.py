@@ -15,13 +15,13 @@ import torch
 from alharness.matching import streamed
 from pretended_cuda.functions import Functions
 from pretended_cuda.graphs import Graph, capture
-from pretended_cuda.order import Order
 from pretended_cuda.state import (
     CUDA,
     PretendedDevice,
     installed,
     must_work,
     not_in_a_capture,
+    recording_here,
     refuse,
 )
 from pretended_cuda.streams import Event, Stream, current_stream, default_stream, entered
@@ -51,30 +51,13 @@ assert streamed.BLOCK  # it has said what there is to compute
 
 
 @contextmanager
-def pretended_cuda(
-    memory_bytes: int = 8 << 30,
-    *,
-    order: Order | None = None,
-    rounds_otherwise: bool = False,
-    breaks_at: int | None = None,
-    is_weightless: bool = False,
-) -> Iterator[PretendedDevice]:
+def pretended_cuda(memory_bytes: int = 8 << 30, **options: Any) -> Iterator[PretendedDevice]:
     """One pretended device with so much memory, in this thread and in those begun meanwhile.
 
     Args:
-        memory_bytes: of the device.
-        order: runs work when a wait demands it; None at once.
-        rounds_otherwise: the last bits of results are not the host's.
-        breaks_at: the launch from which on every call is an error.
-        is_weightless: shapes without values.
+        options: of ``PretendedDevice``, by their names.
     """
-    here = PretendedDevice(
-        memory_bytes,
-        order=order,
-        rounds_otherwise=rounds_otherwise,
-        breaks_at=breaks_at,
-        is_weightless=is_weightless,
-    )
+    here = PretendedDevice(memory_bytes, **options)
     with ExitStack() as stack:
         stack.enter_context(installed(here))
         for place, name, value in _replacements(here):
@@ -188,7 +171,7 @@ def _cuda(here: PretendedDevice) -> dict[str, Any]:
         "Event": Event,
         "CUDAGraph": Graph,
         "graph": capture,
-        "is_current_stream_capturing": lambda: here.recording is not None,
+        "is_current_stream_capturing": lambda: recording_here() is not None,
         "current_blas_handle": lambda: 0,
     }
 

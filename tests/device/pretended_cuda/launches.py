@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,29 +15,23 @@ from pretended_cuda.operations import (
     RANDOM,
     ROUNDED,
     UNWRITTEN,
+    WRITES_UNTOLD,
     Operation,
     changed,
     tensors_in,
 )
-from pretended_cuda.order import Order, Queue, garbled
-from pretended_cuda.state import device
+from pretended_cuda.order import Order, garbled
+from pretended_cuda.state import current_queue, device, present
 
 Calculate = Callable[[Any, dict[str, Any]], Any]
 
-#: Batch normalisation moves its running statistics, which its schema does not say.
-WRITES_UNTOLD = ("native_batch_norm", "cudnn_batch_norm")
 #: How many last bits are another chip's.
 OTHER_BITS = 2
 
 
-def writes(operation: Operation) -> bool:
-    """Whether it writes into an argument."""
-    return operation.changes or operation.name in WRITES_UNTOLD
-
-
 def on_trial(calculate: Calculate, operation: Operation, args: Any, kwargs: dict[str, Any]) -> Any:
     """A result of the right shape from what the arguments hold; memory that is written keeps its values."""
-    if not writes(operation):
+    if not operation.writes:
         return calculate(args, kwargs)
     copies: dict[int, torch.Tensor] = {}
     of_copy: dict[int, torch.Tensor] = {}
@@ -69,7 +63,6 @@ def launched(
     args: Any,
     kwargs: dict[str, Any],
     rng: torch.Generator | None,
-    queue: Queue | None,
 ) -> Any:
     """The result of an operation, computed when its stream comes to it.
 
@@ -77,72 +70,59 @@ def launched(
         calculate: computes it on host tensors.
         args, kwargs: with the host tensors that device tensors hold.
         rng: the device's generator that it draws from, if not the default one.
-        queue: of its stream; None computes at once.
     """
     order = device().order
-    if order is None or queue is None:
+    if order is None or operation.is_view:
         return calculate(args, kwargs)
     with order.lock:
-        given = list(tensors_in([*args, *kwargs.values()]))
-        if operation.is_view:
-            return calculate(args, kwargs)
         if operation.name in MOVES or operation.name in HOST_WAITS:
-            order.host_waits(queue)
-            for tensor in given:
-                order.touched_by_host(tensor, operation.name, writes=writes(operation))
+            order.host_waits(present(current_queue()))
+            for tensor in tensors_in([*args, *kwargs.values()]):
+                order.touched_by_host(tensor, operation.name, writes=operation.writes)
             return calculate(args, kwargs)
-        return _later(order, queue, calculate, operation, args, kwargs, rng, given)
+        return _later(order, calculate, operation, args, kwargs, rng)
 
 
 def _later(
     order: Order,
-    queue: Queue,
     calculate: Calculate,
     operation: Operation,
     args: Any,
     kwargs: dict[str, Any],
-    rng: Any,
-    given: list[torch.Tensor],
+    rng: torch.Generator | None,
 ) -> Any:
-    here = device()
-    drawn_from = here.rng_state, rng.get_state() if rng is not None else None
+    here, queue = device(), present(current_queue())
+    given = list(tensors_in([*args, *kwargs.values()]))
+    drawn_from = states_of(rng)
     result = on_trial(calculate, operation, args, kwargs)
-    ids = {id(tensor) for tensor in given}
     storages = {tensor.untyped_storage()._cdata for tensor in given}
-    made = [
-        tensor
-        for tensor in tensors_in([result])
-        if id(tensor) not in ids and tensor.untyped_storage()._cdata not in storages
-    ]
-    if not made and not writes(operation):  # a view that its schema does not call one
+    made = [t for t in tensors_in([result]) if t.untyped_storage()._cdata not in storages]
+    if not made and not operation.writes:  # a view that its schema does not call one
         return result
     for tensor in made:
         order.allocated(queue, tensor)
         garbled(tensor)
     if operation.name in UNWRITTEN:
         return result
-    pinned = [tensor for tensor in given if here.is_pinned(tensor)]
-    checks = [order.unchanged(tensor) for tensor in pinned if not operation.changes]
-    if operation.name == "copy_" and pinned and pinned[-1] is args[1]:
-        checks = [order.unchanged(args[1])]
+    changed_ones = written(operation, args, given)
+    read = [tensor for tensor in given if all(tensor is not other for other in changed_ones)]
+    checks = [order.unchanged(tensor) for tensor in read if here.is_pinned(tensor)]
 
     def work() -> None:
         for check in checks:
             check()
-        with _drawing_from(drawn_from, rng) if operation.name in RANDOM else _as_it_is():
+        with _drawing_from(drawn_from, rng) if operation.name in RANDOM else nullcontext():
             found = calculate(args, kwargs)
         if not operation.changes:
             put_into(result, found)
 
-    changed_ones = written(operation, args, given)
-    read = [tensor for tensor in given if all(tensor is not other for other in changed_ones)]
     order.launch(queue, operation.name, work, read, [*changed_ones, *made])
     return result
 
 
 def written(operation: Operation, args: Any, given: list[torch.Tensor]) -> list[torch.Tensor]:
     """Arguments that an operation writes: the first one, or those of its first list."""
-    if not writes(operation):
+    if not operation.writes:
         return []
     if operation.name in WRITES_UNTOLD:
         return given[1:]
@@ -151,23 +131,36 @@ def written(operation: Operation, args: Any, given: list[torch.Tensor]) -> list[
     return list(tensors_in(args[:1])) or given
 
 
+# Random numbers ----------------------------------------------------------------------------------
+
+States = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def states_of(rng: torch.Generator | None) -> States:
+    """Of the device's default generator and of the one that is given."""
+    return device().rng_state, rng.get_state() if rng is not None else None
+
+
+def set_states(states: States, rng: torch.Generator | None) -> None:
+    device().rng_state, given = states
+    if rng is not None and given is not None:
+        rng.set_state(given)
+
+
 @contextmanager
-def _as_it_is() -> Iterator[None]:
+def unmoved(rng: torch.Generator | None) -> Iterator[None]:
+    """The device's generators stand afterwards where they stood."""
+    before = states_of(rng)
     yield
+    set_states(before, rng)
 
 
 @contextmanager
-def _drawing_from(states: tuple[torch.Tensor, Any], rng: Any) -> Iterator[None]:
+def _drawing_from(states: States, rng: torch.Generator | None) -> Iterator[None]:
     """Generators stand where they stood at the launch: CUDA's draw at offsets that the host gives out."""
-    here = device()
-    now = here.rng_state, rng.get_state() if rng is not None else None
-    here.rng_state = states[0]
-    if rng is not None:
-        rng.set_state(states[1])
-    yield
-    here.rng_state = now[0]
-    if rng is not None:
-        rng.set_state(now[1])
+    with unmoved(rng):
+        set_states(states, rng)
+        yield
 
 
 # Rounding ----------------------------------------------------------------------------------------

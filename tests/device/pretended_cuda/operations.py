@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -142,6 +143,8 @@ UNWRITTEN = frozenset(["empty", "empty_like", "empty_strided", "new_empty", "new
 #: What changes where a tensor's values lie, which a queue cannot put off.
 MOVES = frozenset(["resize_", "set_", "_resize_output_"])
 FUSED = frozenset(["_fused_adam_", "_fused_adamw_", "_fused_sgd_", "_fused_adagrad_"])
+#: Batch normalisation moves its running statistics, which its schema does not say.
+WRITES_UNTOLD = frozenset(["native_batch_norm", "cudnn_batch_norm"])
 
 
 @dataclass(frozen=True)
@@ -150,22 +153,20 @@ class Operation:
 
     name: str
     is_view: bool
-    changes: bool  # writes into an argument
-    repeats: bool  # repeat_interleave and the like without a given size
+    changes: bool  # writes into an argument, which it gives back or gives nothing
 
-    _known = {}  # noqa: RUF012  (a cache, not a field)
+    @property
+    def writes(self) -> bool:
+        """Whether it writes into an argument, told or not."""
+        return self.changes or self.name in WRITES_UNTOLD
 
     @classmethod
+    @cache
     def of(cls, func: Any) -> Operation:
-        found = cls._known.get(func)
-        if found is None:
-            schema = func._schema
-            aliases = [r.alias_info for r in schema.returns if r.alias_info is not None]
-            is_view = bool(aliases) and not any(alias.is_write for alias in aliases)
-            name = schema.name.partition("::")[2]
-            repeats = name == "repeat_interleave"
-            found = cls._known[func] = cls(name, is_view, schema.is_mutable, repeats)
-        return found
+        schema = func._schema
+        aliases = [r.alias_info for r in schema.returns if r.alias_info is not None]
+        is_view = bool(aliases) and not any(alias.is_write for alias in aliases)
+        return cls(schema.name.partition("::")[2], is_view, schema.is_mutable)
 
 
 def tensors_in(values: Sequence[Any]) -> Iterator[torch.Tensor]:

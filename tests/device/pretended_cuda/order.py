@@ -20,6 +20,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -184,7 +185,7 @@ class Order:
                 if not point.is_before(queue.clock):
                     raise RaceError(
                         f"memory went back to stream {queue.number} while stream {point.stream} "
-                        f"({point.what}) used it: wait, or record_stream [pretended CUDA]"
+                        f"({point.what}) used it: wait for that first [pretended CUDA]"
                     )
             self._known.setdefault(_key(tensor), Accesses(queue.number))
 
@@ -195,13 +196,6 @@ class Order:
             if known is not None:
                 foreign = [p for p in known.others(writes=True) if p.stream != known.home]
                 self._queues[known.home].freed += foreign
-
-    def kept_for(self, queue: Queue, tensor: torch.Tensor) -> None:
-        """``Tensor.record_stream``: its memory goes back when that stream is done with it."""
-        with self.lock:
-            known = self._known.get(_key(tensor))
-            if known is not None:
-                known.reads = [p for p in known.reads if p.stream != queue.number]
 
     # Waits -------------------------------------------------------------------------------------
 
@@ -230,9 +224,7 @@ class Order:
             queue.n_done += 1
             if entry.work is not None:
                 self.n_late += 1
-                with (
-                    torch.no_grad(), torch._C.DisableTorchFunction(), _disable_current_modes(),
-                ):  # fmt: skip
+                with on_host():
                     entry.work()
 
     def _run_any(self) -> None:
@@ -268,8 +260,15 @@ class Order:
         return check
 
 
+@contextmanager
+def on_host() -> Iterator[None]:
+    """Computes as torch does without a device, and without gradients."""
+    with torch.no_grad(), torch._C.DisableTorchFunction(), _disable_current_modes():
+        yield
+
+
 def checksum(host: torch.Tensor) -> int:
-    with torch._C.DisableTorchFunction(), _disable_current_modes():
+    with on_host():
         return zlib.crc32(host.detach().contiguous().view(torch.uint8).numpy().tobytes())
 
 

@@ -7,7 +7,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
@@ -53,7 +53,6 @@ class PretendedDevice:
         self.order = order
         self.queue = order.queue() if order is not None else None
         self.rounds_otherwise, self.breaks_at = rounds_otherwise, breaks_at
-        self.is_broken_for_good = False
         self.recording: Recording | None = None
         self.sync_debug = 0
         self.is_broken = self.is_poisoned = False
@@ -111,12 +110,10 @@ def must_work() -> None:
     """An error of the device stays until the process ends.
 
     Raises:
-        RuntimeError: it has come, or comes with this launch.
+        RuntimeError: it has come, or comes with this launch; what fails is not counted, so it stays.
     """
     here = device()
     if here.breaks_at is not None and here.counts.launches >= here.breaks_at:
-        here.is_broken_for_good = True
-    if here.is_broken_for_good:
         raise STICKY("CUDA error: an illegal memory access was encountered [pretended CUDA]")
 
 
@@ -138,7 +135,7 @@ def held(host: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(host, device="meta") if device().is_weightless else host.clone()
 
 
-def refuse(message: str) -> None:
+def refuse(message: str) -> NoReturn:
     """As a device would.
 
     Raises:
@@ -153,8 +150,6 @@ def read_by_host(what: str) -> None:
     must_work()
     device().counts.read()
     _waits()
-    if (order := device().order) is not None:
-        order.host_waits(present(current_queue()))
 
 
 def sent_by_host(host: torch.Tensor, non_blocking: bool) -> None:
@@ -165,13 +160,12 @@ def sent_by_host(host: torch.Tensor, non_blocking: bool) -> None:
     if not pinned:
         not_in_a_capture("pageable copy")
         _waits()
-        if here.order is not None:
-            here.order.host_waits(present(current_queue()))
     here.counts.sent += 1
     here.counts.sent_pageable += not pinned
 
 
 def present(queue: Queue | None) -> Queue:
+    """Of a device with an ``Order``, where every stream has one."""
     assert queue is not None
     return queue
 
@@ -191,8 +185,11 @@ def not_in_a_capture(what: str) -> None:
 
 
 def _waits() -> None:
-    """``torch.cuda.set_sync_debug_mode``."""
-    if device().sync_debug == 2:
+    """The host waits for its stream: refused or warned of by ``torch.cuda.set_sync_debug_mode``."""
+    here = device()
+    if here.sync_debug == 2:
         refuse("called a synchronizing CUDA operation")
-    if device().sync_debug == 1:
+    if here.sync_debug == 1:
         warnings.warn("called a synchronizing CUDA operation", stacklevel=2)
+    if here.order is not None:
+        here.order.host_waits(present(current_queue()))

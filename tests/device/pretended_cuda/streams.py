@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pretended_cuda.order import Clock, Order, Queue
-from pretended_cuda.state import LOCAL, current_queue, device
+from pretended_cuda.state import LOCAL, current_queue, device, recording_here
 
 
 def _order() -> Order:
@@ -46,7 +45,7 @@ class Stream:
         return self.queue is None or _done(self.queue, self.queue.n_added)
 
     def is_capturing(self) -> bool:
-        return device().recording is not None
+        return recording_here() is not None
 
     def __enter__(self) -> Stream:
         LOCAL.queues.append(self.queue)
@@ -100,11 +99,6 @@ def default_stream(*_: Any) -> Stream:
     return Stream(queue=device().queue)
 
 
-@contextmanager
-def entered(stream: Stream | None) -> Iterator[None]:
+def entered(stream: Stream | None) -> AbstractContextManager[Any]:
     """``torch.cuda.stream``."""
-    if stream is None:
-        yield
-        return
-    with stream:
-        yield
+    return nullcontext() if stream is None else stream

@@ -135,9 +135,9 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inner_kwargs["device"] = META if here.is_weightless else HOST
     if "pin_memory" in inner_kwargs:
         inner_kwargs["pin_memory"] = False
-    stays_on_device = True
+    is_awaited = False
     if name in COPIES:
-        stays_on_device = _copying(name, args, kwargs, factory)
+        is_awaited = _copying(name, args, kwargs, factory)
     elif hosts:
         args = _host_tensors(func, operation, args, on_it, hosts)
     _waiting(operation, args, kwargs, on_it)
@@ -163,14 +163,12 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     compute_it = rounded(calculate, operation) if here.rounds_otherwise else calculate
     if recording is not None:
         result = recording.add(compute_it, operation, inner_args, inner_kwargs, source)
-    elif stays_on_device or _goes_by_itself(args):
-        queue = current_queue()
-        result = launched(compute_it, operation, _kept(inner_args), inner_kwargs, source, queue)
-    else:
-        seen_by_host(args[1], name)
+    elif is_awaited:
         result = compute_it(inner_args, inner_kwargs)
-    if not stays_on_device:
-        return args[0] if name == "copy_" else result
+    else:
+        result = launched(compute_it, operation, _kept(inner_args), inner_kwargs, source)
+    if name == "copy_":
+        return args[0]
     given = {id(t.inner): t for t in on_it} if operation.changes else {}
 
     def outside(inner: torch.Tensor) -> torch.Tensor:
@@ -179,14 +177,11 @@ def compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return changed(result, {torch.Tensor: outside})
 
 
-def _goes_by_itself(args: Any) -> bool:
-    """Whether a copy to the host is one that the host does not wait for."""
-    return bool(len(args) > 2 and args[2]) and device().is_pinned(args[0])
-
-
-def seen_by_host(tensor: Any, what: str) -> None:
+def read(tensor: DeviceTensor, what: str) -> None:
+    """The host waits for a tensor's values."""
+    read_by_host(what)
     order = device().order
-    if order is not None and isinstance(tensor, DeviceTensor):
+    if order is not None:
         order.touched_by_host(tensor.inner, what, writes=False)
 
 
@@ -205,20 +200,21 @@ def _kept(args: Any) -> Any:
 
 
 def _copying(name: str, args: Any, kwargs: Mapping[str, Any], factory: bool) -> bool:
-    """Counts a copy between host and device; whether the result lies on the device."""
+    """Counts a copy between host and device; whether it is one to the host that the host waits for."""
     if name == "_to_copy":
         if factory and not isinstance(args[0], DeviceTensor):
             sent_by_host(args[0], bool(kwargs.get("non_blocking")))
-        return True  # the host's name in an option is what C++ calls the device
+        return False  # the host's name in an option is what C++ calls the device
     target, source = args[0], args[1]
     non_blocking = bool(args[2] if len(args) > 2 else kwargs.get("non_blocking", False))
     if isinstance(target, DeviceTensor):
         if not isinstance(source, DeviceTensor):
             sent_by_host(source, non_blocking)
-        return True
-    if not (non_blocking and device().is_pinned(target)):
-        read_by_host("copy to the host")
-    return False
+        return False
+    if non_blocking and device().is_pinned(target):
+        return False
+    read(source, "copy to the host")
+    return True
 
 
 def _host_tensors(
@@ -291,7 +287,7 @@ def _waiting(operation: Operation, args: Any, kwargs: Mapping[str, Any], on_it: 
         i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1]
     ):
         read_by_host("a mask as an index")
-    elif operation.repeats and kwargs.get("output_size") is None:
+    elif name == "repeat_interleave" and kwargs.get("output_size") is None:
         read_by_host("repeat_interleave without output_size")
 
 
