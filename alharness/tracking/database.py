@@ -18,7 +18,9 @@ from alharness.tracking.content import Content
 from alharness.tracking.seen import STAMP
 
 
-def insert_run(engine: Any, experiment_id: str, location: str, content: Content) -> None:
+def insert_run(
+    engine: Any, experiment_id: str, location: str, content: Content, *, unless: str = ""
+) -> bool:
     """Write a run that the store does not have.
 
     Args:
@@ -26,6 +28,10 @@ def insert_run(engine: Any, experiment_id: str, location: str, content: Content)
         experiment_id: the experiment.
         location: ``file:`` URI of the folder for the files of its runs.
         content: what to write.
+        unless: a tag; nothing is written where any run, a deleted one too, has the same value of it.
+
+    Returns:
+        whether it was written.
     """
     from mlflow.store.tracking.dbmodels.models import (
         SqlLatestMetric,
@@ -44,7 +50,6 @@ def insert_run(engine: Any, experiment_id: str, location: str, content: Content)
     ]
     latest = {row["key"]: row for row in sorted(metrics, key=_recency)}
     place = f"{location}/{run_id}/artifacts"
-    _copy(content.pictures, Path(unquote(urlsplit(place).path)))
     run = {
         "run_uuid": run_id,
         "name": content.name,
@@ -60,6 +65,11 @@ def insert_run(engine: Any, experiment_id: str, location: str, content: Content)
         **({} if content.started_ms is None else {"start_time": content.started_ms}),
     }
     with engine.begin() as connection:
+        if unless:
+            known = SqlTag.__table__.select().filter_by(key=unless, value=tags[unless]).limit(1)
+            if connection.execute(known).first() is not None:
+                return False
+        _copy(content.pictures, Path(unquote(urlsplit(place).path)))
         connection.execute(SqlRun.__table__.insert(), [run])
         for table, rows in (
             (SqlTag, [{"key": key, "value": text} for key, text in tags.items()]),
@@ -72,6 +82,7 @@ def insert_run(engine: Any, experiment_id: str, location: str, content: Content)
                     table.__table__.insert(), [{"run_uuid": run_id, **row} for row in rows]
                 )
         _insert_dataset(connection, number, run_id, *content.dataset)
+    return True
 
 
 def move_files(engine: Any, before: str, now: str) -> None:

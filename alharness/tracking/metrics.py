@@ -14,6 +14,7 @@ import math
 import posixpath
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from alharness.records import METRICS, CycleRecord
 
@@ -27,6 +28,7 @@ _MADE = re.compile(r".*-[0-9a-f]{8}")
 _LONGEST = 150
 
 
+@lru_cache(maxsize=10_000)  # the same some dozens in every cycle of every run
 def clean(name: str) -> str:
     """A part of a name as MLflow takes it; equal for equal names, different for different ones."""
     fits = _ALLOWED.fullmatch(name) and not _MADE.fullmatch(name) and len(name) <= _LONGEST
