@@ -178,15 +178,15 @@ def show(study: Study, out: Path) -> None:
         for line in found
         for n in line.sizes
     ]
-    _columns(("", "items", "n", "seconds", "work"), rows)
+    _columns(("", "items", "n", "seconds [95 %]", "work"), rows)
     exponents = [
         (line.name, f"{line.query_size}", str(exponent))
         for line in found
         if (exponent := estimates.time_slope(line)) is not None
     ]
     if exponents:
-        click.echo("\nexponent of the time (1: linear, 0: constant), with 95 % interval")
-        _columns(("", "items", "exponent"), exponents)
+        click.echo("\nexponent of the time (1: linear, 0: constant)")
+        _columns(("", "items", "exponent [95 %]"), exponents)
     if any(line.kind == "select" for line in found):
         click.echo("\nwork in each cycle (Table 2)")
         _columns(
@@ -200,7 +200,7 @@ def show(study: Study, out: Path) -> None:
     if points:
         click.echo("\ncycles until the preparation has paid (Fig. 6b)")
         _columns(
-            ("", "instead of", "items", "n", "cycles"),
+            ("", "instead of", "items", "n", "cycles [95 %]"),
             [(a, b, str(q), f"{n:,}", _cycles(found)) for a, b, q, n, found in points],
         )
     click.echo(f"\n  study    {out}\n  figures  {out}/*.png")

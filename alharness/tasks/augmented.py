@@ -24,6 +24,9 @@ from alharness.pool import Pool, VirtualPool
 from alharness.tasks.base import TaskData, TaskParameters
 from alharness.tasks.derived import DerivedTask, renamed
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Made of another data set"
+
 #: Raised when the same (seed, index) would give another image.
 VERSION = 1
 ROTATION = math.radians(10.0)

@@ -28,6 +28,9 @@ from alharness.tasks.settings import row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Downloads (fetched with --download or by 'alharness data prepare NAME')"
+
 TABLES = ("attr_celeba", "eval_partition")
 COUNTS = {"train": 162_770, "valid": 19_867, "test": 19_962}
 N_IMAGES = sum(COUNTS.values())  # 202,599

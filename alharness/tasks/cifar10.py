@@ -28,6 +28,9 @@ from alharness.tasks.settings import row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Downloads (fetched with --download or by 'alharness data prepare NAME')"
+
 ARCHIVE = "cifar-10-python.tar.gz"
 FOLDER = "cifar-10-batches-py"
 #: MD5 of the official batches inside the archive, as torchvision checks them.

@@ -19,6 +19,9 @@ from alharness.tasks.settings import DefaultRows, row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Where ``alharness list`` shows it.
+FAMILY = "At hand (nothing to fetch)"
+
 #: The split is a fact of the task, not of a run: it never follows the run's seed.
 SPLIT_SEED = 20200302
 #: Pool and test: two thirds and one third of each class.

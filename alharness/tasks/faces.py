@@ -25,6 +25,9 @@ from alharness.tasks.originals.cache import ImageCache
 from alharness.tasks.originals.conversion import Conversion
 from alharness.tasks.originals.dataset import Dataset
 
+#: Where ``alharness list`` shows it.
+FAMILY = "At hand (nothing to fetch)"
+
 N_POOL, N_TEST = 20_000, 4_000
 ORIGIN = {"seed": str(SEED), "drawing": str(DRAWING)}
 NOTE = "synthetic: drawn faces, no photographs"

@@ -28,6 +28,9 @@ from alharness.tasks.originals.tree import Contents, FileTree, listed, shown
 from alharness.tasks.rows import LEFT_OUT, Divided, Rows, SplitParameters, divided
 from alharness.tasks.selection import select
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Your own data (needs a path)"
+
 
 class FolderParameters(SplitParameters, FitParameters):  # in this order: it names caches
     """``--set task.NAME=VALUE`` for ``folder:PATH``."""

@@ -22,6 +22,9 @@ from alharness.tasks.derived import DerivedTask, renamed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Made of another data set"
+
 #: Raised when the same settings would keep other items.
 VERSION = 1
 

@@ -21,6 +21,9 @@ from alharness.tasks.originals.lmdb_folders import LmdbImages, LmdbSegment, lmdb
 from alharness.tasks.selection import CachedTask, CachePart
 from alharness.tasks.settings import row
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Originals that you fetch (156 GB: 'alharness show lsun')"
+
 #: Training images per scene, as the makers count them.
 SCENES = {
     "bedroom": 3_033_042,

@@ -24,6 +24,9 @@ from alharness.tasks.settings import row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Downloads (fetched with --download or by 'alharness data prepare NAME')"
+
 #: MD5 of what the official archives unpack to (the list that torchvision checks): however they were
 #: packed since, and whatever the files are called now.
 MD5 = {

@@ -24,6 +24,9 @@ from alharness.tasks.rows import Rows, SplitParameters, check_labels, divided
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Your own data (needs a path)"
+
 #: The forms of a file: items and labels of each part, with the keys in any case. The third is Keras'
 #: (``mnist.npz``), the fourth MedMNIST's.
 FORMS: tuple[dict[str, tuple[str, str]], ...] = (

@@ -40,6 +40,9 @@ from alharness.tasks.splits import NO_SPLIT, is_flag, roles_in
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Your own data (needs a path)"
+
 #: Columns that are taken for the label when nothing says which one is.
 LABELS = ("label", "labels", "target", "class", "y")
 SUFFIXES = (".parquet", ".pq")

@@ -21,6 +21,9 @@ from alharness.tasks.settings import row
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Downloads (fetched with --download or by 'alharness data prepare NAME')"
+
 #: MD5 of the official files, as torchvision checks them; splits lie in this order.
 MD5 = {
     "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import Series
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Your own data (needs a path)"
+
 #: Columns that are taken for the target when none is named.
 TARGETS = ("target", "label", "class", "y")
 #: Names of columns in a note, at most.

@@ -17,6 +17,9 @@ from alharness.tasks.rows import Rows, SplitParameters, divided
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Where ``alharness list`` shows it.
+FAMILY = "Downloads (fetched with --download or by 'alharness data prepare NAME')"
+
 
 class TorchvisionSet(TaskPlugin):
     """A data set of torchvision: torchvision:NAME, for instance torchvision:FashionMNIST.
