@@ -119,6 +119,7 @@ def test_the_fewest_seeds_are_those_of_the_exact_test(n_comparisons: int) -> Non
     assert "nothing" not in decides(enough, n_comparisons)
 
 
+@pytest.mark.usefixtures("sweeps_here")
 def test_a_sweep_says_before_its_hours_what_it_cannot_decide(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -108,7 +108,7 @@ def _forgotten(tmp_path: Path) -> Iterator[None]:
             del sys.modules[name]
 
 
-@pytest.mark.usefixtures("_forgotten")
+@pytest.mark.usefixtures("_forgotten", "sweeps_here", "visits_here", "copied_stores")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_runs_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

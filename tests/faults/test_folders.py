@@ -85,6 +85,7 @@ def test_a_swapped_folder_is_no_result(
     assert contents(runs) == before, "neither of the two is touched"
 
 
+@pytest.mark.usefixtures("sweeps_here")
 def test_a_sweep_counts_no_swapped_folder_as_finished(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +202,7 @@ def test_a_run_that_is_refused_as_bad_input_never_began(
     assert run_folders(tmp_path / "runs") == []
 
 
+@pytest.mark.usefixtures("sweeps_here")
 def test_a_run_of_a_sweep_that_is_refused_is_missed_in_it(tmp_path: Path) -> None:
     command = ["sweep", "--strategies", "margin", "--datasets", "digits-two", "--seeds", "0"]
     command += ["--set", "budget=3000", "--no-tracking", "--jobs", "1"]
