@@ -211,7 +211,7 @@ PAIRS: dict[str, Callable[[], Pair]] = {
     "linear fit, 100 x 64, 10 classes": lambda: linear(100, 64, 10, 0.2),
     "linear fit, 500 x 784, 10 classes": lambda: linear(500, 784, 10, 1.0),
     "linear fit, 200 x 784, 2 classes": lambda: linear(200, 784, 2, 1.0),
-    # Around 0 scikit-learn's own steps are a tenth as many: results/speed.md counts both.
+    # Around 0 scikit-learn's own steps are a tenth as many: benchmarks/results/speed.md counts both.
     "linear fit in [-1, 1], 100 x 64, 10 classes": lambda: linear(100, 64, 10, 1.0, -1.0),
     "linear fit in [-1, 1], 500 x 784, 10 classes": lambda: linear(500, 784, 10, 1.0, -1.0),
     "linear fit in [-1, 1], 200 x 784, 2 classes": lambda: linear(200, 784, 2, 1.0, -1.0),
