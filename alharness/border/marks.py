@@ -162,7 +162,7 @@ def reseeded(seed: int | None = None) -> Iterator[None]:
             others whatever a user has seeded them with.
     """
     if seed is None:
-        seed = zlib.crc32(torch.get_rng_state().numpy())
+        seed = zlib.crc32(torch.get_rng_state().numpy().tobytes())
     with seeds.kept():
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002
