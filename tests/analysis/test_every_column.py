@@ -18,13 +18,13 @@ import pytest
 from scipy import stats
 
 import alharness
-from alharness.comparison import figures, metrics, remarks, stopping, tables
+from alharness.comparison import cautions, figures, metrics, remarks, stopping, tables
 from alharness.comparison.comparison import Comparison, comparisons
 from alharness.comparison.paired_tests import paired_tests
 from alharness.comparison.protocol import told_value
 from alharness.comparison.tables import TextTable
 from alharness.pictures.canvas import new_figure
-from alharness.records import read_runs
+from alharness.records import LedgerEntry, read_runs
 from alharness.records.metrics import METRICS
 
 N_SEEDS, N_CYCLES = 7, 4
@@ -629,3 +629,27 @@ def test_old_records_have_no_average_precision_where_the_second_of_two_classes_i
     assert run.folder == folder
     assert bool(np.isfinite(run.y("average_precision")).all()) is is_defined
     assert run.y("accuracy").tolist() == [0.7, 0.8, 0.9]
+
+
+def test_an_annotator_that_sees_less_than_the_classifiers_is_told() -> None:
+    """Entries of other things that were prepared are none of its figures, whatever they hold."""
+
+    def run(accuracy: list[float], *entries: LedgerEntry) -> SimpleNamespace:
+        columns = {"test.accuracy": accuracy}
+        records = SimpleNamespace(column=columns.__getitem__)
+        return SimpleNamespace(records=records, preparation=entries)
+
+    def entry(name: str, accuracy: float) -> LedgerEntry:
+        return LedgerEntry(
+            name=name, seconds=1.0, cached=False, load_s=0.0, details={"test_accuracy": accuracy}
+        )
+
+    def told(annotator: float) -> list[str]:
+        runs = [run([0.5, 0.8], entry("annotator", annotator), entry("autoencoder", 0.1))]
+        comparison = SimpleNamespace(runs=runs, bounds=[run([0.9])])
+        return cautions.annotator_warnings(comparison)  # type: ignore[arg-type]
+
+    (warning,) = told(0.85)
+    assert "right in 85.0% of the test images" in warning
+    assert "reach 90.0%" in warning
+    assert told(0.9) == []
