@@ -199,6 +199,7 @@ def test_cluster_margin_chooses_among_the_smallest_margins(tmp_path: Path) -> No
     smallest = view.unlabelled[(p[:, -1] - p[:, -2]).argsort()[:12]]
     chosen = strategy.select(view, 4).indices
     assert bool(torch.isin(chosen, smallest).all())
+    assert view.work.counts["distances"] == 12 * 11 / 2  # of three candidates for each of four
 
 
 # Rows through every strategy that needs no images -----------------------------------------------

@@ -22,7 +22,7 @@ from alharness.engine.recording import cycle_rows, record_of
 from alharness.engine.stage import set_stage
 from alharness.errors import UserError
 from alharness.labelled import Annotation, LabelledSet
-from alharness.matching import build_index, embedder, match
+from alharness.matching import build_index, embedder, match, match_best
 from alharness.oracle import Oracle
 from alharness.records import Ledger, StopSetFigures
 from alharness.registry import resolve_strategy
@@ -348,3 +348,25 @@ def test_one_number_that_is_none_makes_a_training_diverge(where: str, bad: float
     report: Any = SimpleNamespace(train_loss=bad if where == "loss" else 0.5)
     pool: Any = SimpleNamespace(gather=lambda indices: indices)
     assert stage._is_finite(learner, report, pool) is (where == "none")
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("among", [1, 2, 4])
+def test_the_best_of_the_nearest_free_ones_is_that_of_two_loops(seed: int, among: int) -> None:
+    """Queries that crowd around few points, so that neighbours are gone and the walk goes on."""
+    rng = torch.Generator().manual_seed(seed)
+    points = torch.randn(14, 2, generator=rng)
+    queries = points[:2].repeat(4, 1) + 0.01 * torch.randn(8, 2, generator=rng)
+    scores = torch.randn(14, generator=rng)
+    taken = torch.tensor([3, 11])
+    chosen: list[int] = []
+    for query in queries:
+        by_distance = (points - query).square().sum(dim=1).argsort().tolist()
+        near = [at for at in by_distance if at not in (3, 11)]
+        free = [at for at in near[:among] if at not in chosen]
+        beyond = (at for at in near if at not in chosen)
+        chosen.append(max(free, key=lambda at: float(scores[at])) if free else next(beyond))
+    found = match_best(
+        build_index("exact", points), queries, taken=taken, score=lambda at: scores[at], among=among
+    )
+    assert found.indices.tolist() == chosen
