@@ -140,6 +140,7 @@ class Comparison:
 
         NaN where they share no range: heights at one position, or over a range for each, are no areas.
         """
+        # By identity: equal runs of two strategies are two runs, and a run of thousands of numbers no key.
         if (axis, metric) not in self._areas and self.runs:
             runs, found = self.runs, [float("nan")] * len(self.runs)
             if self.covered(axis).has_area:

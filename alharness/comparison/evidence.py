@@ -10,7 +10,7 @@ takes the table's test, so that one difference never has two verdicts.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydantic import ConfigDict, Field, ValidationError
@@ -99,6 +99,11 @@ class Difference:
     def whole(self) -> bool:
         return self.start == 0 and np.isinf(self.to)
 
+    @property
+    def mirrored(self) -> Difference:
+        """The same, told from the other side."""
+        return replace(self, first=self.second, second=self.first)
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -142,17 +147,10 @@ class Evidence:
         for difference in dict.fromkeys(asked):
             if base is not None and difference.whole:
                 self._add_table(base, difference.metric)
-            mirrored = Difference(
-                difference.metric,
-                difference.second,
-                difference.first,
-                difference.start,
-                difference.to,
-            )
             # A claim that A is above B and one that B is above A are about one difference.
-            if difference not in self._judged and mirrored not in self._judged:
+            if difference not in self._judged and difference.mirrored not in self._judged:
                 own = further.setdefault(difference.metric, [])
-                if mirrored not in own:
+                if difference.mirrored not in own:
                     own.append(difference)
         for family in further.values():
             self._add_family({d: self._gaps(d) for d in family}, {})
@@ -161,8 +159,7 @@ class Evidence:
         """A difference that was asked for, in either direction."""
         if difference in self._judged:
             return self._judged[difference]
-        d = difference
-        other = self._judged[Difference(d.metric, d.second, d.first, d.start, d.to)]
+        other = self._judged[difference.mirrored]
         return Judged(-other.gaps, other.factor, other.family)
 
     def margin(self, metric: str, start: float, to: float) -> tuple[float | None, str]:

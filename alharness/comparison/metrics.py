@@ -468,6 +468,8 @@ def penalties(
     sign = -1.0 if METRICS[metric].better == "less" else 1.0
     for i, first in enumerate(members):
         for j in range(i + 1, k):
+            # Each pair of strategies over the seeds and the range that these two share: a third one that
+            # ended early takes nothing from them.
             grid, values = gaps(first, members[j], axis, metric)
             fewest = min(fewest, len(values))
             if len(values) < MIN_PAIRS or len(grid) < 2:
