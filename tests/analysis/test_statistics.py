@@ -350,7 +350,7 @@ def test_the_probability_of_replication_is_how_often_second_laboratories_agree()
     """Over effects from none to clear ones, what is told and what is seen agree."""
     rng = np.random.default_rng(7)
     told, seen = [], []
-    for true_mean in rng.normal(0, 2, 250):
+    for true_mean in rng.normal(0, 2, 120):
         first, second = (paired_tests({"x": rng.normal(true_mean, 1, 8)})["x"] for _ in range(2))
         told.append(first.replication)
         verdicts = [t.direction if t.significant else 0 for t in (first, second)]

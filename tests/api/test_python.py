@@ -439,6 +439,7 @@ class Front:
         return self
 
 
+@pytest.mark.usefixtures("sweeps_here")
 def test_a_running_cell_shows_one_line_that_is_written_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from alharness import conformance, registry
-from alharness.conformance import CHECKS, check_strategy
+from alharness import registry
+from alharness.conformance import CHECKS
+from alharness.conformance.outcomes import outcomes
+from alharness.conformance.scene import Bench
 
 #: Controls that differ from a strategy that is checked by their feature extractor alone.
 _SIBLINGS = {
@@ -41,6 +45,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Networks of the same settings are trained once for all strategies."""
+    return tmp_path_factory.mktemp("artefacts")
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -48,9 +58,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
         for name in registry.names(registry.STRATEGIES)
     ],
 )
-def test_an_installed_strategy_passes_every_check(
-    name: str, weights: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installed_strategy_passes_every_check(name: str, weights: str, artefacts: Path) -> None:
     cls = registry.strategy_class(name)
     if hasattr(cls, "module"):  # a published strategy of another library
         pytest.importorskip(cls.module.split(".")[0])
@@ -60,10 +68,8 @@ def test_an_installed_strategy_passes_every_check(
         for key, value in (_SHORT | {"weights": weights}).items()
         if key in plugin.parameters.model_fields and not name.endswith("random-latent")
     }
-    monkeypatch.setattr(
-        conformance, "CHECKS", {n: c for n, c in CHECKS.items() if n not in _ASKED_THERE}
-    )
-    results = check_strategy(plugin.cls, **plugin.keywords(**short))
+    checks = {n: c for n, c in CHECKS.items() if n not in _ASKED_THERE}
+    results = outcomes(checks, Bench(plugin.cls, plugin.keywords(**short), artefacts))
     failed = {result.name: result.detail for result in results if result.outcome == "fail"}
     assert not failed
     # A strategy to which hardly any check applies is not proven.

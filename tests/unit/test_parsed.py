@@ -268,6 +268,7 @@ def test_an_unreadable_run_is_an_error_whenever_it_is_asked_for(runs_dir: Path) 
                 parsed.of(folders(runs_dir)[0])
 
 
+@pytest.mark.usefixtures("sweeps_here")
 def test_a_sweep_that_is_finished_asks_for_no_records_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
