@@ -200,6 +200,9 @@ def test_cluster_margin_chooses_among_the_smallest_margins(tmp_path: Path) -> No
     chosen = strategy.select(view, 4).indices
     assert bool(torch.isin(chosen, smallest).all())
     assert view.work.counts["distances"] == 12 * 11 / 2  # of three candidates for each of four
+    for n, m in ((100, 12), (9, 9)):  # and what is allowed is no more than that, squared
+        most = {"pool_items_scored": n, "pool_items_featurised": m, "distances": m * m}
+        assert strategy.work_bound(n, 4) == most
 
 
 # Rows through every strategy that needs no images -----------------------------------------------
