@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from alharness.executors.worker import NEEDED
+
 sys.path.insert(0, str(Path(__file__).parent))  # the package 'readers', for the test beside it
 
 #: Imported once, and then only forked: a process starts in a tenth of a second instead of ten.
-IMPORTED = ["alharness.engine.runner", "alharness.tracking.view", "alharness.cli.run"]
+IMPORTED = [*NEEDED, "alharness.tracking.view", "alharness.cli.run"]
 IMPORTED += ["mlflow", "mlflow.store.tracking.sqlalchemy_store", "sklearn.datasets"]
 
 
