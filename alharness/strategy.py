@@ -389,6 +389,9 @@ class Strategy(ABC):
     looks_at_test_labels: ClassVar[bool] = False
     #: True when a query follows the order of the pool and not only what the items show.
     follows_order: ClassVar[bool] = False
+    #: False for one whose ``select`` makes no optimiser of torch. The first one of a process costs a second
+    #: and more of imports, which a run pays before anything is timed, unless nobody needs it.
+    optimises: ClassVar[bool] = True
 
     def __init__(self, **parameters: Any) -> None:
         self.parameters = type(self).Parameters(**parameters)

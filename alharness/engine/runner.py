@@ -294,7 +294,8 @@ def _execute(
     with oracle.vault.sealed():
         stage = task.stage(supply, limits.select_timeout)
     describe_preparation(folder, stage.changes)
-    _warm_up(task.pool.device)
+    if bound.strategy.optimises or bound.kind.optimises(spec.learner):
+        _warm_up(task.pool.device)
     ending = _ending(bound, stage.problem.pool.n, keeper.records)
     targets = task.data.test_targets
     for cycle in run(stage, oracle, targets, sizes, history, precision, ending, judging):

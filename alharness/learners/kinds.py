@@ -77,6 +77,10 @@ class Kind(ABC):
         """Whether rare classes can count more in its training (``learner.class_weight``)."""
         return False
 
+    def optimises(self, settings: LearnerSettings) -> bool:
+        """Whether a fit makes an optimiser of torch (see ``Strategy.optimises``)."""
+        return not (self.name == "linear" and settings.solver == "newton")
+
     def require_settings(self, settings: LearnerSettings) -> None:
         """Refuse what it would ignore. Loads no data and builds nothing.
 

@@ -32,6 +32,7 @@ BLOCK = 1024
 class Badge(FeatureStrategy):
     """Ask about items whose loss gradients would be long and point different ways."""
 
+    optimises = False
     source = "Ash et al. 2020"
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:

@@ -23,6 +23,7 @@ FAMILY = "Disagreement (needs learner.dropout, or an ensemble)"
 class Bald(CommitteeStrategy):
     """Ask about items on which certain sets of parameters disagree; needs dropout or members."""
 
+    optimises = False
     source = "Houlsby et al. 2011; Gal et al. 2017"
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:

@@ -54,6 +54,7 @@ class BatchBald(CommitteeStrategy):
 
     Parameters: ClassVar[type[Parameters]] = BatchBaldParameters
     parameters: BatchBaldParameters
+    optimises = False
     source = "Kirsch et al. 2019"
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:

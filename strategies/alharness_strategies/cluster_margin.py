@@ -47,6 +47,7 @@ class ClusterMargin(FeatureStrategy):
 
     Parameters: ClassVar[type[Parameters]] = ClusterMarginParameters
     parameters: ClusterMarginParameters
+    optimises = False
     source = "Citovsky et al. 2021"
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:

@@ -42,6 +42,7 @@ DIFFERENCES = 1 << 22
 class CoreSet(FeatureStrategy):
     """Ask about the items farthest from everything labelled, in the classifier's features."""
 
+    optimises = False
     source = "Sener & Savarese 2018; Mayer & Timofte 2020, Sec. 4.2"
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:

@@ -14,6 +14,7 @@ FAMILY = "Baselines"
 class FullySupervised(Strategy):
     """Label the whole pool at once: the bound that active learning approaches."""
 
+    optimises = False
     source = "Mayer & Timofte 2020, Sec. 5"
     labels_everything = True
     follows_order = True

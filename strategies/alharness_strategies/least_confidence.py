@@ -19,6 +19,7 @@ FAMILY = "Uncertainty"
 class LeastConfidence(ScoreStrategy):
     """Ask about the unlabelled items whose most probable class has the smallest probability."""
 
+    optimises = False
     source = "Lewis & Gale 1994"
 
     def score(self, log_p_NC: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ FAMILY = "Uncertainty"
 class Margin(ScoreStrategy):
     """Ask about the items with the smallest gap between the two most probable classes."""
 
+    optimises = False
     source = "Scheffer et al. 2001"
 
     def score(self, log_p_NC: torch.Tensor) -> torch.Tensor:

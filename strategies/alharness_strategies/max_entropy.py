@@ -19,6 +19,7 @@ FAMILY = "Uncertainty"
 class MaxEntropy(ScoreStrategy):
     """Ask about the unlabelled items whose predicted classes have the largest entropy."""
 
+    optimises = False
     source = "Mayer & Timofte 2020, Sec. 4.2"
 
     def score(self, log_p_NC: torch.Tensor) -> torch.Tensor:

@@ -121,6 +121,7 @@ class ProbCover(FeatureStrategy):
 
     Parameters: ClassVar[type[Parameters]] = ProbCoverParameters
     parameters: ProbCoverParameters
+    optimises = False
     source = "Yehuda et al. 2022"
     # An auto-encoder and clusters are trained on the pool in its order.
     follows_order = True

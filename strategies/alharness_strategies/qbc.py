@@ -28,6 +28,7 @@ FAMILY = "Disagreement (needs learner.dropout, or an ensemble)"
 class QueryByCommittee(CommitteeStrategy):
     """Ask about items on which the votes of a committee are split; needs dropout or members."""
 
+    optimises = False
     source = "Seung et al. 1992; Dagan & Engelson 1995"
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:

@@ -16,6 +16,7 @@ FAMILY = "Baselines"
 class RandomSampling(Strategy):
     """Ask about unlabelled items drawn uniformly at random."""
 
+    optimises = False
     source = "Mayer & Timofte 2020, Sec. 4.2"
 
     def work_bound(self, n_unlabelled: int, query_size: int) -> Mapping[str, int]:

@@ -70,6 +70,7 @@ class TypiClust(FeatureStrategy):
 
     Parameters: ClassVar[type[Parameters]] = TypiClustParameters
     parameters: TypiClustParameters
+    optimises = False
     source = "Hacohen et al. 2022"
     own_features = ""
     unit = True  # as the authors' code loads its rows
