@@ -95,19 +95,24 @@ def test_16_bit_is_scaled_by_its_range(
         assert darker.pool_images.max() == round(int(deep.max()) * 255 / 65_535)
 
 
+def deep_png(white: int, alpha: int | None = None) -> Callable[[Path], None]:
+    """Writes the picture in 16 bit for each colour, which Pillow cannot; with a channel of that alpha."""
+    values = (PICTURE.astype(np.uint32) * white // 255).astype(">u2")[..., None].repeat(3, 2)
+    if alpha is not None:
+        values = np.concatenate([values, np.full_like(values[..., :1], alpha)], axis=2)
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    colours = 2 if alpha is None else 6  # RGB, RGBA
+    head = struct.pack(">IIBBBBB", 8, 12, 16, colours, 0, 0, 0)  # width, height, 16 bit
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + body) and None
+
+
 def test_colours_of_16_bit_are_shortened_only_on_demand(folder: Callable[..., TaskData]) -> None:
-    def deep_png(white: int) -> Callable[[Path], None]:
-        values = (PICTURE.astype(np.uint32) * white // 255).astype(">u2")[..., None].repeat(3, 2)
-        rows = b"".join(b"\0" + row.tobytes() for row in values)
-
-        def chunk(name: bytes, content: bytes) -> bytes:
-            check = struct.pack(">I", zlib.crc32(name + content))
-            return struct.pack(">I", len(content)) + name + content + check
-
-        head = struct.pack(">IIBBBBB", 8, 12, 16, 2, 0, 0, 0)  # width, height, 16 bit, RGB
-        body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-        return lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + body) and None
-
     with pytest.raises(UserError, match=r"RGB of 16 bit .a/0.png and 11 more"):
         folder(deep_png(65_535))
     data = folder(deep_png(65_535), mode="rgb")
@@ -134,6 +139,14 @@ def test_transparent_pictures_lie_on_a_stated_ground(
     keyed = folder(with_colour_key, mode="gray", ground=ground)
     assert (keyed.pool_images[0, 0, 6:] == value).all()
     assert (keyed.pool_images[0, 0, :6] == 17).all()
+
+
+def test_transparent_colours_of_16_bit_lie_on_the_ground_and_say_so(
+    folder: Callable[..., TaskData],
+) -> None:
+    data = folder(deep_png(65_535, alpha=0), mode="rgb")
+    assert (data.pool_images == 255).all()
+    assert data.notes["fit"].endswith("colours of 16 bit: the upper 8, transparent ones on white")
 
 
 def test_floats_and_large_integers_are_refused(folder: Callable[..., TaskData]) -> None:

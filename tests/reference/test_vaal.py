@@ -50,7 +50,10 @@ def test_the_bound_is_squared_error_and_divergence_per_item() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "times"),
-    [((1, 8, 8), 2), ((1, 28, 28), 2), ((3, 32, 32), 4), ((3, 64, 64), 4), ((3, 9, 9), 0), ((12,), 0)],
+    [
+        ((1, 8, 8), 2), ((1, 28, 28), 2), ((3, 32, 32), 4), ((3, 64, 64), 4), ((3, 9, 9), 0), ((12,), 0),
+        ((1, 4, 16), 1), ((1, 16, 4), 1),  # the shorter side stays two pixels
+    ],
 )  # fmt: skip
 def test_the_auto_encoder_fits_items_of_any_shape(shape: tuple[int, ...], times: int) -> None:
     assert halvings(shape) == times

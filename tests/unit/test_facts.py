@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from alharness.engine.describing import describe
+from alharness.engine.opening import open_task
 from alharness.engine.places import Places
 from alharness.engine.runner import execute
 from alharness.errors import UserError
 from alharness.files import read_toml
 from alharness.records import RunFacts, RunFolder, SpecFacts, read_run
-from alharness.spec import resolve
+from alharness.spec import bind, resolve
 from alharness.tasks.base import DataLocations
 
 OLD = Path(__file__).parents[1] / "golden" / "stopped-run-of-0.1.0.tar"
@@ -25,12 +28,16 @@ TASK = "fingerprint class_names n_pool n_test test_counts item_shape residency f
 SESSION = "started_ms first_cycle versions hardware arithmetic git_commit distribution"
 
 
+SETTINGS: dict[str, Any] = {
+    "task": "digits-two", "strategy": "random", "budget": 40, "initial_size": 20, "query_size": 20,
+    "device": "cpu", "learner": {"kind": "linear"},
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    spec = {"task": "digits-two", "strategy": "random", "budget": 40, "learner": {"kind": "linear"}}
-    sizes = {"initial_size": 20, "query_size": 20}
     places = Places(tmp_path_factory.mktemp("runs"), DataLocations.resolve())
-    return execute(resolve({**spec, **sizes}), places)
+    return execute(resolve(SETTINGS), places)
 
 
 @pytest.fixture
@@ -69,6 +76,28 @@ def test_a_run_of_0_1_0_says_of_its_one_session_what_it_said_of_the_run(old: Run
     assert session.distribution == "alharness 0.1.0"
     assert (session.hardware, session.git_commit) == (facts.hardware, facts.git_commit)
     assert facts.compared["noise"] == "0.0", "what was not written was as it always was"
+
+
+@pytest.mark.parametrize(
+    ("claims_now", "computed", "goes_on"),
+    [("theirs", False, True), ("another", False, False), ("theirs", True, False)],
+    ids=["own data of before 0.3", "own data that claim something else", "a run since 0.3"],
+)
+def test_a_run_goes_on_under_the_name_that_its_data_gave_themselves_before_0_3(
+    claims_now: str, computed: bool, goes_on: bool, tmp_path: Path
+) -> None:
+    bound = bind(SETTINGS)
+    task = open_task(bound, Places(tmp_path, DataLocations.resolve()))
+    task = replace(task, data=replace(task.data, claimed=claims_now))
+    run = RunFolder(tmp_path)
+    before = {"fingerprint": "theirs", "computed": computed}
+    run.write_facts(RunFacts.model_validate({"task": before}))
+    if goes_on:
+        describe(bound.spec, run, task, resumed_at=1)
+        assert (run.facts().task.fingerprint, run.facts().task.computed) == ("theirs", False)
+    else:
+        with pytest.raises(UserError, match="was made on data with fingerprint theirs"):
+            describe(bound.spec, run, task, resumed_at=1)
 
 
 def test_what_a_later_version_writes_is_kept() -> None:

@@ -242,6 +242,20 @@ def test_the_oracle_hands_all_queries_but_the_initial_set_to_the_person(tmp_path
     assert (answer.n_asked, answer.n_rejected) == (2, 1)
 
 
+def test_what_was_labelled_are_the_answers_and_on_demand_what_is_still_open(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(AnnotationPendingError) as pending:
+        desk(tmp_path).labels(images(0.1, 0.5, 0.9), 0, torch.tensor([4, 2, 3]))
+    answers = {1: ("seven",), 3: ("skip",)}
+    desk(tmp_path).take(pending.value.question, answers, via="test")
+    folder = tmp_path / "annotations"
+    found = exchange.labelled(folder, ("five", "seven"))
+    assert [(row.item.index, row.label) for row in found] == [(4, "seven"), (3, "skip")]
+    whole = exchange.labelled(folder, ("five", "seven"), also_open=True)
+    assert [(row.item.index, row.label) for row in whole] == [(4, "seven"), (2, None), (3, "skip")]
+
+
 def test_a_person_answers_lines_by_the_first_image_of_the_other_class(tmp_path: Path) -> None:
     _, shown = lines()
     with pytest.raises(AnnotationPendingError) as pending:
