@@ -188,7 +188,10 @@ def call(arguments: Sequence[str] | None = None) -> int:
             where = _as_setting(error) or where
         click.echo(f"alharness: {error.format_message()}{where}", err=True)
         return 2
-    except click.Abort:
+    except click.Abort as stopped:
+        # Click takes any end of a file for one of the keyboard's: of a damaged module it is a fault.
+        if isinstance(stopped.__cause__, EOFError):
+            raise stopped.__cause__ from None
         click.echo("alharness: stopped; the same command continues where it stopped.", err=True)
         return 130
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alharness.cli import call
-from alharness.comparison.tables import _contract
+from alharness.comparison.tables import _checks_beside, _contract
 from alharness.records import Run, RunFacts, SpecFacts, keep_conformance, read_conformance
 from alharness.records.facts import Choice, StrategyFacts
 
@@ -36,7 +36,8 @@ def test_each_state_in_words(tmp_path: Path, kept: dict[str, Any] | None, expect
         keep_conformance(tmp_path, "random", kept)
     of_one_session = run(tmp_path)
     (session,) = of_one_session.sessions
-    assert _contract(of_one_session, session) == expected
+    checks = _checks_beside(of_one_session.folder.parent)
+    assert _contract(checks, of_one_session.strategy, session) == expected
 
 
 def test_check_keeps_its_result_beside_the_runs(

@@ -428,7 +428,11 @@ def test_a_place_that_is_not_a_folder(tmp_path: Path) -> None:
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120
+        # -B: where files may not grow, Python would keep compiled modules that were cut.
+        [sys.executable, "-B", "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 

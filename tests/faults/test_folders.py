@@ -169,7 +169,7 @@ def test_a_run_that_failed_is_called_failed(
         raise ValueError("the moon is full")
 
     execute(spec_of("margin"), places(tmp_path))
-    for place in ("open_task", "_warm_up"):  # before and after it has described itself
+    for place in ("open_task", "describe_preparation"):  # before and after it has described itself
         with monkeypatch.context() as patch:
             patch.setattr(runner, place, broken)
             with pytest.raises(ValueError, match="moon"):
@@ -217,7 +217,7 @@ def test_a_run_that_waits_for_a_person_has_not_failed(
     def waiting(*arguments: Any) -> None:
         raise PendingError("1 of 2 annotations are missing")
 
-    monkeypatch.setattr(runner, "_warm_up", waiting)
+    monkeypatch.setattr(runner, "describe_preparation", waiting)
     with pytest.raises(PendingError):
         execute(spec_of(), places(tmp_path))
     assert read_run(spec_of().folder(tmp_path)).state() == "not started"

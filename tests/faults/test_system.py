@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alharness.cli import call
+from alharness.cli import call, cli
 from alharness.errors import UserError
 from alharness.files import append_line, beside, write_text
 from alharness.records import RunFolder, run_folders
@@ -78,11 +78,26 @@ def limited(runs: Path, blocks: int) -> subprocess.CompletedProcess[str]:
     """The run under a limit on the size of files: a disk that is full in the middle."""
     arguments = " ".join([sys.executable, "-m", "alharness", *COMMAND, "--runs-dir", str(runs)])
     return subprocess.run(
+        # Python renames even compiled modules that were cut (gh-126606): they would be everybody's.
         ["bash", "-c", f"trap '' XFSZ; ulimit -f {blocks}; exec {arguments}"],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_file_of_ours_that_ends_too_early_is_a_fault_and_no_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A compiled module that was cut; click takes the end of any file for one of the keyboard's."""
+
+    def cut(*_: object) -> None:
+        raise EOFError("marshal data too short")
+
+    monkeypatch.setattr(cli, "invoke", cut)
+    with pytest.raises(EOFError, match="marshal"):
+        call(COMMAND)
 
 
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path: Path) -> None:

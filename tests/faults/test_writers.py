@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,11 +33,13 @@ LONG = 40_000
 def room_for(n_bytes: int) -> Iterator[None]:
     """No file may grow beyond so many bytes: the kernel takes the part that fits, then refuses."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes_modules, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # Python keeps cut ones
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = writes_modules
 
 
 def rows(path: Path, n: int) -> None:
