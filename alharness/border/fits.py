@@ -154,22 +154,11 @@ class FitGuard:
 
     def _look_at_features(self, learner: Trainable) -> None:
         """Those that compare items by their features take what comes: one row for all would be broadcast."""
-        n = len(self._probe)
-        expected = f"features as a float32 tensor [{n}, D]"
-
-        def of(items: torch.Tensor) -> torch.Tensor:
-            with self.author.blamed(expected):
-                return learner.features(items)
-
-        try:
-            found = of(self._probe)
-        except PluginError:
-            raise
-        except UserError:
-            return  # it has none and says so, which ends the runs that want them
-        if (fault := features_fault(found, n, type(self._probe))) is not None:
-            self.author.refuse(expected, fault, call="features")
-        alone = torch.cat([of(item[None]) for item in self._probe])
+        found = self._rows(learner, "features", "D")
+        if found is None:
+            return
+        with self.author.blamed("features of a single item"):
+            alone = torch.cat([learner.features(item[None]) for item in self._probe])
         if not torch.allclose(found, alone, rtol=CLOSE, atol=CLOSE):
             self.author.refuse(
                 "features of an item that do not depend on the items beside it",
@@ -179,24 +168,35 @@ class FitGuard:
 
     def _look_at_logits(self, learner: Trainable, log_p: torch.Tensor) -> None:
         """A search in an image space follows the logits, and what it finds is judged by the probabilities."""
-        expected = f"logits as a float32 tensor [{len(log_p)}, {self.n_classes}]"
+        found = self._rows(learner, "logits", self.n_classes)
+        if found is not None:
+            self._require_same(
+                found.log_softmax(dim=1),
+                log_p,
+                "log probabilities that follow from the logits",
+                "others",
+            )
+
+    def _rows(self, learner: Trainable, call: str, width: int | str) -> torch.Tensor | None:
+        """The probe's features or logits; None where the classifier has none and says so.
+
+        Runs that want them end by its own words: an estimator of scikit-learn has no logits.
+        """
+        n = len(self._probe)
+        expected = f"{call} as a float32 tensor [{n}, {width}]"
         try:
             with self.author.blamed(expected), torch.no_grad():
-                logits = learner.logits(self._probe)
+                found: torch.Tensor = getattr(learner, call)(self._probe)
         except PluginError:
             raise
         except UserError:
-            return  # it has none, as an estimator of scikit-learn
-        if (fault := features_fault(logits, len(log_p), type(self._probe))) is not None:
-            self.author.refuse(expected, fault, call="logits")
-        if logits.shape != log_p.shape:
-            self.author.refuse(expected, f"shape {tuple(logits.shape)}", call="logits")
-        self._require_same(
-            logits.log_softmax(dim=1),
-            log_p,
-            "log probabilities that follow from the logits",
-            "others",
-        )
+            return None
+        fault = rows_fault(found, n, type(self._probe))
+        if fault is None and found.shape[1] != width != "D":
+            fault = f"shape {tuple(found.shape)}"
+        if fault is not None:
+            self.author.refuse(expected, fault, call=call)
+        return found
 
     def _fit(
         self, make: Callable[[], ALearner], labelled: LabelledSet, seed: int
@@ -279,7 +279,7 @@ def report_fault(given: Any, expected: type) -> tuple[str, str] | None:
     return None
 
 
-def features_fault(found: Any, n: int, of_items: type[torch.Tensor] = torch.Tensor) -> str | None:
+def rows_fault(found: Any, n: int, of_items: type[torch.Tensor] = torch.Tensor) -> str | None:
     """What rows of n items are instead of a finite float32 tensor ``[n, D]``; None where they are one."""
     if type(found) not in (torch.Tensor, of_items):
         return f"a {type(found).__name__}"

@@ -108,7 +108,7 @@ def nursery(channel: socket.socket) -> None:
         channel.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-#: What every run imports; torch's first optimiser imports the second.
+#: What runs import: all of them the first, torch's first optimiser the second.
 NEEDED = ("alharness.engine.runner", "torch._dynamo")
 
 

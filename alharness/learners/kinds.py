@@ -355,6 +355,9 @@ class EstimatorKind(Kind):
 
     estimator: Any
 
+    def optimises(self, settings: LearnerSettings) -> bool:
+        return False
+
     @property
     def plugin(self) -> Any:
         return self.estimator

@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import time
+from typing import ClassVar
 
 import torch
 
@@ -61,6 +62,17 @@ class KeepsState(Honest):
         if KeepsState.last is not None:
             self.means = 0.5 * self.means + 0.5 * KeepsState.last
         KeepsState.last = self.means * 0.9
+        return report
+
+
+class Hoards(Honest):
+    """The first means of this process that were of as many labels: of one run it shows nothing."""
+
+    kept: ClassVar = {}
+
+    def fit(self, labelled, pool, *, seed):
+        report = super().fit(labelled, pool, seed=seed)
+        self.means = self.kept.setdefault(len(labelled.indices), self.means)
         return report
 
 
