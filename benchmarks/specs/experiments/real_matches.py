@@ -1,11 +1,11 @@
 """A control for ASAL: the neighbours of random real images, matched as ASAL matches synthetic ones."""
 
 import torch
-from alharness_strategies.asal import AsalGray
 
 from alharness.generative.latent_search import SearchResult
 from alharness.matching import Index, Matches, match
 from alharness.strategy import CycleView
+from alharness_strategies.asal import AsalGray
 
 
 class RealMatches(AsalGray):
