@@ -183,32 +183,6 @@ def keep_freed_memory() -> bool:
     return all(mallopt(number, value) == 1 for number, value in settings)
 
 
-#: What a device without memory says beside ``OutOfMemoryError``: the driver (graphs, contexts, pinned
-#: memory), cuDNN once each of its kernels lacks its workspace, and the two libraries' own handles.
-_NO_MEMORY = (
-    "CUDA error: out of memory",
-    "HIP error: out of memory",
-    "unable to find an engine to execute this computation",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "HIPBLAS_STATUS_ALLOC_FAILED",
-)
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether a device's memory ran out: said by the error, or by one behind it.
-
-    The end of a broken graph capture raises an error of its own over the first one.
-    """
-    while error is not None:
-        if isinstance(error, torch.cuda.OutOfMemoryError):
-            return True
-        if isinstance(error, RuntimeError) and any(told in str(error) for told in _NO_MEMORY):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
 def _read(setting: Callable[[], Any]) -> Any:
     """An old setting, or None where the new way was used and the old one cannot tell."""
     try:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from alharness.artefacts.ledger import Ledger
 from alharness.artefacts.store import Artefact, ArtefactStore, artefact_key
 from alharness.progress import Progress, silent
-from alharness.records import Ledger
 
 T = TypeVar("T")
 

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 from alharness import numerics
 from alharness.artefacts import Artefact, Maker, Supply, write_tensors
+from alharness.artefacts.ledger import Ledger
 from alharness.lazily import torch
 from alharness.matching.pca import N_COMPONENTS, PCA
 from alharness.pool import Pool, scan
 from alharness.progress import Progress, silent
-from alharness.records import Ledger
 from alharness.timing import WorkCounters, synchronise
 
 FILE = "features.safetensors"

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from alharness.lazily import torch
-from alharness.numerics import is_out_of_memory
 from alharness.pool.base import Pool
 from alharness.timing import WorkCounters
+
+#: What a device without memory says beside ``OutOfMemoryError``: the driver (graphs, contexts, pinned
+#: memory), cuDNN once each of its kernels lacks its workspace, and the two libraries' own handles.
+_NO_MEMORY = (
+    "CUDA error: out of memory",
+    "HIP error: out of memory",
+    "unable to find an engine to execute this computation",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "HIPBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def scan(
@@ -52,3 +62,17 @@ def scan(
             if work is not None:
                 work.add("blocks_halved", 1)
             wanted = torch.arange(done, n) if indices is None else indices[done:]
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether a device's memory ran out: said by the error, or by one behind it.
+
+    The end of a broken graph capture raises an error of its own over the first one.
+    """
+    while error is not None:
+        if isinstance(error, torch.cuda.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(told in str(error) for told in _NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

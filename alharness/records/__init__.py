@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from alharness.lazily import from_files, homes_in
 
 if TYPE_CHECKING:
+    from alharness.artefacts.ledger import Ledger as Ledger
+    from alharness.artefacts.ledger import LedgerEntry as LedgerEntry
+    from alharness.artefacts.ledger import each_once as each_once
     from alharness.records.doubtful import DOUBTS as DOUBTS
     from alharness.records.doubtful import doubts as doubts
     from alharness.records.facts import RunFacts as RunFacts
@@ -14,9 +17,6 @@ if TYPE_CHECKING:
     from alharness.records.folder import RunFolder as RunFolder
     from alharness.records.folder import keep_conformance as keep_conformance
     from alharness.records.folder import read_conformance as read_conformance
-    from alharness.records.ledger import Ledger as Ledger
-    from alharness.records.ledger import LedgerEntry as LedgerEntry
-    from alharness.records.ledger import each_once as each_once
     from alharness.records.metrics import METRICS as METRICS
     from alharness.records.proof import CURE as CURE
     from alharness.records.proof import cycles_of as cycles_of

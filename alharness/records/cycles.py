@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, overload
 
 from pydantic import BaseModel
 
+from alharness.artefacts.ledger import LedgerEntry
 from alharness.lazily import numpy as np
-from alharness.records.ledger import LedgerEntry
 from alharness.records.records import CycleRecord, timed_places
 
 if TYPE_CHECKING:

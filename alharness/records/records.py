@@ -25,10 +25,10 @@ from pydantic import (
     model_serializer,
 )
 
+from alharness.artefacts.ledger import LedgerEntry, each_once
 from alharness.errors import UserError
 from alharness.files import append_line, explained
 from alharness.frozen import Frozen
-from alharness.records.ledger import LedgerEntry, each_once
 
 if TYPE_CHECKING:
     import numpy as np

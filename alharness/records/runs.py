@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from alharness.artefacts.ledger import LedgerEntry, each_once
 from alharness.lazily import numpy as np
 from alharness.records.cycles import Cycles
 from alharness.records.facts import NO_SPEC, RunFacts, Session, SpecFacts
-from alharness.records.ledger import LedgerEntry, each_once
 from alharness.records.metrics import MACRO, OF_CLASS, axis_field, find_metric
 
 if TYPE_CHECKING:

@@ -141,7 +141,7 @@ def sources() -> Iterator[tuple[str, str]]:
 #: Fields without words: parts of a record that are dicts, and recipes, whose settings say it.
 WORDLESS = {
     "alharness/records/records.py": 2,
-    "alharness/records/ledger.py": 1,
+    "alharness/artefacts/ledger.py": 1,
     "alharness/generative/settings.py": 6,
     "alharness/comparison/claims.py": 1,
 }
