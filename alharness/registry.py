@@ -79,6 +79,24 @@ class StrategyPlugin:
 
         return joined(self.cls.Parameters, self.inner.parameters)
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Beginnings of settings that cannot change what it asks, as the contract of a strategy has it.
+
+        ``prepare`` alone is given the generator and the auto-encoder, and an annotator answers for synthetic
+        items only. One with a ``prepare`` of its own may use either.
+        """
+        from alharness.strategy import FeatureStrategy, NarrowingStrategy, Strategy
+
+        if self.inner is not None and self.cls.prepare is NarrowingStrategy.prepare:
+            return self.inner.unused
+        found: tuple[str, ...] = ()
+        if self.cls.prepare is Strategy.prepare:
+            found = ("generator.", "autoencoder.")
+        elif self.cls.prepare is FeatureStrategy.prepare:  # its space may be the auto-encoder's
+            found = ("generator.",)
+        return found if self.cls.asks_synthetic else (*found, *ANNOTATOR)
+
     def keywords(self, **parameters: Any) -> dict[str, Any]:
         """All keyword arguments of the constructor."""
         if self.inner is None:
@@ -94,6 +112,9 @@ class StrategyPlugin:
         """The strategy, with its parameters checked."""
         return self.cls(**self.keywords(**parameters))
 
+
+#: Settings of what labels synthetic items; in a sweep, where no person answers.
+ANNOTATOR = ("oracle.mode", "oracle.threshold", "oracle.annotator", "oracle.epochs")
 
 #: What is wrong with a plug-in whose instances have no ``parameters``.
 NO_PARAMETERS = (

@@ -134,7 +134,7 @@ def start(
         _announce(found, everything, state, at_once)
     # Said before the hours are spent, not in the comparison after them.
     if dry_run:
-        for line in outlook(everything):
+        for line in outlook(everything, found.split_by):
             click.echo(line)
         for job in state.left[:LISTED]:
             click.echo(f"  to run: {job.name}")
@@ -142,7 +142,7 @@ def start(
             click.echo(f"  and {len(state.left) - LISTED} more")
         return 0
     if not quiet and state.left:
-        for line in outlook(everything):
+        for line in outlook(everything, found.split_by):
             if line.startswith("  !"):
                 click.echo(line)
     display = make_sweep_display(everything, state.left, quiet=quiet)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from alharness.comparison.runs import describe, display_label
 from alharness.comparison.series import LeftOut, Series
 from alharness.errors import UserError
 from alharness.records import Run
+from alharness.records.facts import DRAWN
 from alharness.records.runs import Course, Pair
 
 #: Fields of a spec that do not make another strategy of it.
@@ -25,24 +26,13 @@ _OPTIONAL = ("generator.", "autoencoder.", "oracle.")
 
 def series_of(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
     """Group runs into strategies; labels that would be equal are told apart by what differs."""
-    # A label names strategy and parameters; other settings tell groups of one label apart.
-    by_label: dict[str, list[list[Run]]] = defaultdict(list)
-    for group in _by_identity(runs):
-        by_label[display_label(group[0].strategy, group[0].parameters)].append(group)
     series: list[Series] = []
     dropped: list[LeftOut] = []
-    for label, alike in by_label.items():
+    for label, alike in _by_label(runs).items():
         # A setting that changes nothing must not double the number of seeds.
         same, unused = _told_apart(alike)
         dropped += unused
-        flats = [group[0].spec.settings for group in same]
-        differing = sorted(
-            key
-            for key in {key for flat in flats for key in flat}
-            if not key.startswith(_NOT_STRATEGY) and len({str(flat.get(key)) for flat in flats}) > 1
-        )
-        for group, flat in zip(same, flats, strict=True):
-            extra = ", ".join(f"{key}={flat.get(key)}" for key in differing)
+        for name, group in _named(label, same):
             kept, repeated = _once(group)
             dropped += repeated
             # Several times the same run would pass for several seeds: no spread, and a small p.
@@ -53,9 +43,37 @@ def series_of(runs: Sequence[Run]) -> tuple[list[Series], list[LeftOut]]:
                 if first is not kept[pair]:
                     dropped.append(LeftOut(describe(kept[pair]), "repeated", _copy_of(first)))
             runs_of = tuple(courses.values())
-            name = f"{label} [{extra}]" if extra else label
             series.append(Series(name, group[0].strategy, runs_of, name))
     return sorted(series, key=lambda item: item.label), dropped
+
+
+def intended(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that are still to be made, by the names under which ``series_of`` will show them.
+
+    Without records nothing shows that a setting changed nothing: what a strategy cannot use, by its
+    contract, makes no group here. One that could use it and does not is found when its runs are there.
+    """
+    found: dict[str, list[Run]] = {}
+    for label, alike in _by_label(runs).items():
+        kept: list[list[Run]] = []
+        for group in sorted(alike, key=len, reverse=True):
+            if not any(_will_repeat(group, other) for other in kept):
+                kept.append(group)
+        found.update(_named(label, kept))
+    return found
+
+
+def _will_repeat(group: Sequence[Run], other: Sequence[Run]) -> bool:
+    """Whether a group's runs will be those of another one, under settings that their strategy cannot use."""
+    from alharness.registry import find_strategy
+
+    first, pairs = group[0], {run.pair for run in other}
+    # A strategy that chooses the initial set prepares things, too.
+    unused = find_strategy(first.strategy).unused if first.spec.initial.name in DRAWN else ()
+    unused = (*unused, *_NOT_STRATEGY)
+    return all(key.startswith(unused) for key in _differing([group, other])) and all(
+        run.pair in pairs for run in group
+    )
 
 
 def bound_runs(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[LeftOut]]:
@@ -77,6 +95,30 @@ def bound_runs(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[LeftOut]]:
             found += kept.values()
             dropped += repeated
     return tuple(found), dropped
+
+
+def _by_label(runs: Sequence[Run]) -> dict[str, list[list[Run]]]:
+    """Groups of equal settings; a label names strategy and parameters, and may stand for several."""
+    by_label: dict[str, list[list[Run]]] = defaultdict(list)
+    for group in _by_identity(runs):
+        by_label[display_label(group[0].strategy, group[0].parameters)].append(group)
+    return by_label
+
+
+def _named(label: str, groups: Sequence[list[Run]]) -> Iterator[tuple[str, list[Run]]]:
+    """Groups of one label, each told from the others by the settings in which they differ."""
+    differing = [key for key in _differing(groups) if not key.startswith(_NOT_STRATEGY)]
+    for group in groups:
+        flat = group[0].spec.settings
+        extra = ", ".join(f"{key}={flat.get(key)}" for key in differing)
+        yield (f"{label} [{extra}]" if extra else label), group
+
+
+def _differing(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Settings, by their dotted names, in which groups differ."""
+    flats = [group[0].spec.settings for group in groups]
+    keys = sorted({key for flat in flats for key in flat})
+    return [key for key in keys if len({str(flat.get(key)) for flat in flats}) > 1]
 
 
 def _by_identity(runs: Sequence[Run]) -> list[list[Run]]:
@@ -148,9 +190,8 @@ def _twins(group: Sequence[Run], other: Sequence[Run]) -> list[Run] | None:
 
     Twins have the same seeds, course, costs and prepared things, and differ in optional settings only.
     """
-    one, two = group[0].spec.settings, other[0].spec.settings
-    differing = {key for key in {*one, *two} if one.get(key) != two.get(key)}
-    if not all(key.startswith((*_OPTIONAL, *_NOT_STRATEGY)) for key in differing):
+    allowed = (*_OPTIONAL, *_NOT_STRATEGY)
+    if not all(key.startswith(allowed) for key in _differing([group, other])):
         return None
     # By all that they did: equal accuracies alone would join strategies that differ.
     known = {_deeds(run): run for run in other}

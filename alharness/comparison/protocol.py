@@ -17,17 +17,22 @@ def require_one_protocol(runs: Sequence[Run]) -> None:
     Raises:
         UserError: names the fields, their values with a run for each, and the split that works.
     """
-    names = sorted({name for run in runs for name in run.protocol})
-    values = {name: [run.protocol.get(name, NOT_RECORDED) for run in runs] for name in names}
-    differing = [name for name in names if len(set(values[name])) > 1]
-    if not differing:
+    values = differing_fields(runs)
+    if not values:
         return
-    told = [_kinds_of_runs(name, values[name], runs) for name in differing]
-    split = " ".join(f"--split-by {name}" for name in _sufficient_split(differing, values))
+    told = [_kinds_of_runs(name, found, runs) for name, found in values.items()]
+    split = " ".join(f"--split-by {name}" for name in _sufficient_split(list(values), values))
     raise UserError(
         f"Runs of '{runs[0].task}' with different protocols cannot be compared: {'; '.join(told)}. "
         f"Name the runs of one kind only, or compare each kind by itself: add {split}"
     )
+
+
+def differing_fields(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """Fields of the protocol in which runs differ, with the value of each run."""
+    names = sorted({name for run in runs for name in run.protocol})
+    values = {name: [run.protocol.get(name, NOT_RECORDED) for run in runs] for name in names}
+    return {name: found for name, found in values.items() if len(set(found)) > 1}
 
 
 #: What a run says of a field of the protocol that it does not have.

@@ -2,57 +2,99 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from alharness.comparison.comparison import BASELINE, BOUND
+from alharness.comparison.grouping import intended
 from alharness.comparison.levels import ALPHA, MIN_PAIRS
 from alharness.comparison.power import minimum_detectable
-from alharness.comparison.runs import display_label
+from alharness.comparison.protocol import differing_fields, split_value, told_value
 from alharness.comparison.signed_ranks import smallest_p
 from alharness.executors.sweeps import Job
+from alharness.records import Run
+from alharness.records.facts import RunFacts
+from alharness.spec import protocol_fields
 
 #: Names that are listed one by one; of more, so many stand for all.
 LISTED = 8
 
 
-def outlook(jobs: Sequence[Job]) -> list[str]:
+def outlook(jobs: Sequence[Job], split_by: Sequence[str] = ()) -> list[str]:
     """Some lines for each comparison of a sweep: what will be run, and what it can decide.
 
-    A comparison is what agrees in everything but strategy and seeds.
+    Args:
+        jobs: all runs of the sweep, made or not.
+        split_by: settings that make comparisons of their own, as the sweep's file names them.
     """
-    groups: dict[str, list[Job]] = defaultdict(list)
-    for job in jobs:
-        groups[_setting(job)].append(job)
+    by_task: dict[str, list[Run]] = defaultdict(list)
+    for run in _planned(jobs):
+        by_task[run.task].append(run)
+    groups: list[tuple[str, list[Run]]] = []
+    refused = []
+    for task, members in by_task.items():
+        for title, runs in _split(task, members, split_by):
+            fields = differing_fields(runs)
+            groups += _split(title, runs, list(fields)) if fields else [(title, runs)]
+            if fields:
+                refused.append(
+                    f"  ! {title}: runs differ in {', '.join(fields)}, and compare refuses them together: "
+                    f"split_by = {json.dumps([*split_by, *fields])} at the top of the file, or --split-by."
+                )
     lines = []
-    for members in list(groups.values())[:LISTED]:
-        lines += _of_comparison(members)
+    for title, runs in groups[:LISTED]:
+        lines += _of_comparison(title, runs)
     if len(groups) > LISTED:
         lines.append(f"and {len(groups) - LISTED} more comparisons (other data sets or settings)")
-    return lines
+    return lines + refused
 
 
-def _setting(job: Job) -> str:
-    own = {"strategy": True, "seed": True, "data_seed": True, "plugins": True}
-    return job.spec.model_dump_json(exclude=own)
-
-
-def _of_comparison(jobs: Sequence[Job]) -> list[str]:
-    spec = jobs[0].spec
-    seeds: dict[str, set[tuple[int, int]]] = defaultdict(set)
+def _planned(jobs: Sequence[Job]) -> list[Run]:
+    """Jobs as runs without records, which the comparison's own rules sort."""
+    kinds: dict[str, Run] = {}
+    found = []
     for job in jobs:
-        chosen = job.spec.strategy
-        seeds[display_label(chosen.name, chosen.parameters)].add(
-            (job.spec.seed, job.spec.data_seed)
-        )
-    bounds = [label for label in seeds if label == BOUND]
-    others = [label for label in seeds if label not in (BASELINE, BOUND)]
-    pairs = [len(seeds[label] & seeds.get(BASELINE, set())) for label in others]
+        # Runs that differ in their seeds alone are read off the first one.
+        kind = job.spec.model_dump_json(exclude={"seed": True, "data_seed": True})
+        if kind not in kinds:
+            protocol = protocol_fields(job.spec, "")
+            kinds[kind] = Run(job.folder.path, job.facts, RunFacts(protocol=protocol))
+        seeds = {"seed": job.spec.seed, "data_seed": job.spec.data_seed}
+        spec = kinds[kind].spec.model_copy(update=seeds)
+        found.append(replace(kinds[kind], folder=job.folder.path, spec=spec))
+    return found
+
+
+def _split(
+    task: str, runs: Sequence[Run], split_by: Sequence[str]
+) -> Iterator[tuple[str, list[Run]]]:
+    """A task's runs by the settings that make comparisons of their own, under a title."""
+    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[tuple(split_value(run, name) for name in split_by)].append(run)
+    for values, members in groups.items():
+        told = [
+            f"{name} {told_value(value, [key[place] for key in groups])}"
+            for place, (name, value) in enumerate(zip(split_by, values, strict=True))
+        ]
+        yield ", ".join([task, *(told if len(groups) > 1 else ())]), members
+
+
+def _of_comparison(title: str, runs: Sequence[Run]) -> list[str]:
+    spec = runs[0].spec
+    rest = [run for run in runs if run.strategy != BOUND]
+    has_bound = len(rest) < len(runs)
+    planned = intended(rest)
+    seeds = {name: {run.pair for run in members} for name, members in planned.items()}
+    others = [name for name in seeds if name != BASELINE]
+    pairs = [len(seeds[name] & seeds.get(BASELINE, set())) for name in others]
     lines = [
-        f"{spec.task.name}: {spec.initial_size} labels at the start, {spec.query_size} a cycle, "
-        f"{spec.budget} in all; {len(jobs)} runs",
-        f"  strategies  {_listed(list(seeds))}",
-        f"  seeds       {_told({pair for each in seeds.values() for pair in each})}",
+        f"{title}: {spec.initial_size} labels at the start, {spec.query_size} a cycle, "
+        f"{spec.budget} in all; {len(runs)} runs",
+        f"  strategies  {_listed([*seeds, *([BOUND] if has_bound else [])])}",
+        f"  seeds       {_told({run.pair for run in rest or runs})}",
     ]
     if BASELINE not in seeds:
         lines.append(
@@ -60,12 +102,59 @@ def _of_comparison(jobs: Sequence[Job]) -> list[str]:
         )
     elif others:
         lines.append(f"  {decides(min(pairs), len(others))}")
-    if not bounds:
+        lines += _one_on_two_classes({name: members[0] for name, members in planned.items()})
+    if not has_bound:
         lines.append(
             f"  ! '{BOUND}' is missing: nothing is ranked, and no label is told as a share of the bound. One "
             "seed of it is enough."
         )
     return lines
+
+
+def _one_on_two_classes(runs: Mapping[str, Run]) -> list[str]:
+    """Strategies whose scores order two classes alike: there compare counts them as one comparison."""
+    groups: dict[Hashable, list[str]] = defaultdict(list)
+    for name, run in runs.items():
+        order = _order_of_two_classes(run)
+        if order is not None:
+            groups[order].append(name)
+    return [
+        f"  {', '.join(names)} ask the same where there are two classes: they count once there."
+        for names in groups.values()
+        if len(names) > 1
+    ]
+
+
+def _order_of_two_classes(run: Run) -> Hashable | None:
+    """What a strategy of ours asks for by its scores alone; None for any other one.
+
+    The score of somebody's plug-in is not called here: a run watches it, and this does not.
+    """
+    import torch
+
+    from alharness.registry import STRATEGIES, find_strategy, identity_of
+    from alharness.strategy import NarrowingStrategy, ScoreStrategy
+
+    if identity_of(STRATEGIES, run.strategy):
+        return None
+    plugin = innermost = find_strategy(run.strategy)
+    while innermost.inner is not None:
+        innermost = innermost.inner
+    kind = innermost.cls
+    if not issubclass(kind, ScoreStrategy) or kind.select is not ScoreStrategy.select:
+        return None
+    strategy, around = plugin.make(**run.parameters), list[str]()
+    while isinstance(strategy, NarrowingStrategy):
+        around.append(f"{type(strategy).__qualname__} {strategy.number} {strategy.own!r}")
+        strategy = strategy.inner
+    if not isinstance(strategy, kind) or kind.candidates is not ScoreStrategy.candidates:
+        return None
+    p = torch.linspace(0.5, 0.99, 50, dtype=torch.float64)
+    by_class = [torch.stack(pair, 1).log() for pair in ((p, 1 - p), (1 - p, p))]
+    of_first, of_second = (strategy.score(log_p) for log_p in by_class)
+    if not torch.allclose(of_first, of_second):  # it prefers a class: data decide what it asks
+        return None
+    return (*around, *of_first.argsort().tolist())
 
 
 def decides(n_pairs: int, n_comparisons: int) -> str:

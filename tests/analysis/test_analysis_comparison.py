@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alharness.comparison.comparison import comparisons
+from alharness.comparison.grouping import intended
 from alharness.comparison.report import build
 from alharness.comparison.runs import display_label
 from alharness.comparison.series import paired
@@ -157,6 +159,27 @@ def test_a_setting_that_a_strategy_does_not_use_makes_no_group_of_it(make_run: A
     assert report.status == "Complete: all 13 runs are finished. 6 repeated runs count once."
     assert {item.reason.partition("': ")[2] for item in section.comparison.left_out} == {
         "the strategy does not use what differs"
+    }
+
+
+def test_what_is_planned_has_the_groups_of_what_was_run(make_run: Any) -> None:
+    """Before the hours are spent a sweep is sorted as its runs will be."""
+    for seed in range(3):
+        for steps in (100, 200):
+            spec = {"generator": {"steps": steps}}
+            for strategy in ("random", "subset:50:margin", "core-set"):
+                make_run(strategy, seed, spec=spec)
+            make_run("asal-gray", seed, (0.7, 0.8 + steps / 1e4, 0.9), spec=spec)
+        for threshold in (0.8, 0.9):
+            spec = {"generator": {"steps": 100}, "oracle": {"threshold": threshold}}
+            make_run("badge", seed, spec=spec)
+            make_run("gaal", seed, (0.7, threshold, 0.9), spec=spec)
+    runs = read_runs(make_run.root)
+    (found,) = comparisons(runs)
+    planned = intended([replace(run, records=()) for run in runs])
+    assert sorted(planned) == [series.name for series in found.series]
+    assert {name: len(members) for name, members in planned.items()} == {
+        series.name: len(series.runs) for series in found.series
     }
 
 

@@ -111,6 +111,57 @@ def test_a_dry_run_fits_a_screen_and_says_what_its_seeds_can_decide(
     assert "'full' is missing" in out
 
 
+def told_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], strategies: list[str], more: str
+) -> list[str]:
+    """What a dry run says of strategies x 10 seeds on two digits, from the line that heads them on."""
+    path = tmp_path / "study.toml"
+    path.write_text(
+        f'[base]\ntask = "digits-two"\n[[runs]]\nstrategy = {strategies}\nseed = "0-9"\n{more}'
+    )
+    assert call(["sweep", str(path), "--dry-run", "--runs-dir", str(tmp_path / "runs")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return lines[next(i for i, line in enumerate(lines) if line.startswith("digits-two")) :]
+
+
+def test_a_dry_run_counts_the_comparisons_that_compare_will_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["random", "core-set", "asal-auto"]
+    lines = told_before(tmp_path, capsys, names, "generator = {seed = [0, 1]}")
+    assert lines[1] == (
+        "  strategies  4: random, core-set, asal-auto [generator.seed=0], asal-auto [generator.seed=1]"
+    )
+    assert lines[3].startswith("  10 seeds can decide 3 comparisons")
+    assert sum(line.startswith("digits-two:") for line in lines) == 1
+
+
+def test_a_dry_run_names_what_is_one_comparison_on_two_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["random", "margin", "max-entropy", "subset:50:margin", "subset:60:max-entropy"]
+    lines = told_before(tmp_path, capsys, names, "")
+    told = [line for line in lines if "they count once there" in line]
+    assert told == [
+        "  margin, max-entropy ask the same where there are two classes: they count once there."
+    ]
+
+
+def test_a_dry_run_says_that_compare_will_refuse_a_mix_of_protocols(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = told_before(tmp_path, capsys, ["random", "margin"], "budget = [60, 80]")
+    assert [line for line in lines if line.startswith("digits-two")] == [
+        "digits-two, budget 60: 20 labels at the start, 10 a cycle, 60 in all; 20 runs",
+        "digits-two, budget 80: 20 labels at the start, 10 a cycle, 80 in all; 20 runs",
+    ]
+    assert any('compare refuses them together: split_by = ["budget"]' in line for line in lines)
+    named = (tmp_path / "study.toml").read_text()
+    (tmp_path / "study.toml").write_text(f'split_by = ["budget"]\n{named}')
+    assert call(["sweep", str(tmp_path / "study.toml"), "--dry-run"]) == 0
+    assert "refuses" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("n_comparisons", [1, 2, 3, 10, 40])
 def test_the_fewest_seeds_are_those_of_the_exact_test(n_comparisons: int) -> None:
     level = ALPHA / n_comparisons
