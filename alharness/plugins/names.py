@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, distributions, entry_points
 from pathlib import Path
 from types import FunctionType
 
@@ -44,21 +44,34 @@ class InstalledPlugin:
 
 def _points(group: str) -> tuple[EntryPoint, ...]:
     """All entry points of a group. Reading them takes 15 ms among 150 distributions, so it is done again
-    only when a folder of the import path changed."""
-    return _scanned(group, _path())
+    only when a folder of the import path that holds distributions changed."""
+    return _of_group(group, installed_in())
 
 
-#: The import path: its folders, with the time at which each was last changed.
-_Path = tuple[tuple[str, int], ...]
+#: Folders of the import path that hold distributions, with the time at which each was last changed.
+InstalledIn = tuple[tuple[str, int], ...]
 
 
-def _path() -> _Path:
-    return tuple((folder, _changed(folder)) for folder in sys.path)
+def installed_in() -> InstalledIn:
+    """Where distributions are; another value once one may have come or gone."""
+    folders = ((folder, _changed(folder)) for folder in sys.path)
+    return tuple(one for one in folders if _holds_distributions(*one))
+
+
+# A user's own folder, where plug-ins lie and runs are written, changes all the time and holds none.
+@lru_cache(maxsize=256)
+def _holds_distributions(folder: str, changed: int) -> bool:
+    return next(iter(distributions(path=[folder])), None) is not None
+
+
+@lru_cache(maxsize=64)
+def _of_group(group: str, path: InstalledIn) -> tuple[EntryPoint, ...]:
+    return tuple(_scanned(path).select(group=group))
 
 
 @lru_cache(maxsize=16)
-def _scanned(group: str, path: _Path) -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=group))
+def _scanned(path: InstalledIn) -> EntryPoints:
+    return entry_points()
 
 
 def _changed(folder: str) -> int:
@@ -187,20 +200,20 @@ def attribute_of(plugin: type | FunctionType) -> str | None:
 
 def own_packages() -> frozenset[str]:
     """Packages whose modules are ours: this one, and those that our distribution's plug-ins lie in."""
-    return _own_packages(_path())
+    return _own_packages(installed_in())
 
 
 # Kept: a name of a distribution is read from its file each time, and a source that is looked through asks
 # for every module that it imports.
 @lru_cache(maxsize=16)
-def _own_packages(path: _Path) -> frozenset[str]:
+def _own_packages(path: InstalledIn) -> frozenset[str]:
     groups = (STRATEGIES, TASKS, LEARNERS, STOPPING)
-    points = [point for group in groups for point in _scanned(group, path)]
-    ours = {
-        point.module.partition(".")[0]
-        for point in points
-        if point.dist is not None and point.dist.name in OWN
-    }
+    points = [point for group in groups for point in _of_group(group, path)]
+    # A distribution's name is read from its file each time: once for all of its points.
+    own = [
+        dist for dist in {point.dist for point in points} if dist is not None and dist.name in OWN
+    ]
+    ours = {point.module.partition(".")[0] for point in points if point.dist in own}
     return frozenset({__name__.partition(".")[0], *ours})
 
 

@@ -16,10 +16,20 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from alharness.errors import UserError
-from alharness.plugins.names import OWN, distribution_of, find, own_packages, source_path
+from alharness.plugins.names import (
+    OWN,
+    InstalledIn,
+    distribution_of,
+    find,
+    installed_in,
+    own_packages,
+    source_path,
+)
 
 #: Folders of installed distributions; a module elsewhere may change without a new version.
 INSTALLED = frozenset({"site-packages", "dist-packages"})
+#: Where this interpreter's own library and its distributions lie.
+LIBRARIES = frozenset(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib"))
 
 
 #: Their versions stand in ``env.json`` alone: in a key, each upgrade would rename every foreign run.
@@ -92,13 +102,13 @@ def _module_identity(module: str) -> list[str]:
 
 def _versions(package: str) -> list[str]:
     """``NAME VERSION`` of the distributions that a top-level package comes from."""
-    found = sorted(set(_distributions(tuple(sys.path)).get(package, [])))
+    found = sorted(set(_distributions(installed_in()).get(package, [])))
     return [f"{distribution} {version(distribution)}" for distribution in found]
 
 
 @cache
-def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
-    """Distributions by top-level package: all installed files are looked at, .2 s, once for a path."""
+def _distributions(folders: InstalledIn) -> Mapping[str, list[str]]:
+    """Distributions by top-level package: all installed files are looked at, .2 s, once per state of them."""
     return packages_distributions()
 
 
@@ -139,8 +149,7 @@ def _is_loose(module: str, path: Path) -> bool:
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names or top in own_packages() or path.suffix != ".py":
         return False
-    folders = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")}
-    inside = any(path.is_relative_to(folder) for folder in folders)
+    inside = any(path.is_relative_to(folder) for folder in LIBRARIES)
     return not inside and not INSTALLED & set(path.parts)
 
 

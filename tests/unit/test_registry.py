@@ -11,7 +11,7 @@ import pytest
 
 from alharness import registry
 from alharness.errors import UserError
-from alharness.plugins.names import own_packages
+from alharness.plugins.names import installed_in, own_packages
 from alharness.strategy import Strategy
 from alharness_strategies.subset import SubsetStrategy
 
@@ -318,3 +318,20 @@ def test_files_of_installed_distributions_are_not_read_for_every_module_of_a_sou
     assert own_packages() == ours
     assert {"alharness", "alharness_strategies"} <= ours
     assert read == []
+
+
+def test_what_a_user_writes_beside_a_plug_in_is_no_reason_to_read_the_installed_names_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders of plug-ins lie on the import path, and runs are written into them."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = installed_in()
+    (tmp_path / "rows.npz").write_bytes(b"")
+    assert installed_in() == before
+    assert str(tmp_path) not in dict(before)
+    (tmp_path / "beside-1.0.dist-info").mkdir()  # one that was installed is found at once
+    points = "[alharness.strategies]\nbeside = beside:Strategy\n"
+    (tmp_path / "beside-1.0.dist-info" / "entry_points.txt").write_text(points)
+    (tmp_path / "beside-1.0.dist-info" / "METADATA").write_text("Name: beside\nVersion: 1.0\n")
+    assert str(tmp_path) in dict(installed_in())
+    assert "beside" in registry.names(registry.STRATEGIES)
