@@ -94,7 +94,7 @@ def _trained(n_labelled: int) -> tuple[ArrayPool, LabelledSet, Learner]:
     return pool, labelled, learner
 
 
-def view(n_labelled: int) -> CycleView:
+def view(n_labelled: int, seed: int = 0) -> CycleView:
     """A cycle with so many labels, fresh."""
     pool, labelled, learner = _trained(n_labelled)
     available = Availability(pool.n, labelled.indices)
@@ -104,7 +104,7 @@ def view(n_labelled: int) -> CycleView:
         learner=learner,
         n_classes=10,
         cycle=0,
-        seed=0,
+        seed=seed,
         available=available,
     )
 

@@ -32,11 +32,12 @@ def test_a_spec_of_the_field_becomes_runs(
             pytest.skip(f"{package} is not installed")
     monkeypatch.chdir(tmp_path)
     FIELD["write_tables"](Path("tables"))
-    Path("embeddings").mkdir()
     rows, targets = np.zeros((20, 4), np.float32), np.arange(20) % 10
     for name in FIELD["files_of"](path):
         if not Path(name).exists():  # stand-ins: nothing is read of them but that they are there
-            np.savez(name, x_train=rows, y_train=targets, x_test=rows, y_test=targets)
+            Path(name).parent.mkdir(exist_ok=True)
+            with Path(name).open("wb") as file:
+                np.savez(file, x_train=rows, y_train=targets, x_test=rows, y_test=targets)
     sweep = read_sweep(path)
     jobs = expand(sweep, Choices(seeds=(0,)), Path("runs"))
     assert len({job.spec.run_key for job in jobs}) == len(jobs) > 4
