@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ class RunsMaker:
             "initial_size": initial_size,
             **(spec or {}),
         }
-        key = f"{abs(hash(json.dumps(resolved, sort_keys=True))):x}"
+        key = hashlib.sha256(json.dumps(resolved, sort_keys=True).encode()).hexdigest()[:16]
         folder = RunFolder(self.root / task / strategy.replace(":", "-") / key)
         folder.path.mkdir(parents=True)
         folder.spec.write_text(tomli_w.dumps(resolved))

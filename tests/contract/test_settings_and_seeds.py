@@ -6,10 +6,14 @@ that nobody has said to be random fail here.
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -119,3 +123,31 @@ def test_another_seed_moves_what_is_random_and_only_that(name: str, root: Path) 
     torch.manual_seed(1)
     assert asked(scene, seed=0) == one
     assert (one[0] != two[0]) == name.startswith(RANDOM)
+    held_against(name, *one)
+
+
+#: What each strategy does in this scene, as it did ever: a constant, a border or a setting that is wrong
+#: shows here. ``ALHARNESS_GOLDEN=write`` writes it anew; a change is told in CHANGELOG.md.
+DEEDS = Path(__file__).with_name("deeds.json")
+
+
+def held_against(name: str, asked: Any, figures: Any, arrays: Any, work: Any) -> None:
+    """Items and counts are the same everywhere; what was computed by networks is so to some digits."""
+    told: dict[str, Any] = {"work": work, "arrays": sorted(arrays), "figures": figures}
+    for key, value in asked.items():
+        if isinstance(value, bytes) and key.endswith(("indices", "targets")):
+            told[key] = np.frombuffer(value, np.int64).tolist()
+        elif isinstance(value, bytes):  # pictures
+            told[key] = float(np.frombuffer(value, np.float32).astype(np.float64).std())
+    golden = json.loads(DEEDS.read_text()) if DEEDS.exists() else {}
+    if os.environ.get("ALHARNESS_GOLDEN") == "write":
+        golden[name] = told
+        text = json.dumps(dict(sorted(golden.items())), indent=1)
+        DEEDS.write_text(re.sub(r"\[[^][{}]*\]", lambda f: " ".join(f[0].split()), text) + "\n")
+    before = golden[name]
+    assert told.keys() == before.keys()
+    for key, value in told.items():
+        close = isinstance(value, float) or key == "figures"
+        assert value == (
+            pytest.approx(before[key], rel=1e-3, abs=1e-6) if close else before[key]
+        ), key

@@ -21,6 +21,11 @@ from typing import Any
 import pytest
 
 MARKS = "__mutation_hits__"
+#: How pytest is called. Its plug-ins are imported before any fork, and so not rewritten, which it says as an
+#: error here.
+PYTEST = (
+    "-q", "--no-header", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning",
+)  # fmt: skip
 
 
 def blocks(tree: ast.Module) -> list[list[ast.stmt]]:
@@ -145,4 +150,4 @@ def record(root: Path, folders: Sequence[str], out: Path, arguments: Sequence[st
     counting = Counting(root, folders)
     sys.meta_path.insert(0, counting)
     plugins: list[object] = [Recorder(counting, out)]
-    return int(pytest.main(["-q", "-p", "no:cacheprovider", *arguments], plugins=plugins))
+    return int(pytest.main([*PYTEST, *arguments], plugins=plugins))

@@ -25,9 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType
 
+import psutil
 import pytest
 
-from mutation.hits import Counting, block_of, blocks, record
+from mutation.hits import PYTEST, Counting, block_of, blocks, record
 from mutation.places import ROOT, Place
 
 #: Imported once; every fork starts with them.
@@ -38,8 +39,13 @@ WARM = (
 )  # fmt: skip
 #: What pytest says of tests that it does not find: nothing was tried then.
 NOT_FOUND = "ERROR: not found"
+#: What pytest says where it ran what there is: some tests may fail, and there may be none.
+RAN = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 #: CPU seconds that any trial may take before it counts as one that does not end.
 SHORTEST_S = 30
+#: Seconds without any work of a trial or its children after which it hangs. Nothing else asks a clock on the
+#: wall: beside other work a trial takes as long as it takes.
+STILL_S = 90
 FOLDERS = ("alharness", "strategies/alharness_strategies")
 #: Tests of this tool: they count blocks themselves, and none of what is changed here.
 OWN = "test_mutation.py"
@@ -110,6 +116,8 @@ def draw_map(root: Path, out: Path, folders: Sequence[str]) -> None:
             out / f"{folder}.log",
             seconds=3600,
         )
+        if status not in RAN:
+            raise RuntimeError(f"the tests of {folder} were not run: see {out / folder}.log")
         kept = [
             line
             for line in (drawn.read_text(encoding="utf-8").splitlines(True) if known else [])
@@ -134,7 +142,7 @@ def settle(root: Path) -> None:
     for folder in FOLDERS:
         compileall.compile_dir(root / folder, quiet=1)
     _forked(
-        lambda: int(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests"])),
+        lambda: int(pytest.main([*PYTEST, "--collect-only", "tests"])),
         root.parent / "collected.log",
         seconds=600,
     )
@@ -232,14 +240,11 @@ class _Failed:
 
 
 def _tested(tests: Sequence[str], told: Path) -> int:
-    # Plug-ins of pytest that are imported already are not rewritten, which is said as an error here.
-    asked = ["-x", "-q", "-p", "no:cacheprovider", "--no-header"]
-    asked += ["-W", "ignore::pytest.PytestAssertRewriteWarning", *tests]
-    return int(pytest.main(asked, plugins=[_Failed(told)]))
+    return int(pytest.main([*PYTEST, "-x", *tests], plugins=[_Failed(told)]))
 
 
 def _forked(work: object, log: Path, seconds: float) -> int | None:
-    """The status of work in a child with its own group; None where it took longer."""
+    """The status of work in a child with its own group; None where it took more CPU seconds, or hung."""
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
@@ -256,9 +261,8 @@ def _forked(work: object, log: Path, seconds: float) -> int | None:
         finally:
             sys.stdout.flush()
             os._exit(status)
-    # Wall time beside other work: four times the CPU's, then it hangs.
-    deadline = time.monotonic() + 4 * seconds
-    while time.monotonic() < deadline:
+    work_s, since, looked = 0.0, time.monotonic(), time.monotonic()
+    while True:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             _end(child)
@@ -266,9 +270,29 @@ def _forked(work: object, log: Path, seconds: float) -> int | None:
                 return None if os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL) else 70
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.02)
-    _end(child)
-    os.waitpid(child, 0)
-    return None
+        now = time.monotonic()
+        if now - looked < 1:
+            continue
+        looked, spent_s = now, _cpu_of(child)
+        if abs(spent_s - work_s) > 0.01:
+            work_s, since = spent_s, now
+        if spent_s > seconds or now - since > STILL_S:
+            _end(child)
+            os.waitpid(child, 0)
+            return None
+
+
+def _cpu_of(process: int) -> float:
+    """CPU seconds of a process and all below it, those that have ended among them."""
+    try:
+        those = [(top := psutil.Process(process)), *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    spent_s = 0.0
+    for one in those:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            spent_s += sum(one.cpu_times()[:4])
+    return spent_s
 
 
 def _end(group: int) -> None:
