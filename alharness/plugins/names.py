@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import EntryPoint, EntryPoints, distributions, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from types import FunctionType
 
@@ -45,7 +45,7 @@ class InstalledPlugin:
 def _points(group: str) -> tuple[EntryPoint, ...]:
     """All entry points of a group. Reading them takes 15 ms among 150 distributions, so it is done again
     only when a folder of the import path that holds distributions changed."""
-    return _of_group(group, installed_in())
+    return _scanned(group, installed_in())
 
 
 #: Folders of the import path that hold distributions, with the time at which each was last changed.
@@ -64,14 +64,9 @@ def _holds_distributions(folder: str, changed: int) -> bool:
     return next(iter(distributions(path=[folder])), None) is not None
 
 
-@lru_cache(maxsize=64)
-def _of_group(group: str, path: InstalledIn) -> tuple[EntryPoint, ...]:
-    return tuple(_scanned(path).select(group=group))
-
-
 @lru_cache(maxsize=16)
-def _scanned(path: InstalledIn) -> EntryPoints:
-    return entry_points()
+def _scanned(group: str, path: InstalledIn) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=group))
 
 
 def _changed(folder: str) -> int:
@@ -208,7 +203,7 @@ def own_packages() -> frozenset[str]:
 @lru_cache(maxsize=16)
 def _own_packages(path: InstalledIn) -> frozenset[str]:
     groups = (STRATEGIES, TASKS, LEARNERS, STOPPING)
-    points = [point for group in groups for point in _of_group(group, path)]
+    points = [point for group in groups for point in _scanned(group, path)]
     # A distribution's name is read from its file each time: once for all of its points.
     own = [
         dist for dist in {point.dist for point in points} if dist is not None and dist.name in OWN
