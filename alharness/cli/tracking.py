@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 from click.core import ParameterSource
@@ -146,6 +147,7 @@ def ui(runs_dir: Path, tracking_uri: str | None, experiment: str, mlflow: bool, 
 
 
 def _open_mlflow(runs_dir: Path, tracking_uri: str | None, experiment: str, port: int) -> None:
+    from alharness.comparison.comparison import BOUND
     from alharness.tracking import check_uri, default_uri, open_tracking, shown
     from alharness.tracking.stores import DATABASES, scheme_of, sqlite_path
 
@@ -159,7 +161,10 @@ def _open_mlflow(runs_dir: Path, tracking_uri: str | None, experiment: str, port
         )
     identity = open_tracking(uri, experiment, mend=False).experiment_id
     # The mode of training: without it MLflow's pages may open on traces of language models.
-    click.echo(f"http://127.0.0.1:{port}/#/experiments/{identity}/runs?{TRAINING}")
+    # The bound's one point lies at the pool's size and presses all curves into a line; emptying the page's
+    # search brings it back.
+    contenders = "searchFilter=" + quote(f"params.`strategy.name` != '{BOUND}'")
+    click.echo(f"http://127.0.0.1:{port}/#/experiments/{identity}/runs?{TRAINING}&{contenders}")
     # The job executor and further workers cost a gigabyte and 15 s of start-up and serve nothing here.
     environment = {
         **os.environ,

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from mlflow.utils.validation import _validate_metric_name
@@ -355,7 +356,9 @@ def test_the_page_of_mlflow_that_ui_opens_is_that_of_training_runs(
 
     monkeypatch.setattr("alharness.cli.tracking._serve", serve)
     assert call(["ui", "--mlflow", "--runs-dir", str(runs)]) is not None
-    assert "workflowType=machine_learning" in capsys.readouterr().out
+    (address,) = capsys.readouterr().out.splitlines()
+    assert "workflowType=machine_learning" in address
+    assert unquote(address).endswith("searchFilter=params.`strategy.name` != 'full'")
     assert default_uri(runs) in served[0]
 
 
