@@ -36,6 +36,13 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits for the disk: a killed process loses nothing that it wrote, and a run waits nine times
+    some milliseconds. Who tests the waiting itself (a full disk, a kill in it) sets ``fsync`` anew."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def sweeps_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps carry out their runs in this process: importing torch in another one takes seconds, and what

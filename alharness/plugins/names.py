@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
 from types import FunctionType
 
@@ -71,7 +72,7 @@ def _scanned(group: str, path: InstalledIn) -> tuple[EntryPoint, ...]:
 
 def _changed(folder: str) -> int:
     try:
-        return Path(folder or ".").stat().st_mtime_ns
+        return os.stat(folder or ".").st_mtime_ns  # noqa: PTH116 - for every look-up of a name
     except OSError:
         return 0
 
@@ -92,6 +93,17 @@ def listings(group: str) -> list[InstalledPlugin]:
 def distribution_of(point: EntryPoint) -> str:
     """The distribution behind an entry point, for instance ``alharness 0.1.0``."""
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "unknown"
+
+
+def is_own(point: EntryPoint) -> bool:
+    """Whether a plug-in belongs to the harness."""
+    return point.dist is not None and _name_of(point.dist) in OWN
+
+
+# Kept: metadata would read it from a file each time.
+@lru_cache(maxsize=1024)
+def _name_of(distribution: Distribution) -> str:
+    return distribution.name
 
 
 def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
@@ -198,17 +210,12 @@ def own_packages() -> frozenset[str]:
     return _own_packages(installed_in())
 
 
-# Kept: a name of a distribution is read from its file each time, and a source that is looked through asks
-# for every module that it imports.
+# Kept: a source that is looked through asks for every module that it imports.
 @lru_cache(maxsize=16)
 def _own_packages(path: InstalledIn) -> frozenset[str]:
     groups = (STRATEGIES, TASKS, LEARNERS, STOPPING)
     points = [point for group in groups for point in _scanned(group, path)]
-    # A distribution's name is read from its file each time: once for all of its points.
-    own = [
-        dist for dist in {point.dist for point in points} if dist is not None and dist.name in OWN
-    ]
-    ours = {point.module.partition(".")[0] for point in points if point.dist in own}
+    ours = {point.module.partition(".")[0] for point in points if is_own(point)}
     return frozenset({__name__.partition(".")[0], *ours})
 
 

@@ -11,7 +11,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from alharness.plugins.names import (
     distribution_of,
     find,
     installed_in,
+    is_own,
     own_packages,
     source_path,
 )
@@ -73,7 +74,7 @@ def _foreign(group: str, name: str) -> Iterator[tuple[str, list[str], dict[str, 
         token, at = tokens[at], at + 1
         point = find(group, token)
         if point is not None:
-            if point.dist is None or point.dist.name not in OWN:
+            if not is_own(point):
                 words = [distribution_of(point), *_loose_source(point.module)]
                 yield token, words, _libraries(point.module, _content(point.module))
         elif token.endswith(".py"):
@@ -184,8 +185,14 @@ def digest_of(sources: Mapping[str, bytes]) -> str:
     return sha.hexdigest()[:16]
 
 
-def _imported(module: str | None, content: bytes) -> Iterator[str]:
+# Kept: a run asks for its plug-ins' sources several times, to import them and to say what they are.
+@lru_cache(maxsize=256)
+def _imported(module: str | None, content: bytes) -> tuple[str, ...]:
     """Dotted names that a source imports, anywhere in it, with the packages around each."""
+    return tuple(dict.fromkeys(_imports(module, content)))
+
+
+def _imports(module: str | None, content: bytes) -> Iterator[str]:
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
