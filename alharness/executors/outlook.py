@@ -15,7 +15,8 @@ from alharness.comparison.protocol import differing_fields, split_value, told_va
 from alharness.comparison.signed_ranks import smallest_p
 from alharness.executors.sweeps import Job
 from alharness.records import Run
-from alharness.records.facts import RunFacts
+from alharness.records.facts import RunFacts, StrategyFacts
+from alharness.registry import STRATEGIES, find_strategy, identity_of
 from alharness.spec import protocol_fields
 
 #: Names that are listed one by one; of more, so many stand for all.
@@ -60,7 +61,11 @@ def _planned(jobs: Sequence[Job]) -> list[Run]:
         kind = job.spec.model_dump_json(exclude={"seed": True, "data_seed": True})
         if kind not in kinds:
             protocol = protocol_fields(job.spec, "")
-            kinds[kind] = Run(job.folder.path, job.facts, RunFacts(protocol=protocol))
+            # A bound that looks at the test set's labels is compared with nobody, here as there.
+            judged = find_strategy(job.spec.strategy.name).cls.looks_at_test_labels
+            strategy = StrategyFacts(looks_at_test_labels=judged)
+            facts = RunFacts(protocol=protocol, strategy=strategy)
+            kinds[kind] = Run(job.folder.path, job.facts, facts)
         seeds = {"seed": job.spec.seed, "data_seed": job.spec.data_seed}
         spec = kinds[kind].spec.model_copy(update=seeds)
         found.append(replace(kinds[kind], folder=job.folder.path, spec=spec))
@@ -84,8 +89,9 @@ def _split(
 
 def _of_comparison(title: str, runs: Sequence[Run]) -> list[str]:
     spec = runs[0].spec
-    rest = [run for run in runs if run.strategy != BOUND]
-    has_bound = len(rest) < len(runs)
+    rest = [run for run in runs if run.strategy != BOUND and not run.is_judged]
+    has_bound = any(run.strategy == BOUND for run in runs)
+    upper = list(dict.fromkeys(run.strategy for run in runs if run.is_judged))
     planned = intended(rest)
     seeds = {name: {run.pair for run in members} for name, members in planned.items()}
     others = [name for name in seeds if name != BASELINE]
@@ -93,7 +99,7 @@ def _of_comparison(title: str, runs: Sequence[Run]) -> list[str]:
     lines = [
         f"{title}: {spec.initial_size} labels at the start, {spec.query_size} a cycle, "
         f"{spec.budget} in all; {len(runs)} runs",
-        f"  strategies  {_listed([*seeds, *([BOUND] if has_bound else [])])}",
+        f"  strategies  {_listed([*seeds, *upper, *([BOUND] if has_bound else [])])}",
         f"  seeds       {_told({run.pair for run in rest or runs})}",
     ]
     if BASELINE not in seeds:
@@ -132,7 +138,6 @@ def _order_of_two_classes(run: Run) -> Hashable | None:
     """
     import torch
 
-    from alharness.registry import STRATEGIES, find_strategy, identity_of
     from alharness.strategy import NarrowingStrategy, ScoreStrategy
 
     if identity_of(STRATEGIES, run.strategy):

@@ -147,6 +147,16 @@ def test_a_dry_run_names_what_is_one_comparison_on_two_classes(
     ]
 
 
+def test_a_dry_run_counts_no_bound_among_the_comparisons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = '[[runs]]\nstrategy = ["greedy-bound", "full"]\nseed = 0'
+    lines = told_before(tmp_path, capsys, ["random", "margin"], block)
+    assert lines[1] == "  strategies  4: random, margin, greedy-bound, full"
+    assert lines[2] == "  seeds       10 (0 to 9)"
+    assert lines[3].startswith("  10 seeds can decide 1 comparison:")
+
+
 def test_a_dry_run_says_that_compare_will_refuse_a_mix_of_protocols(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
