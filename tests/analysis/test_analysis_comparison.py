@@ -38,6 +38,12 @@ def test_a_protocol_field_can_be_an_axis(make_run: Any) -> None:
     ]
 
 
+def test_a_field_of_one_value_parts_nothing(make_run: Any) -> None:
+    make_run("random")
+    (one,) = comparisons(read_runs(make_run.root), split_by=["query_size"])
+    assert (one.title, one.split) == ("digits-two", {})
+
+
 def test_tasks_are_compared_apart(make_run: Any) -> None:
     for task in ("b", "a-16", "a-4"):
         make_run("random", 0, task=task)

@@ -13,7 +13,7 @@ import torch
 
 from alharness.artefacts import Supply
 from alharness.availability import Availability
-from alharness.engine import stage
+from alharness.engine import stage, tuning
 from alharness.engine.ending import look_at
 from alharness.engine.evaluation import decide_precision, query_entropy
 from alharness.engine.initial import start
@@ -253,6 +253,33 @@ def test_a_budget_beyond_the_pool_ends_where_the_pool_does(blobs: Any) -> None:
     found = list(run(set_up, blobs.oracle, blobs.test_targets, sizes, begin))
     assert [len(cycle.labelled) for cycle in found] == [20, 150, 280, 300]
     assert [cycle.asked is None for cycle in found] == [False, False, False, True]
+
+
+def test_the_loss_of_labels_left_out_is_that_of_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that knows how many it was trained on; blocks smaller than a fold."""
+    monkeypatch.setattr(tuning, "_BLOCK", 2)
+    rows = torch.randn(12, 3, generator=torch.Generator().manual_seed(2))
+    pool = SimpleNamespace(gather=lambda indices: rows[indices])
+    trained: list[tuple[list[int], int]] = []
+
+    def fit(labelled: LabelledSet, *, seed: int) -> tuple[Any, None]:
+        trained.append((labelled.indices.tolist(), seed))
+        n = len(labelled)
+        return SimpleNamespace(log_probs=lambda items: (items * n).log_softmax(dim=1)), None
+
+    at, targets = torch.tensor([3, 7, 1, 0, 11, 5, 4]), torch.tensor([0, 1, 2, 2, 1, 0, 0])
+    labelled = LabelledSet().extended(Annotation(at, targets, n_asked=7, n_rejected=0, cost=7.0))
+    folds = np.array([0, 1, 0, 0, 1, 0, 1])
+    made_by: Any = SimpleNamespace(fit=fit, problem=SimpleNamespace(pool=pool))
+    found = tuning.log_loss(made_by, labelled, folds, seed=3)
+    n_others = np.array([3, 4])[folds]
+    each = [
+        -float((rows[i].double() * int(n)).log_softmax(dim=0)[c])
+        for i, c, n in zip(at, targets, n_others, strict=True)
+    ]
+    assert found == pytest.approx(sum(each) / 7, rel=1e-6)
+    assert [indices for indices, _ in trained] == [[7, 11, 4], [3, 1, 0, 5]]
+    assert len({seed for _, seed in trained}) == 2
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30])

@@ -100,6 +100,17 @@ def test_a_pool_whose_raw_features_do_not_fit_gives_the_same(
     assert twice.counts["pool_items_featurised"] == 300, "two passes must be counted as two"
 
 
+@pytest.mark.parametrize(("spare", "n_passes"), [(0, 1), (-1, 2)])
+def test_raw_features_are_kept_up_to_the_byte(
+    spare: int, n_passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """150 items of 16 numbers of four bytes."""
+    monkeypatch.setattr(features, "KEEP_RAW_BYTES", 150 * 16 * 4 + spare)
+    work = WorkCounters()
+    features.reduce_pool(ArrayPool(images()), features.pixels(), 6, work=work)
+    assert work.counts["pool_items_featurised"] == 150 * n_passes
+
+
 def test_reduced_pool_treats_other_items_as_the_pools_own() -> None:
     pool = ArrayPool(images())
     reduced = features.reduce_pool(pool, features.pixels(), 6)
@@ -129,6 +140,16 @@ def test_features_are_computed_once_and_found_again(tmp_path: Path) -> None:
     assert [entry.cached for entry in first.entries] == [False, False]
     assert [entry.cached for entry in second.entries] == [True, True]
     assert [e.seconds for e in first.entries] == [e.seconds for e in second.entries]
+    # Who computed them paid what they cost, part by part; who found them loaded one file.
+    assert [e.load_s for e in first.entries] == [e.seconds for e in first.entries]
+    assert second.entries[0].load_s == 0
+    assert second.entries[1].load_s not in (0, built.features_s)
+    assert again.features_s == built.features_s
+    details = {"extractor": "double", "components": 6}
+    explained = {"explained_variance": built.space.pca.explained}
+    for entries in (first.entries, second.entries):
+        assert entries[0].details.items() >= {**details, **explained}.items()
+        assert entries[1].details.items() >= {**details, "rows": 150, "bytes": 150 * 6 * 4}.items()
 
 
 def test_another_pool_extractor_or_dimension_is_another_artefact(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import importlib
 import json
 import os
 import sys
-import textwrap
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -139,41 +138,59 @@ def place(tool: SimpleNamespace, before: str, after: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("test", "outcome", "in_place"),
+    ("test", "outcome"),
     [
-        ("assert clipped(3) == 3", "survived", True),
-        ("assert clipped(5) == 3", "noticed", False),
-        ("assert clipped(5) == 3", "noticed", True),
-        ("while clipped(5) == 5: pass", "did not end", False),
+        ("assert clipped(5) == 3", "noticed"),
+        ("while clipped(5) == 5: pass", "did not end"),
     ],
 )
 def test_a_mutant_is_noticed_by_a_test_that_fails(
-    tool: SimpleNamespace,
-    toy: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    test: str,
-    outcome: str,
-    in_place: bool,
+    tool: SimpleNamespace, toy: Path, monkeypatch: pytest.MonkeyPatch, test: str, outcome: str
 ) -> None:
-    (toy / "test_clips.py").write_text(
-        textwrap.dedent(f"""
-        def test_it():
-            from clips import clipped
-            {test}
-        """)
-    )
+    write_tests(toy, test)
     monkeypatch.chdir(toy)
     wrong = place(tool, "return min(value, most)", "returnmax(value,most)")
-    passing = [tool.trials.Passing("test_clips.py::test_it", 0.1)]
+    passing = [tool.trials.Passing("test_clips.py::test_0", 0.1)]
     monkeypatch.setattr(tool.trials, "SHORTEST_S", 3)
-    by = "test_clips.py::test_it" if outcome == "noticed" else ""
-    if in_place:  # what is imported already is changed where it is
-        importlib.import_module("clips")
-    try:
-        assert tool.trials.trial(toy, wrong, passing, in_place=in_place) == (outcome, by)
-    finally:
-        sys.modules.pop("clips", None)
+    by = "test_clips.py::test_0" if outcome == "noticed" else ""
+    assert tool.trials.trial(toy, wrong, passing) == (outcome, by)
     assert (toy / "toy" / "clips.py").read_text() == TOY
+
+
+def write_tests(toy: Path, *tests: str) -> None:
+    lines = [
+        f"def test_{i}():\n    from clips import clipped\n    {test}\n"
+        for i, test in enumerate(tests)
+    ]
+    (toy / "test_clips.py").write_text("\n".join(lines))
+
+
+def test_tests_are_collected_once_and_each_mutant_meets_its_own(
+    tool: SimpleNamespace, toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One survives between two that are noticed, and the function is as before for each."""
+    write_tests(toy, "assert clipped(5) == 3", "assert clipped(3) == 3")
+    monkeypatch.chdir(toy)
+    monkeypatch.setattr(tool.trials, "import_all", lambda: importlib.import_module("clips"))
+    tests = [tool.trials.Passing(f"test_clips.py::test_{i}", 0.1) for i in range(2)]
+    drawn = [
+        place(tool, "return min(value, most)", "returnmax(value,most)"),
+        place(tool, "if value < 0:", "ifvalue<1:"),
+        place(tool, "if value > most:", "ifvalue>=most:"),
+        place(tool, "if value > most:", "ifnotvalue>most:"),
+    ]
+    known = {(each.file, tool.hits.block_of(TOY, each.line)): tests for each in drawn}
+    found = list(tool.trials.trials(toy, drawn, known, 10))
+    assert [(entry["outcome"], entry["by"]) for entry in found] == [
+        ("noticed", "test_clips.py::test_0"),
+        ("survived", ""),
+        ("survived", ""),
+        ("noticed", "test_clips.py::test_0"),
+    ]
+    assert "clips" not in sys.modules
+    known = {key: [tool.trials.Passing("test_clips.py::test_9", 0.1)] for key in known}
+    with pytest.raises(RuntimeError):
+        list(tool.trials.trials(toy, drawn[:1], known, 10))
 
 
 def test_what_runs_at_the_import_is_not_changed_in_place(tool: SimpleNamespace, toy: Path) -> None:

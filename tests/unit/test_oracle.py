@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 
 from alharness.errors import UserError
+from alharness.labelled import Annotation
 from alharness.learners.kinds import build_classifier
 from alharness.oracle import (
     Oracle,
@@ -23,6 +26,7 @@ from alharness.oracle import (
     sheet,
 )
 from alharness.oracle.annotator import NetworkAnnotator, network_for, train
+from alharness.oracle.answers import Choices
 from alharness.oracle.desk import AnnotationPendingError, Desk
 from alharness.oracle.oracle import open_oracle
 from alharness.oracle.questions import Item, Question
@@ -309,6 +313,41 @@ def test_names_that_a_spreadsheet_takes_for_numbers_are_no_numbers_of_classes(
         asked.labels(images(0.1, 0.9), 0)
     fill(pending.value.table, *answers)
     assert asked.labels(images(0.1, 0.9), 0).tolist() == classes
+
+
+@pytest.mark.parametrize(
+    ("names", "answers"),
+    [
+        (("cat", "dog", "eel"), {"0": 0, "2": 2, "3": None, "DOG": 1, "": -1, "skip": -1}),
+        (("cat", "7", "eel"), {"0": None, "1": None, "7": 1, "7.0": 1, "cat": 0}),
+        (("5", "7"), {"0": None, "1": None, "5": 0, "7": 1}),
+        (("a", "A"), {"a": 0, "A": 1, "1": 1}),
+    ],
+)
+def test_numbers_of_classes_are_answers_where_no_name_is_a_number(
+    names: tuple[str, ...], answers: dict[str, int | None]
+) -> None:
+    choices = Choices(names)
+    for answer, number in answers.items():
+        if number is None:
+            with pytest.raises(UserError, match="line 3: expected"):
+                choices.number(answer, "line 3")
+        else:
+            assert choices.number(answer or choices.skip, "line 3") == number
+    assert [choices.name(number) for number in range(-1, len(names))] == [None, *names]
+    assert str(choices).count("(") == (0 if any(name.isdigit() for name in names) else len(names))
+
+
+def test_labels_are_confirmed_by_the_targets_and_a_person_is_not_asked_twice() -> None:
+    right = Annotation(
+        torch.tensor([0, 2]), torch.tensor([1, 0]), n_asked=2, n_rejected=0, cost=2.0
+    )
+    wrong = replace(right, targets=torch.tensor([1, 1]))
+    targets = np.array([1, 0, 0])
+    assert Oracle(targets, 2).confirms(right)
+    assert not Oracle(targets, 2).confirms(wrong)
+    person: Any = SimpleNamespace()
+    assert Oracle(targets, 2, person=person).confirms(wrong)
 
 
 def test_an_answer_that_a_comma_cuts_is_not_taken_by_its_first_half(tmp_path: Path) -> None:

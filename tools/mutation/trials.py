@@ -27,6 +27,7 @@ from types import CodeType, FunctionType
 
 import psutil
 import pytest
+from _pytest import main
 
 from mutation.hits import PYTEST, Counting, block_of, blocks, record
 from mutation.places import ROOT, Place
@@ -188,12 +189,13 @@ def chosen(tests: Sequence[Passing], seconds: float, *, first: str) -> list[Pass
 
 
 def trial(
-    root: Path, place: Place, tests: Sequence[Passing], *, in_place: bool = False
+    root: Path, place: Place, tests: Sequence[Passing], session: pytest.Session | None = None
 ) -> tuple[str, str]:
     """'noticed', and by which test; 'did not end'; or 'survived'.
 
     Args:
-        in_place: this process has our modules imported: functions are changed where they are.
+        session: this process has our modules imported and its tests collected: functions are changed where
+            they are.
     """
     path = root / place.file
     written = path.stat().st_mtime_ns
@@ -204,11 +206,12 @@ def trial(
     first.write_text("")
 
     def work() -> int:
-        if in_place:
-            changed = changed_functions(clean, text, str(path))
-            assert changed is not None
-            change_in_place(changed)
-        return _tested([test.test for test in tests], first)
+        if session is None:
+            return _tested([test.test for test in tests], first)
+        changed = changed_functions(clean, text, str(path))
+        assert changed is not None
+        change_in_place(changed)
+        return _tested_again(session, [test.test for test in tests])
 
     try:
         path.write_text(text, encoding="utf-8")
@@ -303,37 +306,84 @@ def _end(group: int) -> None:
 def trials(
     root: Path, drawn: Sequence[Place], tests: dict[tuple[str, int], list[Passing]], seconds: float
 ) -> Iterator[dict[str, object]]:
-    """What became of each mutant: first those within functions, from a process that has imported everything;
-    a module's own lines count when it is imported, and those mutants start from a process without it."""
+    """What became of each mutant: first those within functions, from a process that has imported everything
+    and collected the tests; a module's own lines count when it is imported, and those mutants start from a
+    process without it."""
     within, others = [], []
+    passing = {}
     for place in drawn:
-        path = root / place.file
+        source = (root / place.file).read_text(encoding="utf-8")
         text = place.changed()
         assert text is not None
-        found = changed_functions(path.read_text(encoding="utf-8"), text, str(path))
+        found = changed_functions(source, text, str(root / place.file))
         (within if found else others).append(place)
+        passing[place] = tests.get((place.file, block_of(source, place.line)), [])
+    picked = {place: chosen(passing[place], seconds, first=place.file) for place in drawn}
 
-    def tried(place: Place, *, in_place: bool) -> dict[str, object]:
-        source = (root / place.file).read_text(encoding="utf-8")
-        passing = tests.get((place.file, block_of(source, place.line)), [])
-        picked = chosen(passing, seconds, first=place.file)
+    def tried(place: Place, session: pytest.Session | None = None) -> dict[str, object]:
         start = time.monotonic()
         outcome, by = ("no test", "")
-        if picked:
-            outcome, by = trial(root, place, picked, in_place=in_place)
+        if picked[place]:
+            outcome, by = trial(root, place, picked[place], session)
         return {
             "room": place.room, "file": place.file, "line": place.line, "family": place.family,
             "before": place.before, "after": place.after, "outcome": outcome, "by": by,
-            "tests": len(picked), "of": len(passing), "seconds": round(time.monotonic() - start, 1),
+            "tests": len(picked[place]), "of": len(passing[place]),
+            "seconds": round(time.monotonic() - start, 1),
         }  # fmt: skip
 
-    yield from _from_a_fork(lambda: (tried(place, in_place=True) for place in within))
-    for place in others:
-        yield tried(place, in_place=False)
+    def collected(told: Callable[[dict[str, object]], None]) -> None:
+        def every(session: pytest.Session) -> None:
+            known = {item.nodeid for item in session.items}
+            wanted = {test.test for place in within for test in picked[place]}
+            if lacking := sorted(wanted - known):
+                raise RuntimeError(f"{lacking[0]} was not collected")
+            gc.freeze()
+            for place in within:
+                told(tried(place, session))
+            done.append(True)
+
+        done: list[bool] = []
+
+        files = {test.test.split("::")[0] for place in within for test in picked[place]}
+        asked = [*PYTEST, "-x", "--continue-on-collection-errors", *sorted(files)]
+        pytest.main(asked, plugins=[_Failed(root.parent / "failed"), _Instead(every)])
+        if not done:
+            raise RuntimeError("the tests were not collected, or not all mutants tried")
+
+    if any(picked[place] for place in within):
+        yield from _from_a_fork(collected)
+    else:
+        yield from map(tried, within)
+    yield from map(tried, others)
 
 
-def _from_a_fork(work: Callable[[], Iterator[dict[str, object]]]) -> Iterator[dict[str, object]]:
-    """What work gives, out of a child that imports all our modules first; this process stays without."""
+@dataclass(frozen=True)
+class _Instead:
+    """A plug-in of pytest: what is done with the tests that were collected, in place of running them."""
+
+    work: Callable[[pytest.Session], None]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        self.work(session)
+        return True
+
+
+def _tested_again(session: pytest.Session, tests: Sequence[str]) -> int:
+    """Run some of the tests that were collected, in a fork."""
+    items = {item.nodeid: item for item in session.items}
+    session.items[:] = [items[test] for test in tests]
+    session.testsfailed = 0  # files that were not collected
+    with contextlib.suppress(session.Failed):  # -x: one is enough
+        main.pytest_runtestloop(session)
+    return int(session.testsfailed > 0)
+
+
+def _from_a_fork(
+    work: Callable[[Callable[[dict[str, object]], None]], None],
+) -> Iterator[dict[str, object]]:
+    """What work tells, out of a child that imports all our modules first; this process stays without."""
     reading, writing = os.pipe()
     sys.stdout.flush()
     child = os.fork()
@@ -341,10 +391,8 @@ def _from_a_fork(work: Callable[[], Iterator[dict[str, object]]]) -> Iterator[di
         os.close(reading)
         try:
             import_all()
-            gc.freeze()
             with os.fdopen(writing, "w", encoding="utf-8") as file:
-                for entry in work():
-                    print(json.dumps(entry), file=file, flush=True)
+                work(lambda entry: print(json.dumps(entry), file=file, flush=True))
         except BaseException:
             traceback.print_exc()
             os._exit(1)
