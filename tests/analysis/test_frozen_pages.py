@@ -24,6 +24,8 @@ from alharness.comparison.evidence import Gain
 from alharness.comparison.formats import as_latex, as_markdown, as_table
 from alharness.comparison.points import points
 from alharness.comparison.report import Report, build
+from alharness.pictures.canvas import new_figure
+from alharness.pictures.charts import Chart
 from alharness.records import StopSetFigures, read_runs
 from alharness.scaling import claims, costs, estimates, figures
 from alharness.scaling.study import Measurement, ScalingSpec, Study
@@ -192,6 +194,62 @@ def table_of(item: Any) -> Iterator[str]:
     yield f"[{item.name}] {item.caption}"
     for row in (item.header, *item.rows):
         yield "  " + " | ".join(map(value_of, row))
+    if isinstance(item, Chart):
+        yield from drawn(item)
+
+
+def drawn(chart: Chart) -> Iterator[str]:
+    """What is in a picture: each line, bar, area and word, where it is and how it looks."""
+    figure = new_figure(*chart.size)
+    chart.draw(figure)
+    yield f"({chart.name}: {' x '.join(map(value_of, chart.size))} inches)"
+    for axes in figure.axes:
+        about = (
+            axes.get_title(),
+            axes.get_xlabel(),
+            axes.get_ylabel(),
+            axes.get_xscale(),
+            axes.get_yscale(),
+        )
+        yield "  axes " + " | ".join(about)
+        for line in axes.get_lines():
+            x, y = (places(values) for values in (line.get_xdata(), line.get_ydata()))
+            style = (
+                line.get_color(),
+                line.get_marker(),
+                line.get_linewidth(),
+                line.get_markerfacecolor(),
+            )
+            yield f"    line {line.get_label()} {style} {line.is_dashed()}: {x}; {y}"
+        for area in axes.collections:
+            corners = np.concatenate(
+                [path.vertices for path in area.get_paths()] or [np.empty((0, 2))]
+            )
+            yield f"    area {area.get_alpha()}: {places(corners[:, 0])}; {places(corners[:, 1])}"
+        for bar in axes.patches:
+            colour = [round(float(part), 2) for part in bar.get_facecolor()]
+            yield f"    bar {places(bounds(bar))} {colour}"
+        for image in axes.images:
+            yield f"    image {places(np.asarray(image.get_array()).ravel())}"
+        for text in axes.texts:
+            yield f"    text {text.get_text()!r} at {places(text.get_position())} {text.get_ha()}"
+        told = axes.get_legend()
+        if told is not None:
+            yield f"    legend {[text.get_text() for text in told.get_texts()]}"
+
+
+def bounds(bar: Any) -> tuple[float, ...]:
+    """Left, bottom, width and height of a rectangle; of another patch nothing."""
+    return bar.get_bbox().bounds if hasattr(bar, "get_bbox") else ()
+
+
+def places(values: Any) -> str:
+    """Up to three numbers, and of more their ends, number and sum."""
+    found = [float(v) for v in np.asarray(values, dtype=np.float64)]
+    if len(found) <= 3:
+        return " ".join(f"{v:.4g}" for v in found)
+    total = sum(v for v in found if math.isfinite(v))
+    return f"{len(found)} from {found[0]:.4g} to {found[-1]:.4g}, in all {total:.5g}"
 
 
 def texts(report: Report) -> Iterator[str]:
