@@ -47,7 +47,11 @@ def told(value: Any) -> str | None:
     """A plain value in a line; None for what is no number, switch, name or table of them."""
     if value is None or isinstance(value, (type, str)) or callable(value):
         return None
+    if isinstance(value, (set, frozenset)):  # whose order is chance
+        value = sorted(value, key=repr)
     text = " ".join(repr(value).split())
+    if re.search(r"frozenset\(|[{,] *'[^':]*'[,}]", text) and not isinstance(value, list):
+        return None  # sets within
     return None if ELSEWHERE.search(text) or len(text) > 1500 else text
 
 
