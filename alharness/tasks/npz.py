@@ -196,7 +196,15 @@ class Npz(OwnFile):
                 items = np.load(self.path, allow_pickle=False)
                 if self.parameters.labels is None and self.parameters.wants_blanks:
                     return {"x": items}
-                return {"x": items, "y": self._labels()}
+                labels = self._labels()
+                # A table that was written with its column's name has one line more.
+                if labels.ndim == 1 and len(labels) == len(items) + 1:
+                    raise UserError(
+                        f"{where} has {len(items):,} items, and {self.parameters.labels} has one label more: "
+                        f"if its first line, '{labels[0]}', is a heading, leave it out (in pandas "
+                        "to_csv(FILE, index=False, header=False))."
+                    )
+                return {"x": items, "y": labels}
             with np.load(self.path, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
         except UserError:

@@ -200,6 +200,12 @@ def test_one_array_with_its_labels_beside(tmp_path: Path) -> None:
     assert resolve_task(name).defaults("quick").learner.kind == "mlp"
     (tmp_path / "y.txt").write_text("".join(f"{label + 9}\n" for label in LABELS))
     assert load(name, labels=str(tmp_path / "y.txt")).class_names == ("9", "10", "11")
+    lines = (tmp_path / "y.txt").read_text()
+    (tmp_path / "y.csv").write_text(f"label\n{lines}")
+    with pytest.raises(
+        UserError, match=r"one label more: if its first line, 'label', is a heading"
+    ):
+        load(name, labels=str(tmp_path / "y.csv"))
     given = {"task": {"name": name, "labels": str(tmp_path / "y.txt")}, "strategy": "random"}
     before = resolve({**given, "budget": 12, "initial_size": 6}).run_key
     (tmp_path / "y.txt").write_text("".join(f"{label}\n" for label in LABELS))
