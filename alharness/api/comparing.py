@@ -207,9 +207,14 @@ class PaperFigure:
     def _repr_html_(self) -> str:
         return "".join(chart.svg for chart in self.charts)
 
+    def _repr_png_(self) -> bytes | None:
+        """For print, and where SVG is not shown; of several charts no single one is the picture."""
+        return self.charts[0].png if len(self.charts) == 1 else None
+
     def __repr__(self) -> str:
-        written = f", written to {', '.join(map(str, self.files))}" if self.files else ""
-        return f"<{len(self.charts)} {'figure' if len(self.charts) == 1 else 'figures'}{written}>"
+        how = "to write one: figure('curves.pdf'), or .charts[0].save('curves.pdf')"
+        written = f"written to {', '.join(map(str, self.files))}" if self.files else how
+        return f"<{len(self.charts)} {'figure' if len(self.charts) == 1 else 'figures'}; {written}>"
 
 
 @dataclass(frozen=True)

@@ -220,7 +220,9 @@ def _return_finished(bound: Bound, places: Places, folder: RunFolder, audience: 
         raise other_data(spec, folder, made_on, present[0])
     audience.started(spec, folder, records)
     audience.finished(folder, records)
-    audience.warn("This run was finished before; nothing was run. --fresh starts it over.")
+    audience.warn(
+        "This run was finished before; nothing was run. --fresh (in Python fresh=True) starts it over."
+    )
 
 
 def _present_fingerprints(task: TaskPlugin, places: Places) -> tuple[str, ...]:

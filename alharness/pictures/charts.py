@@ -114,16 +114,25 @@ class Chart:
     def csv(self) -> str:
         return as_csv(self.header, self.rows)
 
+    def __repr__(self) -> str:
+        """What a prompt shows; the numbers would fill its screen."""
+        return f"<figure '{self.name}': {self.caption} Write it with .save('{self.name}.pdf')>"
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         return self.svg
 
-    def save(self, path: Path) -> Path:
+    def _repr_png_(self) -> bytes:
+        """What a notebook becomes in print, and where SVG is not shown."""
+        return self.png
+
+    def save(self, path: Path | str) -> Path:
         """Write one file; its ending says what: .pdf, .svg, .png or .csv (the numbers).
 
         Raises:
             UserError: another ending, or a file that cannot be written.
         """
+        path = Path(path).expanduser()
         kind = path.suffix.lower().removeprefix(".")
         made: dict[str, Callable[[], bytes]] = {
             "pdf": lambda: self._drawn("pdf", metadata={"CreationDate": None, "Producer": None}),

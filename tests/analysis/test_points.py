@@ -256,5 +256,10 @@ def test_a_figure_is_shown_in_a_notebook_and_written_where_a_path_is_given(
     shown = found.figure(only=["margin"])
     assert shown.files == ()
     assert shown._repr_html_().startswith("<svg")
+    assert (shown._repr_png_() or b"").startswith(b"\x89PNG")
+    assert (
+        repr(shown)
+        == "<1 figure; to write one: figure('curves.pdf'), or .charts[0].save('curves.pdf')>"
+    )
     assert found.figure(tmp_path / "f.svg").files == (tmp_path / "f.svg",)
     assert found.at(60)._repr_html_().count("<table>") == 1

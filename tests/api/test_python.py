@@ -481,6 +481,11 @@ def test_a_run_has_a_figure_that_can_be_written(tmp_path: Path) -> None:
     )
     chart = found.figure(tmp_path / "curve.pdf")
     assert chart._repr_html_().startswith("<svg")
+    assert chart._repr_png_().startswith(b"\x89PNG")
+    assert "Write it with .save('curve_accuracy.pdf')" in repr(chart)
+    assert len(repr(chart)) < 400  # a prompt's lines, not all numbers
+    again = chart.save(str(tmp_path / "again.svg"))
+    assert again.read_text().count("<svg") == 1
     assert (tmp_path / "curve.pdf").read_bytes().startswith(b"%PDF")
     with pytest.raises(UserError, match="Unknown metric"):
         found.figure(metric="acuracy")
