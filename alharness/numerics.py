@@ -69,12 +69,6 @@ def _backends() -> Any:
     return torch.backends
 
 
-@cache
-def _has_both() -> bool:
-    """Whether this torch has a second way to say what float32 means, operation by operation."""
-    return hasattr(_backends(), "fp32_precision") and hasattr(_backends().mkldnn, "matmul")
-
-
 @contextmanager
 def exact() -> Iterator[None]:
     """Float32 is float32, and the same program on the same machine gives the same bits.
@@ -103,7 +97,7 @@ def _arithmetic(*, tf32: bool) -> Iterator[None]:
     matmul = _read(torch.get_float32_matmul_precision)
     allowed = _read(lambda: cuda_matmul.allow_tf32)
     convolution = _read(lambda: cudnn.allow_tf32)
-    operations = {which: _get(*which) for which in _OPERATIONS} if _has_both() else {}
+    operations = {which: _get(*which) for which in _OPERATIONS}
     keep_freed_memory()
     cudnn.enabled, cudnn.deterministic, cudnn.benchmark = True, True, False
     cuda_matmul.allow_tf32 = tf32  # not set_float32_matmul_precision: that one moves the CPU too
@@ -127,20 +121,20 @@ def _arithmetic(*, tf32: bool) -> Iterator[None]:
 def precision() -> tuple[Any, ...]:
     """What a product of float32 numbers means now, by both of torch's ways to say it."""
     # By the functions behind ``fp32_precision``: read before and after every call of foreign code.
-    get = torch._C._get_fp32_precision_getter if _has_both() else None
-    found = [get(*which) for which in (*_WHOLE, *_OPERATIONS) if get is not None]
+    get = torch._C._get_fp32_precision_getter
+    found = [get(*which) for which in (*_WHOLE, *_OPERATIONS)]
     return _read(torch.get_float32_matmul_precision), *found
 
 
 def set_precision(values: tuple[Any, ...]) -> None:
     """Back to what ``precision`` gave."""
     matmul, whole, parts = values[0], values[1 : 1 + len(_WHOLE)], values[1 + len(_WHOLE) :]
-    for (backend, operation), value in zip(_WHOLE, whole, strict=False):
+    for (backend, operation), value in zip(_WHOLE, whole, strict=True):
         torch._C._set_fp32_precision_setter(backend, operation, value)
     # Each of these moves some of those that follow: the finest stand last.
     if matmul is not None:
         torch.set_float32_matmul_precision(matmul)
-    for which, value in zip(_OPERATIONS, parts, strict=False):
+    for which, value in zip(_OPERATIONS, parts, strict=True):
         _set(*which, value)
 
 
@@ -151,10 +145,7 @@ def describe() -> dict[str, Any]:
     ``keeps_freed_memory``: whether we told the allocator to; times with and without do not compare.
     """
     cudnn = _backends().cudnn
-    if _has_both():
-        matmul, convolution = (_get("cuda", name) == "tf32" for name in ("matmul", "conv"))
-    else:
-        matmul, convolution = _backends().cuda.matmul.allow_tf32, cudnn.allow_tf32
+    matmul, convolution = (_get("cuda", name) == "tf32" for name in ("matmul", "conv"))
     found: dict[str, Any] = {
         "cudnn": cudnn.enabled,
         "deterministic": cudnn.deterministic,
