@@ -78,6 +78,24 @@ def explain(error: ValidationError, model: type[BaseModel], section: str = "") -
     return UserError(text + " See 'alharness show' for what it may be.")
 
 
+@contextmanager
+def validating(model: type[BaseModel], section: str = "") -> Iterator[None]:
+    """What a model refuses inside the block becomes one line for the user.
+
+    Args:
+        model, section: as for ``explain``.
+
+    Raises:
+        UserError: in place of pydantic's error.
+    """
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        raise explain(error, model, section) from error
+
+
 def fields_at(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     """Field names of the model that a path of fields leads to."""
     for part in path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alharness.errors import UserError, blamed, explain, unknown_name
+from alharness.errors import UserError, blamed, unknown_name, validating
 from alharness.plugins import (
     LEARNERS,
     STOPPING,
@@ -282,12 +282,8 @@ def make_task(found: type[TaskPlugin], name: str, **parameters: Any) -> TaskPlug
         raise UserError(
             f"Data set '{key}' needs an argument, as in '{key}:...'. See 'alharness show {key}'."
         )
-    from pydantic import ValidationError
-
-    try:
+    with validating(found.Parameters, "task"):
         plugin = found(key, argument, **parameters)
-    except ValidationError as error:
-        raise explain(error, found.Parameters, "task") from error
     if not hasattr(plugin, "parameters"):
         raise UserError(f"The data set '{name}' cannot be made: {NO_PARAMETERS}.")
     source = plugin.made_from()

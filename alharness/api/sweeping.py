@@ -16,7 +16,7 @@ from alharness.api.comparing import ComparisonResult, log_unreadable, result_of
 from alharness.api.frames import frame_of
 from alharness.api.naming import choice_of, settings_of
 from alharness.api.running import AnyPath, places_of, tracking_uri
-from alharness.errors import UserError
+from alharness.errors import UserError, validating
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -220,9 +220,6 @@ def asked(
     Raises:
         UserError: names without each other, parameters where names are expected, or no sweep's file.
     """
-    from pydantic import ValidationError
-
-    from alharness.errors import explain
     from alharness.executors.sweep_files import Sweep, read_sweep
     from alharness.executors.sweeps import Choices, retitled
 
@@ -250,10 +247,8 @@ def asked(
     choices = Choices(tuple(choice["name"] for choice in chosen), names, numbers, laid)
     if isinstance(spec, str | PathLike):
         return retitled(read_sweep(Path(spec).expanduser()), choices), choices
-    try:
+    with validating(Sweep):
         return retitled(Sweep.model_validate({"name": "sweep", **spec}), choices), choices
-    except ValidationError as error:
-        raise explain(error, Sweep) from error
 
 
 def _several(given: Any) -> list[Any]:

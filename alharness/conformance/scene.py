@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from alharness import seeds
 from alharness.artefacts import ArtefactStore, Supply
@@ -21,7 +20,7 @@ from alharness.availability import Availability
 from alharness.border.answers import owned
 from alharness.engine.seat import Seat
 from alharness.engine.stage import Networks, Problem, set_stage
-from alharness.errors import UserError, blamed, explain
+from alharness.errors import UserError, blamed, validating
 from alharness.generative import AutoencoderSettings, GeneratorSettings
 from alharness.labelled import LabelledSet
 from alharness.learners.learner import Learner
@@ -217,11 +216,11 @@ class Bench:
         Raises:
             UserError: a parameter is wrong, or the constructor raises.
         """
-        with blamed(f"strategy '{self.name}'", "an instance from its constructor"):
-            try:
-                return self.strategy_class(**self.parameters)
-            except ValidationError as error:
-                raise explain(error, self.strategy_class.Parameters, "strategy") from error
+        with (
+            blamed(f"strategy '{self.name}'", "an instance from its constructor"),
+            validating(self.strategy_class.Parameters, "strategy"),
+        ):
+            return self.strategy_class(**self.parameters)
 
     def labelling(self, initial: torch.Tensor) -> Sample:
         """The made-up task with other items labelled."""

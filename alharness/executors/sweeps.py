@@ -11,10 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
-
 from alharness.engine.folders import require_own
-from alharness.errors import UserError, explain, unknown_name
+from alharness.errors import UserError, unknown_name, validating
 from alharness.executors.sweep_files import Sweep
 from alharness.files import merge, no_collections
 from alharness.records import Run, RunFolder, SpecFacts, read_run
@@ -232,10 +230,8 @@ def _of_seed(
     spec, device = known[text]
     seed = seeds.get("seed", 0)
     values = {**spec.model_dump(mode="json"), "seed": seed, "data_seed": seed, **seeds}
-    try:
+    with validating(RunSpec):
         return RunSpec.model_validate(values), device
-    except ValidationError as error:
-        raise explain(error, RunSpec) from error
 
 
 def _resolved(settings: Mapping[str, Any], *, elsewhere: bool) -> tuple[RunSpec, str]:
@@ -246,11 +242,9 @@ def _resolved(settings: Mapping[str, Any], *, elsewhere: bool) -> tuple[RunSpec,
         return resolve(settings), ""
     if device.startswith("cuda"):  # not needed here
         spec = resolve({**settings, "device": "cpu"})
-        try:
-            named = RunSpec.model_validate({**spec.model_dump(mode="json"), "device": device})
-        except ValidationError as error:
-            raise explain(error, RunSpec) from error
-        return named, device
+        with validating(RunSpec):
+            values = {**spec.model_dump(mode="json"), "device": device}
+            return RunSpec.model_validate(values), device
     return resolve(settings), device
 
 

@@ -14,11 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from alharness import plugins, registry
 from alharness.artefacts.keys import before, identity
-from alharness.errors import UserError, blamed, explain, fields_at, unknown_name
+from alharness.errors import UserError, blamed, fields_at, unknown_name, validating
 from alharness.files import merge, parse_toml
 from alharness.learners.settings import LearnerSettings
 from alharness.records.facts import DRAWN, RANDOM_START, Choice
@@ -175,10 +173,8 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     device = str(values["device"])
     require_device_name(device)
     _choose_solver(values["learner"], given.get("learner", {}), is_recorded=is_recorded)
-    try:
+    with validating(RunSpec):
         spec = RunSpec.model_validate({**values, "device": "cpu" if device == "auto" else device})
-    except ValidationError as error:
-        raise explain(error, RunSpec) from error
     # Only now what needs torch, a device and a strategy's constructor: a slip was told in no time.
     spec = spec.model_copy(update={"device": resolve_device(device)})
     strategy = named.make(watch)
@@ -331,10 +327,8 @@ def _named_strategy(section: str, chosen: Choice, *, is_recorded: bool) -> _Name
     """
     plugin = registry.find_strategy(chosen.name)
     parameters = {**(before(plugin.parameters) if is_recorded else {}), **chosen.parameters}
-    try:
+    with validating(plugin.parameters, section):
         plugin.parameters(**parameters)
-    except ValidationError as error:
-        raise explain(error, plugin.parameters, section) from error
     return _Named(chosen.name, plugin, parameters)
 
 
@@ -439,10 +433,8 @@ def _require_sections(given: Mapping[str, Any]) -> None:
     """Refuse settings that no section has, before a plug-in is imported for its defaults."""
     for section in SETTINGS:
         model: Any = RunSpec.model_fields[section].annotation
-        try:
+        with validating(model, section):
             model.model_validate(dict(given.get(section, {})))
-        except ValidationError as error:
-            raise explain(error, model, section) from error
 
 
 def _kind_of(settings: LearnerSettings) -> Kind:
