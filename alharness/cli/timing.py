@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -140,11 +141,8 @@ def timing(
     )
     if not spec.sizes and not spec.rows:
         raise UserError("Nothing to measure: give --sizes (images) or --rows (feature rows).")
-    display = make_display(quiet=quiet)
-    try:
+    with closing(make_display(quiet=quiet)) as display:
         study = run_study(spec, places_of(runs_dir, data_root), out, display.progress)
-    finally:
-        display.close()
     figures.write(study, out)
     if not quiet:
         show(study, out)
@@ -166,7 +164,7 @@ def show(study: Study, out: Path) -> None:
     from alharness.scaling import estimates
 
     found = estimates.lines(study)
-    click.echo(f"\n{study.spec.task} on {_machine(study.machine)}")
+    click.echo(f"\n{study.spec.task} on {study.hardware}")
     rows = [
         (
             line.name,
@@ -204,11 +202,6 @@ def show(study: Study, out: Path) -> None:
             [(a, b, str(q), f"{n:,}", _cycles(found)) for a, b, q, n, found in points],
         )
     click.echo(f"\n  study    {out}\n  figures  {out}/*.png")
-
-
-def _machine(machine: Mapping[str, Any]) -> str:
-    chip = machine.get("gpu", machine.get("cpu"))
-    return f"{chip}, {machine.get('threads')} thread(s), torch {machine.get('torch')}"
 
 
 def _cycles(cycles: Estimate) -> str:

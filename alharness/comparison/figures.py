@@ -12,7 +12,7 @@ from alharness.comparison import metrics
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.levels import ROUNDING
 from alharness.comparison.rank_test import RankTest
-from alharness.comparison.series import UPPER, Series, gaps
+from alharness.comparison.series import UPPER, Series, gains_over
 from alharness.pictures.canvas import Axes, Figure
 from alharness.pictures.charts import (
     WIDTH,
@@ -178,10 +178,7 @@ def gain_curves(
     """Paired difference to the reference along the budget: what the learning curves hide by their range."""
     if reference is None or not comparison.defines(metric):
         return None
-    found = {
-        s.label: gaps(s, reference, axis, metric) for s in comparison.series if s is not reference
-    }
-    gains = {label: (grid, values) for label, (grid, values) in found.items() if len(grid)}
+    gains = gains_over(reference, comparison.series, axis, metric)
     if not gains:
         return None
 

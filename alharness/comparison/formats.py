@@ -108,10 +108,9 @@ def as_markdown(report: Report) -> str:
         if section.warnings:
             lines += ["", *(f"- {md(text)}" for text in section.warnings)]
         for table in _shown(section):
-            rule = ["---" if i < _n_names(table) else "---:" for i in range(len(table.header))]
+            rows = [map(md, row) for row in table.rows]
             lines += ["", md(table.caption), ""]
-            lines += [f"| {' | '.join(map(md, table.header))} |", f"| {' | '.join(rule)} |"]
-            lines += [f"| {' | '.join(map(md, row))} |" for row in table.rows]
+            lines += md_table(map(md, table.header), rows, _n_names(table))
         if section.sentences:
             lines += ["", *(f"- {md(text)}" for text in section.sentences)]
     return "\n".join(lines) + "\n"
@@ -126,21 +125,9 @@ def as_latex(report: Report) -> str:
         for table in _shown(section):
             n_names = _n_names(table)
             columns = "l" * n_names + "r" * (len(table.header) - n_names)
-            caption = f"{section.comparison.title}: {table.caption}"
-            lines += [
-                "",
-                "\\begin{table}",
-                "  \\centering",
-                f"  \\caption{{{tex(caption)}}}",
-                f"  \\begin{{tabular}}{{{columns}}}",
-                "    \\toprule",
-                f"    {' & '.join(map(tex, table.header))} \\\\",
-                "    \\midrule",
-                *(f"    {' & '.join(map(tex, row))} \\\\" for row in table.rows),
-                "    \\bottomrule",
-                "  \\end{tabular}",
-                "\\end{table}",
-            ]
+            caption = tex(f"{section.comparison.title}: {table.caption}")
+            rows = [tex_row(map(tex, row)) for row in table.rows]
+            lines += tex_table(caption, columns, [tex_row(map(tex, table.header))], rows)
     return "\n".join(lines) + "\n"
 
 
@@ -286,6 +273,31 @@ def wrapped(text: str, before: str, width: int | None) -> list[str]:
 def on_one_line(text: str) -> str:
     """On one line, without what would steer a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def md_table(header: Iterable[str], rows: Iterable[Iterable[str]], n_names: int) -> list[str]:
+    """A table of Markdown from cells that are escaped; the first ``n_names`` columns hold words."""
+    head = list(header)
+    rule = ["---" if i < n_names else "---:" for i in range(len(head))]
+    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
+
+
+def tex_row(cells: Iterable[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
+
+
+def tex_table(caption: str, columns: str, head: Sequence[str], body: Sequence[str]) -> list[str]:
+    """A float of LaTeX with booktabs, from lines that are escaped."""
+    return [
+        "",
+        "\\begin{table}",
+        "  \\centering",
+        f"  \\caption{{{caption}}}",
+        f"  \\begin{{tabular}}{{{columns}}}",
+        *(f"    {line}" for line in ("\\toprule", *head, "\\midrule", *body, "\\bottomrule")),
+        "  \\end{tabular}",
+        "\\end{table}",
+    ]
 
 
 def md(text: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from alharness.comparison.comparison import Comparison
 from alharness.comparison.figures import capital
 from alharness.comparison.intervals import interval
-from alharness.comparison.series import Series, paired, shared_grid
+from alharness.comparison.series import Series, gains_over
 from alharness.errors import UserError
 from alharness.pictures.canvas import Axes, Figure
 from alharness.pictures.charts import (
@@ -70,7 +70,7 @@ def paper_figure(
     base = comparison.baseline
     styles = _styles(shown, base)
     curves = {series.label: series.curves(axis, metric) for series in shown}
-    gains = _gains(shown, base, axis, metric)
+    gains = gains_over(base, shown, axis, metric)
     bound = comparison.bound(metric)
     own = next((series.label for series in shown if series is not base), None)
 
@@ -166,26 +166,6 @@ def _styles(shown: Sequence[Series], base: Series | None) -> dict[str, dict[str,
             }
         styles[series.label] = style
     return styles
-
-
-def _gains(
-    shown: Sequence[Series], base: Series | None, axis: str, metric: str
-) -> dict[str, tuple[Array, Array]]:
-    """Differences to the baseline at equal seeds, ``[K]`` and ``[pairs, K]``, of those that have pairs."""
-    found: dict[str, tuple[Array, Array]] = {}
-    for series in shown:
-        pairs = paired(series, base) if base is not None and series is not base else []
-        if not pairs or base is None:
-            continue
-        ones, others = [series.by_pair[p] for p in pairs], [base.by_pair[p] for p in pairs]
-        grid = shared_grid([*ones, *others], axis)
-        rows = [
-            np.interp(grid, a.x(axis), a.y(metric)) - np.interp(grid, b.x(axis), b.y(metric))
-            for a, b in zip(ones, others, strict=True)
-        ]
-        if len(grid):
-            found[series.label] = grid, np.array(rows)
-    return found
 
 
 def _line(

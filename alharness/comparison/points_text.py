@@ -10,9 +10,12 @@ from typing import Any
 from alharness.comparison.formats import (
     columns_of,
     md,
+    md_table,
     on_one_line,
     plain,
     tex,
+    tex_row,
+    tex_table,
     wrapped,
 )
 from alharness.comparison.levels import ALPHA
@@ -62,13 +65,17 @@ def as_markdown(parts: Sequence[Points], status: str) -> str:
         lines += [f"- {md(part.title)}: {md(text)}" for text in part.remarks]
     header = ["strategy", *(f"{part.title}, {at:.12g}" for part in parts for at in part.at)]
     lines += ["", md(legend(parts, best="bold")).replace("bold", "**bold**", 1), ""]
-    lines += [f"| {' | '.join(map(md, header))} |", f"| ---{' | ---:' * (len(header) - 1)} |"]
-    for label in _labels(parts):
-        cells = [_cell(point, "**{}**", "{}") for part in parts for point in _row(part, label)]
-        lines.append(f"| {' | '.join([md(label), *cells])} |")
+    rows = [
+        [
+            md(label),
+            *(_cell(point, "**{}**", "{}") for part in parts for point in _row(part, label)),
+        ]
+        for label in _labels(parts)
+    ]
     if any(part.bound is not None for part in parts):
         cells = [_bound(part) if i == 0 else "" for part in parts for i in range(len(part.at))]
-        lines.append(f"| {' | '.join([ALL_LABELS, *cells])} |")
+        rows.append([ALL_LABELS, *cells])
+    lines += md_table(map(md, header), rows, 1)
     return "\n".join(lines) + "\n"
 
 
@@ -86,25 +93,15 @@ def as_latex(parts: Sequence[Points], status: str) -> str:
         place += n
     header = [tex(_axis_words(parts)), *(f"{at:.12g}" for part in parts for at in part.at)]
     caption = tex(legend(parts, best="bold")).replace("+/-", "$^{+}$/$^{-}$", 1)
-    lines += [
-        "",
-        "\\begin{table}",
-        "  \\centering",
-        f"  \\caption{{{caption}}}",
-        f"  \\begin{{tabular}}{{l{'r' * (place - 2)}}}",
-        "    \\toprule",
-        f"    & {' & '.join(groups)} \\\\",
-        f"    {' '.join(rules)}",
-        f"    {' & '.join(header)} \\\\",
-        "    \\midrule",
+    body = [
+        tex_row([tex(label), *(_tex_cell(point) for part in parts for point in _row(part, label))])
+        for label in _labels(parts)
     ]
-    for label in _labels(parts):
-        cells = [_tex_cell(point) for part in parts for point in _row(part, label)]
-        lines.append(f"    {' & '.join([tex(label), *cells])} \\\\")
     if any(part.bound is not None for part in parts):
         cells = [f"\\multicolumn{{{len(part.at)}}}{{c}}{{{tex(_bound(part))}}}" for part in parts]
-        lines += ["    \\midrule", f"    {' & '.join([ALL_LABELS, *cells])} \\\\"]
-    lines += ["    \\bottomrule", "  \\end{tabular}", "\\end{table}"]
+        body += ["\\midrule", tex_row([ALL_LABELS, *cells])]
+    head = [f"& {tex_row(groups)}", " ".join(rules), tex_row(header)]
+    lines += tex_table(caption, f"l{'r' * (place - 2)}", head, body)
     return "\n".join(lines) + "\n"
 
 

@@ -124,6 +124,16 @@ def gaps(first: Series, second: Series, axis: str, metric: str) -> tuple[Array, 
     )
 
 
+def gains_over(
+    reference: Series | None, members: Sequence[Series], axis: str, metric: str
+) -> dict[str, tuple[Array, Array]]:
+    """``gaps`` to the reference, by label, of those others that have pairs with it."""
+    if reference is None:
+        return {}
+    found = {s.label: gaps(s, reference, axis, metric) for s in members if s is not reference}
+    return {label: (grid, values) for label, (grid, values) in found.items() if len(grid)}
+
+
 @dataclass(frozen=True)
 class Covered:
     """The range of an axis that all runs cover: what areas are taken over.

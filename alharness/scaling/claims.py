@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -305,9 +305,4 @@ def check_all(claims: Sequence[ScalingClaim], studies: Mapping[str, Study]) -> l
 
 def hardware(studies: Mapping[str, Study]) -> list[str]:
     """The machines behind the studies, each once."""
-
-    def told(machine: Mapping[str, Any]) -> str:
-        chip = machine.get("gpu") or machine.get("cpu")
-        return f"{chip}, {machine.get('threads')} thread(s), torch {machine.get('torch')}"
-
-    return list(dict.fromkeys(told(study.machine) for study in studies.values()))
+    return list(dict.fromkeys(study.hardware for study in studies.values()))

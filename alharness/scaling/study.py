@@ -94,6 +94,13 @@ class Study:
     machine: Mapping[str, Any]
     measurements: tuple[Measurement, ...]
 
+    @property
+    def hardware(self) -> str:
+        """The machine in words."""
+        chip = self.machine.get("gpu") or self.machine.get("cpu")
+        threads, torch = self.machine.get("threads"), self.machine.get("torch")
+        return f"{chip}, {threads} thread(s), torch {torch}"
+
     @classmethod
     def read(cls, folder: Path) -> Study:
         """The study in a folder.
