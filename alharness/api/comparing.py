@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alharness.api.running import AnyPath, RunResult, places_of
 from alharness.errors import UserError, unknown_name
@@ -331,8 +331,9 @@ def result_of(
     against: str | None = None,
     looks: int = 1,
     stopping: Sequence[str] = (),
+    **more: Any,
 ) -> ComparisonResult:
-    """What ``compare`` gives for runs that were found already."""
+    """What ``compare`` gives for runs that were found already; ``more``: as for ``report.build``."""
     from alharness.comparison.report import build
 
     report = build(
@@ -344,6 +345,7 @@ def result_of(
         against=against,
         looks=looks,
         rules=rules_of(stopping),
+        **more,
     )
     return ComparisonResult(report)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alharness.cli.options import runs_dir_option, section_of
+from alharness.cli.options import parse_settings, runs_dir_option, section_of, settings_option
 
 if TYPE_CHECKING:
     from alharness.conformance import CheckResult
@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A parameter of the strategy or data set, for instance steps=10; a classifier's is learner.NAME.",
+@settings_option(
+    "A parameter of the strategy or data set, for instance steps=10; a classifier's is learner.NAME.",
+    "NAME=VALUE",
 )
 @runs_dir_option
 def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
@@ -33,10 +30,8 @@ def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
     report shows it.
     """
     from alharness import registry
-    from alharness.files import merge
-    from alharness.spec import parse_set
 
-    given = merge(*(parse_set(text) for text in settings))
+    given = parse_settings(settings)
     group = registry.group_of(name)
     run_checks = {
         registry.LEARNERS: _check_learner,
@@ -79,17 +74,13 @@ def _check_task(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]:
 
 
 def _check_learner(name: str, given: Mapping[str, Any]) -> Sequence[CheckResult]:
-    from pydantic import ValidationError
-
     from alharness.conformance.learners import check_learner
-    from alharness.errors import explain
+    from alharness.errors import validating
     from alharness.learners.settings import LearnerSettings
 
     values = {**section_of(given, "learner"), "kind": name}
-    try:
+    with validating(LearnerSettings, "learner"):
         settings = LearnerSettings(**values)
-    except ValidationError as error:
-        raise explain(error, LearnerSettings, "learner") from error
     return check_learner(settings)
 
 

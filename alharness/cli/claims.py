@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,8 +144,7 @@ def check_claims(
         [*folders, *(folder for folder in here if (folder / "study.json").exists())]
     )
     if measure:
-        display = make_display(quiet=quiet)
-        try:
+        with closing(make_display(quiet=quiet)) as display:
             for named in content.studies:
                 fields = {**named.model_dump(exclude={"name"}), "device": device}
                 folder = out / named.name
@@ -153,8 +153,6 @@ def check_claims(
                 )
                 figures.write(study, folder)
                 studies[str(folder)] = study
-        finally:
-            display.close()
 
     verdicts = check_all(content.claims, studies)
     for verdict in verdicts:

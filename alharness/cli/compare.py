@@ -5,18 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from alharness.cli.options import runs_dir_option
 from alharness.cli.selection import (
-    comparison_options,
-    find_comparisons,
+    Compared,
+    comparing,
     looks_option,
-    published_option,
     stopping_option,
-    sweep_options,
     tell_unreadable,
 )
 from alharness.errors import UserError
@@ -26,13 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("targets", nargs=-1, type=click.Path(path_type=Path))
-@runs_dir_option
-@published_option
-@comparison_options
-@looks_option
-@stopping_option
-@sweep_options
+@comparing(looks_option, stopping_option)
 @click.option(
     "--at",
     default=None,
@@ -52,22 +43,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Also write the results there: .csv, .md, .tex, .json or .txt.",
 )
-def compare(
-    targets: tuple[Path, ...],
-    runs_dir: Path,
-    published: Path | None,
-    axis: str,
-    metric: str | None,
-    against: str | None,
-    looks: int,
-    stopping: tuple[str, ...],
-    split_by: tuple[str, ...],
-    labels: tuple[str, ...],
-    at: str | None,
-    chosen: str | None,
-    out: Path | None,
-    **options: Any,
-) -> int:
+def compare(compared: Compared, at: str | None, chosen: str | None, out: Path | None) -> int:
     """Compare finished runs in a table.
 
     TARGETS are directories of runs, files of published records (.tar.xz), or one sweep file; without
@@ -81,12 +57,11 @@ def compare(
     alharness compare benchmarks/specs/fig3a.toml --x labels --out fig3a.tex
     alharness compare --published benchmarks/results
     """
-    from alharness.api.comparing import result_of
     from alharness.comparison.formats import format_of
     from alharness.files import write_text
 
     wanted = format_of(out, chosen)
-    if stopping and (at is not None or wanted == "csv"):
+    if compared.stopping and (at is not None or wanted == "csv"):
         what = (
             "--at makes a table of its own"
             if at is not None
@@ -96,10 +71,8 @@ def compare(
             f"{what}, and --stopping would be left out of it. Give --stopping without --at, in the format "
             "table, md, latex or json."
         )
-    found = find_comparisons(targets, runs_dir, split_by, labels, options, published)
-    result = result_of(
-        found, axis=axis, metric=metric, against=against, looks=looks, stopping=stopping
-    )
+    found = compared.find()
+    result = compared.result(found)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     shown: Tables = result if at is None else result.at(*_positions(at))
     # What goes into a file is shown as a table beside it.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from alharness.cli.display import table
-from alharness.cli.options import data_root_option, section_of
+from alharness.cli.display import make_display, table
+from alharness.cli.options import data_root_option, parse_settings, section_of, settings_option
 from alharness.errors import UserError, unknown_name
-from alharness.files import merge
 
 if TYPE_CHECKING:
     from alharness.progress import Progress
@@ -186,13 +184,7 @@ def verify(name: str, source: Path | None, data_root: Path | None) -> None:
     default=None,
     help="PNG file (default: NAME.png).",
 )
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="A setting of the task, as in 'alharness run': task.numbers=price (repeatable).",
-)
+@settings_option("A setting of the task, as in 'alharness run': task.numbers=price (repeatable).")
 @data_root_option
 def preview(
     name: str, output: Path | None, settings: tuple[str, ...], data_root: Path | None
@@ -206,10 +198,9 @@ def preview(
 
     from alharness.pictures.sheets import Row, as_uint8, contact_sheet, save
     from alharness.registry import resolve_task
-    from alharness.spec import parse_set
     from alharness.tasks.base import load_data
 
-    given = section_of(merge(*(parse_set(text) for text in settings)), "task")
+    given = section_of(parse_settings(settings), "task")
     plugin = resolve_task(name, **given)
     if lines := plugin.preview(_locations(data_root)):
         click.echo("\n".join(lines))
@@ -234,10 +225,7 @@ def preview(
         for start in range(0, PREVIEW * PREVIEW, PREVIEW)
     ]
     path = output or Path(f"{name.replace(':', '-').replace('/', '-')}.png")
-    try:
-        save(contact_sheet(rows), path)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error}. Choose another --output.") from error
+    save(contact_sheet(rows), path)
     synthetic = " (synthetic)" if loaded.synthetic else ""
     click.echo(f"{len(chosen)} of {pool.n:,} items of {name}{synthetic} with their labels: {path}")
 
@@ -310,13 +298,11 @@ def draw(folder: Path, count: int) -> None:
 
     Afterwards: alharness data prepare celeba --source FOLDER --partial
     """
+    from alharness.files import explained
     from alharness.tasks.faces import write_as_celeba
 
-    try:
-        with _shown() as progress:
-            write_as_celeba(folder, count, progress)
-    except OSError as error:
-        raise UserError(f"Cannot write to {folder}: {error}. Choose another folder.") from error
+    with explained(folder, cure="Choose another folder"), _shown() as progress:
+        write_as_celeba(folder, count, progress)
     click.echo(f"{count:,} synthetic faces in CelebA's layout: {folder}")
 
 
@@ -425,37 +411,6 @@ def _describe(cache: ImageCache) -> None:
 
 @contextmanager
 def _shown() -> Iterator[Progress]:
-    """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
-    if sys.stderr.isatty():
-        with _bar() as progress:
-            yield progress
-        return
-    last: dict[str, int] = {}
-
-    def line(stage: str, done: int, total: int, notes: Mapping[str, float] | None = None) -> None:
-        tenth = 10 * done // max(1, total)
-        if last.get(stage) != tenth:
-            last[stage] = tenth
-            click.echo(f"{stage}: {done:,} of {total:,}", err=True)
-
-    yield line
-
-
-@contextmanager
-def _bar() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-    from rich.progress import TimeRemainingColumn
-
-    columns = (*Bar.get_default_columns()[:-1], TimeRemainingColumn(elapsed_when_finished=True))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        stages: dict[str, int] = {}
-
-        def show(
-            stage: str, done: int, total: int, notes: Mapping[str, float] | None = None
-        ) -> None:
-            if stage not in stages:
-                stages[stage] = bar.add_task(stage, total=total)
-            bar.update(stages[stage], completed=done, total=total)  # type: ignore[arg-type]
-
-        yield show
+    """Progress, on standard error: what a command finds goes to standard output."""
+    with closing(make_display(quiet=False, err=True)) as display:
+        yield display.progress

@@ -198,12 +198,13 @@ class Plain(_Base):
 
     EVERY_S = 10.0
 
-    def __init__(self) -> None:
+    def __init__(self, *, err: bool = False) -> None:
+        self._err = err
         self._stretch: Stretch | None = None
         self._said = 0.0
 
     def say(self, text: str) -> None:
-        click.echo(text)
+        click.echo(text, err=self._err)
 
     def explain(self, text: str) -> None:
         """A sentence, in lines that end between words."""
@@ -244,12 +245,12 @@ class Plain(_Base):
 class Live(Plain):
     """The same lines, kept by the terminal, and below them what is going on, with the time left."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, err: bool = False) -> None:
         from rich.console import Console
         from rich.live import Live as RichLive
 
-        super().__init__()
-        self._console = Console(highlight=False, markup=False, emoji=False)
+        super().__init__(err=err)
+        self._console = Console(stderr=err, highlight=False, markup=False, emoji=False)
         self._stages: dict[str, Stretch] = {}
         self._cycles: Stretch | None = None
         # Drawn when something is told, and not by a thread: none of ours runs beside a timed selection, or
@@ -316,8 +317,9 @@ class Live(Plain):
         self._live.stop()
 
 
-def make_display(*, quiet: bool) -> Quiet | Plain | Live:
-    """The display that fits where the output goes."""
+def make_display(*, quiet: bool, err: bool = False) -> Quiet | Plain | Live:
+    """The display that fits where the output goes: to standard error where that is asked for."""
     if quiet:
         return Quiet()
-    return Live() if sys.stdout.isatty() else Plain()
+    stream = sys.stderr if err else sys.stdout
+    return Live(err=err) if stream.isatty() else Plain(err=err)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,13 @@ import click
 
 from alharness.cli.artefacts import figures_table, open_store
 from alharness.cli.display import duration, make_display, table
-from alharness.cli.options import data_root_option, runs_dir_option
+from alharness.cli.options import (
+    data_root_option,
+    parse_settings,
+    runs_dir_option,
+    settings_option,
+    stacked,
+)
 from alharness.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -53,28 +60,18 @@ def generator() -> None:
     """
 
 
-def _common(function: Any) -> Any:
-    """Options of all three commands."""
-    for option in (
-        click.argument("task"),
-        click.option("--profile", default="quick", show_default=True, help="quick or paper."),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="generator.NAME, autoencoder.NAME, learner.NAME (the reference classifier) or "
-            "task.NAME.",
-        ),
-        click.option(
-            "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."
-        ),
-        data_root_option,
-        runs_dir_option,
-        click.option("--quiet", is_flag=True, help="Show results only."),
-    )[::-1]:
-        function = option(function)
-    return function
+#: Options of all three commands.
+_common = stacked(
+    click.argument("task"),
+    click.option("--profile", default="quick", show_default=True, help="quick or paper."),
+    settings_option(
+        "generator.NAME, autoencoder.NAME, learner.NAME (the reference classifier) or task.NAME."
+    ),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    data_root_option,
+    runs_dir_option,
+    click.option("--quiet", is_flag=True, help="Show results only."),
+)
 
 
 @generator.command()
@@ -90,16 +87,13 @@ def train(task: str, only: str | None, quiet: bool, runs_dir: Path, **options: A
     from alharness.artefacts import Supply
 
     opened = _open(task, runs_dir=runs_dir, **options)
-    display = make_display(quiet=quiet)
-    supply = Supply(opened.store, progress=display.progress)
     made = []
-    try:
+    with closing(make_display(quiet=quiet)) as display:
+        supply = Supply(opened.store, progress=display.progress)
         if only != "generator":
             made.append(opened.task.networks.obtain_autoencoder(supply).artefact_key)
         if only != "autoencoder":
             made.append(opened.task.networks.obtain_generator(supply).artefact_key)
-    finally:
-        display.close()
     for key in made:
         _tell(opened.store.find(key))
 
@@ -127,8 +121,7 @@ def inspect(
 
     opened = _open(task, runs_dir=runs_dir, **options)
     artefact = _chosen(opened, key)
-    display = make_display(quiet=quiet)
-    try:
+    with closing(make_display(quiet=quiet)) as display:
         supply = Supply(opened.store, progress=display.progress)
         autoencoder = opened.task.networks.obtain_autoencoder(supply)
         subject = Subject(
@@ -141,8 +134,6 @@ def inspect(
             reference=opened.reference or reference_settings(opened.task.pool.item_shape),
         )
         found = obtain_inspection(subject, supply)
-    finally:
-        display.close()
     _tell(artefact)
     click.echo(figures_table(found.details["figures"]))
     where = found.path
@@ -242,9 +233,9 @@ def _open(
     from alharness.engine.opening import open_task
     from alharness.files import merge
     from alharness.learners.settings import LearnerSettings
-    from alharness.spec import bind, current_device, parse_set
+    from alharness.spec import bind, current_device
 
-    given = merge(*(parse_set(text) for text in settings))
+    given = parse_settings(settings)
     for section in given:
         if section not in SECTIONS:
             raise unknown_name("setting", section, SECTIONS)

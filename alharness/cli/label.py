@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +73,7 @@ def label(
     if "task" in given:
         told = [name.strip() for name in classes.split(",") if name.strip()]
         given["task"] = labelled_data(given["task"], told)
-    display = make_display(quiet=quiet)
-    try:
+    with closing(make_display(quiet=quiet)) as display:
         session = LabelSession(
             bind(given, watched),
             places_of(runs_dir, data_root, download=download),
@@ -90,8 +90,6 @@ def label(
             finally:
                 n = _written(session, out)
             _summary(session, n, out, runs_dir, page=page)
-    finally:
-        display.close()
 
 
 def _on_page(session: LabelSession, port: int, out: Path | None) -> None:

@@ -25,7 +25,9 @@ def runs_dir_typed(runs_dir: Path) -> list[str]:
     return [] if runs_dir == Path("runs") else ["--runs-dir", str(runs_dir)]
 
 
-def _stack(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+def stacked(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Several options as one decorator, in the order in which ``--help`` shows them."""
+
     def apply(function: Function) -> Function:
         for option in reversed(options):
             function = option(function)
@@ -65,13 +67,26 @@ def data_root_option(function: Function) -> Function:
 
 def places_options(function: Function) -> Function:
     """``--data-root``, ``--download`` and ``--runs-dir``, as ``places_of`` takes them."""
-    return _stack(
+    return stacked(
         data_root_option,
         click.option(
             "--download", is_flag=True, help="Fetch the data set first when it is missing."
         ),
         runs_dir_option,
     )(function)
+
+
+def settings_option(told: str, metavar: str = "KEY=VALUE") -> Callable[[Function], Function]:
+    """``--set``, repeatable; ``told`` says which settings."""
+    return click.option("--set", "settings", multiple=True, metavar=metavar, help=told)
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """What ``--set`` says, as nested values: later ones win."""
+    from alharness.files import merge
+    from alharness.spec import parse_set
+
+    return merge(*map(parse_set, texts))
 
 
 def out_option(told: str) -> Callable[[Function], Function]:
@@ -87,7 +102,7 @@ def out_option(told: str) -> Callable[[Function], Function]:
 
 def naming_options(function: Function) -> Function:
     """Strategy and data set by place or by option, as ``named`` takes them."""
-    return _stack(
+    return stacked(
         click.argument("names", nargs=-1, metavar="[STRATEGY [DATASET]]"),
         click.option(
             "--strategy", default=None, help="Name, package.module:Class or ./file.py:Class."
@@ -145,7 +160,7 @@ def section_of(given: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 def tracking_options(function: Function) -> Function:
     """``--tracking-uri`` and ``--experiment``."""
-    return _stack(
+    return stacked(
         click.option(
             "--tracking-uri",
             default=None,
@@ -173,7 +188,7 @@ def oracle_option(function: Function) -> Function:
 
 def spec_options(function: Function) -> Function:
     """Everything else that says what a run is."""
-    return _stack(
+    return stacked(
         click.option("--seed", type=int, default=None, help="Seed of the run (default 0)."),
         click.option(
             "--data-seed", type=int, default=None, help="Seed of the initial set (default: --seed)."
@@ -213,13 +228,7 @@ def spec_options(function: Function) -> Function:
             default=None,
             help="TOML file with any of these settings.",
         ),
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Any setting, for instance learner.min_steps=500; see 'alharness show'.",
-        ),
+        settings_option("Any setting, for instance learner.min_steps=500; see 'alharness show'."),
     )(function)
 
 
@@ -232,7 +241,6 @@ def overrides(
 ) -> dict[str, Any]:
     """What the user said, as nested values: file first, then options, then ``--set``."""
     from alharness.files import merge, read_toml
-    from alharness.spec import parse_set
 
     given = {key: value for key, value in options.items() if value is not None and value != ()}
     layers: list[dict[str, Any]] = [{}]
@@ -247,5 +255,4 @@ def overrides(
     layers.append(given)
     if oracle is not None:
         layers.append({"oracle": {"mode": oracle}})
-    layers += [parse_set(text) for text in settings]
-    return merge(*layers)
+    return merge(*layers, parse_settings(settings))

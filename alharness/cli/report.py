@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from alharness.cli.artefacts import open_store
-from alharness.cli.options import runs_dir_option, tracking_options
+from alharness.cli.options import tracking_options
 from alharness.cli.selection import (
-    comparison_options,
-    find_comparisons,
+    Compared,
+    comparing,
     looks_option,
-    published_option,
     stopping_option,
-    sweep_options,
     tell_unreadable,
 )
 from alharness.errors import UserError
@@ -28,15 +26,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("targets", nargs=-1, type=click.Path(path_type=Path))
-@runs_dir_option
+@comparing(looks_option, stopping_option)
 @tracking_options
 @click.option("--no-tracking", is_flag=True, help="Leave MLflow alone.")
-@published_option
-@comparison_options
-@looks_option
-@stopping_option
-@sweep_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -51,23 +43,13 @@ if TYPE_CHECKING:
 )
 @click.option("--paper", is_flag=True, help="Put the paper's claims beside what was measured.")
 def report(
-    targets: tuple[Path, ...],
-    runs_dir: Path,
+    compared: Compared,
     tracking_uri: str | None,
     experiment: str,
     no_tracking: bool,
-    published: Path | None,
-    axis: str,
-    metric: str | None,
-    against: str | None,
-    looks: int,
-    stopping: tuple[str, ...],
-    split_by: tuple[str, ...],
-    labels: tuple[str, ...],
     out: Path,
     timing: Path | None,
     paper: bool,
-    **options: Any,
 ) -> int:
     """Write figures, statistics and one HTML report.
 
@@ -82,32 +64,26 @@ def report(
     alharness report --timing timing
     alharness report --label ./mine.py:Gini=Gini
     """
-    from alharness.api.comparing import rules_of
     from alharness.comparison.claims import check_paper
     from alharness.comparison.page import write
-    from alharness.comparison.report import build, nothing_more
+    from alharness.comparison.report import nothing_more
     from alharness.generative.inspection import newest_inspections
 
-    found = find_comparisons(targets, runs_dir, split_by, labels, options, published)
-    claims = check_paper(found.comparisons, gains=found.gains, looks=looks) if paper else []
+    found = compared.find()
+    claims = []
+    if paper:
+        claims = check_paper(found.comparisons, gains=found.gains, looks=compared.looks)
     try:
-        inspections = newest_inspections(open_store(runs_dir))
+        inspections = newest_inspections(open_store(compared.runs_dir))
     except UserError as error:  # a report rests on records; it does without inspections
         click.echo(f"Inspections of generators are left out: {error}", err=True)
         inspections = {}
-    made = build(
-        found.comparisons,
-        heading=found.heading,
-        note=found.note,
-        axis=axis,
-        metric=metric,
-        against=against,
-        looks=looks,
+    made = compared.result(
+        found,
         claims=claims,
         inspections=inspections,
-        more=nothing_more if timing is None else _costs(timing, found.comparisons, metric),
-        rules=rules_of(stopping),
-    )
+        more=nothing_more if timing is None else _costs(timing, found.comparisons, compared.metric),
+    ).report
     page = write(made, out)
     click.echo(made.status)
     for verdict in claims:
@@ -116,7 +92,7 @@ def report(
             click.echo(f"  {verdict.word:<10} {verdict.claim.where}: {verdict.claim.text}{which}")
     click.echo(f"Report:  {page}")
     if found.sweep and not no_tracking:
-        _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, runs_dir)
+        _lay_beside_sweep(found.sweep, page, tracking_uri, experiment, compared.runs_dir)
     return tell_unreadable(found)
 
 

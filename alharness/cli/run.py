@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +82,7 @@ def run(
     from alharness.spec import bind
 
     bound = bind(overrides(strategy=strategy, task=dataset, **options), watched)
-    display = make_display(quiet=quiet)
-    try:
+    with closing(make_display(quiet=quiet)) as display:
         folder, store = execute_tracked(
             bound,
             places_of(runs_dir, data_root, download=download),
@@ -94,8 +94,6 @@ def run(
             fresh=fresh,
             select_timeout=select_timeout,
         )
-    finally:
-        display.close()
     if not quiet:
         _summary(bound.spec, folder, folder.records())
         if store is not None:

@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from alharness.cli.options import default_of
+from alharness.cli.options import (
+    default_of,
+    parse_settings,
+    runs_dir_option,
+    settings_option,
+    stacked,
+)
 
 if TYPE_CHECKING:
+    from alharness.api.comparing import ComparisonResult
     from alharness.executors.sweep_files import Sweep
     from alharness.executors.sweeps import Job
     from alharness.executors.targets import Found
 
+Command = Callable[..., Any]
+
 #: Runs that are named one by one; of more, so many stand for all.
 SHOWN = 3
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def sweep_options(function: Function) -> Function:
-    """Options that change what a sweep file says, or say it all."""
-    options = (
-        click.option("--strategies", default=None, help="A,B: of a sweep file, only these."),
-        click.option("--datasets", default=None, help="A,B: instead of the file's."),
-        click.option("--seeds", default=None, help="0-9 or 0-4,7: in blocks of several seeds."),
-        click.option("--profile", default=None, help="quick or paper."),
-        click.option("--device", default=None, help="auto, cpu, cuda or cuda:N (default auto)."),
-        click.option(
-            "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of all runs."
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+#: Options that change what a sweep file says, or say it all; ``jobs_of`` takes them.
+sweep_options = stacked(
+    click.option("--strategies", default=None, help="A,B: of a sweep file, only these."),
+    click.option("--datasets", default=None, help="A,B: instead of the file's."),
+    click.option("--seeds", default=None, help="0-9 or 0-4,7: in blocks of several seeds."),
+    click.option("--profile", default=None, help="quick or paper."),
+    click.option("--device", default=None, help="auto, cpu, cuda or cuda:N (default auto)."),
+    settings_option("Any setting of all runs."),
+)
+OF_A_SWEEP = ("strategies", "datasets", "seeds", "profile", "device", "settings")
 
 
 def jobs_of(
@@ -54,11 +57,10 @@ def jobs_of(
     from alharness.api.sweeping import asked
     from alharness.executors.sweeps import expand
     from alharness.files import merge
-    from alharness.spec import parse_set
 
     top = {"profile": profile, "device": device}
     given = {key: value for key, value in top.items() if value is not None}
-    laid = merge(given, *(parse_set(text) for text in settings))
+    laid = merge(given, parse_settings(settings))
     sweep, choices = asked(_names(strategies), _names(datasets), seeds, path, laid)
     return sweep, expand(sweep, choices, runs_dir, elsewhere=elsewhere)
 
@@ -80,74 +82,153 @@ class _MetricOption(click.Option):
         return super().get_help_record(ctx)
 
 
-def comparison_options(function: Function) -> Function:
-    """Options of everything that compares runs."""
-    options = (
-        click.option(
-            "--x",
-            "axis",
-            default=default_of("compare", "axis"),
-            show_default=True,
-            help="queries (annotations asked for), labels or cost.",
-        ),
-        click.option(
-            "--metric",
-            cls=_MetricOption,
-            default=default_of("compare", "metric"),
-        ),
-        click.option(
-            "--against", default=None, help="Strategy to test the others against (default random)."
-        ),
-        click.option(
-            "--label",
-            "labels",
-            multiple=True,
-            metavar="NAME=LABEL",
-            help="What a strategy is called, for instance ./mine.py:Gini=Gini.",
-        ),
-        click.option(
-            "--split-by",
-            multiple=True,
-            metavar="FIELD",
-            help="Compare the runs of each value by themselves, for instance query_size.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def looks_option(function: Function) -> Function:
-    """``--looks``: what was looked at before the last seeds were added."""
-    return click.option(
-        "--looks",
-        type=click.IntRange(min=1),
-        default=1,
-        help="How often results were looked at while seeds were added, this time included (default 1): "
-        "every p is multiplied by it.",
-    )(function)
-
-
-def published_option(function: Function) -> Function:
-    """``--published``: records as they were published, in place of runs of this machine."""
-    return click.option(
-        "--published",
-        type=click.Path(path_type=Path),
-        default=None,
-        metavar="PATH",
-        help="Judge published records: a .tar.xz file, or a folder with some (benchmarks/results).",
-    )(function)
-
-
-def stopping_option(function: Function) -> Function:
-    """``--stopping``: rules that are judged on the runs."""
-    return click.option(
-        "--stopping",
+_comparison_options = stacked(
+    click.option(
+        "--x",
+        "axis",
+        default=default_of("compare", "axis"),
+        show_default=True,
+        help="queries (annotations asked for), labels or cost.",
+    ),
+    click.option(
+        "--metric",
+        cls=_MetricOption,
+        default=default_of("compare", "metric"),
+    ),
+    click.option(
+        "--against", default=None, help="Strategy to test the others against (default random)."
+    ),
+    click.option(
+        "--label",
+        "labels",
         multiple=True,
-        metavar="RULE",
-        help="Judge a stopping rule on these runs, for instance kappa, budget:200 or all (repeatable): "
-        "annotations spent, accuracy lost. Nothing is trained.",
-    )(function)
+        metavar="NAME=LABEL",
+        help="What a strategy is called, for instance ./mine.py:Gini=Gini.",
+    ),
+    click.option(
+        "--split-by",
+        multiple=True,
+        metavar="FIELD",
+        help="Compare the runs of each value by themselves, for instance query_size.",
+    ),
+)
+
+_published_option = click.option(
+    "--published",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="PATH",
+    help="Judge published records: a .tar.xz file, or a folder with some (benchmarks/results).",
+)
+
+#: What was looked at before the last seeds were added.
+looks_option = click.option(
+    "--looks",
+    type=click.IntRange(min=1),
+    default=1,
+    help="How often results were looked at while seeds were added, this time included (default 1): "
+    "every p is multiplied by it.",
+)
+
+#: Rules that are judged on the runs.
+stopping_option = click.option(
+    "--stopping",
+    multiple=True,
+    metavar="RULE",
+    help="Judge a stopping rule on these runs, for instance kappa, budget:200 or all (repeatable): "
+    "annotations spent, accuracy lost. Nothing is trained.",
+)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Which runs a command compares, and how.
+
+    Attributes:
+        targets: one sweep file, or directories of runs; nothing means all of ``runs_dir``, or the sweep that
+            the options describe.
+        runs_dir: where runs lie.
+        published: records as they were published, in place of all of these.
+        split_by: settings that make comparisons of their own, beside those that the sweep names.
+        labels: ``NAME=LABEL``, what strategies are called.
+        of_a_sweep: what ``sweep_options`` collected.
+        axis, metric, against, looks, stopping: as for ``alharness.compare``.
+    """
+
+    targets: Sequence[Path]
+    runs_dir: Path
+    published: Path | None
+    split_by: Sequence[str]
+    labels: Sequence[str]
+    of_a_sweep: dict[str, Any]
+    axis: str
+    metric: str | None
+    against: str | None
+    looks: int = 1
+    stopping: Sequence[str] = ()
+
+    def find(self) -> Found:
+        """The comparisons behind what a user named.
+
+        Raises:
+            UserError: nothing there, a mixture of files and directories, protocols that differ.
+        """
+        from alharness.api.comparing import found_of
+        from alharness.errors import UserError
+        from alharness.executors.targets import found_of_sweep
+
+        named = _parse_labels(self.labels)
+        files = [path for path in self.targets if path.suffix == ".toml"]
+        given = [name for name, value in self.of_a_sweep.items() if value]
+        option = f"--{given[0].replace('settings', 'set')}" if given else ""
+        if self.published is not None and given:
+            raise UserError(f"{option} belongs to a sweep; published records are taken whole.")
+        a_sweep = len(self.targets) == len(files) == 1 or (
+            not self.targets and {"strategies", "datasets"} <= set(given)
+        )
+        if not a_sweep and given:
+            raise UserError(
+                f"{option} belongs to a sweep. Name its file, or leave the option out to take all runs "
+                "of a directory."
+            )
+        if not a_sweep or self.published is not None:
+            return found_of(self.targets, self.runs_dir, self.split_by, named, self.published)
+        path = files[0] if files else None
+        sweep, jobs = jobs_of(path, self.runs_dir, elsewhere=True, **self.of_a_sweep)
+        return found_of_sweep(sweep, jobs, split_by=self.split_by, labels=named)
+
+    def result(self, found: Found, **more: Any) -> ComparisonResult:
+        """What was found, worked out; ``more`` as for ``result_of``."""
+        from alharness.api.comparing import result_of
+
+        how = {name: getattr(self, name) for name in ("axis", "metric", "against", "looks")}
+        return result_of(found, stopping=self.stopping, **how, **more)
+
+
+def comparing(*more: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """TARGETS and the options of a command that compares runs, which takes them as one ``Compared``.
+
+    Args:
+        more: options of it that only some of these commands have.
+    """
+
+    def decorate(command: Command) -> Command:
+        def called(**given: Any) -> Any:
+            of_a_sweep = {name: given.pop(name) for name in OF_A_SWEEP}
+            own = {f.name: given.pop(f.name) for f in fields(Compared) if f.name in given}
+            return command(Compared(of_a_sweep=of_a_sweep, **own), **given)
+
+        options: Callable[[Command], Command] = stacked(
+            click.argument("targets", nargs=-1, type=click.Path(path_type=Path)),
+            runs_dir_option,
+            _published_option,
+            _comparison_options,
+            *more,
+            sweep_options,
+        )
+        return options(wraps(command)(called))
+
+    return decorate
 
 
 def tell_unreadable(found: Found) -> int:
@@ -163,52 +244,6 @@ def tell_unreadable(found: Found) -> int:
     for reason in reasons:
         click.echo(f"alharness: left out: {reason}", err=True)
     return 1 if reasons else 0
-
-
-def find_comparisons(
-    targets: Sequence[Path],
-    runs_dir: Path,
-    split_by: Sequence[str],
-    labels: Sequence[str],
-    options: dict[str, Any],
-    published: Path | None = None,
-) -> Found:
-    """The comparisons behind what a user named.
-
-    Args:
-        targets: one sweep file, or directories of runs; nothing means all of ``runs_dir``, or the
-            sweep that the options describe.
-        runs_dir: where runs lie.
-        split_by: settings that make comparisons of their own, beside those that the sweep names.
-        labels: ``NAME=LABEL``, what strategies are called.
-        options: what ``sweep_options`` collected.
-        published: records as they were published, in place of all of these.
-
-    Raises:
-        UserError: nothing there, a mixture of files and directories, protocols that differ.
-    """
-    from alharness.api.comparing import found_of
-    from alharness.errors import UserError
-    from alharness.executors.targets import found_of_sweep
-
-    named = _parse_labels(labels)
-    files = [path for path in targets if path.suffix == ".toml"]
-    given = [name for name, value in options.items() if value]
-    a_sweep = len(targets) == len(files) == 1
-    if published is not None and given:
-        raise UserError(
-            f"--{given[0].replace('settings', 'set')} belongs to a sweep; published records are taken whole."
-        )
-    a_sweep = a_sweep or (not targets and bool(options["strategies"] and options["datasets"]))
-    if not a_sweep and given:
-        raise UserError(
-            f"--{given[0].replace('settings', 'set')} belongs to a sweep. Name its file, or leave "
-            "the option out to take all runs of a directory."
-        )
-    if not a_sweep or published is not None:
-        return found_of(targets, runs_dir, split_by, named, published)
-    sweep, jobs = jobs_of(files[0] if files else None, runs_dir, elsewhere=True, **options)
-    return found_of_sweep(sweep, jobs, split_by=split_by, labels=named)
 
 
 def _parse_labels(labels: Sequence[str]) -> dict[str, str]:

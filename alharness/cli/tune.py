@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,7 @@ def tune(
         settings = (f"learner.kind={learner}", *settings)
     given = overrides(task=dataset, settings=settings, **options)
     # Without a file the settings are all that is shown: they can be redirected.
-    display = make_display(quiet=out is None)
-    try:
+    with closing(make_display(quiet=out is None)) as display:
         result = tuned(
             given,
             places_of(runs_dir, data_root, download=download),
@@ -80,8 +80,6 @@ def tune(
             folds=folds,
             progress=display.progress,
         )
-    finally:
-        display.close()
     if out is None:
         click.echo(result.text, nl=False)
         return
