@@ -83,6 +83,7 @@ class Query(ABC):
 
     def figures_fault(self) -> tuple[str, str] | None:
         """What diagnostics and arrays must be, and what these are instead."""
+        # Names first: what is said of a value below is said by its name.
         for field_name in ("diagnostics", "arrays"):
             values = getattr(self, field_name)
             if not isinstance(values, Mapping):

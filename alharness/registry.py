@@ -206,6 +206,7 @@ def group_of(name: str) -> str:
     for group in (STRATEGIES, TASKS, LEARNERS, STOPPING):
         if find(group, split(group, name)[0]) is not None:
             return group
+    # No installed name: what is left is a file or a module, of which the object itself tells its kind.
     key = split(STRATEGIES, name)[0]
     if ":" not in key and Path(key).suffix == ".py":
         load("plug-in", STRATEGIES, key)  # says which classes the file has

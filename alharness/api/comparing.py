@@ -412,6 +412,7 @@ def found_of(
             f"Compare takes directories, a sweep file or results of alharness.run; found {odd!r}."
         )
     files = [path for path in paths if path.suffix == ".toml"]
+    # Each kind by itself: a run that is held and one in a folder may be the same.
     if (results and paths) or (files and len(targets) > 1):
         raise UserError(
             "Expected one sweep file, or directories of runs, or results of alharness.run; found a "
@@ -422,6 +423,7 @@ def found_of(
         return Found(heading, "", "", comparisons(results, split_by=split_by, labels=labels))
     if files:
         sweep = read_sweep(files[0])
+        # Another machine may have made them, on a device that this one lacks.
         jobs = expand(sweep, Choices(), runs_dir, elsewhere=True)
         return found_of_sweep(sweep, jobs, split_by=split_by, labels=labels)
     return found_below(paths or [runs_dir], split_by=split_by, labels=labels)

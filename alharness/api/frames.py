@@ -162,6 +162,7 @@ def _joined(parts: Sequence[_Part], n_rows: int) -> Any:
     n_given = sum(len(values) for _, values in parts)
     if n_given == n_rows and len(kinds) == 1 and np.dtype(object) not in kinds:
         return np.concatenate(arrays)
+    # Whole numbers with gaps become floats, as pandas has it; yes and no with gaps stay objects.
     numbers = all(kind.kind in "if" for kind in kinds)
     column = np.full(n_rows, np.nan, dtype=np.float64 if numbers else object)
     for start, values in parts:

@@ -226,6 +226,7 @@ def asked(
     chosen = [choice_of(plugins.STRATEGIES, item) for item in _several(strategies)]
     tasks = [choice_of(plugins.TASKS, item) for item in _several(datasets)]
     names = tuple(task["name"] for task in tasks)
+    # Beside a name they would hold for one of several data sets.
     if any(len(task) > 1 for task in tasks):
         raise UserError(
             "A sweep takes data sets by name; their parameters are settings: task={'NAME': VALUE}."

@@ -132,6 +132,7 @@ def tuned(
     )
     place = min(range(len(tried)), key=lambda i: (tried[i].log_loss, _complexity(candidates[i]), i))
     chosen, best = candidates[place], tried[place]
+    # What the data set gives such a classifier by itself: the file says only what differs.
     base = bind(
         {
             "task": chosen.spec.task.model_dump(),

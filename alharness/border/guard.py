@@ -120,6 +120,7 @@ class Guard:
             return seat.select(view, size)
 
         self._refuse_work(cycle)  # of threads that the last selection left behind
+        # Taken once: the view that is asked is the one whose times are recorded.
         shown, learner = view(), seat.learner
         own, before, threads = self._marks(seat), global_marks(), running()
         attempts = Vault.attempts
@@ -239,9 +240,11 @@ class Guard:
                 return select(view())
 
         try:
+            # First with all else changed that could be looked at: whoever agrees follows the view alone.
             other = once_more(otherwise=True)
             if self._agree(query, other):
                 return
+            # It differs: by what was changed, or by itself? The same call without the changes tells.
             again = once_more(otherwise=False)
         finally:
             vault.deal(0)

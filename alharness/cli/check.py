@@ -42,6 +42,7 @@ def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
     width = max(len(result.name) for result in results)
     for result in results:
         mark = {"pass": "ok", "fail": "FAIL", "skip": "-"}[result.outcome]
+        # One cause may fail many checks: it is told once, and the others by name below.
         if result.same_as is None:
             click.echo(f"{mark:<4}  {result.name:<{width}}  {result.detail}")
     for first in dict.fromkeys(result.same_as for result in results if result.same_as):
@@ -51,6 +52,7 @@ def check(name: str, settings: Sequence[str], runs_dir: Path) -> int:
     skipped = sum(result.outcome == "skip" for result in results)
     passed = len(results) - len(failed) - skipped
     click.echo(f"{name}: {passed} passed, {len(failed)} failed, {skipped} do not apply.")
+    # Beside runs that are there: a check alone makes no folder.
     if group == registry.STRATEGIES and runs_dir.is_dir():
         _keep(runs_dir, name, passed, skipped, failed)
     return 1 if failed else 0

@@ -139,6 +139,7 @@ def check_claims(
                 "--published judges what was measured elsewhere: leave --measure and other folders out."
             )
         folders = tuple(_published_studies(published))
+    # Folders that are named take the place of the claims' own; those measured now are added below.
     here = [out / named.name for named in content.studies if not measure and not folders]
     studies, damaged = _read_studies(
         [*folders, *(folder for folder in here if (folder / "study.json").exists())]
@@ -174,6 +175,7 @@ def check_claims(
         write_text(json_file, as_json(verdicts, **about))
     if junit is not None:
         write_text(junit, as_junit(verdicts, strict=strict))
+    # Once more at the end and on standard error: the list above may be long, and its reader a machine.
     for word, told in (("fails", "that must hold and fail"), ("not measured", "not measured")):
         names = ", ".join(v.claim.id for v in broken if v.word == word)
         if names:

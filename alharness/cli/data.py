@@ -363,6 +363,7 @@ def _find(name: str) -> Dataset | tuple[str, TaskPlugin]:
     if name in datasets:
         return datasets[name][0]
     key = name.split(":", 1)[0]
+    # Such names are tried, not looked up: nobody can list what lies in files.
     of_ones_own = "." in key or "/" in key  # package.module:Class or ./file.py:Class
     if not of_ones_own and key not in registry.names(registry.TASKS):
         raise unknown_name("data set", name, {*datasets, *registry.names(registry.TASKS)})

@@ -233,6 +233,7 @@ class Plain(_Base):
         now = time.monotonic()
         if self._stretch is None or stage != self._stretch.name:
             self._stretch, self._said = Stretch(stage, done, total), now
+        # A log keeps every line: what goes on is told now and then, a new stage at once.
         elif now - self._said < self.EVERY_S:
             return
         else:
@@ -267,6 +268,7 @@ class Live(Plain):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What is going on, as wide as the terminal is now."""
+        # Long work hides the bar of cycles: it is what is waited for.
         stages = [*self._stages.values()][-LIVE_STAGES:]
         if self._cycles is not None and not stages:
             stages = [self._cycles]

@@ -126,6 +126,7 @@ def _type(annotation: Any) -> str:
     if literal:
         return "|".join(literal)
     plain = re.sub(r"typing\.|<class '|'>", "", str(annotation))
+    # The only fixed pair there is: what a claim accepts.
     if plain.startswith(("tuple[float, float]",)):
         return "two numbers"
     if plain.startswith(("tuple", "list")):

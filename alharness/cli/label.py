@@ -88,6 +88,7 @@ def label(
             try:
                 _on_page(session, port, out) if page else session.next()
             finally:
+                # Also after Ctrl-C: what was answered must not wait for the next call to reach the file.
                 n = _written(session, out)
             _summary(session, n, out, runs_dir, page=page)
 

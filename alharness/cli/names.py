@@ -44,9 +44,11 @@ def list_names(kind: str) -> None:
     found = registry.listings(groups[KINDS.get(kind, kind)])
     width = max((len(entry.name) for entry in found), default=0)
     shown: list[str] = []
+    # 0 is no terminal: then no line is folded.
     room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else 0
     # By family where modules say one; what says none at the end.
     families = sorted({entry.family for entry in found}, key=lambda family: (not family, family))
+    # One heading above everything would say nothing.
     grouped = len(families) > 1
     room -= 2 * grouped if room else 0
     for place, entry in enumerate(sorted(found, key=lambda e: (families.index(e.family), e.name))):
@@ -131,6 +133,7 @@ def _show_strategy(name: str) -> None:
         if own:
             _fields("Its own (--set strategy.NAME=VALUE)", found.Parameters)
             return
+    # Behind a colon stands another strategy, whose parameters are taken, too.
     known = found.Parameters if ":" not in name else registry.find_strategy(name).parameters
     if known.model_fields:
         _fields("Parameters (--set strategy.NAME=VALUE)", known)

@@ -133,6 +133,7 @@ def named(
             f"{' '.join(names)}. Settings are --set NAME=VALUE."
         )
     found = {"--strategy": strategy, "--dataset": dataset}
+    # Not strict: one name alone is the strategy.
     for option, name in zip(found, names, strict=False):
         if found[option] is not None:
             raise UserError(f"{option} {found[option]} and {name} name one thing. Give it once.")
@@ -154,6 +155,7 @@ def _is_data_set(name: str) -> bool:
 
 def section_of(given: Mapping[str, Any], section: str) -> dict[str, Any]:
     """Settings of one section out of ``parse_set``'s: ``task.NAME=VALUE`` or, for short, ``NAME=VALUE``."""
+    # The whole name wins over the short one: it says which section is meant.
     short = {name: value for name, value in given.items() if name != section}
     return {**short, **given.get(section, {})}
 

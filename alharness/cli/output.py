@@ -59,6 +59,7 @@ def open_descriptors() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # so Python says that it was closed
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        # In place of the stream itself: what libraries print must not raise either.
         setattr(sys, name, Output(getattr(sys, name)))
 
 

@@ -107,6 +107,7 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
     preparation = records[0].time.prepared
     paid = sum(entry.load_s for entry in preparation)
     built = sum(entry.seconds for entry in preparation)
+    # The last record asked nothing: no time, and no entropy.
     select = sum(record.time.select_s or 0.0 for record in records)
     entropies = [record.query.entropy_mean for record in records if record.query is not None]
     click.echo()
@@ -114,6 +115,7 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
     _row("accuracy", f"{last.test.as_text('accuracy')} with {last.n_labelled} labels")
     if last.stopped is not None:
         _row("stopped", f"at {last.n_asked} of {spec.budget} annotations by {last.stopped}")
+    # Where classes are even the two say the same.
     if abs(last.test.balanced_accuracy - last.test.accuracy) > 0.01:
         _row("balanced accuracy", f"{last.test.balanced_accuracy:.4f}")
     if spec.oracle.mode == "human":
@@ -128,6 +130,7 @@ def _summary(spec: RunSpec, folder: RunFolder, records: Sequence[CycleRecord]) -
         _row("entropy of queries", f"{sum(entropies) / len(entropies):.3f} nats (mean)")
         _row("selection", f"{duration(select)} in {len(entropies)} {cycles}")
     if preparation:
+        # Nearly all paid here means built here; loading an artefact costs a little, too.
         cached = "" if paid > 0.9 * built else f" (built earlier; {duration(paid)} here)"
         _row("preparation", f"{duration(built)}{cached}")
     quality = [

@@ -183,6 +183,7 @@ class Compared:
         option = f"--{given[0].replace('settings', 'set')}" if given else ""
         if self.published is not None and given:
             raise UserError(f"{option} belongs to a sweep; published records are taken whole.")
+        # A file says a sweep; without one, strategies and data sets together do.
         a_sweep = len(self.targets) == len(files) == 1 or (
             not self.targets and {"strategies", "datasets"} <= set(given)
         )

@@ -53,6 +53,7 @@ class SweepDisplay:
         if event.kind == "started":
             if not self.started_at:
                 self.since = time.monotonic()  # opening the store is no part of the runs
+            # By number: on another device the same job is another object.
             self.running[job.index] = job
             self.started_at[job.index] = time.monotonic()
             self.began(job)
@@ -85,6 +86,7 @@ class SweepDisplay:
     def result(self, event: Event) -> str:
         """Last accuracy and how long this took."""
         assert event.job is not None
+        # Read from the folder: other machines may have made the run.
         records = _records(event.job)
         taken = event.seconds
         if taken is None:
@@ -154,6 +156,7 @@ class LiveSweepDisplay(SweepDisplay):
         told = [duration(passed)]
         # What runs now is counted as half done on average.
         if done >= FEWEST:
+            # Never 0 while something runs: 'about 0 s left' would be said for minutes.
             rest = max(self.n_left - done - len(self.running) / 2, 0.5)
             told.insert(0, f"about {duration(rest * passed / done)} left")
         if self.counts["failed"]:

@@ -92,6 +92,7 @@ def _bring_up_to_date(
         # Where nothing is new, MLflow is not even imported.
         unseen = seen is not None and folder.path.name not in seen.by_key
         try:
+            # A run that the view has is kept up to date, whatever it was asked for when it was made.
             reason = left_out(folder) if unseen else ""
             is_fresh = seen is not None and not reason and seen.is_fresh(folder)
         except OSError as error:  # a folder of another user

@@ -167,6 +167,7 @@ def check(claim: PaperClaim, by_task: Mapping[str, Evidence]) -> Verdict:
     present = _by_name(comparison)
     missing = [name for name in (*claim.strategies, *claim.opponents) if name not in present]
     if missing:
+        # Run, but under settings that the paper does not have: another reason than not at all.
         several = [n for n in missing if any(s.strategy == n for s in comparison.series)]
         why = f"{', '.join(several)} was run with several settings, none of them the paper's"
         none = f"no finished run of {', '.join(missing)}"
@@ -400,6 +401,7 @@ def _as_near(
         .of(difference)
         .gaps
     )
+    # Uncorrected: a caution has to come up rather too often than too seldom.
     if equal(gaps, 1.0, margin) != "holds":
         return ""
     return f"; but so is {BASELINE} ({gaps.mean():+.4f}), which makes it no merit"
@@ -490,6 +492,7 @@ def _wins(claim: PaperClaim, by_task: Mapping[str, Evidence]) -> _Finding:
     if not words:
         return _Finding("not measured", f"none of the {len(claim.tasks)} tasks was run")
     counts = {word: list(words.values()).count(word) for word in ("holds", "fails")}
+    # Tasks that were not run may still be won: they hold nothing and exclude nothing.
     open_ = len(claim.tasks) - sum(counts.values())
     wanted = int(claim.level)
     p = at_least(wanted, p_values)

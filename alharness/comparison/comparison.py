@@ -174,6 +174,7 @@ class Comparison:
     def why_no_ranking(self) -> str:
         """What is missing for a ranking; empty when nothing is."""
         missing = []
+        # Several settings of it have names with brackets: it was run, and is not the baseline.
         variants = [series.label for series in self.series if series.strategy == BASELINE]
         if self.baseline is None and not variants:
             missing.append(f"the random baseline (strategy '{BASELINE}')")
@@ -255,6 +256,7 @@ def comparisons(
     Raises:
         UserError: runs of one comparison differ in their protocol; the field is named (R13).
     """
+    # By the place: a folder that is reached over a link is the same run.
     present = {run.folder.resolve() for run in runs} if expected else set()
     everything = [*runs, *(run for run in expected if run.folder.resolve() not in present)]
     readable = [run for run in everything if run.damage is None]
@@ -314,6 +316,7 @@ def _comparison(
         for run in runs
         if not (run.finished and run.was_measured)
     ]
+    # First of all: other settings would pass for strategies of their own below.
     require_one_protocol(finished)
     # The bound is no contender: it labels everything at once and has no curve.
     bounds, copies = bound_runs([run for run in finished if run.is_bound and not run.is_judged])

@@ -410,6 +410,7 @@ def class_balance(comparison: Comparison) -> Chart | None:
     counts = task.test_counts
     if counts:
         shares = {**shares, "(test set)": np.array(counts, dtype=float) / max(sum(counts), 1)}
+    # Bars are drawn from below: the first one is to stand on top.
     labels = list(reversed(shares))
     rows = [
         (label, names[i], float(share)) for label in shares for i, share in enumerate(shares[label])

@@ -145,6 +145,7 @@ def over_generators(comparison: Comparison, axis: str, metric: str) -> list[Text
             for k, v in series.runs[0].spec.settings.items()
             if k not in (*NESTED, "seed", "data_seed")
         }
+        # Alike in everything but the seeds of their networks: levels of one factor.
         groups[str(sorted(rest.items(), key=lambda item: item[0]))].append(series)
     cells = []
     for members in groups.values():

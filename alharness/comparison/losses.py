@@ -108,6 +108,7 @@ def _loss(series: Series) -> Loss | None:
     synthetic, sizes, asked, depths = zip(*told, strict=True)
 
     def mean(values: Sequence[float]) -> float:
+        # The last query of a budget may be smaller: each item counts once.
         return float(np.average(values, weights=np.array(sizes, dtype=np.float64)))
 
     return Loss(

@@ -228,6 +228,7 @@ def table(
         return []
     reference = comparison.reference(against)
     areas = comparison.areas(axis, metric)
+    # Without a range that all share there is no area, hence no test and no place.
     comparable = comparison.has_areas(axis, metric)
     others = [s for s in comparison.series if s is not reference and comparable]
     tests = paired_tests(
@@ -252,6 +253,7 @@ def table(
         )
         merits = {name: merit.function(contender) for name, merit in MERITS.items()}
         rows.append(ResultRow(series.label, merits, contender.against))
+    # Without places by name: no order is suggested that was not found.
     return sorted(rows, key=lambda row: (row.rank or 0, row.label))
 
 
@@ -536,9 +538,11 @@ def scores_over_tasks(
         titles of the data sets that allow a ranking, and strategy -> one score for each of them,
         larger is better.
     """
+    # Ranks of incomplete comparisons would be ranks of who was run.
     usable = [c for c in found if c.can_rank and c.has_areas(axis, metric_of(c, metric))]
     if not usable:
         return [], {}
+    # Friedman's test is about blocks that are whole: every strategy on every data set.
     shared = set.intersection(*({s.label for s in c.series} for c in usable))
     sign = -1.0 if metric is not None and METRICS[metric].better == "less" else 1.0
     scores: dict[str, list[float]] = {label: [] for label in sorted(shared)}

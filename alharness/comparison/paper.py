@@ -72,6 +72,7 @@ def paper_figure(
     curves = {series.label: series.curves(axis, metric) for series in shown}
     gains = gains_over(base, shown, axis, metric)
     bound = comparison.bound(metric)
+    # The first that is no baseline: whose figure it is, and the only one with a band.
     own = next((series.label for series in shown if series is not base), None)
 
     def draw(figure: Figure) -> None:
@@ -112,6 +113,7 @@ def paper_figure(
         *_rows("value", curves),
         *_rows("difference", gains),
     ]
+    # The legend stands above: its rows are added to the height, so that curves keep theirs.
     n_rows = -(-(len(shown) + (bound is not None)) // _columns(width))
     # A column is as high as it is wide; a page is lower than that.
     height = 0.16 * n_rows + (1.6 + 0.5 * width if gains else 1.0 + 0.4 * width)

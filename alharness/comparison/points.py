@@ -106,6 +106,7 @@ def points(report: Report, positions: Sequence[float]) -> list[Points]:
         )
     sections = [section for section in report.sections if section.comparison.series]
     parts = [_points(section, wanted, axis, report.looks) for section in sections]
+    # A data set that does not reach a position leaves its column out; one that none reaches is refused.
     reached = {at for part in parts for at in part.at}
     if missed := [at for at in wanted if at not in reached]:
         ranges = "; ".join(_range(s.comparison, axis) for s in sections) or "no run is finished"

@@ -64,6 +64,7 @@ def as_markdown(parts: Sequence[Points], status: str) -> str:
         lines += [f"- **{md(part.title)}**: {md(part.headline)}"] if part.headline else []
         lines += [f"- {md(part.title)}: {md(text)}" for text in part.remarks]
     header = ["strategy", *(f"{part.title}, {at:.12g}" for part in parts for at in part.at)]
+    # Behind the escaping: these stars are the only ones that mean something.
     lines += ["", md(legend(parts, best="bold")).replace("bold", "**bold**", 1), ""]
     rows = [
         [
@@ -92,6 +93,7 @@ def as_latex(parts: Sequence[Points], status: str) -> str:
         rules.append(f"\\cmidrule(lr){{{place}-{place + n - 1}}}")
         place += n
     header = [tex(_axis_words(parts)), *(f"{at:.12g}" for part in parts for at in part.at)]
+    # Behind the escaping, which would take these dollars for text.
     caption = tex(legend(parts, best="bold")).replace("+/-", "$^{+}$/$^{-}$", 1)
     body = [
         tex_row([tex(label), *(_tex_cell(point) for part in parts for point in _row(part, label))])
@@ -176,6 +178,7 @@ FORMATS: Mapping[str, Callable[[Sequence[Points], str], str]] = {
 def legend(parts: Sequence[Points], *, best: str) -> str:
     """What the cells are, for a caption."""
     words = list(dict.fromkeys(part.words for part in parts))
+    # A cell without a run says nothing of how many seeds there were.
     runs = sorted(
         {point.runs for part in parts for row in part.rows.values() for point in row} - {0}
     )

@@ -227,6 +227,7 @@ def _ends_of_equal_work(runs: Sequence[Run]) -> tuple[float, float]:
     """Least and most seconds of selection over the cycles in which all runs counted the same work."""
     counted = [run.records.by_name("work") for run in runs]
     names = sorted(set().union(*counted))
+    # One run has nobody to differ from, and without counters nothing shows that work was equal.
     if len(runs) < 2 or not names:
         return 0.0, 0.0
     # Cycle by cycle the values of all counters, None for one that a run has not. Cycles count from 0.

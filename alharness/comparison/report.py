@@ -171,6 +171,7 @@ def _status(found: Sequence[Comparison]) -> tuple[bool, str]:
             states[item.state] += 1
     # Copies are no missing runs: a sweep with them is complete.
     repeated = states.pop("repeated", 0)
+    # After copies were taken out, before what could not be measured is.
     total = n_finished + sum(states.values())
     more = f" {repeated} repeated runs count once." if repeated else ""
     if unmeasured := states.pop(UNMEASURED, 0):  # nor are those that could not be measured

@@ -112,10 +112,12 @@ def judge(
             )
         if not runs:
             continue
+        # The whole budget first: what rules are held against.
         judged.append(
             Judged(series.label, WHOLE, tuple(_stop(run, None, axis, metric) for run in runs))
         )
         for rule in rules:
+            # Records of before 0.3 lack what most rules look at.
             kept = [run for run in runs if lacking(rule, run.records) is None]
             if kept:
                 stops = tuple(_stop(run, rule, axis, metric) for run in kept)

@@ -115,6 +115,7 @@ def results(comparison: Comparison, rows: Sequence[ResultRow], axis: str, metric
     bound = comparison.bound(metric)
     if bound is not None:
         line = ["fully supervised (bound)", str(len(comparison.bounds)), "–", "–", number(bound)]
+        # No contender: it has no rank, no area and no interval.
         line = ["", *line] if ranked else line
         line += ["–", *(number(comparison.bound(name)) for name in uneven)] if uneven else []
         cells.append(tuple(line + ["–"] * (len(header) - len(line))))
@@ -276,6 +277,7 @@ def _details(found: Sequence[Mapping[str, Any]]) -> str:
 def times(comparison: Comparison, rows: Sequence[ResultRow]) -> TextTable:
     by_label = {row.label: row for row in rows}
     counters = {series.label: metrics.work_per_query(series) for series in comparison.series}
+    # Columns for every counter that anybody counts: 0 tells that a strategy does without.
     names = sorted({name for found in counters.values() for name in found})
     cells = []
     for series in comparison.series:
@@ -303,6 +305,7 @@ def times(comparison: Comparison, rows: Sequence[ResultRow]) -> TextTable:
 def break_even(comparison: Comparison) -> list[TextTable]:
     """After how many cycles a dear preparation has paid for itself."""
     prepared = [s for s in comparison.series if any(run.preparation_s > 0 for run in s.runs)]
+    # Against those that prepare nothing: between two preparations nothing is paid back.
     others = [s for s in comparison.series if s not in prepared and metrics.select_seconds(s) > 0]
     if not prepared or not others:
         return []

@@ -72,6 +72,7 @@ def _match_rows(log: QueryLog, pool: Pool, data: TaskData) -> list[Row]:
             continue
         # By index: whoever was rejected has no label, and those behind keep their own.
         labels = {i: data.class_names[t] for i, t in zip(labelled, targets, strict=True)}
+        # One query has hundreds of items; a row of the picture has room for some.
         n = min(len(synthetic), N_COLUMNS)
         found = as_uint8(pool.gather(indices[:n]).cpu())
         before = ["" for _ in range(n)]

@@ -166,6 +166,7 @@ def _times(cycle: Cycle, ledger: Ledger, *, cold: bool) -> Times:
         cycle.clock.efforts["fit"],
         asked.view.stopwatch.effort if asked else None,
     )
+    # Of fit and selection alone: these are the times that are compared.
     paused_s = of_fit.paused_s + (of_selection.paused_s if of_selection else 0.0)
     return Times(
         fit_s=seconds["fit"],

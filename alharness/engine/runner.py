@@ -142,6 +142,7 @@ def steps(
         UserError: as ``execute``.
     """
     spec = bound.spec
+    # First of all: the lock lies in the folder.
     folder = open_folder(spec, places.runs_dir, fresh=fresh)
     with held(folder):
         if fresh:
@@ -230,6 +231,7 @@ def _present_fingerprints(task: TaskPlugin, places: Places) -> tuple[str, ...]:
 
     Of somebody's own task there are two: what its ``load`` claims stands in records before 0.3.
     """
+    # A finished run is proved with what is here; nothing is fetched for it.
     locations = replace(places.locations, download=False)
     try:
         if is_own(task):

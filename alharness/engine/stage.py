@@ -319,6 +319,7 @@ def set_stage(
             problem.learner, problem.pool, problem.test, problem.n_classes, supply, kind
         )
         problem = replace(problem, pool=pool, test=test)
+    # Of what it will see: frozen features in place of images, where that was asked for.
     with author.blamed("a reason or None from unsuitable"):
         reason = strategy.unsuitable(problem.n_classes, problem.pool.item_shape)
     if reason is not None:
@@ -334,6 +335,7 @@ def set_stage(
         autoencoder=lambda: networks.obtain_autoencoder(supply),
         task_fingerprint=task_fingerprint,
     )
+    # A second call, where the first is in doubt, must not find what that one left in the object.
     unprepared = copy.copy(strategy)
     adaptation = watched(
         author,

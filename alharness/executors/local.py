@@ -85,6 +85,7 @@ class LocalExecutor:
         forks = _can_fork() and all(job.spec.device == "cpu" for job in jobs)
         # Foreign runs stand among the others, so that a busy minute meets all alike and times compare. Where
         # a worker costs the imports anew, runs of the harness's own code go first and share one.
+        # Turned round: jobs are taken from the end.
         waiting = (list(jobs) if forks else sorted(jobs, key=_is_foreign))[::-1]
         # Filled by a thread for each worker: Windows can wait for one pipe, and not for several.
         told: queue.SimpleQueue[tuple[_Worker, bytes]] = queue.SimpleQueue()
@@ -93,6 +94,7 @@ class LocalExecutor:
         def give(slot: int) -> Iterator[Event]:
             """The next run for a worker; one that there is none for is let go."""
             worker = workers[slot]
+            # A worker that has run anything takes no foreign run; one of foreign code takes nothing more.
             if waiting and (worker.is_fresh or not (worker.is_foreign or _is_foreign(waiting[-1]))):
                 job = waiting.pop()
                 worker.give(job, payload(job, places, fresh=fresh))
@@ -102,6 +104,7 @@ class LocalExecutor:
                 if waiting:  # what one foreign run left in its process is no other run's
                     yield from hire(slot)
 
+        # One environment for all: without GPUs workers differ in nothing.
         nursery = _Nursery(self._environment(0)) if forks and jobs else None
 
         def hire(slot: int) -> Iterator[Event]:
@@ -146,8 +149,10 @@ class LocalExecutor:
             given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
             number = slot % self.n_gpus
             # A device that was given by name or number is passed on as it was given.
+            # Too few names, or an empty one: then the variable says nothing that could be dealt out.
             named = len(given) >= self.n_gpus and all(given[: self.n_gpus])
             environment["CUDA_VISIBLE_DEVICES"] = given[number] if named else str(number)
+        # Each run takes its share of what is free: it must know how many there are.
         on_card = math.ceil(self.jobs / max(1, self.n_gpus))
         environment |= {SHARING["cpu"]: str(self.jobs), SHARING["cuda"]: str(on_card)}
         return environment

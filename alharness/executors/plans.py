@@ -141,6 +141,7 @@ def _find(file: IO[bytes], first: int, index: int, path: Path) -> Any:
         else:
             file.seek(first)
         begins = file.tell()
+        # The next line begins behind what is looked through: the one that is sought lies before the middle.
         if begins >= high:
             high = middle
             continue

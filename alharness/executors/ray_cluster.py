@@ -103,6 +103,7 @@ class RayExecutor:
         # Ray's processes serve one task after the other: not after a plug-in, which may have changed its own.
         alone = ray.remote(**wanted, max_calls=1)(_task)
         starts = ray.remote(num_cpus=0)(_Starts).remote()
+        # Places are the same for all jobs: resolved once, and not for each of many thousands.
         places_of_all = payload(jobs[0], places, fresh=fresh)
 
         def submit(job: Job) -> Any:

@@ -37,6 +37,7 @@ def main() -> None:
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
+        # In a thread of its own: the end of the input ends the process in the middle of a run.
         for line in sys.stdin:
             lines.put(line)
         os._exit(0)

@@ -45,6 +45,7 @@ def build_network(
         UserError: there is no network of that kind for such items, or the weights are another's.
     """
     head = head_of(name, make, item_shape, n_classes, width)
+    # After the trial, which left torch's random state alone: a fresh network of the run's own seed.
     network = _made(name, make, item_shape, n_classes, width)
     if tensors is not None:
         load_weights(network, head, tensors, name)
@@ -101,6 +102,7 @@ def head_of(
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
+        # In evaluation mode: dropout would give two outputs for one item.
         network = _made(name, make, item_shape, n_classes, width).eval()
         outputs: dict[str, torch.Tensor] = {}
 

@@ -162,6 +162,7 @@ def _contents(name: str, value: Any, seen: dict[int, Any]) -> Iterator[tuple[str
     if isinstance(value, np.ndarray) and value.dtype.names is None and value.dtype != object:
         yield name, f"{value.dtype.str}{value.shape}".encode() + value.tobytes()
         return
+    # Once: estimators hold some objects in several places, and a few hold themselves.
     if id(value) in seen:
         return
     seen[id(value)] = value  # held, so that nothing else takes its place in memory

@@ -41,6 +41,7 @@ def learner_factory(settings: LearnerSettings, kind: Kind | None = None) -> Lear
         if isinstance(found, EstimatorKind):
             return EstimatorLearner(item_shape, n_classes, device, found, settings.class_weight)
         assert isinstance(found, LearnerKind)
+        # By class, not by name: a name of somebody's own may stand for it, too.
         if found.cls is LinearLearner:
             return head(item_shape, n_classes, device, settings)
         options = {"settings": settings} if found.takes_settings else {}

@@ -473,6 +473,7 @@ def form_of(name: str, found: Any) -> Kind | None:
                 f"The classifier '{name}' does not define {missing}. Write it and try again."
             )
         return LearnerKind(name, found)
+    # By what it can do: other libraries' classifiers need not derive from scikit-learn's.
     if hasattr(found, "fit") and hasattr(found, "get_params"):
         return EstimatorKind(name, found)
     if issubclass(found, nn.Module) if is_class else callable(found):

@@ -159,6 +159,7 @@ class NetworkLearner(Learner):
                 images = flip_crop(images, batch[:, 1:])
             return self.loss(images, targets.index_select(0, rows), step, steps)
 
+        # A network of somebody's own may do anything in a step that a graph would not repeat.
         is_known = self.capture and not self.kind.identity()
         kinds: list[tuple[Hashable, ...] | None] = []
         for step, size in enumerate(sizes):

@@ -250,6 +250,7 @@ class LabelPage:
             if asked.indices is not None:
                 original = self.session.originals.picture(int(asked.indices[at]))
             item = self._waiting().items[at]
+        # As it is, where a browser can show it: what a person labels is the file, not our copy.
         for beginning, kind in _SHOWN.items():
             if original is not None and original.startswith(beginning):
                 return kind, original

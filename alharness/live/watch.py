@@ -53,6 +53,7 @@ class Watched:
     def _runs(self) -> list[Run]:
         found = []
         for folder in run_folders(self.runs_dir):
+            # By their times: the page asks again and again, of a folder that may hold a thousand runs.
             stamp = tuple(
                 path.stat().st_mtime if path.exists() else 0.0
                 for path in (folder.cycles, folder.spec, folder.path / "failure.json")

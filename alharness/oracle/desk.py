@@ -185,6 +185,7 @@ class Desk:
                 parsed[number] = None
                 continue
             texts = [self.choices.skip if cell is None else str(cell) for cell in cells]
+            # Who cannot tell the class of a line says nothing of where it changes.
             is_line = question.kind == "lines" and plain(texts[0]) != self.choices.skip
             found = sheet.parsed(texts, where) if len(texts) == 1 + is_line else None
             if found is None:

@@ -189,6 +189,7 @@ def take_file(
     asked: dict[tuple[str, str], tuple[Question, Item]] = {}
     for question in read_questions(folder):
         for item in question.items if question.kind == "items" else ():
+            # Under both of its names: a file may have kept one of them only.
             asked[question.unit, item.name] = asked["item", str(item.index)] = question, item
     answers = AnswerFile(folder).read()
     counts: Counter[str] = Counter()
@@ -207,6 +208,7 @@ def take_file(
             )
         question, item = found
         label = desk.choices.name(desk.choices.number(row.label, row.where))
+        # An item may stand in several rows, as long as they agree.
         place = question.digest, item.number
         if place in said and said[place][0] != str(label):
             raise UserError(
@@ -217,6 +219,7 @@ def take_file(
         standing_now = standing(answers, question.digest).get(item.number)
         if standing_now is not None and standing_now.label == label:
             counts["known"] += 1
+        # The initial set is cycle -1: over as soon as any cycle is complete.
         elif question.cycle < n_complete and n_complete > 0:
             raise UserError(
                 f"{row.where}: {item.name} was answered otherwise in cycle {question.cycle}, which is over: "
@@ -224,6 +227,7 @@ def take_file(
             )
         else:
             new.append((question, item.number, row))
+    # All rows are sound by now: a file is taken whole or not at all.
     for question, number, row in new:
         desk.take(
             question, {number: (row.label,)}, who=row.who or who, via="file", when_ms=row.when_ms

@@ -130,6 +130,7 @@ def _libraries(module: str | None, content: bytes) -> dict[str, str]:
             met.add(name)
             if path is not None and (top == own or _is_loose(name, path)):
                 waiting.append((name, _content(name)))
+            # By top-level package: its modules belong to the same distribution.
             elif name == top and top not in sys.stdlib_module_names | own_packages():
                 outside.add(top)
     found = {word for top in outside for word in _versions(top)}

@@ -139,6 +139,7 @@ def forecast(
 
     def make(residency: str, reason: str) -> Forecast:
         stored = computed_from_bytes or 0
+        # Virtual items are computed on the device, from what lies there.
         on_device = blocks + (pool_bytes if residency == "device" else stored)
         on_device += 0 if on_cpu else FEATURE_BYTES * n
         on_host = items
@@ -148,6 +149,7 @@ def forecast(
             # On a CPU "host" is the device: the pool is counted where it was not yet.
             extra = pool_bytes if residency == "host" else 0
             on_device, on_host = on_device + on_host + extra, 0
+        # None leaves the pool the size of blocks that it would have anyway.
         chosen_values = values if given is not None or values < usual else None
         return Forecast(
             residency, n, pool_bytes, on_device, on_host, allowed_device, chosen_values, reason

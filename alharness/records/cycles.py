@@ -144,6 +144,7 @@ def columns_of(records: Sequence[CycleRecord]) -> Columns:
                 put(name, row, value and _plain(value))
             elif isinstance(value, dict):
                 put_all(f"{name}.", row, value)
+            # A section that is None has no columns: its absence says so.
             elif name not in _SECTIONS:
                 put(name, row, value)
 
@@ -220,6 +221,7 @@ def _rows(model: type[Model], columns: Columns, prefix: str) -> list[Model]:
         if not prefix and name in _SECTIONS:
             made: list[Any] = _rows(_SECTIONS[name], columns, f"{name}.")
             if name in _OPTIONAL:
+                # A section is None in a cycle where the field is that it always has.
                 there = columns.get(f"{name}.{_OPTIONAL[name]}") or [None] * n
                 made = [
                     item if sign is not None else None
@@ -228,6 +230,7 @@ def _rows(model: type[Model], columns: Columns, prefix: str) -> list[Model]:
             lists.append(made)
         elif name in _MAPS[model]:
             own = _with_prefix(columns, f"{whole}.").items()
+            # What a cycle does not count is no entry of it, and no None.
             lists.append([{k: c[row] for k, c in own if c[row] is not None} for row in range(n)])
         elif whole == "time.preparation":
             lists.append([_entries(value) for value in columns.get(whole) or [None] * n])

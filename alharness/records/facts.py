@@ -216,6 +216,7 @@ class RunFacts(_Written):
         """
         firsts = [session.first_cycle for session in self.sessions]
         ends = [*firsts[1:], n_records]
+        # A session that was stopped in its first cycle has left no record, and no time.
         made = [s for s, end in zip(self.sessions, ends, strict=False) if s.first_cycle < end]
         # 0.1.0 named the strategy's distribution once for the run, and its first files had no sessions.
         run = {

@@ -294,6 +294,7 @@ def check(claim: ScalingClaim, studies: Mapping[str, Study]) -> Verdict:
             continue
         where = f"{study.spec.task}, study {Path(name).name}"
         return Verdict(claim, judge(estimate, claim.accept), f"{estimate} ({where})", estimate)
+    # Every study's own reason: one of them may only lack a size.
     why = "; ".join(reasons) or f"no study {claim.study or 'at all'}".rstrip()
     return Verdict(claim, "not measured", why)
 

@@ -47,6 +47,7 @@ def gate_work(
         elif name in constant:
             assert len(set(told.values())) == 1, f"{name} must not depend on the pool: {told}"
         elif name in linear:
+            # Counts are exact: the slope of a proportional counter is 1 to the last digits.
             exponent = slope(values)
             assert exponent is not None, f"{name} needs three sizes: {told}"
             assert abs(exponent.value - 1) <= EXACT, f"{name} ~ n^{exponent.value:.3f}: {told}"

@@ -140,6 +140,7 @@ def _measured(
     ]
     if not wanted:
         return
+    # In the study's order, so that a resumed one prepares as a whole one did.
     sizes = sorted({n for _, n, _, _ in wanted}, key=study.sizes.index)
     study.open(max(sizes))
     for n in sizes:

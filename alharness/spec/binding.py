@@ -146,6 +146,7 @@ def bind(overrides: Mapping[str, Any], watch: Watch = unwatched) -> Bound:
     task = registry.make_task(task_class, chosen.name, **_own(chosen, task_class))
     named = _named_strategy("strategy", asked, is_recorded=is_recorded)
     seed = given.get("seed", 0)
+    # Later ones win: the data set's defaults below what the user said, names as they were found on top.
     values = merge(
         {"seed": seed, "data_seed": seed, "device": "auto", "profile": profile},
         task.defaults(profile).model_dump(),

@@ -96,6 +96,7 @@ def choice_of(given: Any) -> tuple[str, dict[str, Any]]:
     parameters = {}
     for place, part in enumerate(argument.split(",")):
         word, equals, value = part.partition("=")
+        # The first parameter needs no name where it stands first: budget:200.
         if not equals and place == 0 and fields:
             word, value = fields[0], word
         if not word.strip() or not value.strip():

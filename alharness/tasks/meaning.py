@@ -110,6 +110,7 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
     name, typed = column.name, typed_name(column.name)
     gaps = wishes.gaps_of(column)
     absent = column.among(ABSENT) & ~gaps & column.there
+    # What is a gap, or may be one, decides nothing about the rest.
     there = column.there & ~gaps & ~absent
 
     def written(pattern: str) -> bool:
@@ -125,6 +126,7 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
             _was_read_otherwise(column, gaps),
         )
 
+    # What the user says goes before anything that the texts look like.
     if name in wishes.categories:
         return words()
     if name in wishes.numbers:
@@ -140,6 +142,7 @@ def meaning_of(column: Column, wishes: Wishes) -> Meaning:
         read = None if as_is else lambda text: float(text.replace(",", "."))
         numbers, at = column.numbers(gaps | absent, read), column.rows(gaps | absent)
         return Meaning(numbers, "numbers", at, absent=frozenset(column.said(absent)))
+    # Behind plain numbers: only a column with some zeros in front comes here.
     if written(f"{number}|{_ZEROS}"):
         return words(
             "codes",
@@ -372,6 +375,7 @@ def classes_of(column: Column, wishes: Wishes) -> Classes:
     def no_classes(trouble: str) -> Classes:
         return Classes(column.which, rows, trouble=trouble)
 
+    # NA among words may be a class of its own: only a person knows.
     if absent.any() and not (numeric or is_word):
         return no_classes(_or_nothing("a class", column, absent))
     n, n_classes = column.n_rows(there), int(there.sum())
@@ -400,6 +404,7 @@ def classes_of(column: Column, wishes: Wishes) -> Classes:
         return _by_value(column, there, rows)
     words = np.array(column.words.to_pylist(), dtype=np.str_)
     bare = np.array(column.bare.to_pylist(), dtype=np.str_)
+    # Nobody sees these blanks, and the classes would be two all the same.
     if len(np.unique(bare[there])) < n_classes:
         texts = words[there].tolist()
         padded = next(text for text in texts if text != text.strip())

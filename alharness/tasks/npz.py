@@ -96,6 +96,7 @@ class Npz(OwnFile):
         held.pop(EMBEDDED, None)  # what the rows were computed from: no items
         if self.parameters.wants_blanks:
             held |= _blank_labels(held)
+        # By names alone: shapes are looked at when it is known what each array is.
         form = self._form(held)
         parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]] = []
         for x, y in form.values():
@@ -290,8 +291,8 @@ def _blank_labels(held: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def _scales(rows: NDArray[Any]) -> str | None:
-    """Columns that differ a thousandfold: a network sees the large ones only, and rows are used "
-    "as they are."""
+    """Columns that differ a thousandfold: a network sees the large ones only, and rows are used as
+    they are."""
     if rows.ndim != 2:
         return None
     spread = rows.std(axis=0, dtype=np.float64)

@@ -249,6 +249,7 @@ def find_columns(root: Path, names: Sequence[str], parameters: ParquetParameters
     found = {name: _columns_of(root / name, parameters) for name in names}
     first = found[names[0]]
     for name, columns in found.items():
+        # With their classes: the same names in another order would shuffle the labels.
         if columns != first:
             raise UserError(
                 f"{shown(str(root / name))} has other columns or class names than {shown(names[0])}: "

@@ -264,6 +264,7 @@ def _classes(
             + HOW_TO_NAME
         )
         raise UserError(f"{where} has no item with a label; expected two classes or more. {how}.")
+    # Sorted, so that the numbers do not depend on the order of the items.
     found, numbers = np.unique(labels, return_inverse=True)
     numbers = numbers.reshape(-1).astype(np.int64)
     if names is None:

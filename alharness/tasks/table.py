@@ -214,6 +214,7 @@ class Table(OwnFile):
         wishes = self._wishes(held)
         features, wishes = self._meanings(held, columns, wishes)
         classes = self._classes(held, target, wishes)
+        # Before any row is dropped: a column that is misread would drop the wrong ones.
         self._refuse_troubles(target, classes, features)
         notes = {"source": f"table {self.path.name}", "target": target, **held.notes}
         roles = self._split(held, split_column) if split_column is not None else None
@@ -249,6 +250,7 @@ class Table(OwnFile):
             doubts.append(f"task.gaps says {', '.join(map(repr, nowhere))}, which no cell says")
         if doubts:
             more["columns"] = "; ".join(doubts[:LISTED])
+        # From 1 and of the file, not of what was kept: a person looks the row up there.
         names = (rows.items + 1).astype(np.str_) if self.parameters.wants_blanks else None
         return data_of(replace(found, notes={**found.notes, **more}), numbers, names)
 

@@ -217,6 +217,7 @@ class _Table:
         self.n_rows += len(self.rows)
         # Uneven rows cannot be turned into columns; they are refused when it is known how many there are.
         if len(set(map(len, self.rows))) == 1:
+            # Chunk by chunk: as lists of Python's texts the rows take several times the room.
             columns = zip(*self.rows, strict=True)
             self.packed.append([pa.array(column, pa.large_string()) for column in columns])
         self.rows = []
@@ -250,6 +251,7 @@ class _Table:
         # Before rows are counted: one column is another separator, and not a file of uneven rows.
         if len(names) < 2 and max(self.lengths, default=0) < 2:
             raise self._one_column()
+        # All rows are read by now: an uneven one is told with how many there are of its kind.
         names, without_last = self._evened(names)
         import pyarrow as pa
 
@@ -330,6 +332,7 @@ class _Table:
                 row = self.form.separator.join(below).strip()
                 if len(re.split(_as_regex(sign), row)) != len(parts):
                     continue
+            # Every other part is empty: the sign stands doubled.
             if sign == "|" and parts[1::2] == [""] * (len(parts) // 2):
                 return "'||'"
             return typed

@@ -46,6 +46,7 @@ def insert_run(
     tags = {**content.tags, "mlflow.runName": content.name, STAMP: content.stamp}
     metrics = [
         {"key": key, "value": value, "timestamp": ts_ms, "step": step, "is_nan": False}
+        # Each once: the table refuses a row that it has.
         for key, value, ts_ms, step in dict.fromkeys(content.metrics())
     ]
     latest = {row["key"]: row for row in sorted(metrics, key=_recency)}

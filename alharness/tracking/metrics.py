@@ -108,6 +108,7 @@ def _parts(record: CycleRecord) -> Iterator[tuple[str, str, str, float]]:
         yield "query/", name, "", said
     for name, count in record.work.items():
         yield "work/", name, "", count
+    # One thing may be prepared twice in a run: under one name MLflow would show the last alone.
     times: dict[str, int] = {}
     for entry in time.prepared:
         name = entry.name

@@ -312,6 +312,7 @@ def _look_inside(path: Path, database: sqlite3.Connection) -> str:
         if "alembic_version" in tables
         else []
     )
+    # A kill may have come between the tables and their version.
     revision = str(rows[0][0]) if rows else ""
     if revision == _migrations().get_current_head():
         return ""

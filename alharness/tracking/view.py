@@ -113,6 +113,7 @@ class Tracking:
         here = str(folder.path.resolve())
         points = {(record.cycle, record.ts_ms) for record in records}
         for run in self._runs_with(KEY, folder.path.name):
+            # By cycle and time: a run that was started over has the same cycles at other times.
             foreign = self._points(run.info.run_id) - points
             if run.data.tags.get(FOLDER) != here:
                 # A folder that was moved brings its points along.

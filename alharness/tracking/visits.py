@@ -117,6 +117,7 @@ class Visits:
         }
         # A database of ours is made by us: only what comes after it is waiting for somebody else.
         ready = "opened" if sqlite_path(self.uri or "") is not None else "imported"
+        # Who parts in a hurry does not wait for an import either.
         limit = STARTING_S if patience >= PATIENCE_S else PATIENCE_S
         with _Child(asked) as child:
             deadline = time.monotonic() + limit

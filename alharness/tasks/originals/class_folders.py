@@ -76,6 +76,7 @@ def scan(path: Path, *, blanks: bool = False, listing: Contents | None = None) -
     others = [name for name in listing.files if not is_image(name)]
     if not images:
         kinds = f" ({suffixes(others)})" if others else ""
+        # The likeliest reason why nothing here is an image: a data set as the hub ships it.
         if any(name.endswith(".parquet") for name in others):
             kinds += f"; for images in parquet files: parquet:{where}"
         raise UserError(

@@ -164,6 +164,7 @@ class Dataset(ABC):
                 f"{self.title} is taken as its makers published it: there is no part of it to accept. "
                 "Leave --partial out; data of your own are folder:PATH, npz:PATH or torchvision:NAME."
             )
+        # In the order of their worth: the first that fits is the best that there is.
         standings = ["complete"] if whole else list(STANDINGS)
         found = None
         if source is None:
@@ -193,6 +194,7 @@ class Dataset(ABC):
                     allowed = partial or knows(self.cache_path(locations, "partial"), stamp)
                     plan = self._planned(found, locations, allowed and not whole, progress)
             path = self.cache_path(locations, plan.standing)
+            # Originals that were moved or copied have another stamp and the same content.
             cache = None if locations.rebuild else self._made_from(plan, path, progress)
             cache = cache or convert(path, plan, progress, workers)
             if stamp is not None:

@@ -81,6 +81,7 @@ def kind(image: Image.Image) -> str:
 
 def is_shortened(image: Image.Image) -> bool:
     """Whether this is a colour picture of 16 bit, of which Pillow keeps the upper 8."""
+    # Pillow opens 16-bit colours as 8-bit without a word; the decoder's arguments still say it.
     raw = " ".join(str(part.args) for part in getattr(image, "tile", ()))
     return image.mode not in DEEP and ";16" in raw
 
@@ -103,6 +104,7 @@ def refuse_stacks(image: Image.Image) -> None:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(H, W) as the picture is meant to be looked at."""
+    # From 5 on height and width change places.
     if _orientation(image) > 4:
         image = upright(image)
     return image.height, image.width

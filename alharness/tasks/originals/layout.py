@@ -154,6 +154,7 @@ def _recognised(images: Sequence[str], where: str) -> Layout:
     wrapper = typical[0][:level]
     names = {part[level] for part in typical}
     kinds = {name: split_of(name) for name in names}
+    # Only where every folder of the level is a split: a stranger among them would be lost without a word.
     if usual - level > 2 and all(kinds.values()):
         return _with_splits(parts, wrapper, where)
     known = {kind for kind in kinds.values() if kind}

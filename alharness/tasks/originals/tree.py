@@ -184,7 +184,9 @@ def _indexed(path: Path, facts: tuple[int, ...]) -> _Archive:
         if name.endswith("/"):
             folders.add(name.rstrip("/"))
             continue
+        # Many archives have no entries for folders: they follow from the names of the files.
         folders.update(str(parent) for parent in PurePosixPath(name).parents[:-1])
+        # The first one stands; by its name a zip file gives the last, so members are read by their entry.
         before = members.setdefault(name, info)
         if before is not info:
             doubled += 1
