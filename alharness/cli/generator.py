@@ -169,14 +169,11 @@ def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options:
             f"There is no generator of '{task}' in '{opened.store.root}'. "
             f"Train one with: alharness generator train {task}"
         )
-    head = ("key", "recipe", "width", "steps", "seed", "took", *COMPARED.values())
+    named = ("key", "recipe", "width", "steps", "seed")
+    head = (*named, "took", *COMPARED.values())
     cells = [
         (
-            row["key"],
-            row["recipe"],
-            str(row["width"]),
-            str(row["steps"]),
-            str(row["seed"]),
+            *(str(row[name]) for name in named),
             duration(row["seconds"]),
             *(f"{row[name]:.4g}" if name in row else "-" for name in COMPARED),
         )

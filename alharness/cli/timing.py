@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -92,19 +92,13 @@ def timing(
     dataset: str,
     strategies: tuple[str, ...],
     sizes: tuple[int, ...] | None,
-    query_sizes: tuple[int, ...],
-    indices: tuple[str, ...],
-    rows: tuple[int, ...],
-    repeats: int,
-    profile: str,
-    device: str,
-    seed: int,
     untrained: bool,
     resident_gb: float | None,
     out: Path,
     data_root: Path | None,
     runs_dir: Path,
     quiet: bool,
+    **asked: Any,
 ) -> None:
     """Measure selection time and work against pool size (Fig. 6a, 6b, Table 2).
 
@@ -128,13 +122,7 @@ def timing(
             "task": dataset,
             "strategies": strategies or ClaimsFile.read(FILE).studies[0].strategies,
             "sizes": default_sizes() if sizes is None else sizes,
-            "query_sizes": query_sizes,
-            "indices": indices,
-            "rows": rows,
-            "repeats": repeats,
-            "profile": profile,
-            "device": device,
-            "seed": seed,
+            **asked,  # the rest has the names of the study's own settings
             "networks": "untrained" if untrained else "trained",
             **({} if resident_gb is None else {"resident_bytes": int(resident_gb * (1 << 30))}),
         }

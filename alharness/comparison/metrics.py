@@ -453,7 +453,7 @@ class Penalties:
 
 
 def penalties(
-    comparison: Comparison, *, axis: str = "queries", metric: str = "accuracy", alpha: float = ALPHA
+    comparison: Comparison, *, axis: str = "queries", metric: str = "accuracy"
 ) -> Penalties | None:
     """How often each strategy beats each other one along the curves, by paired t-tests.
 
@@ -477,13 +477,13 @@ def penalties(
             if len(values) < MIN_PAIRS or len(grid) < 2:
                 return None
             # The start is equal for all by R1: counting it would add a tie to every pair.
-            wins = beats(sign * values[:, 1:], alpha)
+            wins = beats(sign * values[:, 1:])
             matrix[i, j] = float(np.mean(wins > 0))
             matrix[j, i] = float(np.mean(wins < 0))
     return Penalties(tuple(item.label for item in members), matrix, fewest) if k > 1 else None
 
 
-def beats(values: Array, alpha: float = ALPHA) -> NDArray[np.int64]:
+def beats(values: Array) -> NDArray[np.int64]:
     """Sign of the mean difference per position where a paired t-test shows one, else 0.
 
     Args:
@@ -493,7 +493,7 @@ def beats(values: Array, alpha: float = ALPHA) -> NDArray[np.int64]:
     values = settled(values)
     mean = values.mean(axis=0)
     error = values.std(axis=0, ddof=1) / np.sqrt(n)
-    critical = stats.t.ppf(1 - alpha / 2, n - 1)
+    critical = stats.t.ppf(1 - ALPHA / 2, n - 1)
     # A deviation of 0 with a mean above it is beaten, too: error is 0 then.
     signs: NDArray[np.int64] = np.where(np.abs(mean) > critical * error, np.sign(mean), 0).astype(
         int

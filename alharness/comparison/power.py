@@ -15,6 +15,8 @@ from alharness.records.runs import Array
 
 #: Probability of seeing a difference that is there, for the minimum detectable difference.
 POWER = 0.8
+#: More pairs than this nobody runs.
+MOST_PAIRS = 1_000
 
 #: Pairs that the Wilcoxon test needs for one of the t-test on normal differences (Pitman efficiency 3/pi).
 WILCOXON_EFFICIENCY = 3 / np.pi
@@ -32,10 +34,8 @@ def power_of_t(difference: float, deviation: float, n: int, alpha: float = ALPHA
     return float(stats.nct.sf(critical, n - 1, shift))
 
 
-def minimum_detectable(
-    deviation: float, n: int, *, alpha: float = ALPHA, power: float = POWER
-) -> float:
-    """Smallest true mean difference that ``n`` pairs would show with the given power.
+def minimum_detectable(deviation: float, n: int, *, alpha: float = ALPHA) -> float:
+    """Smallest true mean difference that ``n`` pairs would show with ``POWER``.
 
     Computed for the t-test with the pairs discounted by the Wilcoxon test's efficiency.
     NaN with fewer than two pairs, infinite where the test cannot reach ``alpha`` at all.
@@ -49,32 +49,25 @@ def minimum_detectable(
         return float("nan")  # equal pairs tell nothing of what other seeds would show
     # In units of the deviation the answer lies far inside this bracket for every n >= 2.
     size = optimize.brentq(
-        lambda d: power_of_t(d, 1.0, effective, alpha) - power, 1e-3, 1e3, xtol=1e-4
+        lambda d: power_of_t(d, 1.0, effective, alpha) - POWER, 1e-3, 1e3, xtol=1e-4
     )
     return float(size * deviation)
 
 
-def pairs_to_decide(
-    mean: float,
-    deviation: float,
-    *,
-    alpha: float = ALPHA,
-    power: float = POWER,
-    most: int = 1_000,
-) -> int | None:
-    """Pairs that would show a true difference as large as the observed one; None above ``most``."""
+def pairs_to_decide(mean: float, deviation: float, *, alpha: float = ALPHA) -> int | None:
+    """Pairs that would show a true difference as large as the observed one; None above ``MOST_PAIRS``."""
     if mean == 0 or not np.isfinite(mean) or not np.isfinite(deviation):
         return None
     least = next(n for n in range(MIN_PAIRS, 64) if smallest_p(n) <= alpha)
 
     def enough(n: int) -> bool:
-        return power_of_t(mean, deviation, int(n * WILCOXON_EFFICIENCY), alpha) >= power
+        return power_of_t(mean, deviation, int(n * WILCOXON_EFFICIENCY), alpha) >= POWER
 
     if enough(least):
         return least
-    if not enough(most):
+    if not enough(MOST_PAIRS):
         return None
-    low, high = least, most  # enough(high) and not enough(low)
+    low, high = least, MOST_PAIRS  # enough(high) and not enough(low)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

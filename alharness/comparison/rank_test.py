@@ -38,7 +38,7 @@ class RankTest:
     groups: tuple[tuple[int, int], ...]
 
 
-def rank_test(scores: Mapping[str, ArrayLike], *, alpha: float = ALPHA) -> RankTest:
+def rank_test(scores: Mapping[str, ArrayLike]) -> RankTest:
     """Friedman's test across data sets, and which strategies it cannot tell apart.
 
     Args:
@@ -55,13 +55,13 @@ def rank_test(scores: Mapping[str, ArrayLike], *, alpha: float = ALPHA) -> RankT
     ranks = np.array([stats.rankdata(-tied(row)) for row in table])
     mean_ranks = ranks.mean(axis=0)
     p = friedman_p(ranks)
-    critical = nemenyi_q(k, alpha) * np.sqrt(k * (k + 1) / (6 * n_sets))
+    critical = nemenyi_q(k, ALPHA) * np.sqrt(k * (k + 1) / (6 * n_sets))
     order = np.argsort(mean_ranks, kind="stable")
     ordered = mean_ranks[order]
     groups: list[tuple[int, int]] = []
     # Where Friedman's test finds no difference at all, its post-hoc test must find none: on few data sets
     # Nemenyi's large-sample value alone would.
-    apart = critical if p <= alpha else np.inf
+    apart = critical if p <= ALPHA else np.inf
     for first in range(k):
         last = max(i for i in range(first, k) if ordered[i] - ordered[first] <= apart)
         if last > first and (not groups or last > groups[-1][1]):

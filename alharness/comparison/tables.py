@@ -52,9 +52,9 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{digits}f}"
 
 
-def signed(value: float, digits: int = 4) -> str:
+def signed(value: float) -> str:
     """A difference with its sign."""
-    return "–" if not math.isfinite(value) else f"{value:+.{digits}f}"
+    return "–" if not math.isfinite(value) else f"{value:+.4f}"
 
 
 def p_value(value: float | None) -> str:

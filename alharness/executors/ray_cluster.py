@@ -10,6 +10,7 @@ import itertools
 import os
 import time
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +31,11 @@ WINDOW = 1000
 NODES_S = 60.0
 
 
+@dataclass(frozen=True)
 class RayExecutor:
     """Tasks on a Ray cluster.
 
-    Args:
+    Attributes:
         address: of a running cluster (``auto``, ``ray://...``); None starts one on this machine.
         cpus_per_run: CPU cores, and threads, of each run.
         gpus_per_run: share of a GPU that each run takes; by default one where the cluster has GPUs
@@ -42,19 +44,11 @@ class RayExecutor:
         at_once: runs at once on a cluster started here; by default as many as fit the machine.
     """
 
-    def __init__(
-        self,
-        address: str | None = None,
-        cpus_per_run: int = 1,
-        gpus_per_run: float | None = None,
-        retries: int = 3,
-        at_once: int | None = None,
-    ) -> None:
-        self.address = address
-        self.cpus_per_run = cpus_per_run
-        self.gpus_per_run = gpus_per_run
-        self.retries = retries
-        self.at_once = at_once
+    address: str | None = None
+    cpus_per_run: int = 1
+    gpus_per_run: float | None = None
+    retries: int = 3
+    at_once: int | None = None
 
     def run(
         self, jobs: Sequence[Job], places: Places, *, fresh: bool

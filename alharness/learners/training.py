@@ -13,22 +13,19 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from alharness.lazily import torch
 
 
-def epochs_of(
-    n: int, batch_size: int, rng: torch.Generator, device: torch.device | str = "cpu"
-) -> Iterator[torch.Tensor]:
+def epochs_of(n: int, batch_size: int, rng: torch.Generator) -> Iterator[torch.Tensor]:
     """Batches without end: each epoch a new permutation of ``0 .. n-1``, its last batch what is left.
 
     Args:
         n: items.
         batch_size: items per batch, at most n.
         rng: draws a permutation when its epoch begins, on the CPU.
-        device: where the indices go, once per epoch.
 
     Yields:
-        int64 ``[B]``.
+        int64 ``[B]`` on the CPU.
     """
     while True:
-        permutation = torch.randperm(n, generator=rng).to(device)
+        permutation = torch.randperm(n, generator=rng)
         for at in range(math.ceil(n / batch_size)):
             yield permutation[at * batch_size : (at + 1) * batch_size]
 

@@ -86,7 +86,6 @@ class LocalServer:
         deeds: path -> what is done with values that are sent there.
         gallery: answers paths below ``picture/``.
         port: 0 takes a free one.
-        token: of the address; random by default.
 
     Raises:
         UserError: the port is taken.
@@ -99,9 +98,8 @@ class LocalServer:
         deeds: Mapping[str, Deed] | None = None,
         gallery: Gallery = lambda name: None,
         port: int = 0,
-        token: str | None = None,
     ) -> None:
-        self.token = token or secrets.token_urlsafe(12)
+        self.token = secrets.token_urlsafe(12)
         handler = _handler(dict(answers), dict(deeds or {}), gallery, self.token)
         try:
             self._server = _Server(port, handler)

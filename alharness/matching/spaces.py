@@ -105,11 +105,6 @@ class Space:
     place: Callable[[torch.Tensor], torch.Tensor] | None = None
     unit: bool = False
 
-    @property
-    def is_fixed(self) -> bool:
-        """Whether rows are the same in every cycle and were computed before the first."""
-        return self.points is not None
-
     def on(self, device: torch.device | str) -> Space:
         """The same space with its points elsewhere: a query's arithmetic may be the host's."""
         return self if self.points is None else replace(self, points=self.points.to(device))

@@ -112,7 +112,6 @@ def obtain_cache(
     make_plan: Callable[[], Conversion],
     progress: Progress = silent,
     *,
-    workers: int | None = None,
     accept: Callable[[ImageCache], bool] = lambda cache: True,
 ) -> ImageCache:
     """The cache in folder ``path``, converted now if it is not there or damaged.
@@ -121,7 +120,6 @@ def obtain_cache(
         path: where the cache lies or shall lie.
         make_plan: looks at the originals; called only when there is something to convert.
         progress: called with the number of images done.
-        workers: processes; by default one per core, and none for few images.
         accept: whether a whole cache that is there will do; one that will not stays until the new
             one is whole.
 
@@ -148,7 +146,7 @@ def obtain_cache(
         damaged = [found] if found else []
         with building_anew(damaged, progress):
             plan = make_plan()
-        return noting(damaged, convert(path, plan, progress, workers))
+        return noting(damaged, convert(path, plan, progress))
 
 
 @contextmanager
