@@ -27,7 +27,9 @@ ROOMS = (
     "alharness.records", "alharness.oracle", "alharness_strategies",
 )  # fmt: skip
 #: What a machine or a library decides, and drawings.
-ELSEWHERE = re.compile(r"(0x[0-9a-f]{6,}|/|<function|<class|<module|re\.compile)|PydanticUndefined")
+ELSEWHERE = re.compile(
+    r"(0x[0-9a-f]{6,}|Path\(|<function|<class|<module|re\.compile)|PydanticUndefined"
+)
 
 
 def modules() -> Iterator[Any]:
@@ -59,7 +61,11 @@ def numbers_of(module: Any) -> Iterator[tuple[str, Any]]:
     own = set(re.findall(r"^(\w+)(?:: [^=]+)? = ", inspect.getsource(module), re.MULTILINE))
     for name, value in vars(module).items():
         if name.isupper():
-            if name in own:  # and not another module's
+            if name not in own:  # another module's
+                continue
+            if isinstance(value, dict) and len(value) > 8:  # a table: a line for each of its rows
+                yield from ((f"{name}[{key}]", each) for key, each in value.items())
+            else:
                 yield name, value
         elif getattr(value, "__module__", None) != module.__name__:
             continue
@@ -82,6 +88,8 @@ def in_class(name: str, cls: Any) -> Iterator[tuple[str, Any]]:
         plain = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
         if inspect.isfunction(plain):
             yield from defaults(f"{name}.{key}", plain)
+        elif isinstance(value, dict) and not key.startswith(("_", "model_")):
+            yield from ((f"{name}.{key}[{row}]", each) for row, each in value.items())
         elif key.isupper() or (isinstance(value, (bool, int, float)) and not key.startswith("_")):
             yield f"{name}.{key}", value
 

@@ -10,7 +10,7 @@ import torch
 from sklearn import decomposition
 
 from alharness.artefacts import ArtefactStore, Supply
-from alharness.matching import PCA, FeatureExtractor, features, spaces
+from alharness.matching import PCA, ExactIndex, FeatureExtractor, features, spaces
 from alharness.pool import ArrayPool
 from alharness.records import Ledger
 from alharness.timing import WorkCounters
@@ -85,6 +85,19 @@ def test_features_and_points_stay_on_the_device_that_they_are_for() -> None:
     assert space.points.device.type == "cpu"  # type: ignore[union-attr]
     nowhere = spaces.Space("classifier", "")
     assert nowhere.on("meta") is nowhere
+
+
+def test_what_is_computed_with_a_pool_is_made_where_the_pool_is() -> None:
+    """Torch's device without memory is where it makes what is told no place: none of it may be used."""
+    points, taken = rows(200, 5), torch.tensor([3, 77])
+    wanted = PCA.fit(iter([points]), 3).variances
+    with torch.device("meta"):
+        index = ExactIndex(points)
+        found = [next(stream)[0] for stream in index.neighbours(points[:4] + 1e-3, taken)]
+        fitted = PCA.fit(iter([points]), 3)
+    assert found[:3] == [0, 1, 2]
+    assert found[3] not in (3, 77)
+    assert torch.equal(fitted.variances, wanted)
 
 
 def test_a_pool_whose_raw_features_do_not_fit_gives_the_same(
