@@ -1,7 +1,8 @@
 """Who agrees with whom: methods that several libraries implement, asked on the same view.
 
 ``python benchmarks/audit_peers.py --out docs/audit.md`` writes the page. A view is one cycle of the embedded
-digits before a network with dropout; all get the same predictions, features, committee and labels.
+digits before a network with dropout; all get the same predictions, features, committee and labels. Below it
+stands what ``alharness check`` says of every published strategy: minutes, for some train many models a query.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import torch
 from sklearn.datasets import load_digits
 
-from alharness import registry
+from alharness import conformance, registry
 from alharness.availability import Availability
 from alharness.errors import UserError
 from alharness.labelled import LabelledSet
@@ -26,6 +27,8 @@ from alharness.learners.settings import LearnerSettings
 from alharness.pool import ArrayPool
 from alharness.strategy import CycleView
 
+#: Libraries whose strategies have a name here.
+FAMILIES = ("skactiveml", "modal", "baal", "small-text")
 #: Items of the pool, labels of the three cycles, items asked.
 N, CYCLES, SIZE = 300, (20, 40, 60), 15
 
@@ -135,6 +138,37 @@ def rows() -> Iterator[str]:
         yield f"| `{pair.ours}` | `{theirs}` | {told} | {pair.verdict or 'equal'} |"
 
 
+def name_to_ask(family: str, name: str) -> str:
+    """How a peer is asked here: those that train many models for one query about a part of the pool."""
+    fault = registry.strategy_class(family).peers[name].fault  # type: ignore[attr-defined]
+    return ("subset:15:" if "subset:" in fault else "") + f"{family}:{name}"
+
+
+def checks() -> Iterator[str]:
+    """Rows of the second table: the contract's verdict on every peer, or why it cannot be asked."""
+    for family in FAMILIES:
+        for peer, known in registry.strategy_class(family).peers.items():  # type: ignore[attr-defined]
+            name = name_to_ask(family, peer)
+            if known.cannot:
+                yield f"| `{name}` | not asked | {known.cannot} |"
+                continue
+            try:
+                found = registry.find_strategy(name)
+                results = conformance.check_strategy(found.cls, **found.keywords())
+            except UserError as error:
+                yield f"| `{name}` | not asked | {str(error).splitlines()[0]} |"
+                continue
+            failed = [result for result in results if result.outcome == "fail"]
+            passed = sum(result.outcome == "pass" for result in results)
+            told = "; ".join(f"{result.name}: {_short(result.detail)}" for result in failed)
+            yield f"| `{name}` | {passed} passed, {len(failed)} failed | {told} |"
+
+
+def _short(detail: str) -> str:
+    """The first sentence of why a check failed, as a cell of a table."""
+    return detail.splitlines()[0].partition(";")[0].replace("|", "/")[:160]
+
+
 def page() -> str:
     """The page as Markdown."""
     head = (
@@ -147,7 +181,14 @@ def page() -> str:
         "`tests/reference/test_peers.py` compares their rules on equal rows.\n\n"
         "| ours | published | same items | |\n|---|---|---|---|\n"
     )
-    return head + "\n".join(rows()) + f"\n\nVersions: {', '.join(_versions())}.\n"
+    checked = (
+        "\n\n## What `alharness check` says of them\n\n"
+        "Each is held to the contract like anybody's plug-in. It may fail here and still be run; what a run\n"
+        "watches (counts, items, the classifier, randomness) is refused there, too.\n\n"
+        "| published | checks | |\n|---|---|---|\n"
+    )
+    tables = "\n".join(rows()) + checked + "\n".join(checks())
+    return head + tables + f"\n\nVersions: {', '.join(_versions())}.\n"
 
 
 def _versions() -> Iterator[str]:

@@ -49,6 +49,16 @@ def test_scikit_activemls_badge_repeats_items_where_the_pool_holds_copies() -> N
     assert min(sizes) < 6
 
 
+def test_scikit_activemls_typi_clust_ends_with_an_error_on_equal_items() -> None:
+    pool = pytest.importorskip("skactiveml.pool")
+    labels = np.concatenate([[0, 1], np.full(18, np.nan)])
+    with (
+        pytest.warns(UserWarning, match="Number of distinct clusters"),
+        pytest.raises(UnboundLocalError),
+    ):
+        pool.TypiClust(random_state=0).query(np.ones((20, 2)), labels, batch_size=3)
+
+
 def test_scikit_activemls_prob_cover_ends_at_the_edge_of_its_grid() -> None:
     pool = pytest.importorskip("skactiveml.pool")
     rng = np.random.default_rng(0)

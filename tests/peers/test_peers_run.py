@@ -78,6 +78,21 @@ def test_cycle_0_is_equal_to_the_bit_whoever_asks(tmp_path: Path) -> None:
     assert len(digests) == 1
 
 
+def test_a_peer_that_looks_at_items_alone_may_choose_the_first_labels(tmp_path: Path) -> None:
+    pytest.importorskip("small_text")
+    run = alharness.run(
+        "margin",
+        "digits-two",
+        initial={"name": "small-text:EmbeddingKMeans", "space": "items"},
+        budget=20,
+        initial_size=10,
+        query_size=10,
+        tracking=False,
+        runs_dir=tmp_path,
+    )
+    assert list(run.cycles["n_labelled"]) == [10, 20]
+
+
 def test_a_known_fault_is_told_at_the_run_kept_and_told_by_compare(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

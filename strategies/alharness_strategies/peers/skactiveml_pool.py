@@ -55,7 +55,10 @@ class SkactivemlPool(PeerStrategy):
         "GreedyBALD": Peer("committee"),
         "BatchBALD": Peer("committee"),
         "CoreSet": Peer(space="features"),
-        "TypiClust": Peer(space="features"),
+        "TypiClust": Peer(
+            space="features",
+            fault="on a pool of equal items it ends with an error (found here: tests/peers/test_faults.py)",
+        ),
         "ProbCover": Peer(
             space="features",
             fault="its radius is searched up to 2.0 whatever the scale of the features: on rows that are not "

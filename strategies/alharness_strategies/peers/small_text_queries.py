@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,7 +41,7 @@ class SmallTextQuery(PeerStrategy):
         ),
         "LightweightCoreset": Peer("features", space="features"),
         "EmbeddingKMeans": Peer("features", space="features"),
-        "ContrastiveActiveLearning": Peer("features", space="features"),
+        "ContrastiveActiveLearning": Peer("probabilities", space="features"),
         "BALD": Peer(cannot="it asks for samples by a keyword of small-text's own classifiers"),
         "DiscriminativeActiveLearning": Peer(
             cannot="it asks for a factory of small-text's classifiers"
@@ -50,8 +51,7 @@ class SmallTextQuery(PeerStrategy):
 
     def select(self, view: CycleView, query_size: int) -> PoolQuery:
         everything = torch.arange(view.pool.n)
-        features_ND = self.rows(view, everything).double().cpu().numpy()
-        p_NC = normalised(view.log_probs(everything)) if self.known.needs != "nothing" else None
+        classifier = _Fitted if self.known.needs == "probabilities" else _Embedding
         with (
             view.sealed("small-text"),
             view.stopwatch.phase("query"),
@@ -60,7 +60,7 @@ class SmallTextQuery(PeerStrategy):
             # It announces a default of an older version whenever one of its classes is made.
             warnings.simplefilter("ignore", UserWarning)
             found = getattr(self.imported(), self.peer)().query(
-                _Fitted(features_ND, p_NC),
+                classifier(self, view),
                 everything.numpy()[:, None],
                 view.unlabelled.numpy(),
                 view.labelled.indices.numpy(),
@@ -70,15 +70,35 @@ class SmallTextQuery(PeerStrategy):
         return as_query(found)
 
 
-class _Fitted:
-    """The classifier of the cycle; its inputs are pool indices ``[n, 1]``."""
+class _Embedding:
+    """Rows of pool items as an embedding; its inputs are pool indices ``[n, 1]``.
 
-    def __init__(self, features_ND: Any, p_NC: Any) -> None:
-        self.features, self.p = features_ND, p_NC
+    It takes no ``return_proba``, which tells the library that there are no probabilities: who looks at rows
+    alone costs no scan of the pool, and may choose the initial set.
+    """
+
+    def __init__(self, strategy: SmallTextQuery, view: CycleView) -> None:
+        self.strategy, self.view = strategy, view
+        self.everything = torch.arange(view.pool.n)
+
+    @cached_property
+    def rows(self) -> Any:
+        return self.strategy.rows(self.view, self.everything).double().cpu().numpy()
+
+    def embed(self, rows: Any, pbar: Any = None) -> Any:
+        return self.rows[np.asarray(rows)[:, 0]]
+
+
+class _Fitted(_Embedding):
+    """The classifier of the cycle."""
+
+    @cached_property
+    def probabilities(self) -> Any:
+        return normalised(self.view.log_probs(self.everything))
 
     def predict_proba(self, rows: Any) -> Any:
-        return self.p[np.asarray(rows)[:, 0]]
+        return self.probabilities[np.asarray(rows)[:, 0]]
 
-    def embed(self, rows: Any, return_proba: bool = False, **_: Any) -> Any:
-        at = np.asarray(rows)[:, 0]
-        return (self.features[at], self.p[at]) if return_proba else self.features[at]
+    def embed(self, rows: Any, pbar: Any = None, return_proba: bool = False) -> Any:
+        found = super().embed(rows)
+        return (found, self.predict_proba(rows)) if return_proba else found
