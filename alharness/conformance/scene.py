@@ -86,6 +86,14 @@ class Sample:
         )
 
 
+def _as_it_is(pool: Pool) -> Pool:
+    return pool
+
+
+#: Classifiers by all that their training follows.
+Trained = dict[object, Learner]
+
+
 class Scene(Seat):
     """A seat before a made-up task, with a fitted classifier; moves on as a run does.
 
@@ -96,6 +104,9 @@ class Scene(Seat):
         kind: the classifier, as in ``learner.kind``.
         device: of pool and classifier.
         learner: classifies instead of one that is trained here.
+        trained: classifiers that other scenes trained, by all that their training follows: first those that
+            any strategy has, then those of one that puts a classifier or items of its own in their place.
+            One is copied, or the one that is trained here put beside them. None: train anew.
         dropout: of a network that is sampled by it, for those who need samples; else they get an ensemble.
         seen_through: wraps the pool, for those who count what is read of it.
     """
@@ -109,8 +120,9 @@ class Scene(Seat):
         kind: str = "mlp",
         device: str = "cpu",
         learner: Learner | None = None,
+        trained: tuple[Trained, Trained] | None = None,
         dropout: float = 0.0,
-        seen_through: Callable[[Pool], Pool] = lambda pool: pool,
+        seen_through: Callable[[Pool], Pool] = _as_it_is,
     ) -> None:
         self.sample = sample
         settings = LearnerSettings(
@@ -136,6 +148,13 @@ class Scene(Seat):
             targets=sample.targets[sample.initial],
             n_asked=len(sample.initial),
         )
+        if learner is None and trained is not None:
+            found = trained[stage.adapted]
+            shown = (sample.n_classes, sample.images.tobytes(), *sample.shown())
+            key = (settings.model_dump_json(), device, seen_through, *shown)
+            if key not in found:
+                found[key] = stage.fit(labelled, seed=0)[0]
+            learner = copy.deepcopy(found[key])
         learner = learner or stage.fit(labelled, seed=0)[0]
         super().__init__(stage, labelled, learner, Availability(sample.n, sample.initial))
 
@@ -182,13 +201,21 @@ class _Bright:
 
 @dataclass
 class Bench:
-    """One strategy under check: makes stages, always with a fresh instance of the strategy."""
+    """One strategy under check: makes stages, always with a fresh instance of the strategy.
+
+    Attributes:
+        strategy_class, parameters: what makes the instances.
+        root: where artefacts lie.
+        classifiers: those that were trained of the made-up tasks as they are; benches may share them.
+        sample: the made-up task.
+    """
 
     strategy_class: type[Strategy]
     parameters: Mapping[str, Any]
     root: Path
+    classifiers: Trained = field(default_factory=dict)
     sample: Sample = field(init=False)
-    _classifiers: dict[object, Learner] = field(init=False, default_factory=dict)
+    _own: Trained = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         strategy = self.strategy()
@@ -235,15 +262,6 @@ class Bench:
                 training follows what it must not is seen in no copy.
             options: of ``Scene``.
         """
-        sample = sample or self.sample
-        if anew or "learner" in options:
-            return Scene(self.strategy(), sample, self.root, **options)
         # Three quarters of a check would be trainings that all come to the same.
-        about = repr(sorted(options.items(), key=lambda option: option[0]))
-        key = (about, sample.images.tobytes(), *sample.shown())
-        if (known := self._classifiers.get(key)) is not None:
-            options["learner"] = copy.deepcopy(known)
-        scene = Scene(self.strategy(), sample, self.root, **options)
-        if known is None:
-            self._classifiers[key] = copy.deepcopy(scene.learner)
-        return scene
+        trained = None if anew else (self.classifiers, self._own)
+        return Scene(self.strategy(), sample or self.sample, self.root, trained=trained, **options)

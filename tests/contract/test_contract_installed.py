@@ -11,6 +11,7 @@ from alharness import registry
 from alharness.conformance import CHECKS
 from alharness.conformance.outcomes import outcomes
 from alharness.conformance.scene import Bench
+from alharness.learners.learner import Learner
 
 #: Controls that differ from a strategy that is checked by their feature extractor alone.
 _SIBLINGS = {
@@ -51,6 +52,12 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("artefacts")
 
 
+@pytest.fixture(scope="module")
+def classifiers() -> dict[object, Learner]:
+    """So are classifiers of the same labels."""
+    return {}
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -58,7 +65,9 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in registry.names(registry.STRATEGIES)
     ],
 )
-def test_an_installed_strategy_passes_every_check(name: str, weights: str, artefacts: Path) -> None:
+def test_an_installed_strategy_passes_every_check(
+    name: str, weights: str, artefacts: Path, classifiers: dict[object, Learner]
+) -> None:
     cls = registry.strategy_class(name)
     if hasattr(cls, "module"):  # a published strategy of another library
         pytest.importorskip(cls.module.split(".")[0])
@@ -69,7 +78,7 @@ def test_an_installed_strategy_passes_every_check(name: str, weights: str, artef
         if key in plugin.parameters.model_fields and not name.endswith("random-latent")
     }
     checks = {n: c for n, c in CHECKS.items() if n not in _ASKED_THERE}
-    results = outcomes(checks, Bench(plugin.cls, plugin.keywords(**short), artefacts))
+    results = outcomes(checks, Bench(plugin.cls, plugin.keywords(**short), artefacts, classifiers))
     failed = {result.name: result.detail for result in results if result.outcome == "fail"}
     assert not failed
     # A strategy to which hardly any check applies is not proven.
