@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
-from collections.abc import Callable, Generator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -25,6 +27,15 @@ from alharness.oracle import Oracle
 from alharness.pool import ArrayPool
 from alharness.tracking import stores, visits
 
+# What is imported and collected lives to the end: nobody need look through it for circles, as the harness
+# does behind every run of foreign code.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,10 +48,22 @@ def _own_places(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(autouse=True)
-def _no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing waits for the disk: a killed process loses nothing that it wrote, and a run waits nine times
-    some milliseconds. Who tests the waiting itself (a full disk, a kill in it) sets ``fsync`` anew."""
+def _own_import_path() -> Iterator[None]:
+    """Folders of plug-ins stay on the import path of their process: here each import would look through
+    those of hundreds of tests."""
+    before = sys.path[:]
+    yield
+    sys.path[:] = before
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the disk: a killed process loses nothing that it wrote, and a run waits nine times
+    some milliseconds. Who tests the waiting itself (a full disk, a kill in it) sets ``fsync`` anew. Nor does
+    MLflow's client pause before it asks a server again that did not answer."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    for name in ("FACTOR", "JITTER"):
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_BACKOFF_{name}", "0")
 
 
 @pytest.fixture

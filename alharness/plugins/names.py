@@ -60,7 +60,7 @@ def installed_in() -> InstalledIn:
 
 
 # A user's own folder, where plug-ins lie and runs are written, changes all the time and holds none.
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _holds_distributions(folder: str, changed: int) -> bool:
     return next(iter(distributions(path=[folder])), None) is not None
 
