@@ -189,9 +189,8 @@ def make_run(tmp_path: Path) -> RunsMaker:
     return RunsMaker(tmp_path / "runs")
 
 
-@pytest.fixture
-def make_sweep(make_run: RunsMaker) -> Callable[..., Path]:
-    """A whole comparison with a known gain of every strategy over ``random``, and the bound."""
+def sweep_of(make_run: RunsMaker) -> Callable[..., Path]:
+    """Writes whole comparisons with a known gain of every strategy over ``random``, and the bound."""
 
     def make(
         gains: Mapping[str, float],
@@ -234,6 +233,18 @@ def make_sweep(make_run: RunsMaker) -> Callable[..., Path]:
         return make_run.root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sweep_maker() -> Callable[[Path], Callable[..., Path]]:
+    """``sweep_maker(root)`` is a ``make_sweep`` for fixtures that make their runs once for a whole file."""
+    return lambda root: sweep_of(RunsMaker(root))
+
+
+@pytest.fixture
+def make_sweep(make_run: RunsMaker) -> Callable[..., Path]:
+    """A whole comparison with a known gain of every strategy over ``random``, and the bound."""
+    return sweep_of(make_run)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -33,11 +33,26 @@ def report_on(root: Path, **options: Any) -> Report:
     return build(comparisons(read_runs(root)), heading="A comparison", **options)
 
 
-def test_a_complete_report_is_one_page_without_a_link_to_the_outside(
-    make_sweep: Make, tmp_path: Path
-) -> None:
-    page = write(report_on(make_sweep(GAINS, 8)), tmp_path / "report")
-    text = page.read_text()
+class Written(NamedTuple):
+    root: Path
+    report: Report
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def written(
+    sweep_maker: Callable[[Path], Make], tmp_path_factory: pytest.TempPathFactory
+) -> Written:
+    """A complete report, drawn once for the stories below."""
+    folder = tmp_path_factory.mktemp("written")
+    root = sweep_maker(folder / "runs")(GAINS, 8)
+    made = report_on(root)
+    write(made, folder / "report")
+    return Written(root, made, folder / "report")
+
+
+def test_a_complete_report_is_one_page_without_a_link_to_the_outside(written: Written) -> None:
+    text = (written.folder / "report.html").read_text()
     assert "Complete: all 25 runs are finished." in text
     assert "ranked by area over the 8 seeds that all share" in text
     assert text.count("<svg") >= 6
@@ -47,12 +62,8 @@ def test_a_complete_report_is_one_page_without_a_link_to_the_outside(
     assert not re.findall(r"\bnan\b|\binf\b|None", re.sub(r"<svg.*?</svg>", "", text, flags=re.S))
 
 
-def test_every_figure_has_its_picture_for_print_and_its_numbers(
-    make_sweep: Make, tmp_path: Path
-) -> None:
-    made = report_on(make_sweep(GAINS, 8))
-    write(made, tmp_path / "report")
-    names = {chart.name for chart in made.sections[0].charts}
+def test_every_figure_has_its_picture_for_print_and_its_numbers(written: Written) -> None:
+    names = {chart.name for chart in written.report.sections[0].charts}
     assert names == {
         "curve_accuracy",
         "gain",
@@ -65,24 +76,24 @@ def test_every_figure_has_its_picture_for_print_and_its_numbers(
     }
     for name in names:
         for ending in ("svg", "png", "csv"):
-            assert (tmp_path / "report" / "figures" / f"{name}.{ending}").stat().st_size > 0
-    with (tmp_path / "report" / "figures" / "curve_accuracy.csv").open() as file:
+            assert (written.folder / "figures" / f"{name}.{ending}").stat().st_size > 0
+    with (written.folder / "figures" / "curve_accuracy.csv").open() as file:
         rows = list(csv.DictReader(file))
     first = next(row for row in rows if row["strategy"] == "max-entropy")
     assert float(first["n_asked"]) == 50
     assert float(first["min"]) <= float(first["mean"]) <= float(first["max"])
     assert first["runs"] == "8"
-    with (tmp_path / "report" / "tables" / "figures_of_merit.csv").open() as file:
+    with (written.folder / "tables" / "figures_of_merit.csv").open() as file:
         merit = {row["strategy"]: row for row in csv.DictReader(file)}
     assert merit["max-entropy"]["rank"] == "1"
     assert float(merit["max-entropy"]["difference"]) == pytest.approx(0.02, abs=0.005)
 
 
-def test_the_same_records_give_the_same_files(make_sweep: Make) -> None:
-    root = make_sweep(GAINS, 6)
-    assert render(report_on(root)) == render(report_on(root))
+def test_the_same_records_give_the_same_files(written: Written) -> None:
+    assert render(report_on(written.root)) == (written.folder / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_half_finished_sweep_and_failed_runs_are_said_first(
     make_sweep: Make, make_run: Any
 ) -> None:
@@ -99,6 +110,7 @@ def test_a_half_finished_sweep_and_failed_runs_are_said_first(
     assert "60 of 130 annotations" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_random_or_bound_nothing_is_ranked(make_run: Any) -> None:
     for seed in range(6):
         make_run("max-entropy", seed)
@@ -110,6 +122,7 @@ def test_without_random_or_bound_nothing_is_ranked(make_run: Any) -> None:
     assert ">rank<" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_is_significant_below_six_seeds(make_sweep: Make) -> None:
     five = render(report_on(make_sweep({"random": 0.0, "max-entropy": 0.1}, 5)))
     assert "nothing can be called significant here" in five
@@ -197,6 +210,7 @@ def test_times_of_different_machines_are_not_shown(make_run: Any) -> None:
     assert "selection_time" not in made.sections[0].by_name
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_uneven_classes_bring_their_own_figures(make_sweep: Make) -> None:
     root = make_sweep(GAINS, 6, task="rare", task_facts={"test_counts": [95, 5]})
     made = report_on(root)
@@ -236,12 +250,14 @@ def test_runs_of_before_are_one_pool_where_they_share_a_generator(make_run: Any)
     assert [[c.task for c in group] for group in groups] == [["faces-a", "faces-b"], ["other"]]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_generator_quality_stands_beside_generative_results(make_sweep: Make) -> None:
     text = render(report_on(make_sweep(GAINS, 6)))
     assert "frechet_distance 12.5" in text
     assert "5 of 6" in text  # found ready made by all but the first run
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_inspected_generators_stand_beside_the_runs_that_rest_on_them(make_run: Any) -> None:
     entry = {"name": "generator", "seconds": 3.0, "cached": True, "load_s": 0.1}
     for name, key in (("asal-gray", "aaa"), ("asal-auto", "aaa"), ("gaal", "bbb")):

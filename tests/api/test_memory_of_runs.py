@@ -44,7 +44,16 @@ class Circle(Strategy):
         return PoolQuery(view.unlabelled[:query_size])
 
 
-@pytest.mark.parametrize("strategy", ["random", "asal-auto", "adba", Circle])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "random",
+        {"name": "asal-auto", "latent_steps": 5},
+        {"name": "adba", "encoder_steps": 5, "refine_steps": 2},
+        Circle,
+    ],
+    ids=["random", "asal-auto", "adba", "Circle"],
+)
 def test_no_pool_outlives_its_run(
     tmp_path: Path, pools: list[weakref.ref[Pool]], strategy: Any
 ) -> None:

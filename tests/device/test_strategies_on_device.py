@@ -94,7 +94,6 @@ class Calibrated(Learner):
 SHOWN = (
     ("asal-gray", "linear"),
     ("asal-gray", "calibrated"),
-    ("gaal", "calibrated"),
     ("max-entropy", "cnn"),
 )
 

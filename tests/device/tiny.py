@@ -34,6 +34,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "adba": {"encoder_steps": 3, "refine_steps": 3},
     "adba-boundary": {"encoder_steps": 3, "refine_steps": 3},
     "gaal": {"latent_steps": 4},
+    "greedy-bound": {"n_candidates": 3},
     "vaal": {"train_steps": 3, "batch_size": 8},
 }
 #: Strategies that compare several sets of parameters.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import runpy
+import sys
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -69,23 +73,19 @@ def test_the_study_prints_its_table(
     assert float(rows["random"][2]) == 0.0
 
 
-def test_the_notebook_runs_and_shows_curve_tables_and_comparison(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "jupyter"))
-    notebook = nbformat.read(EXAMPLES / "study.ipynb", as_version=4)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+@pytest.fixture
+def notebook() -> nbformat.NotebookNode:
+    found = nbformat.read(EXAMPLES / "study.ipynb", as_version=4)
+    cells = [cell for cell in found.cells if cell.cell_type == "code"]
     assert not any(cell.outputs for cell in cells), "commit it without outputs"
     assert all(cell.execution_count is None for cell in cells)
-    work = tmp_path / "work"
-    work.mkdir()
-    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(work)}}).execute()
-    shown = {
-        cell.source.splitlines()[-1]: cell.outputs[-1].data
-        for cell in cells
-        if cell.outputs and "data" in cell.outputs[-1]
-    }
+    return found
+
+
+def assert_shows_curve_tables_and_comparison(
+    shown: Mapping[str, Mapping[str, str]], work: Path
+) -> None:
+    """``shown`` is what each cell's last line gave, by its kind."""
     assert "<svg" in shown["run"]["text/html"]
     assert "<svg" in shown["study"]["text/html"]
     assert "<table>" in shown["study"]["text/html"]
@@ -94,6 +94,49 @@ def test_the_notebook_runs_and_shows_curve_tables_and_comparison(
     assert (work / "table.tex").read_text().count("Gini") >= 1
     assert all(folder.is_finished() for folder in run_folders(work / "runs"))
     assert len(run_folders(work / "runs")) == 8
+
+
+@pytest.mark.usefixtures("sweeps_here", "visits_here", "copied_stores")
+def test_the_notebooks_cells_show_curve_tables_and_comparison(
+    notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, in this process; Jupyter itself is asked by the slow test below."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    names: dict[str, Any] = {"__name__": "notebook"}
+    shown = {}
+    for source in (cell.source for cell in notebook.cells if cell.cell_type == "code"):
+        head, _, rest = source.partition("\n")
+        if head.startswith("%%writefile "):
+            Path(head.split()[1]).write_text(rest)
+            continue
+        *before, last = ast.parse(source).body
+        exec(compile(ast.Module(before, []), "notebook", "exec"), names)
+        if not isinstance(last, ast.Expr):
+            exec(compile(ast.Module([last], []), "notebook", "exec"), names)
+            continue
+        value = eval(compile(ast.Expression(last.value), "notebook", "eval"), names)
+        html = value._repr_html_() if hasattr(value, "_repr_html_") else ""
+        shown[source.splitlines()[-1]] = {"text/plain": repr(value), "text/html": html}
+    sys.modules.pop("mine")
+    assert_shows_curve_tables_and_comparison(shown, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_in_jupyter(
+    notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "jupyter"))
+    work = tmp_path / "work"
+    work.mkdir()
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(work)}}).execute()
+    shown = {
+        cell.source.splitlines()[-1]: cell.outputs[-1].data
+        for cell in notebook.cells
+        if cell.cell_type == "code" and cell.outputs and "data" in cell.outputs[-1]
+    }
+    assert_shows_curve_tables_and_comparison(shown, work)
 
 
 def test_texts_become_rows_that_can_be_learned(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from alharness.engine.runner import execute
 from alharness.records import RunFolder
 from alharness.spec import resolve
 from alharness.tasks.base import DataLocations
+from alharness_strategies.adba import BoundaryLearner
 
 SHORT = {
     "task": "digits-two",
@@ -18,23 +19,24 @@ SHORT = {
     "budget": 40,
     "query_size": 5,
     "initial_size": 20,
-    "generator": {"steps": 40},
+    "generator": {"steps": 10},
 }
 
 
 @pytest.mark.parametrize(
     ("strategy", "mode"),
     [
-        ({"name": "gaal", "latent_steps": 20}, "abstain"),
-        ({"name": "gaal", "latent_steps": 20}, "noisy"),
-        ({"name": "adba", "encoder_steps": 40, "refine_steps": 5}, "hard"),
-        ({"name": "adba-boundary", "encoder_steps": 40, "refine_steps": 5}, "hard"),
+        ({"name": "gaal", "latent_steps": 5}, "abstain"),
+        ({"name": "gaal", "latent_steps": 5}, "noisy"),
+        ({"name": "adba", "encoder_steps": 10, "refine_steps": 3}, "hard"),
+        ({"name": "adba-boundary", "encoder_steps": 10, "refine_steps": 3}, "hard"),
     ],
     ids=["gaal-abstain", "gaal-noisy", "adba", "adba-boundary"],
 )
 def test_synthetic_labels_survive_a_stop(
-    tmp_path: Path, strategy: dict[str, object], mode: str
+    tmp_path: Path, strategy: dict[str, object], mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(BoundaryLearner, "STEPS", 20)
     spec = resolve({**SHORT, "strategy": strategy, "oracle": {"mode": mode}})
     store = tmp_path / "store"
 
