@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ import pytest
 # Before anybody imports Triton: without a device its interpreter computes matching's kernel.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import torch
 
 from alharness.engine.places import Places
 from alharness.engine.stage import Problem
@@ -80,6 +84,71 @@ def sweeps_here(monkeypatch: pytest.MonkeyPatch) -> None:
             yield Event("failed" if reason else "finished", job, reason, details)
 
     monkeypatch.setattr(LocalExecutor, "run", run)
+
+
+class Copy:
+    """A copy of this process, which has imported all, at some work of its own: it begins in hundredths of a
+    second, and what becomes of it is nothing to the tests.
+
+    Attributes:
+        pid: to be signalled.
+        printed_at: a file with all that it prints.
+    """
+
+    def __init__(self, work: Callable[[], object], printed_at: Path) -> None:
+        self.printed_at, self._code = printed_at, None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _live(work, printed_at)
+
+    def wait(self) -> int:
+        """Its exit code, negative for a signal."""
+        if self._code is None:
+            self._code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._code
+
+    def kill(self) -> None:
+        if self._code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+
+    @property
+    def printed(self) -> str:
+        return self.printed_at.read_text(errors="replace")
+
+
+def _live(work: Callable[[], object], printed_at: Path) -> NoReturn:
+    code: object = 70
+    try:
+        file = os.open(printed_at, os.O_WRONLY | os.O_CREAT)
+        for descriptor in (1, 2):
+            os.dup2(file, descriptor)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # not pytest's own
+        torch.set_num_threads(1)  # those of OpenMP are not copied
+        code = work()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else code is not None)
+
+
+@pytest.fixture
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Copy]]:
+    """``copies(work)`` does something in a copy of this process, whose exit code is what it returns; None
+    is 0. Where a process of its own matters, and not what a fresh one imports."""
+    folder, made = tmp_path_factory.mktemp("copies"), list[Copy]()
+
+    def start(work: Callable[[], object]) -> Copy:
+        made.append(Copy(work, folder / str(len(made))))
+        return made[-1]
+
+    yield start
+    for copy in made:
+        copy.kill()
 
 
 class VisitHere:

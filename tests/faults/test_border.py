@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -286,21 +287,20 @@ class Deaf(Strategy):
 
 
 def test_native_code_that_never_comes_back_is_ended_and_the_records_before_it_are_safe(
-    tmp_path: Path,
+    tmp_path: Path, copies: Callable[..., Any]
 ) -> None:
     (tmp_path / "deaf.py").write_text(DEAF)
+    name = f"{tmp_path / 'deaf.py'}:Deaf"
     command = [
-        sys.executable, "-m", "alharness", "run", "--strategy", "./deaf.py:Deaf", "--dataset", "digits-two",
-        "--budget", "60", "--query-size", "10", "--initial-size", "20", "--device", "cpu", "--no-tracking",
-        "--quiet", "--runs-dir", "runs", "--select-timeout", "1", "--set", "learner.kind=linear",
+        "run", "--strategy", name, "--dataset", "digits-two", "--budget", "60", "--query-size", "10",
+        "--initial-size", "20", "--device", "cpu", "--no-tracking", "--quiet", "--runs-dir",
+        str(tmp_path / "runs"), "--select-timeout", "1", "--set", "learner.kind=linear",
     ]  # fmt: skip
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.returncode == -signal.SIGKILL
+    ended = copies(lambda: call(command))
+    assert ended.wait() == -signal.SIGKILL
     assert (
-        "'./deaf.py:Deaf' did not answer within 1 s (--select-timeout) in select of cycle 1"
-        in done.stderr
+        f"'{name}' did not answer within 1 s (--select-timeout) in select of cycle 1"
+        in ended.printed
     )
     (folder,) = run_folders(tmp_path / "runs")
     assert len(folder.records()) == 1
@@ -333,24 +333,18 @@ def test_who_ignores_the_alarm_is_ended_from_another_thread(
     )
 
 
-AFTER = """
-import sys
-from alharness.border.author import Author
-from alharness.border.limits import time_limit
-
-with time_limit(60, Author(object(), "it"), 0):
-    pass
-sys.setprofile(lambda *values: None)
-print([n * n for n in range(1000)][-1])
-"""
+def after() -> None:
+    with limits.time_limit(60, Author(object(), "it"), 0):
+        pass
+    sys.setprofile(lambda *values: None)
+    print([n * n for n in range(1000)][-1])
 
 
-def test_a_selection_in_time_leaves_the_interpreter_as_it_was() -> None:
+def test_a_selection_in_time_leaves_the_interpreter_as_it_was(copies: Callable[..., Any]) -> None:
     """With a profiler or debugger CPython 3.11 went round for ever after a selection that kept its limit."""
-    done = subprocess.run(
-        [sys.executable, "-c", AFTER], capture_output=True, text=True, timeout=500, check=False
-    )
-    assert done.stdout == "998001\n", done.stderr
+    done = copies(after)
+    assert done.wait() == 0, done.printed
+    assert done.printed == "998001\n"
 
 
 def test_who_swallows_exceptions_gets_one_after_the_other() -> None:

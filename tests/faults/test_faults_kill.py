@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,31 +32,39 @@ class Slow(MaxEntropy):
 
 def command(plugin: Path, runs: Path, *more: str) -> list[str]:
     return [
-        sys.executable, "-m", "alharness", "run", "--strategy", f"{plugin}:Slow",
-        "--dataset", "digits-two", "--runs-dir", str(runs), "--budget", "60", "--query-size", "5",
-        "--initial-size", "20", "--device", "cpu", *more,
+        "run", "--strategy", f"{plugin}:Slow", "--dataset", "digits-two", "--runs-dir", str(runs),
+        "--budget", "60", "--query-size", "5", "--initial-size", "20", "--device", "cpu", *more,
     ]  # fmt: skip
 
 
 def here(plugin: Path, runs: Path, *more: str) -> int:
-    """The same in this process: only who is killed needs one of its own."""
-    return call(command(plugin, runs, *more)[3:])
+    return call(command(plugin, runs, *more))
 
 
-@contextmanager
-def held(words: list[str], runs: Path) -> Iterator[None]:
+Held = Callable[[list[str], Path], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def held(copies: Callable[..., Any]) -> Held:
     """A process of its own that has written three cycles and waits in the next; it is killed at the end."""
-    process = subprocess.Popen(words, env={**os.environ, "HELD": "1"})
-    try:
-        deadline = time.monotonic() + 300
-        while not (runs.exists() and any(len(f.records()) == 3 for f in run_folders(runs))):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        yield
-    finally:
-        process.kill()
-        process.wait()
+
+    def work(words: list[str]) -> int:
+        os.environ["HELD"] = "1"
+        return call(words)
+
+    @contextmanager
+    def held(words: list[str], runs: Path) -> Iterator[None]:
+        process = copies(lambda: work(words))
+        try:
+            deadline = time.monotonic() + 300
+            while not (runs.exists() and any(len(f.records()) == 3 for f in run_folders(runs))):
+                assert time.monotonic() < deadline, process.printed
+                time.sleep(0.02)
+            yield
+        finally:
+            process.kill()
+
+    return held
 
 
 def only_folder(runs: Path) -> RunFolder:
@@ -73,7 +80,7 @@ def plugin(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("visits_here")
-def test_killed_and_started_again(plugin: Path, tmp_path: Path) -> None:
+def test_killed_and_started_again(plugin: Path, tmp_path: Path, held: Held) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert here(plugin, whole, "--quiet") == 0
 
@@ -169,7 +176,7 @@ def test_a_finished_run_is_not_run_again_and_fresh_starts_over(
 
 
 def test_two_processes_do_not_write_one_run(
-    plugin: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    plugin: Path, tmp_path: Path, held: Held, capfd: pytest.CaptureFixture[str]
 ) -> None:
     runs = tmp_path / "runs"
     with held(command(plugin, runs, "--quiet", "--no-tracking"), runs):

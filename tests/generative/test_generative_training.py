@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,33 +159,23 @@ def test_a_stopped_training_continues_to_the_same_bits(
     )
 
 
-TRAIN_UNTIL_KILLED = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from test_generative_training import digits, recipe
-from alharness.generative.training import Training
-from alharness.generative.training import train as train_on
-from alharness.generative.training import train
-from alharness.generative.wgan import GeneratorTraining
-training = GeneratorTraining(digits(), recipe(steps=10**6))
-train(training, Path(sys.argv[2]), lambda *report: None, checkpoint_s=0.0)
-"""
-
-
-def test_kill_9_in_the_middle_of_a_step_or_of_a_checkpoint(tmp_path: Path) -> None:
+def test_kill_9_in_the_middle_of_a_step_or_of_a_checkpoint(
+    tmp_path: Path, copies: Callable[..., Any]
+) -> None:
     """A real process, killed for real, at no chosen moment; then 40 more steps."""
     stopped = tmp_path / "stopped"
     stopped.mkdir()
-    process = subprocess.Popen(
-        [sys.executable, "-c", TRAIN_UNTIL_KILLED, str(Path(__file__).parent), str(stopped)]
-    )
+
+    def train_until_killed() -> None:
+        endless = GeneratorTraining(digits(), recipe(steps=10**6))
+        train_on(endless, stopped, silent, checkpoint_s=0.0)
+
+    process = copies(train_until_killed)
     deadline = time.monotonic() + 200
     while not (stopped / CHECKPOINT).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
 
     training = GeneratorTraining(digits(), recipe(steps=10**6))
     training.restore(stopped / CHECKPOINT)
