@@ -24,7 +24,7 @@ from alharness.border import limits
 from alharness.border.author import Author
 from alharness.border.call import watched
 from alharness.border.state import SETTINGS, changed, global_marks, put_back
-from alharness.cli import call
+from alharness.cli import call, main
 from alharness.errors import PluginError
 from alharness.records import run_folders, timed_selections
 from alharness.timing import effort
@@ -296,7 +296,7 @@ def test_native_code_that_never_comes_back_is_ended_and_the_records_before_it_ar
         "--initial-size", "20", "--device", "cpu", "--no-tracking", "--quiet", "--runs-dir",
         str(tmp_path / "runs"), "--select-timeout", "1", "--set", "learner.kind=linear",
     ]  # fmt: skip
-    ended = copies(lambda: call(command))
+    ended = copies(lambda: main(command))
     assert ended.wait() == -signal.SIGKILL
     assert (
         f"'{name}' did not answer within 1 s (--select-timeout) in select of cycle 1"

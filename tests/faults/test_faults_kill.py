@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from alharness.cli import call
+from alharness.cli import call, main
 from alharness.records import CycleRecord, QueryLog, RunFolder, run_folders
 from alharness.records.records import RecordFile
 
@@ -48,9 +48,9 @@ Held = Callable[[list[str], Path], AbstractContextManager[None]]
 def held(copies: Callable[..., Any]) -> Held:
     """A process of its own that has written three cycles and waits in the next; it is killed at the end."""
 
-    def work(words: list[str]) -> int:
+    def work(words: list[str]) -> None:
         os.environ["HELD"] = "1"
-        return call(words)
+        main(words)
 
     @contextmanager
     def held(words: list[str], runs: Path) -> Iterator[None]:
