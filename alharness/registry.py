@@ -80,6 +80,15 @@ class StrategyPlugin:
         return joined(self.cls.Parameters, self.inner.parameters)
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """Defaults of its parameters, by name; those that must be given are not there."""
+        return {
+            name: info.get_default(call_default_factory=True, validated_data={})
+            for name, info in self.parameters.model_fields.items()
+            if not info.is_required()
+        }
+
+    @property
     def unused(self) -> tuple[str, ...]:
         """Beginnings of settings that cannot change what it asks, as the contract of a strategy has it.
 

@@ -91,13 +91,13 @@ _Part = tuple[int, "NDArray[Any] | list[Any]"]
 
 
 def _whose(run: Run) -> dict[str, Any]:
-    from alharness.comparison.runs import display_label
+    from alharness.comparison.runs import label_of
 
     seed, data_seed = run.pair
     return {
         "task": run.task,
         "strategy": run.strategy,
-        "label": display_label(run.strategy, run.parameters) if run.has_spec else "?",
+        "label": label_of(run) if run.has_spec else "?",
         "seed": seed,
         "data_seed": data_seed,
         "run_key": run.folder.name,

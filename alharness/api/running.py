@@ -117,9 +117,9 @@ class RunResult:
 
     @property
     def _name(self) -> str:
-        from alharness.comparison.runs import display_label
+        from alharness.comparison.runs import label_of
 
-        return display_label(self.run.strategy, self.run.parameters)
+        return label_of(self.run)
 
     def _told(self) -> str:
         last, seed = self.records[-1], self.run.pair[0]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from alharness.comparison.runs import describe, display_label
+from alharness.comparison.runs import describe, label_of
 from alharness.comparison.series import LeftOut, Series
 from alharness.errors import UserError
 from alharness.records import Run
@@ -101,7 +101,7 @@ def _by_label(runs: Sequence[Run]) -> dict[str, list[list[Run]]]:
     """Groups of equal settings; a label names strategy and parameters, and may stand for several."""
     by_label: dict[str, list[list[Run]]] = defaultdict(list)
     for group in _by_identity(runs):
-        by_label[display_label(group[0].strategy, group[0].parameters)].append(group)
+        by_label[label_of(group[0])].append(group)
     return by_label
 
 

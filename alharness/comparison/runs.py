@@ -6,14 +6,14 @@ found here, where version 0.2 had them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from alharness.errors import UserError
 from alharness.records import Run, read_run, read_runs
 
-__all__ = ["Run", "describe", "display_label", "read_run", "read_runs"]
+__all__ = ["Run", "describe", "display_label", "label_of", "read_run", "read_runs"]
 
 
 def describe(run: Run) -> str:
@@ -22,18 +22,31 @@ def describe(run: Run) -> str:
         return str(run.folder)
     seed, data_seed = run.pair
     seeds = f"seed {seed}" if seed == data_seed else f"seed {seed}, data seed {data_seed}"
-    return f"{run.task} / {display_label(run.strategy, run.parameters)} / {seeds}"
+    return f"{run.task} / {label_of(run)} / {seeds}"
 
 
-def display_label(strategy: str, parameters: Mapping[str, Any]) -> str:
-    """A strategy's name with those of its parameters that are not at their defaults."""
+def label_of(run: Run) -> str:
+    """What a run's strategy is called in tables."""
+    return display_label(run.strategy, run.parameters, run.facts.strategy.at_defaults)
+
+
+def display_label(
+    strategy: str, parameters: Mapping[str, Any], at_defaults: Sequence[str] = ()
+) -> str:
+    """A strategy's name with those of its parameters that are not at their defaults.
+
+    Args:
+        at_defaults: parameters that the record says had theirs, for a strategy that is not installed here.
+    """
     defaults, before = _declared(strategy)
+    if defaults is None:
+        defaults = {name: parameters[name] for name in at_defaults if name in parameters}
     # An old run does not record the recipe that it followed; it is not the default of today.
     recorded = {**before, **parameters}
     shown = [
         f"{key}={_short(value)}"
         for key, value in sorted(recorded.items())
-        if defaults is None or key not in defaults or defaults[key] != value
+        if key not in defaults or defaults[key] != value
     ]
     return f"{strategy}({', '.join(shown)})" if shown else strategy
 
@@ -49,12 +62,7 @@ def _declared(strategy: str) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     from alharness.registry import find_strategy
 
     try:
-        model = find_strategy(strategy).parameters
+        plugin = find_strategy(strategy)
     except UserError:
         return None, {}
-    defaults = {
-        name: info.get_default(call_default_factory=True, validated_data={})
-        for name, info in model.model_fields.items()
-        if not info.is_required()
-    }
-    return defaults, before(model)
+    return plugin.defaults, before(plugin.parameters)

@@ -80,6 +80,7 @@ def describe(
             # Only where there is something to say: all other runs say what they always said.
             **({"caveat": caveat} if caveat else {}),
             **({"looks_at_test_labels": True} if is_judged else {}),
+            **({"at_defaults": _at_defaults(spec)} if _is_foreign(spec) else {}),
         ),
         # Of the session that began the run: those that went on say themselves what they had.
         # Only where a strategy chose: all other runs say what they always said.
@@ -92,6 +93,16 @@ def describe(
     folder.write_facts(facts)
     # Last: a folder with a spec has all that a reader of runs asks for.
     write_text(folder.spec, spec.to_toml())
+
+
+def _is_foreign(spec: RunSpec) -> bool:
+    """Whether code that is not ours has a part in the strategy: the spec's digests name it."""
+    return any(plugin in spec.strategy.name for plugin in spec.plugins)
+
+
+def _at_defaults(spec: RunSpec) -> list[str]:
+    defaults, given = registry.find_strategy(spec.strategy.name).defaults, spec.strategy.parameters
+    return [name for name, value in defaults.items() if name in given and given[name] == value]
 
 
 def describe_preparation(folder: RunFolder, changes: Mapping[str, str]) -> None:

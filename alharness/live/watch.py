@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alharness.comparison.comparison import BASELINE
-from alharness.comparison.runs import display_label
+from alharness.comparison.runs import label_of
 from alharness.errors import UserError
 from alharness.pictures.charts import COLOURS
 from alharness.pictures.styles import line_styles
@@ -79,13 +79,9 @@ def watched(runs_dir: Path) -> Watched:
     return Watched(runs_dir)
 
 
-def _label(run: Run) -> str:
-    return display_label(run.strategy, run.parameters)
-
-
 def _colours(runs: list[Run]) -> dict[str, str]:
     """A colour for every strategy: its own of the reports, or a free one where another has it already."""
-    labels = sorted({_label(run) for run in runs})
+    labels = sorted({label_of(run) for run in runs})
     usual = line_styles(labels, baseline=BASELINE)
     found: dict[str, str] = {}
     for label in labels:
@@ -108,7 +104,7 @@ def _of(run: Run, now: float) -> dict[str, Any]:
     n = records[-1].n_asked if records else 0
     return {
         "task": run.task,
-        "strategy": _label(run),
+        "strategy": label_of(run),
         "seed": run.pair[0],
         "key": run.folder.name,
         "state": _state(run, now),

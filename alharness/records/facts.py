@@ -134,11 +134,14 @@ class StrategyFacts(_Written):
         looks_at_test_labels: whether it was shown figures of the test set: a bound and no strategy.
         adapted: what ``prepare`` put in the place of the problem's own (pool, test set, classifier), with
             what tells it from others; empty for most.
+        at_defaults: parameters of a foreign strategy that had their defaults: who reads its records need
+            not have its code.
     """
 
     distribution: str = "?"
     caveat: str = ""
     looks_at_test_labels: bool = False
+    at_defaults: list[str] = []
     adapted: dict[str, str] = {}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alharness.cli import call
+from alharness.comparison.runs import _declared, label_of
 from alharness.errors import UserError
 from alharness.records import read_runs
 from alharness.records.published import publish, unpacked
@@ -126,3 +127,32 @@ def test_runs_are_listed_and_removed(
     assert call(["runs", "remove", *where]) == 2  # all of them? Nobody said so
     assert call(["runs", "remove", "--state", "not started", "--yes", *where]) == 0
     assert len(read_runs(study)) == 4
+
+
+def test_a_strategy_that_is_not_here_is_called_as_it_was_where_its_runs_were_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "there" / "mine.py"
+    mine.parent.mkdir()
+    mine.write_text(
+        "from alharness.strategy import Parameters, PoolQuery, Strategy\n\n\n"
+        "class Knobs(Parameters):\n    step: int = 1\n    start: int = 0\n\n\n"
+        "class Mine(Strategy):\n    Parameters = Knobs\n\n"
+        "    def select(self, view, query_size):\n"
+        "        every = view.unlabelled[:: self.parameters.step]\n"
+        "        return PoolQuery(every[:query_size])\n"
+    )
+    monkeypatch.chdir(mine.parent)
+    small = ["--budget", "30", "--query-size", "10", "--no-tracking", "--quiet"]
+    for step in ("1", "2"):
+        setting = ["--set", f"strategy.step={step}"]
+        assert call(["run", "./mine.py:Mine", "digits-two", *small, *setting]) == 0
+    here = [label_of(run) for run in read_runs(Path("runs"))]
+    assert sorted(here) == ["./mine.py:Mine", "./mine.py:Mine(step=2)"]
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    publish(read_runs(Path("runs")), elsewhere / "study.tar.xz")
+    monkeypatch.chdir(elsewhere)
+    mine.unlink()
+    _declared.cache_clear()
+    with unpacked(elsewhere / "study.tar.xz") as folder:
+        assert sorted(map(label_of, read_runs(folder))) == sorted(here)
