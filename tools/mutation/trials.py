@@ -352,7 +352,7 @@ def trials(
             raise RuntimeError("the tests were not collected, or not all mutants tried")
 
     if any(picked[place] for place in within):
-        yield from _from_a_fork(collected)
+        yield from _from_a_fork(collected, root.parent / "tried.log")
     else:
         yield from map(tried, within)
     yield from map(tried, others)
@@ -381,7 +381,7 @@ def _tested_again(session: pytest.Session, tests: Sequence[str]) -> int:
 
 
 def _from_a_fork(
-    work: Callable[[Callable[[dict[str, object]], None]], None],
+    work: Callable[[Callable[[dict[str, object]], None]], None], log: Path
 ) -> Iterator[dict[str, object]]:
     """What work tells, out of a child that imports all our modules first; this process stays without."""
     reading, writing = os.pipe()
@@ -390,6 +390,8 @@ def _from_a_fork(
     if child == 0:
         os.close(reading)
         try:
+            with log.open("wb") as file:  # pytest's own words
+                os.dup2(file.fileno(), 1)
             import_all()
             with os.fdopen(writing, "w", encoding="utf-8") as file:
                 work(lambda entry: print(json.dumps(entry), file=file, flush=True))
