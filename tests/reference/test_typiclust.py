@@ -12,6 +12,7 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
+from alharness.matching.spaces import unit_rows
 from alharness_strategies import typiclust
 from alharness_strategies.typiclust import TypiClust, k_means
 
@@ -94,3 +95,34 @@ def test_a_query_takes_everything_that_is_left() -> None:
     points = torch.rand(23, 3, generator=torch.Generator().manual_seed(0))
     clusters = torch.arange(23) % 4
     assert sorted(TypiClust().choose(points, clusters, 23, 23).tolist()) == list(range(23))
+
+
+@pytest.mark.parametrize("n_members", [1, 2, 6, 40])
+def test_the_most_typical_is_nearest_to_its_neighbours_by_either_rule(
+    n_members: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mean distances to the k nearest others, by two loops; blocks smaller than a cluster."""
+    monkeypatch.setattr(typiclust, "ROWS", 5)
+    points = torch.randn(60, 3, generator=torch.Generator().manual_seed(1)).double()
+    members = torch.arange(60)[:: 60 // n_members][:n_members]
+
+    def mean_distances(k: int) -> list[float]:
+        own = points[members]
+        each = [sorted(float((a - b).norm()) for b in own)[1 : k + 1] for a in own]
+        return [sum(found) / k for found in each]
+
+    strategy = TypiClust()
+    k = min(strategy.parameters.n_neighbours, n_members - 1)
+    order = strategy.by_typicality(points, members).tolist()
+    if k < 1:
+        assert order == members.tolist()
+        return
+    wanted = mean_distances(k)
+    assert order == [int(members[i]) for i in sorted(range(n_members), key=wanted.__getitem__)]
+    found = np.concatenate(list(typiclust._mean_distances(points[members].numpy(), k)))
+    assert found.tolist() == pytest.approx(wanted)
+
+
+def test_rows_have_length_one_each_by_itself_and_zeros_stay() -> None:
+    rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, -2.0]])
+    assert unit_rows(rows).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0], [0, -1]]

@@ -6,10 +6,12 @@ import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from alharness.engine import describing
 from alharness.engine.describing import describe
 from alharness.engine.opening import open_task
 from alharness.engine.places import Places
@@ -131,3 +133,12 @@ def test_a_field_of_another_form_is_named(folder: RunFolder, tmp_path: Path) -> 
 def test_a_spec_may_name_a_plug_in_without_parameters() -> None:
     spec = SpecFacts.model_validate({"task": "digits-two", "strategy": {"name": "x", "k": 3}})
     assert (spec.task.name, spec.strategy.parameters) == ("digits-two", {"k": 3})
+
+
+def test_libraries_of_every_plug_in_that_takes_part_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = {("a", "mine"): {"numba": "1"}, ("b", "task"): {"numba": "1", "lmdb": "2"}, ("b", "x"): {}}
+    monkeypatch.setattr(describing.plugins, "libraries_of", lambda *named: of[named])
+    spec: Any = SimpleNamespace(named=tuple(of))
+    assert describing._libraries(spec) == {"numba": "1", "lmdb": "2"}

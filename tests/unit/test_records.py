@@ -18,6 +18,7 @@ from alharness.records import (
     Times,
     append_record,
     read_records,
+    reader,
     timed_selections,
 )
 
@@ -193,3 +194,16 @@ def test_a_damaged_query_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(UserError, match=r"queries.npz' is damaged.*--fresh"):
         QueryLog.read(path)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_links_are_followed_as_far_as_a_tree_of_runs_is_deep(depth: int, tmp_path: Path) -> None:
+    """``runs/TASK/STRATEGY/KEY``: each of the three may lie elsewhere; below, a link may lead round."""
+    elsewhere = tmp_path / "disk"
+    elsewhere.mkdir()
+    (elsewhere / "spec.toml").write_text("")
+    link = tmp_path.joinpath("runs", *"abcd"[:depth])
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    found = [folder.path for folder in reader.run_folders(tmp_path / "runs")]
+    assert found == ([link] if depth <= reader.DEPTH else [])
