@@ -140,7 +140,9 @@ def _chosen(comparison: Comparison, only: Sequence[str]) -> list[Series]:
         return [*(s for s in comparison.series if s is not base), *([base] if base else [])]
     shown = []
     for name in dict.fromkeys(only):
-        by_name = [s for s in comparison.series if name in (s.label, s.name, s.strategy)]
+        # A name of one setting is that one: a strategy's plain name stands for all where none has it.
+        exact = [s for s in comparison.series if name in (s.label, s.name)]
+        by_name = exact or [s for s in comparison.series if s.strategy == name]
         shown += by_name or [comparison.find(name)]  # which says what there is
     shown = list({series.label: series for series in shown}.values())
     if base is None or any(series is base for series in shown):
