@@ -27,11 +27,16 @@ STRATEGIES = [
 
 #: Need a classifier that is a network, or an ensemble.
 WITH_A_NETWORK = ("badge", "bald", "batch-bald", "learning-loss", "qbc")
-#: Strategies that see the classifier's network: by its features, its gradients, its loss.
-WITH_NETWORK = ("max-entropy", "badge", "core-set", "typiclust", "learning-loss", "asal-cls")
+#: Strategies that see the classifier's network, by its features, its gradients or its loss; those of a linear
+#: model are the items themselves.
+BY_NETWORK = ("badge", "core-set", "typiclust", "learning-loss", "asal-cls")
 
-#: Share all that touches a device with another one: gaal is made from it.
-SIBLINGS = ("simple-gan",)
+#: Share all that touches a device with another one, and are asked there by the conformance's device check
+#: (test_rest_on_device.py): gaal is made from simple-gan, asal-gray searches as its siblings do, and who only
+#: scores predictions, or samples of them, does it as max-entropy and bald.
+SIBLINGS = (
+    "simple-gan", "asal-auto", "asal-disc", "margin", "least-confidence", "subset:", "batch-bald", "qbc",
+)  # fmt: skip
 
 
 def cases() -> list[object]:
@@ -39,8 +44,9 @@ def cases() -> list[object]:
     found = []
     for name in STRATEGIES:
         for learner in ("linear", "cnn"):
-            variant = name.endswith(("-rerank", "-random-latent")) or name in SIBLINGS
-            is_slow = variant or (learner == "cnn" and name not in WITH_NETWORK)
+            variant = name.endswith(("-rerank", "-random-latent")) or name.startswith(SIBLINGS)
+            needless = name != "max-entropy" and (name in BY_NETWORK) != (learner == "cnn")
+            is_slow = variant or needless
             marks = [pytest.mark.slow] if is_slow else []
             found.append(pytest.param(name, learner, marks=marks, id=f"{name}-{learner}"))
     return found

@@ -49,6 +49,7 @@ def bench(folder: Path, sleep: float, *options: str) -> Done:
     return Done(os.waitstatus_to_exitcode(ended), log.read_text())
 
 
+@pytest.mark.slow  # it is about 'tox -e bench', and starts it four times
 def test_a_slower_step_fails_against_saved_times_of_this_machine_only(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     shutil.copy(root / "benchmarks" / "conftest.py", tmp_path)

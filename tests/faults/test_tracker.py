@@ -139,6 +139,7 @@ def test_a_server_that_answers_gets_every_record(
     assert steps == [20, 30, 40, 50, 60]
 
 
+@pytest.mark.usefixtures("visits_here")  # the visit's own process is told of above and below
 def test_an_absent_server_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -186,6 +187,7 @@ def children() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
+@pytest.mark.usefixtures("visits_here")  # the visit's own process is told of above and below
 def test_a_server_that_dies_in_the_middle_is_told_once(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
