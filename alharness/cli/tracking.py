@@ -29,8 +29,10 @@ EVERY_S = 5.0
 #: How long a server may take to end by itself.
 ENDING_S = 3.0
 
-#: What MLflow's page shows of an experiment: its training runs, as charts.
-TRAINING = "workflowType=machine_learning&compareRunsMode=CHART"
+#: What MLflow's page shows of an experiment: its training runs, as charts. In its own order, by time, it
+#: shows sweeps with their runs folded away, and so no chart; by seed it shows runs, all strategies of the
+#: first seed before the next.
+TRAINING = "workflowType=machine_learning&compareRunsMode=CHART&orderByKey=params.%60seed%60&orderByAsc=true"
 
 
 @click.command()

@@ -358,6 +358,7 @@ def test_the_page_of_mlflow_that_ui_opens_is_that_of_training_runs(
     assert call(["ui", "--mlflow", "--runs-dir", str(runs)]) is not None
     (address,) = capsys.readouterr().out.splitlines()
     assert "workflowType=machine_learning" in address
+    assert "orderByKey=params.`seed`" in unquote(address)  # by time a sweep hides its runs
     assert unquote(address).endswith("searchFilter=params.`strategy.name` != 'full'")
     assert default_uri(runs) in served[0]
 
