@@ -175,7 +175,7 @@ def _open_mlflow(runs_dir: Path, tracking_uri: str | None, experiment: str, port
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     arguments = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    command = [sys.executable, "-m", "mlflow", "server", *arguments, "--workers", "1"]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", *arguments, "--workers", "1"]
     code = _serve(command, environment)
     if code:
         raise UserError(

@@ -29,7 +29,7 @@ class Helper:
         environment = {**os.environ, "PYTHONHASHSEED": "12345"}
         code = "from alharness.conformance.process import serve; serve()"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code],
+            [sys.executable, "-P", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -181,7 +181,10 @@ class _Nursery:
         self.n_forked = 0
         self.is_ready = False
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "alharness.executors.worker", "--nursery", str(theirs.fileno())],
+            [
+                *(sys.executable, "-P", "-m", "alharness.executors.worker"),
+                *("--nursery", str(theirs.fileno())),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env=environment,
@@ -240,7 +243,7 @@ def _fresh(environment: dict[str, str]) -> Start:
 
     def start(stdin: int, stdout: int, stderr: int) -> _Process:
         return subprocess.Popen(
-            [sys.executable, "-m", "alharness.executors.worker"],
+            [sys.executable, "-P", "-m", "alharness.executors.worker"],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,

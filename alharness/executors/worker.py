@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 from alharness.progress import Progress
@@ -132,6 +133,9 @@ def _become_worker(descriptors: Sequence[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
+    # Started with -P: a plug-in's modules in the working folder are found, but behind what is installed.
+    # In front of it a folder 'alharness' (a clone) or a file 'random.py' would take a library's place.
+    sys.path.append(str(Path.cwd()))
     if sys.argv[1:2] == ["--nursery"]:
         nursery(socket.socket(fileno=int(sys.argv[2])))
     else:

@@ -215,3 +215,18 @@ def test_what_a_run_was_is_read_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "IMPORTED []" in done.stdout
+
+
+def test_a_python_that_is_started_takes_no_library_from_the_working_folder() -> None:
+    """A clone's folder 'alharness' or a file 'random.py' there would be imported in its place."""
+    started = [
+        (module_of(path), [ast.unparse(item) for item in node.elts])
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.List | ast.Tuple)
+        and node.elts
+        and ast.unparse(node.elts[0]) == "sys.executable"
+    ]
+    assert len(started) >= 5
+    for where, words in started:
+        assert words[1] in ("'-P'", "'-I'"), where
