@@ -11,21 +11,18 @@ from typing import TYPE_CHECKING
 import click
 
 from alharness.cli.explaining import claims_format, explain_option
-from alharness.cli.options import data_root_option, runs_dir_option
+from alharness.cli.options import data_root_option, path_option, runs_dir_option
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
     from alharness.scaling.study import Study
 
 
-def _claims_option(function: click.decorators.FC) -> click.decorators.FC:
-    return click.option(
-        "--claims",
-        "claims_file",
-        type=click.Path(path_type=Path),
-        default=None,
-        help="The file of claims (default: the one that ships with alharness).",
-    )(function)
+_claims_option = path_option(
+    "--claims",
+    "claims_file",
+    help="The file of claims (default: the one that ships with alharness).",
+)
 
 
 @click.group()
@@ -59,38 +56,28 @@ def list_claims(claims_file: Path | None) -> None:
 @claims.command("check")
 @explain_option(claims_format)
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
+@path_option(
     "--published",
-    type=click.Path(path_type=Path),
-    default=None,
     metavar="PATH",
     help="Judge published studies: all below a folder of the repository (benchmarks/results).",
 )
 @click.option("--measure", is_flag=True, help="First measure the studies that the claims name.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("timing"),
-    show_default=True,
-    help="Where the claims' own studies lie.",
-)
+@path_option("--out", default=Path("timing"), help="Where the claims' own studies lie.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @_claims_option
 @data_root_option
 @runs_dir_option
 @click.option("--strict", is_flag=True, help="What is not measured fails as well.")
-@click.option(
+@path_option(
     "--junit",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=None,
+    dir_okay=False,
     metavar="FILE",
     help="Also write the verdicts there as JUnit's XML, for CI.",
 )
-@click.option(
+@path_option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=None,
+    dir_okay=False,
     metavar="FILE",
     help="Also write the verdicts there as JSON.",
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alharness.cli.options import path_option
 from alharness.cli.selection import (
     Compared,
     comparing,
@@ -36,12 +37,8 @@ if TYPE_CHECKING:
     default=None,
     help="table, csv, md, latex or json (default table, or what the ending of --out tells).",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=None,
-    metavar="FILE",
-    help="Also write the results there: .csv, .md, .tex, .json or .txt.",
+@path_option(
+    "--out", metavar="FILE", help="Also write the results there: .csv, .md, .tex, .json or .txt."
 )
 def compare(compared: Compared, at: str | None, chosen: str | None, out: Path | None) -> int:
     """Compare finished runs in a table.

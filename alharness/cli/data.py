@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from alharness.cli.display import make_display, table
-from alharness.cli.options import data_root_option, parse_settings, section_of, settings_option
+from alharness.cli.options import (
+    data_root_option,
+    parse_settings,
+    path_option,
+    section_of,
+    settings_option,
+)
 from alharness.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -23,11 +29,8 @@ if TYPE_CHECKING:
 #: Rows and columns of the picture that ``preview`` draws.
 PREVIEW = 8
 
-_source_option = click.option(
-    "--source",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Folder or archive of the originals, instead of the data root.",
+_source_option = path_option(
+    "--source", help="Folder or archive of the originals, instead of the data root."
 )
 _workers_option = click.option(
     "--workers", type=click.IntRange(min=1), default=None, help="Processes (default: all cores)."
@@ -102,9 +105,8 @@ def prepare(
 
 @data.command("import")
 @click.argument("name")
-@click.option(
+@path_option(
     "--source",
-    type=click.Path(path_type=Path),
     required=True,
     help="Folder or zip archive with {train,test}/CLASS/*.png (or jpg, ...).",
 )
@@ -177,13 +179,7 @@ def verify(name: str, source: Path | None, data_root: Path | None) -> None:
 
 @data.command()
 @click.argument("name")
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=None,
-    help="PNG file (default: NAME.png).",
-)
+@path_option("--output", "-o", dir_okay=False, help="PNG file (default: NAME.png).")
 @settings_option("A setting of the task, as in 'alharness run': task.numbers=price (repeatable).")
 @data_root_option
 def preview(
@@ -238,12 +234,7 @@ def preview(
     metavar="MODULE:NAME",
     help="A torch module, a function of images, or what gives one: package.module:name, ./file.py:name.",
 )
-@click.option(
-    "--out",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The .npz file to write.",
-)
+@path_option("--out", dir_okay=False, required=True, help="The .npz file to write.")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from alharness.cli.options import path_option
 from alharness.cli.selection import Compared, comparing, tell_unreadable
 
 
@@ -17,11 +18,9 @@ from alharness.cli.selection import Compared, comparing, tell_unreadable
 @click.option(
     "--width", default=3.3, show_default=True, help="Inches; 3.3 is a column, 6.8 a page."
 )
-@click.option(
+@path_option(
     "--out",
-    type=click.Path(path_type=Path),
     default=Path("figure.pdf"),
-    show_default=True,
     metavar="FILE",
     help="A .pdf, .svg, .png or .csv file; with several data sets, each gets its name in it.",
 )

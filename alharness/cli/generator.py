@@ -15,6 +15,7 @@ from alharness.cli.display import duration, make_display, table
 from alharness.cli.options import (
     data_root_option,
     parse_settings,
+    path_option,
     runs_dir_option,
     settings_option,
     stacked,
@@ -101,12 +102,7 @@ def train(task: str, only: str | None, quiet: bool, runs_dir: Path, **options: A
 @generator.command()
 @_common
 @click.option("--key", default=None, help="Another generator than that of the settings.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=None,
-    help="Folder to copy pictures and figures to.",
-)
+@path_option("--out", file_okay=False, help="Folder to copy pictures and figures to.")
 def inspect(
     task: str, key: str | None, out: Path | None, quiet: bool, runs_dir: Path, **options: Any
 ) -> None:
@@ -149,10 +145,9 @@ def inspect(
 
 @generator.command()
 @_common
-@click.option(
+@path_option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=None,
+    file_okay=False,
     help="Folder for the table (comparison.json) and samples of each generator (comparison.png).",
 )
 def compare(task: str, out: Path | None, quiet: bool, runs_dir: Path, **options: Any) -> None:

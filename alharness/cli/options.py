@@ -43,26 +43,26 @@ def default_of(function: str, parameter: str) -> Any:
     return inspect.signature(getattr(api, function)).parameters[parameter].default
 
 
-def runs_dir_option(function: Function) -> Function:
-    """``--runs-dir``: the root of all run folders."""
-    return click.option(
-        "--runs-dir",
-        type=click.Path(path_type=Path),
-        default=Path("runs"),
-        envvar="ALHARNESS_RUNS",
-        show_default=True,
-        help="Where runs lie (environment: ALHARNESS_RUNS).",
-    )(function)
+def path_option(
+    *names: str, dir_okay: bool = True, file_okay: bool = True, **more: Any
+) -> Callable[[Function], Function]:
+    """An option that takes a path; its default, where it has one, shows in ``--help``."""
+    kind = click.Path(path_type=Path, dir_okay=dir_okay, file_okay=file_okay)
+    return click.option(*names, type=kind, show_default="default" in more, **more)
 
 
-def data_root_option(function: Function) -> Function:
-    """``--data-root``: where original data sets are looked for."""
-    return click.option(
-        "--data-root",
-        type=click.Path(path_type=Path),
-        default=None,
-        help="Where data sets are looked for (environment: ALHARNESS_DATA).",
-    )(function)
+#: The root of all run folders.
+runs_dir_option = path_option(
+    "--runs-dir",
+    default=Path("runs"),
+    envvar="ALHARNESS_RUNS",
+    help="Where runs lie (environment: ALHARNESS_RUNS).",
+)
+
+#: Where original data sets are looked for.
+data_root_option = path_option(
+    "--data-root", help="Where data sets are looked for (environment: ALHARNESS_DATA)."
+)
 
 
 def places_options(function: Function) -> Function:
@@ -91,13 +91,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
 
 def out_option(told: str) -> Callable[[Function], Function]:
     """``--out FILE``: one file that a command also writes, ``told`` says of what."""
-    return click.option(
-        "--out",
-        type=click.Path(path_type=Path, dir_okay=False),
-        default=None,
-        metavar="FILE",
-        help=told,
-    )
+    return path_option("--out", dir_okay=False, metavar="FILE", help=told)
 
 
 def naming_options(function: Function) -> Function:
@@ -224,12 +218,7 @@ def spec_options(function: Function) -> Function:
             help="End it before its budget by a stopping rule, for instance kappa or budget:200 (repeatable: "
             "the first that stops); see 'alharness list stopping'.",
         ),
-        click.option(
-            "--config",
-            type=click.Path(path_type=Path),
-            default=None,
-            help="TOML file with any of these settings.",
-        ),
+        path_option("--config", help="TOML file with any of these settings."),
         settings_option("Any setting, for instance learner.min_steps=500; see 'alharness show'."),
     )(function)
 

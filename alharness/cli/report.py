@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alharness.cli.artefacts import open_store
-from alharness.cli.options import tracking_options
+from alharness.cli.options import path_option, tracking_options
 from alharness.cli.selection import (
     Compared,
     comparing,
@@ -29,16 +29,15 @@ if TYPE_CHECKING:
 @comparing(looks_option, stopping_option)
 @tracking_options
 @click.option("--no-tracking", is_flag=True, help="Leave MLflow alone.")
-@click.option(
+@path_option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    file_okay=False,
     default=Path("report"),
-    show_default=True,
     help="Where report.html, figures/ and tables/ go.",
 )
-@click.option(
+@path_option(
     "--timing",
-    type=click.Path(path_type=Path, file_okay=False),
+    file_okay=False,
     help="A timing study's folder: adds accuracy against cost at 10^4, 10^6 and 10^8 images.",
 )
 @click.option("--paper", is_flag=True, help="Put the paper's claims beside what was measured.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alharness.cli.options import runs_dir_option
+from alharness.cli.options import path_option, runs_dir_option
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ def remove(folders: tuple[Path, ...], runs_dir: Path, states: tuple[str, ...], y
 @runs.command()
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
 @runs_dir_option
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .tar.xz file."
-)
+@path_option("--out", required=True, metavar="FILE", help="A .tar.xz file.")
 def publish(folders: tuple[Path, ...], runs_dir: Path, out: Path) -> None:
     """Write the records of finished runs into one small file that anybody can judge again.
 

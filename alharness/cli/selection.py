@@ -13,6 +13,7 @@ import click
 from alharness.cli.options import (
     default_of,
     parse_settings,
+    path_option,
     runs_dir_option,
     settings_option,
     stacked,
@@ -113,10 +114,8 @@ _comparison_options = stacked(
     ),
 )
 
-_published_option = click.option(
+_published_option = path_option(
     "--published",
-    type=click.Path(path_type=Path),
-    default=None,
     metavar="PATH",
     help="Judge published records: a .tar.xz file, or a folder with some (benchmarks/results).",
 )

@@ -12,6 +12,7 @@ import click
 from alharness.cli.explaining import explain_option, sweep_format
 from alharness.cli.options import (
     data_root_option,
+    path_option,
     runs_dir_option,
     runs_dir_typed,
     tracked,
@@ -269,9 +270,7 @@ def status(spec: Path | None, runs_dir: Path, **options: Any) -> None:
 @spec_argument
 @sweep_options
 @runs_dir_option
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("plan.jsonl"), show_default=True
-)
+@path_option("--out", default=Path("plan.jsonl"))
 def plan(spec: Path | None, runs_dir: Path, out: Path, **options: Any) -> None:
     """Write down the runs that are left, numbered, for a job array.
 

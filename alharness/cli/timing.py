@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alharness.cli.options import data_root_option, runs_dir_option
+from alharness.cli.options import data_root_option, path_option, runs_dir_option
 from alharness.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,13 +78,7 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> tuple[
     type=click.FloatRange(0),
     help="Images of a pool are kept in memory up to here, else computed (default: 4).",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("timing"),
-    show_default=True,
-    help="Folder of the study; an existing one goes on.",
-)
+@path_option("--out", default=Path("timing"), help="Folder of the study; an existing one goes on.")
 @data_root_option
 @runs_dir_option
 @click.option("--quiet", is_flag=True, help="Show nothing but errors.")
