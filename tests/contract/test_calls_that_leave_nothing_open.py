@@ -47,7 +47,9 @@ def test_things_that_go_together_are_as_many(calls: list[Call]) -> None:
     loose = Counter(
         file
         for file, name, node, given in calls
-        if name == "zip" and len(node.args) > 1 and not is_literal(given.get("strict"), True)
+        if name == "zip"
+        and (len(node.args) > 1 or isinstance(node.args[0], ast.Starred))
+        and not is_literal(given.get("strict"), True)
     )
     assert loose == CUT
 

@@ -90,7 +90,10 @@ def in_class(name: str, cls: Any) -> Iterator[tuple[str, Any]]:
             yield from defaults(f"{name}.{key}", plain)
         elif isinstance(value, dict) and not key.startswith(("_", "model_")):
             yield from ((f"{name}.{key}[{row}]", each) for row, each in value.items())
-        elif key.isupper() or (isinstance(value, (bool, int, float)) and not key.startswith("_")):
+        # BaseModel: what a paper, or a first run, is made with.
+        elif key.isupper() or (
+            isinstance(value, (bool, int, float, BaseModel)) and not key.startswith("_")
+        ):
             yield f"{name}.{key}", value
 
 
