@@ -300,6 +300,12 @@ def test_only_tests_that_are_new_or_edited_are_drawn_again(
     assert draw() == [both[1:]]
     (passing,) = tool.trials.mapped(root, out, ["unit"]).values()
     assert [one.test for one in passing] == [f"{name}::t" for name in both]
+    all_over = tool.trials.ALL_OVER[0]
+    (root / all_over).parent.mkdir(parents=True)
+    (root / all_over).write_text("")
+    tool.trials.draw_map(root, out, ["golden"])
+    (passing,) = tool.trials.mapped(root, out, ["golden"]).values()
+    assert [one.test for one in passing] == [f"{all_over}::t"]
     (root / both[0]).unlink()
     draw()
     (root / "alharness" / "code.py").write_text("x = 2\n")

@@ -48,6 +48,12 @@ SHORTEST_S = 30
 #: wall: beside other work a trial takes as long as it takes.
 STILL_S = 90
 FOLDERS = ("alharness", "strategies/alharness_strategies")
+#: Tests that look at all of the code, by its text or its names: asked about every mutant.
+ALL_OVER = (
+    "tests/golden/test_numbers.py",
+    "tests/contract/test_limits_of_settings.py",
+    "tests/contract/test_calls_that_leave_nothing_open.py",
+)
 #: Tests of this tool: they count blocks themselves, and none of what is changed here.
 OWN = "test_mutation.py"
 
@@ -160,18 +166,24 @@ def mapped(root: Path, out: Path, folders: Sequence[str]) -> dict[tuple[str, int
     }
     found: dict[tuple[str, int], list[Passing]] = {}
     whole: dict[str, dict[str, Passing]] = {}
+    everywhere: dict[str, Passing] = {}
     for folder in folders:
         drawn = out / f"{folder}.jsonl"
         for line in drawn.read_text(encoding="utf-8").splitlines() if drawn.exists() else []:
             entry = json.loads(line)
             if entry["passed"]:
                 test = Passing(entry["test"], entry["cpu"])
+                if test.test.split("::")[0] in ALL_OVER:
+                    everywhere[test.test] = test
+                    continue
                 for number in entry["blocks"]:
                     place = numbers[number]
                     found.setdefault(place, []).append(test)
                     whole.setdefault(place[0], {})[test.test] = test
     for name, tests in whole.items():  # a module's own lines: all that enter the module
         found[name, 0] = list(tests.values())
+    for place in numbers.values():
+        found.setdefault(place, []).extend(everywhere.values())
     for passing in found.values():
         passing.sort(key=lambda one: one.cpu)
     return found
