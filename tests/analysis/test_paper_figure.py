@@ -56,14 +56,18 @@ def test_the_baseline_is_drawn_once_wherever_it_is_named(study: Comparison) -> N
         assert [series.label for series in paper._chosen(study, only)] == shown
 
 
-def test_a_name_is_the_plain_setting_where_there_is_one_and_else_all_settings(make_run: Any) -> None:
+def test_a_name_is_the_plain_setting_where_there_is_one_and_else_all_settings(
+    make_run: Any,
+) -> None:
     make_run("random", 0)
     make_run("asal-gray", 0)
     for steps in (0, 3):
         make_run("asal-gray", 0, parameters={"latent_steps": steps})
         make_run("gaal", 0, parameters={"latent_steps": steps})
     (found,) = comparisons(read_runs(make_run.root), labels={"asal-gray": "ours"})
-    shown = [s.label for s in paper._chosen(found, ["asal-gray", "asal-gray(latent_steps=3)", "gaal"])]
+    shown = [
+        s.label for s in paper._chosen(found, ["asal-gray", "asal-gray(latent_steps=3)", "gaal"])
+    ]
     one, other = "gaal(latent_steps=0)", "gaal(latent_steps=3)"
     assert shown == ["ours", "ours(latent_steps=3)", one, other, "random"]
 
