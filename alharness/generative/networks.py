@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from alharness.errors import UserError
 from alharness.generative.convolution import Conv2d
-from alharness.generative.folding import LayerNorm, of_doubled, then_mean
+from alharness.generative.folding import NormedRelu, of_doubled, then_mean
 from alharness.generative.settings import AutoencoderRecipe, GeneratorRecipe
 
 #: Smallest side that the convolutional stacks go down to (4x4 in every script).
@@ -44,9 +44,13 @@ class Critic(nn.Module):
         """Input of the last linear layer, flattened ``[B, D]``: F_disc (Sec. 3.2, decisions 1.4)."""
         return cast(torch.Tensor, self.body(pixels)).flatten(1)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Unbounded scores ``[B]``; larger is more real."""
-        return cast(torch.Tensor, self.head(self.features(pixels))).squeeze(1)
+    def forward(
+        self, pixels: torch.Tensor, *, with_features: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Unbounded scores ``[B]``, larger is more real; the features beside them where asked for."""
+        features = self.features(pixels)
+        scores = cast(torch.Tensor, self.head(features)).squeeze(1)
+        return (scores, features) if with_features else scores
 
 
 class Dropout(nn.Module):
@@ -192,21 +196,21 @@ class ResidualBlock(nn.Module):
         if self.folded and (up or down):
             return self._folded(x)
         aside = self.shortcut(_double(x) if up else x)
-        inner = functional.relu(self.norm1(x))
+        inner = _activated(self.norm1, x)
         inner = self.conv1(_double(inner) if up else inner)
-        inner = self.conv2(functional.relu(self.norm2(inner)))
+        inner = self.conv2(_activated(self.norm2, inner))
         if down:  # the mean is linear: once for both branches
             return functional.avg_pool2d(aside + inner, 2)
         return cast(torch.Tensor, aside + inner)
 
     def _folded(self, x: torch.Tensor) -> torch.Tensor:
         """A 1x1 shortcut commutes with mean and doubling: it works on the smaller side."""
-        inner = functional.relu(self.norm1(x))
+        inner = _activated(self.norm1, x)
         if self.resample == "up":
             inner = of_doubled(inner, self.conv1)
-            inner = self.conv2(functional.relu(self.norm2(inner)))
+            inner = self.conv2(_activated(self.norm2, inner))
             return cast(torch.Tensor, _double(self.shortcut(x)) + inner)
-        inner = functional.relu(self.norm2(self.conv1(inner)))
+        inner = _activated(self.norm2, self.conv1(inner))
         aside = self.shortcut(functional.avg_pool2d(x, 2))
         return cast(torch.Tensor, aside + then_mean(inner, self.conv2))
 
@@ -356,8 +360,12 @@ def _norm(kind: str, channels: int) -> nn.Module:
         # Over channels and pixels with one scale per channel, as tflib's Layernorm.
         return nn.GroupNorm(1, channels)
     if kind == "folded layer":
-        return LayerNorm(channels)
+        return NormedRelu(channels)
     return nn.Identity()
+
+
+def _activated(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return cast(torch.Tensor, norm(x) if isinstance(norm, NormedRelu) else functional.relu(norm(x)))
 
 
 def _double(x: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,8 @@ from alharness.errors import UserError, unknown_name
 from alharness.frozen import Frozen
 
 Precision = Literal["float32", "tf32", "bf16"]
+#: ``bf16`` is autocast, with the gradient penalty in float32; ``bf16-all`` rounds that too (``rounding``).
+GeneratorPrecision = Literal["float32", "tf32", "bf16", "bf16-all"]
 
 
 class GeneratorRecipe(Frozen):
@@ -50,7 +52,7 @@ class GeneratorRecipe(Frozen):
     ema: float = Field(
         0.0, ge=0, lt=1, description="decay of the generator's moving average; 0: off"
     )
-    precision: Precision = Field("float32", description="of forward and backward on CUDA")
+    precision: GeneratorPrecision = Field("float32", description="of forward and backward on CUDA")
     folded: bool = Field(
         False,
         description="residual blocks by fewer operations, which round otherwise (decisions 7)",
@@ -226,7 +228,7 @@ def recipe_of(values: Mapping[str, Any]) -> GeneratorRecipe:
     return GeneratorRecipe(**{**values, "precision": precision})
 
 
-def _own_precision(name: str) -> Precision:
+def _own_precision(name: str) -> GeneratorPrecision:
     recipe = GENERATOR_RECIPES.get(name)
     return recipe.precision if recipe is not None else "float32"
 
@@ -250,7 +252,9 @@ class GeneratorSettings(Frozen):
     ema: float | None = Field(
         None, ge=0, lt=1, description="moving average of the generator; 0: off"
     )
-    precision: Precision | None = Field(None, description="float32, tf32 or bf16 (CUDA)")
+    precision: GeneratorPrecision | None = Field(
+        None, description="float32, tf32, bf16 or bf16-all, the penalty's slopes too (CUDA)"
+    )
     folded: bool | None = Field(
         None,
         description="residual blocks by fewer operations, which round otherwise",

@@ -20,8 +20,10 @@ Shape letters: B images of a batch, L latent dimensions, S steps of a chunk, K c
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +33,7 @@ from alharness import seeds
 from alharness.errors import UserError
 from alharness.generative.convolution import inputs_only
 from alharness.generative.networks import build_critic, build_generator, into_range, use_rng
+from alharness.generative.rounding import rounded
 from alharness.generative.settings import GeneratorRecipe
 from alharness.generative.training import CHUNK_BYTES, Training
 from alharness.learners.capture import CapturedStep, weakly
@@ -73,6 +76,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
 
     name = section = "generator"
     columns = ("wasserstein", "penalty", "consistency", "generator_loss")
+    _is_rounded = False
 
     def __init__(self, pool: Pool, recipe: GeneratorRecipe, *, capture: bool | None = None) -> None:
         super().__init__(pool, recipe)
@@ -85,6 +89,8 @@ class GeneratorTraining(Training[GeneratorRecipe]):
             self.generator = build_generator(recipe, pool.item_shape)
             self.critic = build_critic(recipe, pool.item_shape)
         on_cuda = pool.device.type == "cuda"
+        if on_cuda and recipe.precision == "bf16-all":
+            self._is_rounded = True
         layout = torch.channels_last if on_cuda else torch.contiguous_format
         for network in (self.generator, self.critic):
             network.to(pool.device, memory_format=layout)  # type: ignore[call-overload]
@@ -149,24 +155,29 @@ class GeneratorTraining(Training[GeneratorRecipe]):
             images = images + noise / 256.0
         real = into_range(images, recipe)
         with torch.no_grad(), self.autocast():
-            fake = self.generator(z).float()
+            fake = self._computing(self.generator)(z).float()
+        critic = self._computing(self.critic)
         with self.autocast():
             # Both batches in one pass: no layer of a critic mixes items, and one wide pass is faster.
-            scores = self.critic(torch.cat([real, fake])).float()
+            scores = critic(torch.cat([real, fake])).float()
         real_score, fake_score = scores.chunk(2)
         wasserstein = real_score.mean() - fake_score.mean()
-        penalty = gradient_penalty(self.critic, real, fake, mix)
+        penalty = gradient_penalty(critic, real, fake, mix)
         loss = recipe.penalty * penalty - wasserstein
         consistency = torch.zeros_like(loss)
         if recipe.consistency:
-            consistency = self._consistency(real)
+            consistency = self._consistency(critic, real)
             loss = loss + consistency
         descend(self.critic_optimiser, loss)
         # Summed where it is: a host that reads a figure waits for the step.
         figures = torch.stack([wasserstein, penalty, consistency]).detach()
         self._totals[:3] += figures / recipe.critic_steps
 
-    def _consistency(self, real: torch.Tensor) -> torch.Tensor:
+    def _computing(self, network: nn.Module) -> Callable[..., Any]:
+        """A network as the recipe's precision has it, until its weights move."""
+        return rounded(network) if self._is_rounded else network
+
+    def _consistency(self, critic: Callable[..., Any], real: torch.Tensor) -> torch.Tensor:
         """Two passes with independent dropout over the real images must agree (CT, decisions 7).
 
         ``mean_b max(0, lambda2 [(D' - D'')^2 + 0.1 mean_units (D_' - D_'')^2] - M')``, with D_ the
@@ -174,8 +185,7 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         """
         recipe = self.recipe
         with self.autocast():
-            features = self.critic.features(torch.cat([real, real]))
-            scores = self.critic.head(features).squeeze(1)
+            scores, features = critic(torch.cat([real, real]), with_features=True)
         first, second = features.float().chunk(2)
         score, other = scores.float().chunk(2)
         apart = (score - other).square() + 0.1 * (first - second).square().mean(dim=1)
@@ -187,7 +197,8 @@ class GeneratorTraining(Training[GeneratorRecipe]):
         # The critic is only looked through here: gradients by its weights would be computed for nothing.
         self.critic.requires_grad_(False)
         with self.autocast():
-            loss = -self.critic(self.generator(z)).float().mean()
+            fake = self._computing(self.generator)(z)
+            loss = -self._computing(self.critic)(fake).float().mean()
         descend(self.generator_optimiser, loss)
         self.critic.requires_grad_(True)
         self._totals[3] += loss.detach()
@@ -241,11 +252,12 @@ class GeneratorTraining(Training[GeneratorRecipe]):
 
 
 def gradient_penalty(
-    critic: nn.Module, real: torch.Tensor, fake: torch.Tensor, mix_B: torch.Tensor
+    critic: Callable[..., Any], real: torch.Tensor, fake: torch.Tensor, mix_B: torch.Tensor
 ) -> torch.Tensor:
-    """``mean_b (|grad_x D(x_b)|_2 - 1)^2`` at ``x = real + mix (fake - real)``, in float32.
+    """``mean_b (|grad_x D(x_b)|_2 - 1)^2`` at ``x = real + mix (fake - real)``, the norm in float32.
 
-    The norm of a gradient is where bf16's eight bits would show, so autocast stays off here.
+    Autocast stays off: it would leave the critic's second derivative to torch (``convolution``). A critic
+    that rounds (``rounding``) does so here as well.
     """
     mixed = torch.lerp(real, fake, mix_B[:, None, None, None]).requires_grad_(True)
     with torch.autocast(mixed.device.type, enabled=False), inputs_only():

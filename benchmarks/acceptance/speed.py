@@ -49,6 +49,9 @@ TARGETS = {
     "CelebA's generator": 1.0,  # h
 }
 
+#: What CelebA's recipe must be told for it.
+CELEBA: dict[str, Any] = {"folded": True, "precision": "bf16-all"}
+
 BENCHMARKS = Path(__file__).resolve().parents[1]
 
 
@@ -265,10 +268,10 @@ def wgan_step(name: str, step: str) -> Callable[[Place], Found]:
 
 
 def celeba_within_an_hour(place: Place) -> Found:
-    """All steps of CelebA's generator, its residual blocks folded."""
+    """All steps of CelebA's generator, as the settings that we promise the hour for have it."""
     bench = _bench_generator()
     recipe, pool = bench.case("resnet-64")
-    recipe = recipe.model_copy(update={"folded": True})
+    recipe = recipe.model_copy(update=CELEBA)
     if place.dry:
         recipe = recipe.model_copy(update={"width": 2, "batch_size": 2, "latent_dim": 4})
     with numerics.training(recipe.precision):

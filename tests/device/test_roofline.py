@@ -108,5 +108,32 @@ def test_a_folded_critic_moves_less_than_the_plain_one(
     """Also with its layer norm's second derivative: written out badly, it moved a third more."""
     plain, folded = steps["critic resnet-64"], steps["critic resnet-64, folded"]
     share = roofline.ideal_s(folded, precision="tf32") / roofline.ideal_s(plain, precision="tf32")
-    assert share < 0.75
-    assert len(folded) < 0.75 * len(plain)
+    assert share < 0.55
+    assert len(folded) < 0.5 * len(plain)
+
+
+def test_celebas_critic_stores_half_the_bytes_and_nothing_large_in_float32(
+    steps: dict[str, list[roofline.Kernel]],
+) -> None:
+    folded, stored = steps["critic resnet-64, folded"], steps["critic resnet-64, CelebA's"]
+    n_bytes = [sum(kernel.n_bytes for kernel in step) for step in (folded, stored)]
+    assert n_bytes[1] < 0.56 * n_bytes[0]  # weights under the optimiser stay
+
+
+def test_a_convolution_of_another_layout_counts_the_copies_before_it(weightless: None) -> None:
+    layer = torch.nn.Conv2d(8, 8, 3).to("cuda", memory_format=torch.channels_last)
+    flat = torch.empty(2, 8, 6, 6, device="cuda")
+    turned = flat.contiguous(memory_format=torch.channels_last)
+    (copied,), (as_it_is,) = (
+        roofline.kernels_of(lambda images=images: layer(images)) for images in (flat, turned)
+    )
+    assert copied.n_bytes - as_it_is.n_bytes == 2 * 4 * flat.numel()
+    assert layer(flat).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_is_changed_in_place_is_read_and_written(weightless: None) -> None:
+    values = torch.empty(100, device="cuda")
+    changed, overwritten = (
+        roofline.kernels_of(step)[0] for step in (lambda: values.mul_(2.0), lambda: values.zero_())
+    )
+    assert (changed.n_bytes, overwritten.n_bytes) == (800, 400)

@@ -108,6 +108,24 @@ def test_a_folded_training_learns_there_what_the_plain_one_learns(device: Preten
         assert ours == pytest.approx(theirs, rel=0.02, abs=2e-3)
 
 
+def test_a_training_in_bfloat16_is_captured_and_learns_nearly_the_same(
+    device: PretendedDevice,
+) -> None:
+    plain = recipe("fc-8").model_copy(update={"consistency": 2.0, "width": 8})
+    stored = plain.model_copy(update={"precision": "bf16-all"})
+    there = GeneratorTraining(pool("fc-8"), stored)
+    eager = GeneratorTraining(pool("fc-8"), stored, capture=False)
+    exact = GeneratorTraining(pool("fc-8"), plain, capture=False)
+    for training in (there, eager, exact):
+        in_chunks(training, 4)
+    assert device.counts.captures == 2
+    expected = weights(eager)
+    assert all(torch.equal(value, expected[key]) for key, value in weights(there).items())
+    assert not torch.equal(exact.critic.head.weight, eager.critic.head.weight)
+    for ours, theirs in zip(exact.curve, there.curve, strict=True):
+        assert ours == pytest.approx(theirs, rel=0.05, abs=0.01)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_captured_steps_are_the_eager_steps(name: str, device: PretendedDevice) -> None:
     captured = GeneratorTraining(pool(name), recipe(name))

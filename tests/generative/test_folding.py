@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from alharness.generative.folding import LayerNorm, layer_norm
+from alharness.generative.folding import NormedRelu, _pooled, _spread
 from alharness.generative.networks import (
     FirstCriticBlock,
     ResidualBlock,
     build_critic,
     build_generator,
 )
+from alharness.generative.normed_relu import normed_relu
 from alharness.generative.settings import (
     GENERATOR_RECIPES,
     WRITTEN_FOR,
@@ -71,23 +74,67 @@ def test_the_first_block_has_them_too() -> None:
     assert_equal_but_for_rounding(derivatives(folded, x), derivatives(plain, x))
 
 
-class OnCuda(LayerNorm):
-    """As it computes on CUDA."""
+@pytest.mark.parametrize("divisor", [1, 4])
+def test_cuda_spreads_a_kernel_by_one_pooling_that_gives_the_same(divisor: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    weight = torch.randn(5, 2, 3, 3, dtype=torch.float64, generator=rng).requires_grad_()
+    found, expected = _pooled(weight, divisor), _spread(weight, divisor)
+    cotangent = torch.randn(5, 2, 4, 4, dtype=torch.float64, generator=rng)
+    slopes = [torch.autograd.grad(y, weight, cotangent)[0] for y in (found, expected)]
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(*slopes, rtol=1e-14, atol=1e-14)
+
+
+class OnCuda(NormedRelu):
+    """As it computes on CUDA, by torch's operations."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return layer_norm(x, self.weight, self.bias, self.eps)
+        return normed_relu(x, self.weight, self.bias, self.eps)
 
 
-def test_the_layer_norms_derivatives_are_torchs() -> None:
+def norms() -> tuple[nn.Module, nn.Module]:
+    """Ours and torch's, in float64, with the same weights."""
+    ours, torchs = OnCuda(4).double(), nn.GroupNorm(1, 4).double()
+    for weight in ours.parameters():
+        nn.init.normal_(weight, generator=torch.Generator().manual_seed(1))
+    torchs.load_state_dict(ours.state_dict())
+    return ours, nn.Sequential(torchs, nn.ReLU())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_layer_norms_derivatives_are_torchs(layout: torch.memory_format) -> None:
     rng = torch.Generator().manual_seed(0)
     x = 3 + 2 * torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=rng)
-    ours, torchs = OnCuda(4).double(), nn.GroupNorm(1, 4).double()
-    for norm in (ours, torchs):
-        for weight in norm.parameters():
-            nn.init.normal_(weight, generator=torch.Generator().manual_seed(1))
+    ours, torchs = norms()
+    x = x.contiguous(memory_format=layout)
     assert_equal_but_for_rounding(derivatives(ours, x), derivatives(torchs, x))
-    assert torch.autograd.gradcheck(ours, x.requires_grad_())
+
+
+def test_they_are_the_slopes_of_what_they_are_derivatives_of() -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 4, 1, 2, dtype=torch.float64, generator=rng).requires_grad_()
+    ours, _ = norms()
+    assert torch.autograd.gradcheck(ours, x)
     assert torch.autograd.gradgradcheck(ours, x)
+
+
+def test_a_norm_of_numbers_far_from_zero_loses_nothing_by_it() -> None:
+    """Squares of what is left of the image's first number do not cancel."""
+    x = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    ones, zeros = torch.ones(4), torch.zeros(4)
+    near, far = (normed_relu(x + shift, ones, zeros, 0.0) for shift in (0.0, 1024.0))
+    torch.testing.assert_close(far, near, rtol=0, atol=1e-3)  # x + 1024 is rounded by 6e-5
+
+
+def test_cudas_layer_norm_of_numbers_with_eight_bits_gives_such_numbers() -> None:
+    """Rounded weights stand beside rounded images there (``rounding``); only autocast widens them."""
+    exact, _ = norms()
+    norm = copy.deepcopy(exact).bfloat16()
+    x = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    found, expected = derivatives(norm, x), derivatives(exact, x.double())
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert float((ours - theirs).norm()) < 0.1 * float(theirs.norm())
 
 
 def tiny(name: str, *, folded: bool) -> GeneratorRecipe:
@@ -128,7 +175,7 @@ def test_the_recipe_is_named_where_it_is_folded_and_nowhere_else() -> None:
 def test_what_has_no_derivative_is_not_taken_for_a_constant() -> None:
     x = torch.randn(2, 3, 4, 4, requires_grad=True)
     weight, bias = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
-    y = layer_norm(x, weight, bias, 1e-5)
+    y = normed_relu(x, weight, bias, 1e-5)
     (by_weight,) = torch.autograd.grad(y.square().sum(), weight, create_graph=True)
     with pytest.raises(NotImplementedError, match="has no derivative"):
         torch.autograd.grad(by_weight.sum(), x)

@@ -215,12 +215,12 @@ def test_large_recipes_use_tf32_and_keep_the_names_of_their_artefacts() -> None:
         values = recipe_values(own)
         assert values == {**own.model_dump(mode="json", exclude={"folded"}), "precision": "float32"}
     keys = set()
-    for precision in ("float32", "tf32", "bf16", None):
+    for precision in ("float32", "tf32", "bf16", "bf16-all", None):
         settings = GeneratorSettings(recipe="conv-32", precision=precision)
         recipe = settings.resolve("paper", (3, 32, 32))
         assert recipe_of(recipe_values(recipe)) == recipe
         keys.add(artefact_key("generator", networks_identity(recipe, (3, 32, 32), "f")))
-    assert len(keys) == 3  # the recipe's own, and two others
+    assert len(keys) == 4  # the recipe's own, and three others
     small = GeneratorSettings(recipe="conv-28", precision="float32").resolve("paper", (1, 28, 28))
     assert recipe_values(small) == small.model_dump(mode="json", exclude={"folded"})
 

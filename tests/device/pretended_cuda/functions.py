@@ -48,6 +48,19 @@ class _Fetch(torch.autograd.Function):
         return DeviceTensor(gradient)
 
 
+class _Cast(torch.autograd.Function):
+    """Another type on the device. The gradient of torch's own names the host, where C++ sees the tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: DeviceTensor, dtype: torch.dtype) -> torch.Tensor:
+        ctx.before = tensor.dtype
+        return torch.Tensor.to(tensor, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return _Cast.apply(gradient, ctx.before), None
+
+
 def fetched(tensor: DeviceTensor) -> torch.Tensor:
     """Values on the host."""
     if device().is_weightless:
@@ -66,7 +79,8 @@ def _to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         target, dtype, non_blocking, layout = torch._C._nn._parse_to(*args, **kwargs)
     before = tensor
     if dtype is not None and tensor.dtype != dtype:
-        tensor = torch.Tensor.to(tensor, dtype)
+        is_there = isinstance(tensor, DeviceTensor)
+        tensor = _Cast.apply(tensor, dtype) if is_there else torch.Tensor.to(tensor, dtype)
     if layout is not None:
         tensor = tensor.contiguous(memory_format=layout)
     if target is not None and on_device(target) and not isinstance(tensor, DeviceTensor):
@@ -130,7 +144,17 @@ def _constant(data: Any, **kwargs: Any) -> torch.Tensor:
     return made.requires_grad_(requires_grad) if requires_grad else made
 
 
+def _float(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    return _to(tensor, torch.float32)
+
+
+def _bfloat16(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    return _to(tensor, torch.bfloat16)
+
+
 INSTEAD: dict[Any, Callable[..., Any]] = {
+    torch.Tensor.float: _float,
+    torch.Tensor.bfloat16: _bfloat16,
     torch.Tensor.to: _to,
     torch.Tensor.cpu: _cpu,
     torch.Tensor.cuda: _cuda,

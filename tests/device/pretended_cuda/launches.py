@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pretended_cuda.operations import (
+    CONVOLUTIONS,
     FUSED,
     HOST_WAITS,
     MOVES,
@@ -212,4 +213,22 @@ def without_values(func: Any, name: str, args: Any, kwargs: dict[str, Any]) -> A
         return None
     if name in RANDOM:
         kwargs = {key: value for key, value in kwargs.items() if key != "generator"}
-    return func(*args, **kwargs)
+    result = func(*args, **kwargs)
+    if name in CONVOLUTIONS and any(is_channels_last(given) for given in args[:3]):
+        # cuDNN's results have the layout of whichever of images and weights has its channels last.
+        return changed(result, {torch.Tensor: _channels_last})
+    return result
+
+
+def is_channels_last(tensor: Any) -> bool:
+    """In this layout and no other."""
+    return (
+        isinstance(tensor, torch.Tensor)
+        and tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()
+    )
+
+
+def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
