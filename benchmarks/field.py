@@ -15,7 +15,7 @@ Parts are for published strategies that need minutes for a query of ten thousand
 of ``cifar-lite0.npz``, which docs/howto/embeddings.md makes, as many of each class; the test sets whole.
 
     python benchmarks/field.py -- --jobs 2
-    python benchmarks/field.py tables-linear -- --runs-dir runs-field --executor ray
+    python benchmarks/field.py thirteen -- --runs-dir runs-field --executor ray
 """
 
 from __future__ import annotations

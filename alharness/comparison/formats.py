@@ -21,9 +21,9 @@ from rich.console import Console
 
 from alharness.comparison.metrics import MERITS
 from alharness.comparison.report import Report, Section
-from alharness.comparison.tables import TextTable
+from alharness.comparison.tables import TextTable, number
 from alharness.errors import UserError, unknown_name
-from alharness.pictures.charts import Cell, as_csv
+from alharness.pictures.charts import Cell, Chart, as_csv
 from alharness.records.metrics import METRICS
 
 #: Tables that a comparison in text shows.
@@ -75,8 +75,8 @@ def as_table(report: Report, width: int | None = None) -> str:
             lines.append("")
         for text in section.sentences:
             lines += wrapped(text, "  ", width)
-    for item in report.across:
-        lines += ["", *wrapped(item.caption, "", width)]
+    for table in _ranks(report):
+        lines += ["", *columns_of(table, width)]
     return "\n".join(lines) + "\n"
 
 
@@ -113,6 +113,9 @@ def as_markdown(report: Report) -> str:
             lines += md_table(map(md, table.header), rows, _n_names(table))
         if section.sentences:
             lines += ["", *(f"- {md(text)}" for text in section.sentences)]
+    for table in _ranks(report):
+        lines += ["", "## All data sets", "", md(table.caption), ""]
+        lines += md_table(map(md, table.header), [map(md, row) for row in table.rows], 1)
     return "\n".join(lines) + "\n"
 
 
@@ -188,6 +191,15 @@ FORMATS: Mapping[str, Callable[[Report], str]] = {
 
 def _shown(section: Section) -> Iterable[TextTable]:
     return (table for table in section.tables if table.name in SHOWN)
+
+
+def _ranks(report: Report) -> Iterable[TextTable]:
+    """The mean ranks over data sets, which a page draws; nothing where there are too few of them."""
+    for item in report.across:
+        if isinstance(item, Chart):
+            rows = tuple((str(name), number(float(rank), 2)) for name, rank in item.rows)
+            caption = item.caption.replace("joined by a bar", "joined by a bar in the report")
+            yield TextTable("mean_ranks", caption, ("strategy", "mean rank"), rows)
 
 
 def _n_names(table: TextTable) -> int:

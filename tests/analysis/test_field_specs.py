@@ -17,9 +17,9 @@ SPECS = sorted((ROOT / "benchmarks" / "specs" / "field").glob("*.toml"))
 FIELD = runpy.run_path(str(ROOT / "benchmarks" / "field.py"))
 
 
-def test_there_are_three_regimes_and_tables() -> None:
+def test_there_are_three_regimes_and_the_field() -> None:
     names = {path.stem for path in SPECS}
-    assert {"regime-low", "regime-medium", "regime-high", "tables-linear"} <= names
+    assert {"regime-low", "regime-medium", "regime-high", "thirteen"} <= names
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)

@@ -18,6 +18,7 @@ from alharness.comparison import tables
 from alharness.comparison.claims import _would_decide, check_paper, claims
 from alharness.comparison.comparison import comparisons
 from alharness.comparison.evidence import Gain
+from alharness.comparison.formats import as_markdown, as_table
 from alharness.comparison.metrics import ResultRow, pools, scores_over_tasks
 from alharness.comparison.page import render, write
 from alharness.comparison.paired_tests import paired_tests
@@ -226,6 +227,9 @@ def test_ranks_over_data_sets_need_three_of_them(make_sweep: Make) -> None:
     made = report_on(root)
     assert [item.name for item in made.across] == ["critical_difference", "across"]
     assert made.across[0].rows[0][0] == "max-entropy"  # the best mean rank first
+    assert "Friedman's test: p = " in as_markdown(made)
+    assert "| max-entropy | 1.00 |" in as_markdown(made)
+    assert "max-entropy       1.00" in as_table(made)
 
 
 def test_settings_and_targets_of_one_pool_are_one_data_set(make_sweep: Make, make_run: Any) -> None:
