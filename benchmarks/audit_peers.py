@@ -8,6 +8,7 @@ stands what ``alharness check`` says of every published strategy: minutes, for s
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -165,8 +166,9 @@ def checks() -> Iterator[str]:
 
 
 def _short(detail: str) -> str:
-    """The first sentence of why a check failed, as a cell of a table."""
-    return detail.splitlines()[0].partition(";")[0].replace("|", "/")[:160]
+    """Why a check failed, as a cell of a table: without the place in this machine's files."""
+    sentence = detail.splitlines()[0].partition(";")[0].replace("|", "/")
+    return re.sub(r" \((?:/|\w+/)[^)]*\)", "", sentence)
 
 
 def page() -> str:

@@ -476,7 +476,7 @@ def _parameters(bench: Bench) -> None:
 
 def _sampled(bench: Bench) -> Scene:
     """A scene whose classifier draws its samples: an ensemble has its members, whatever is asked of it."""
-    needs = bench.strategy_class.learner_needs
+    needs = bench.strategy().learner_needs  # of the instance: a peer's needs follow from its name
     return bench.scene(dropout=0.5 if "samples" in needs else 0.0)
 
 
