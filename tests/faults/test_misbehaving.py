@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from alharness.border import guard
+from alharness.border import guard, threads
 from alharness.border.state import global_marks, put_back
 from alharness.cli import call
 from alharness.engine.places import Places
@@ -46,6 +46,7 @@ def _everybodys_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(
         guard, "LONG_S", 600.0
     )  # on a busy machine, too, the first selection is looked at
+    monkeypatch.setattr(threads, "WATCHED_S", 0.5)  # and a thread that works on has its turn
     signal.signal(signal.SIGINT, signal.default_int_handler)
     before = global_marks()
     yield
