@@ -75,6 +75,9 @@ def paper_figure(
     # The first that is no baseline: whose figure it is, and the only one with a band.
     own = next((series.label for series in shown if series is not base), None)
 
+    names = [*curves, *(["all labels"] if bound is not None else [])]
+    n_columns = _columns(names, width)
+
     def draw(figure: Figure) -> None:
         top, *rest = figure.subplots(
             2 if gains else 1,
@@ -103,7 +106,7 @@ def paper_figure(
             top,
             loc="lower left",
             bbox_to_anchor=(0.0, 1.0),
-            ncols=_columns(width),
+            ncols=n_columns,
             fontsize=SMALL,
             borderaxespad=0.2,
             columnspacing=1.0,
@@ -114,7 +117,7 @@ def paper_figure(
         *_rows("difference", gains),
     ]
     # The legend stands above: its rows are added to the height, so that curves keep theirs.
-    n_rows = -(-(len(shown) + (bound is not None)) // _columns(width))
+    n_rows = -(-len(names) // n_columns)
     # A column is as high as it is wide; a page is lower than that.
     height = 0.16 * n_rows + (1.6 + 0.5 * width if gains else 1.0 + 0.4 * width)
     return make_chart(
@@ -128,9 +131,16 @@ def paper_figure(
     )
 
 
-def _columns(width: float) -> int:
-    """Columns of the legend: a name and its line take some 1.5 inches."""
-    return max(1, int(width / 1.5))
+def _columns(names: Sequence[str], width: float) -> int:
+    """Columns of the legend, as many as its names leave room for, of some 1.5 inches at least."""
+    for n in range(int(width / 1.5), 1, -1):
+        n_rows = -(-len(names) // n)
+        columns = [names[at : at + n_rows] for at in range(0, len(names), n_rows)]
+        # Inches at 7 points: a line and its gaps, then the letters; the axis at the left takes the rest.
+        needed = sum(0.45 + 0.056 * max(map(len, column)) for column in columns)
+        if needed <= width - 0.65:
+            return n
+    return 1
 
 
 def _chosen(comparison: Comparison, only: Sequence[str]) -> list[Series]:

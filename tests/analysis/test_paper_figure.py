@@ -153,3 +153,10 @@ def test_what_cannot_be_drawn_is_one_line(
 def test_an_undefined_figure_is_refused(study: Comparison) -> None:
     with pytest.raises(UserError, match="Unknown metric"):
         paper.paper_figure(study, metric="nothing")
+
+
+def test_a_long_name_is_not_cut_off_by_the_edge() -> None:
+    """At a column's width two columns of names hold short ones only."""
+    assert paper._columns(["margin", "badge", "random", "core-set"], 3.3) == 2
+    assert paper._columns(["badge", "max-entropy", "subset:500:max-entropy", "random"], 3.3) == 1
+    assert paper._columns(["badge", "max-entropy", "subset:500:max-entropy", "random"], 6.8) >= 2
