@@ -323,7 +323,10 @@ def timed() -> Study:
                         Measurement(
                             kind="select", query_size=query_size, repeat=repeat, seconds=spent,
                             work=scan if name in scans else work,
-                            phases={"score" if name in scans else "generate": spent / 2, "pick": spent / 3},
+                            phases={
+                                "score" if name in scans else "generate": spent / 2,
+                                **({"pick": spent / 3} if repeat else {}),  # not in every repeat
+                            },
                             peak_host_bytes=8 * n * (repeat + 1), cpu_s=spent / 2, **about,
                         )
                     )  # fmt: skip

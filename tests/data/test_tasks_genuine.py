@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import time
 import zipfile
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from alharness.errors import UserError
+from alharness.progress import silent
 from alharness.registry import resolve_task
 from alharness.tasks.base import DataLocations, TaskData
 from alharness.tasks.celeba import CELEBA_DATASET
@@ -94,6 +96,21 @@ def test_cifar10_imported_from_class_folders(tmp_path: Path, class_folders: Writ
         with pytest.raises(UserError, match="Class 'airplane' has no image"):
             load("cifar10-ten", locations)
     assert digests[0] == digests[1]
+
+
+def test_parts_of_svhn_are_read_across_their_ends(
+    locations: DataLocations, mini_svhn: Write
+) -> None:
+    """Any stretch of all images is that stretch of the whole; parts end at 60, 150 and 200."""
+    mini_svhn(locations.data_root)
+    originals = SVHN_DATASET.find(locations.data_root)
+    assert originals is not None
+    plan = SVHN_DATASET.plan(originals, partial=False, progress=silent)
+    whole = plan.read(0, 200)
+    assert whole.shape == plan.shape == (200, 3, 32, 32)
+    borders = [0, 1, 59, 60, 61, 100, 149, 150, 151, 199, 200]
+    for start, stop in itertools.combinations(borders, 2):
+        assert np.array_equal(plan.read(start, stop), whole[start:stop])
 
 
 def test_svhn_from_mat_files(locations: DataLocations, mini_svhn: Write) -> None:
