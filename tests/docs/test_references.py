@@ -35,6 +35,7 @@ FOREIGN = {
     "test_mine.py": "the user's own file",
     "spots.py": "the user's own file",
     "test_speed.py": "the user's own file",
+    "random.py": "the user's own file, of a library's name",
     "NAME.py": "any name",
 }
 #: One section or trap of docs/decisions.md.
