@@ -15,7 +15,7 @@ def test_there_are_published_studies_of_some_megabytes_at_most() -> None:
     sizes = [path.stat().st_size for path in (TOOL["RESULTS"] / "records").rglob("*.tar.xz")]
     # Some kilobytes a run, of which checksums and predictions on the stop set do not compress.
     assert max(sizes) < 1_500_000
-    assert sum(sizes) < 10_000_000
+    assert sum(sizes) < 12_000_000
 
 
 @pytest.mark.parametrize("name", TOOL["STUDIES"])
