@@ -313,12 +313,16 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings laid over each other; later ones win."""
+    """Nested mappings laid over each other; later ones win.
+
+    ``strategy = "asal-gray"`` below ``strategy.latent_steps = 0`` is the name of what is set there.
+    """
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
             old = merged.get(key)
             if isinstance(value, Mapping):
+                old = {"name": old} if isinstance(old, str) else old
                 merged[key] = merge(old if isinstance(old, Mapping) else {}, value)
             else:
                 merged[key] = value

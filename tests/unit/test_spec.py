@@ -71,6 +71,21 @@ def test_the_run_key_knows_every_setting_and_nothing_else() -> None:
     assert resolve(merge(BASE, same)).run_key == resolve(BASE).run_key
 
 
+def test_a_name_stays_where_a_setting_of_it_is_laid_over() -> None:
+    """``strategy = "asal-gray"`` in a file, and ``--set strategy.latent_steps=0``: both hold."""
+    for section, name, setting in (
+        ("strategy", "asal-gray", "latent_steps=0"),
+        ("task", "digits-ten", "positive='3'"),
+        ("initial", "core-set", "features='items'"),
+    ):
+        laid = merge(BASE, {section: name}, parse_set(f"{section}.{setting}"))
+        chosen = getattr(resolve(laid), section)
+        key, _, value = setting.partition("=")
+        assert (chosen.name, str(chosen.parameters[key])) == (name, value.strip("'"))
+    with pytest.raises(UserError, match=r"learner\.name"):
+        resolve(merge(BASE, {"learner": "mlp"}, parse_set("learner.width=16")))
+
+
 def test_a_spec_survives_its_own_toml(tmp_path: Path) -> None:
     spec = resolve(merge(BASE, {"learner": {"c": 0.5}, "seed": 4}))
     path = tmp_path / "spec.toml"
