@@ -126,3 +126,25 @@ def test_the_most_typical_is_nearest_to_its_neighbours_by_either_rule(
 def test_rows_have_length_one_each_by_itself_and_zeros_stay() -> None:
     rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, -2.0]])
     assert unit_rows(rows).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)], [0, 0], [0, -1]]
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 9])
+@pytest.mark.parametrize("n_neighbours", [1, 3, 20])
+def test_typicality_is_over_as_many_neighbours_as_there_are_and_are_asked_for(
+    size: int, n_neighbours: int
+) -> None:
+    """Both rules, by differences: all of a small cluster by that of 0.2, half of it by the authors'."""
+    strategy = TypiClust(n_neighbours=n_neighbours)
+    for seed in range(20):
+        points = torch.randn(30, 4, generator=torch.Generator().manual_seed(seed))
+        members = torch.randperm(30, generator=torch.Generator().manual_seed(seed))[:size]
+        apart = torch.cdist(points[members].double(), points[members].double()).sort(dim=1).values
+
+        def mean(k: int, apart: torch.Tensor = apart) -> torch.Tensor:
+            return apart[:, 1 : k + 1].mean(dim=1)
+
+        wanted = members[mean(min(n_neighbours, size - 1)).argsort(stable=True)]
+        assert strategy.by_typicality(points, members).tolist() == wanted.tolist()
+        if size > 2:
+            first = int(mean(min(n_neighbours, size // 2)).argmin())
+            assert strategy.most_typical(points[members]) == first
