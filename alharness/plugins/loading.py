@@ -8,8 +8,9 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from alharness.errors import UserError, blamed, unknown_name
@@ -159,19 +160,35 @@ def _import_file(kind: str, path: Path) -> ModuleType:
     module_name = f"{_FROM_FILE}{path.stem}_{hashlib.sha256(told).hexdigest()[:8]}"
     if module_name in sys.modules:
         return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    loader = _AsRead(module_name, str(path))
+    loader.content = content
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=loader)
     assert spec is not None
-    assert spec.loader is not None
     for name in sources:  # local modules may have been imported as they were before an edit
         sys.modules.pop(name, None)
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    # A compiled module is taken for that of its source by size and whole seconds: an edit of the same second
+    # and length would run as it was before, under the digest of what it is now.
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[module_name]
         raise
+    finally:
+        sys.dont_write_bytecode = writes
     return module
+
+
+class _AsRead(SourceFileLoader):
+    """Compiles what the digest was taken of, whatever compiled module lies beside it."""
+
+    content = b""
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        code: CodeType = self.source_to_code(self.content, self.path)
+        return code
 
 
 def describe(found: Any) -> str:

@@ -498,7 +498,7 @@ if __name__ == "__main__":
         (600, 3, 64, 64), FacesReader(600), np.arange(600) % 2, ("a", "b"), {"pool": 600}, {},
         parallel=True,
     )
-    cache = conversion.obtain_cache(Path(sys.argv[1]) / "faces", lambda: plan, show, workers=2)
+    cache = conversion.obtain_cache(Path(sys.argv[1]) / "faces", lambda: plan, show)
     print("digest", cache.digest, flush=True)
 """
     script = tmp_path / "convert.py"

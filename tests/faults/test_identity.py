@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -57,6 +58,28 @@ def test_the_same_command_after_an_edit_is_another_run(tmp_path: Path) -> None:
     assert digests(first)[0] != digests(second)[0]
     again = execute(resolve({**SMALL, "strategy": write(path, FIRST)}), places(tmp_path))
     assert again.path == first.path
+
+
+def test_an_edit_of_the_same_second_and_length_is_what_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiled module that Python keeps is told from another one by size and whole seconds alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    beside = "from beside import END\n" + MINE.format(rule="view.unlabelled[:0]")
+
+    def ends(own: str, other: str) -> tuple[str, str]:
+        for name, text in (
+            ("mine.py", f"{beside}    own = {own!r}\n    other = END\n"),
+            ("beside.py", f"END = {other!r}\n"),
+        ):
+            Path(name).write_text(text, encoding="utf-8")
+            os.utime(name, (1_000_000_000, 1_000_000_000))
+        cls = registry.find_strategy("./mine.py:Mine").cls
+        return cls.own, cls.other  # type: ignore[attr-defined]
+
+    for asked in (("a", "a"), ("b", "a"), ("b", "b"), ("a", "b")):
+        assert ends(*asked) == asked
 
 
 def test_a_stopped_run_does_not_go_on_with_other_code(tmp_path: Path) -> None:

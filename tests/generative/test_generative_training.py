@@ -105,7 +105,7 @@ def test_the_consistency_term_against_the_obvious_computation() -> None:
     critic = training.critic
     real = torch.rand(8, 1, 8, 8)
     use_rng(critic, torch.Generator().manual_seed(5))
-    found = training._consistency(real)
+    found = training._consistency(critic, real)
     use_rng(critic, torch.Generator().manual_seed(5))
     with torch.no_grad():
         features = critic.features(torch.cat([real, real]))
