@@ -142,6 +142,19 @@ def end_on_sigterm() -> None:
 
 
 @contextmanager
+def of_the_start() -> Iterator[None]:
+    """Settings of the strategy that chooses the initial set are told as ``initial.NAME``.
+
+    The strategy does not know where it is used: it says ``strategy.NAME`` of its settings.
+    """
+    try:
+        yield
+    except UserError as error:
+        error.args = (re.sub(r"\bstrategy\.(?=[a-z])", "initial.", str(error)),)
+        raise
+
+
+@contextmanager
 def blamed(plugin: str, expected: str, home: str | None = None) -> Iterator[None]:
     """Whatever a plug-in raises inside the block, an exit included, becomes one line that names it.
 

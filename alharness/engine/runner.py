@@ -32,7 +32,7 @@ from alharness.engine.places import Places
 from alharness.engine.proof import proved_log
 from alharness.engine.recording import Keeper
 from alharness.engine.watching import watched
-from alharness.errors import PendingError, UserError, is_own
+from alharness.errors import PendingError, UserError, is_own, of_the_start
 from alharness.oracle import Oracle, hidden
 from alharness.oracle.questions import Asking
 from alharness.pool import Pool
@@ -341,8 +341,8 @@ def chooser(
     def choose(sizes: Sizes) -> torch.Tensor:
         if chosen:  # a person is still labelling it: it was chosen once
             return chosen[0].indices
-        chosen.append(
-            choose_by(
+        with of_the_start():
+            found = choose_by(
                 starter,
                 spec.initial.name,
                 task.problem,
@@ -353,7 +353,7 @@ def chooser(
                 distribution=registry.provider(registry.STRATEGIES, spec.initial.name),
                 select_timeout=limits.select_timeout,
             )
-        )
+        chosen.append(found)
         return chosen[0].indices
 
     return choose

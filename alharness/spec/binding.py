@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from alharness import plugins, registry
 from alharness.artefacts.keys import before, identity
-from alharness.errors import UserError, blamed, fields_at, unknown_name, validating
+from alharness.errors import UserError, blamed, fields_at, of_the_start, unknown_name, validating
 from alharness.files import merge, parse_toml
 from alharness.learners.settings import LearnerSettings
 from alharness.records.facts import DRAWN, RANDOM_START, Choice
@@ -81,7 +81,8 @@ class Bound:
         """
         start: dict[str, str] = {}
         if self.starter is not None:
-            start = _identity(self.spec.initial.name, self.starter)
+            with of_the_start():
+                start = _identity(self.spec.initial.name, self.starter)
         own = _identity(self.spec.strategy.name, self.strategy)
         found: dict[str, str] = {}
         for group, name in self.spec.named:
@@ -356,7 +357,8 @@ def _starter(named: _Named, watch: Watch) -> Strategy:
         UserError: as far as is known before it is asked: it needs a classifier, which there is none of, or
             asks about something else than items of the pool.
     """
-    made = named.make(watch)
+    with of_the_start():
+        made = named.make(watch)
     reason = no_start(made)
     if reason is not None:
         raise UserError(f"'{named.name}' cannot choose the initial set: {reason}. {STARTS}")

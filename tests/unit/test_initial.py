@@ -211,3 +211,18 @@ def test_different_starts_are_not_compared_unsaid(tmp_path: Path) -> None:
     titles = {section.comparison.title for section in apart.report.sections}
     assert len(titles) == 2
     assert all("initial" in title for title in titles)
+
+
+def test_a_setting_of_the_start_is_told_by_its_own_name(tmp_path: Path) -> None:
+    """The strategy says ``strategy.features`` of it; there is another one, whose setting it is not."""
+    np.savez(tmp_path / "short.npz", x_pool=np.zeros((3, 2), np.float32))
+    for file in (
+        "nowhere.npz",
+        "short.npz",
+    ):  # found out before the run, and when its pool is there
+        chosen = {"name": "prob-cover", "features": f"npz:{tmp_path / file}"}
+        with pytest.raises(UserError) as raised:
+            alharness.run(
+                "random", "digits-two", initial=chosen, runs_dir=tmp_path / "runs", tracking=False
+            )
+        assert str(raised.value).startswith(f"initial.features: '{tmp_path / file}'")
