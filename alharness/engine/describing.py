@@ -80,7 +80,7 @@ def describe(
             # Only where there is something to say: all other runs say what they always said.
             **({"caveat": caveat} if caveat else {}),
             **({"looks_at_test_labels": True} if is_judged else {}),
-            **({"at_defaults": _at_defaults(spec)} if _is_foreign(spec) else {}),
+            **({"at_defaults": _at_defaults(spec)} if _is_foreign(spec.strategy.name) else {}),
         ),
         # Of the session that began the run: those that went on say themselves what they had.
         # Only where a strategy chose: all other runs say what they always said.
@@ -95,9 +95,9 @@ def describe(
     write_text(folder.spec, spec.to_toml())
 
 
-def _is_foreign(spec: RunSpec) -> bool:
-    """Whether code that is not ours has a part in the strategy: the spec's digests name it."""
-    return any(plugin in spec.strategy.name for plugin in spec.plugins)
+def _is_foreign(strategy: str) -> bool:
+    """Whether code that is not ours has a part in it."""
+    return bool(plugins.identity_of(registry.STRATEGIES, strategy))
 
 
 def _at_defaults(spec: RunSpec) -> list[str]:
